@@ -1,0 +1,559 @@
+/*-------------------------------------------------------------------------
+ *
+ * append.c
+ *		es_append() and es_append_batch(): SQL arguments in, one stream's new
+ *		events out.
+ *
+ * The order of steps, each of which is there for a reason:
+ *
+ *	1. check the arguments: what can be refused without looking is refused
+ *	   before anything is locked;
+ *	2. lock the stream, open the log (see log.c);
+ *	3. if ids are given and their events are stored as one append in this
+ *	   stream, it is a retry: return the first result, whatever is expected;
+ *	   if some of them are stored in any other way: ES002;
+ *	4. compare the last version with the expected one: ES001;
+ *	5. number the events and hand them to the log, which draws the positions:
+ *	   nothing that the caller can do wrong fails after that;
+ *	6. remember whom to wake at commit.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "tcop/utility.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "utils/typcache.h"
+
+#include "compat.h"
+#include "eventstore.h"
+
+PG_FUNCTION_INFO_V1(es_append);
+PG_FUNCTION_INFO_V1(es_append_batch_jsonb);
+PG_FUNCTION_INFO_V1(es_append_batch_arrays);
+
+/* One call: events for one stream, and its result. */
+typedef struct AppendCall
+{
+	text	   *stream;
+	ExpectedVersion expected;
+	NewEvent   *events;
+	int			count;
+
+	int64		version;		/* of the last event, or of the stream */
+	int64		position;		/* of the last event; 0: none */
+} AppendCall;
+
+/*
+ * Refuses a null for the argument.
+ */
+static void
+check_not_null(FunctionCallInfo fcinfo, int argument, const char *name)
+{
+	if (PG_ARGISNULL(argument))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null", name),
+				 errdetail("Argument %d of %s() is null.", argument + 1,
+						   get_func_name(fcinfo->flinfo->fn_oid))));
+}
+
+/* Takes the first two arguments, which all three functions have. */
+static void
+init_append(AppendCall *append, FunctionCallInfo fcinfo)
+{
+	PreventCommandIfReadOnly("es_append()");
+	check_not_null(fcinfo, 0, "stream");
+	check_not_null(fcinfo, 1, "expected");
+	append->stream = PG_GETARG_TEXT_PP(0);
+	append->expected = PG_GETARG_INT64(1);
+	stream_check_name(append->stream);
+}
+
+/* Makes room for so many events of the stream. */
+static void
+make_events(AppendCall *append, int count)
+{
+	int			i;
+
+	if (count > ES_MAX_BATCH)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("too many events in one batch"),
+				 errdetail("The batch has %d events, the limit is %d.", count,
+						   ES_MAX_BATCH),
+				 errhint("AppendCall them in several calls in one transaction, or by COPY to es_import.")));
+	append->count = count;
+	append->events = palloc0(sizeof(NewEvent) * Max(count, 1));
+	for (i = 0; i < count; i++)
+		append->events[i].stream = append->stream;
+}
+
+static int
+compare_ids(const void *a, const void *b)
+{
+	return memcmp(a, b, UUID_LEN);
+}
+
+/*
+ * Refuses a batch that names an id twice.
+ */
+static void
+check_ids_differ(const AppendCall *append)
+{
+	pg_uuid_t  *ids = palloc(sizeof(pg_uuid_t) * Max(append->count, 1));
+	int			count = 0;
+	int			i;
+
+	for (i = 0; i < append->count; i++)
+	{
+		if (append->events[i].has_id)
+			ids[count++] = append->events[i].id;
+	}
+	qsort(ids, count, sizeof(pg_uuid_t), compare_ids);
+	for (i = 1; i < count; i++)
+	{
+		if (compare_ids(&ids[i - 1], &ids[i]) == 0)
+			log_duplicate_fail(&ids[i], "The id is given twice in one batch.");
+	}
+	pfree(ids);
+}
+
+/*
+ * Looks up the ids that are given.  If they are stored as one append in this
+ * stream, sets *first to the version of its first event and returns true.  If
+ * none is stored returns false.  Anything else is ES002.
+ */
+static bool
+find_stored(Log *log, const AppendCall *append, int64 *first)
+{
+	StoredEvent found;
+	const NewEvent *stored = NULL;
+	const NewEvent *missing = NULL;
+	int			i;
+
+	for (i = 0; i < append->count; i++)
+	{
+		const NewEvent *event = &append->events[i];
+
+		if (!event->has_id)
+			continue;
+		CHECK_FOR_INTERRUPTS();
+		if (!log_find_id(log, &event->id, append->stream, &found))
+			missing = event;
+		else if (!found.same_stream)
+			log_duplicate_fail(&event->id,
+							   psprintf("The id is stored in stream \"%s\" at version " INT64_FORMAT ".",
+										found.stream, found.version));
+		else if (stored == NULL)
+		{
+			stored = event;
+			*first = found.version - i;
+		}
+		else if (found.version - i != *first)
+			log_duplicate_fail(&event->id,
+							   psprintf("The id is stored in this stream at version " INT64_FORMAT ", not next to the others of this batch.",
+										found.version));
+		if (stored && missing)
+			log_duplicate_fail(&stored->id,
+							   psprintf("The id is stored in this stream, event %s of the same append is not.",
+										uuid_to_cstring(&missing->id)));
+	}
+	return stored != NULL;
+}
+
+/*
+ * Is the append a retry?  Then its first result is put into it.  last: the
+ * stream's last version.
+ */
+static bool
+find_retry(Log *log, AppendCall *append, int64 last)
+{
+	int64		first;
+
+	check_ids_differ(append);
+	if (!find_stored(log, append, &first))
+		return false;
+
+	/* events without an id of the caller's must have their places, too */
+	append->version = first + append->count - 1;
+	if (first < 1 || append->version > last)
+	{
+		const NewEvent *event = append->events;
+
+		while (!event->has_id)
+			event++;
+		log_duplicate_fail(&event->id,
+						   psprintf("The id is stored in this stream, the %d events of this batch are not.",
+									append->count));
+	}
+	append->position = log_position(log, append->stream, append->version);
+	return true;
+}
+
+/* Numbers the events from the stream's last version on and stores them. */
+static void
+store(Log *log, AppendCall *append, int64 last)
+{
+	int			i;
+
+	if (last > PG_INT64_MAX - append->count)
+		ereport(ERROR,
+				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+				 errmsg("stream \"%s\" is full",
+						text_to_cstring(append->stream)),
+				 errdetail("Its version is " INT64_FORMAT ".", last)));
+	for (i = 0; i < append->count; i++)
+		append->events[i].version = last + 1 + i;
+	log_insert(log, append->events, append->count);
+	notify_events(append->events, append->count);
+	append->version = last + append->count;
+	append->position = append->events[append->count - 1].position;
+}
+
+/*
+ * Steps 2 to 6 of the header.
+ */
+static void
+append_events(AppendCall *append, Oid funcid)
+{
+	Oid			relid = log_relid(funcid);
+	Log		   *log;
+	int64		last;
+
+	stream_lock(relid, append->stream);
+	log = log_open(relid);
+	last = log_last_version(log, append->stream);
+	if (!find_retry(log, append, last))
+	{
+		expected_version_check(append->stream, append->expected, last);
+		if (append->count > 0)
+			store(log, append, last);
+		else
+			append->version = last;
+	}
+	log_close(log);
+}
+
+/*
+ * The type of the result, (version bigint, position bigint), made once in a
+ * backend.
+ */
+static TupleDesc
+result_desc(void)
+{
+	static TupleDesc desc = NULL;
+	MemoryContext oldcontext;
+	TupleDesc	made;
+
+	if (desc != NULL)
+		return desc;
+	oldcontext = MemoryContextSwitchTo(TopMemoryContext);
+	made = CreateTemplateTupleDesc(2);
+	TupleDescInitEntry(made, 1, "version", INT8OID, -1, 0);
+	TupleDescInitEntry(made, 2, "position", INT8OID, -1, 0);
+	desc = BlessTupleDesc(made);
+	MemoryContextSwitchTo(oldcontext);
+	return desc;
+}
+
+/* Appends the events and returns the result as a row. */
+static Datum
+append_and_return(FunctionCallInfo fcinfo, AppendCall *append)
+{
+	Datum		values[2];
+	bool		nulls[2] = {false, false};
+
+	append_events(append, fcinfo->flinfo->fn_oid);
+	values[0] = Int64GetDatum(append->version);
+	values[1] = Int64GetDatum(append->position);
+	nulls[1] = append->position == 0;
+	return HeapTupleGetDatum(heap_form_tuple(result_desc(), values, nulls));
+}
+
+/*
+ * es_append(stream, expected, type, data, metadata, id, occurred_at)
+ */
+Datum
+es_append(PG_FUNCTION_ARGS)
+{
+	AppendCall	append = {0};
+	NewEvent   *event;
+
+	init_append(&append, fcinfo);
+	check_not_null(fcinfo, 2, "type");
+	check_not_null(fcinfo, 3, "data");
+	make_events(&append, 1);
+	event = append.events;
+	event->type = PG_GETARG_TEXT_PP(2);
+	event->data = PG_GETARG_DATUM(3);
+	if (!PG_ARGISNULL(4))
+	{
+		event->metadata = PG_GETARG_DATUM(4);
+		log_check_metadata(event->metadata);
+	}
+	event->has_id = !PG_ARGISNULL(5);
+	if (event->has_id)
+		event->id = *PG_GETARG_UUID_P(5);
+	event->has_occurred_at = !PG_ARGISNULL(6);
+	if (event->has_occurred_at)
+		event->occurred_at = PG_GETARG_TIMESTAMPTZ(6);
+	log_check_type(event->type);
+	return append_and_return(fcinfo, &append);
+}
+
+/* Says in an error's context which event of a batch is meant. */
+static void
+event_context(void *arg)
+{
+	errcontext("event %d of the batch", *(int *) arg);
+}
+
+/* The value of a key that must be a string. */
+static char *
+string_value(const JsonbValue *value, const char *key)
+{
+	if (value->type != jbvString)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"%s\" of an event must be a string", key),
+				 errdetail("Its value is of another JSON type.")));
+	return pnstrdup(value->val.string.val, value->val.string.len);
+}
+
+/*
+ * Takes one key of an event's object.  A null is as good as no key, but for
+ * the type.
+ */
+static void
+read_key(NewEvent *event, const char *key, JsonbValue *value)
+{
+	if (strcmp(key, "type") == 0)
+		event->type = cstring_to_text(string_value(value, key));
+	else if (strcmp(key, "data") == 0)
+	{
+		if (value->type != jbvNull)
+			event->data = JsonbPGetDatum(JsonbValueToJsonb(value));
+	}
+	else if (strcmp(key, "metadata") == 0)
+	{
+		if (value->type != jbvNull)
+			event->metadata = JsonbPGetDatum(JsonbValueToJsonb(value));
+	}
+	else if (strcmp(key, "id") == 0)
+	{
+		event->has_id = value->type != jbvNull;
+		if (event->has_id)
+			event->id = *DatumGetUUIDP(DirectFunctionCall1(uuid_in,
+														   CStringGetDatum(string_value(value, key))));
+	}
+	else if (strcmp(key, "occurred_at") == 0)
+	{
+		event->has_occurred_at = value->type != jbvNull;
+		if (event->has_occurred_at)
+			event->occurred_at =
+				DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in,
+														CStringGetDatum(string_value(value, key)),
+														ObjectIdGetDatum(InvalidOid),
+														Int32GetDatum(-1)));
+	}
+	else
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("unknown key \"%s\" in an event", key),
+				 errdetail("The keys of an event are type, data, metadata, id and occurred_at."),
+				 errhint("Put attributes of your own into data or metadata.")));
+}
+
+/*
+ * Reads one object of the array into an event.
+ */
+static void
+read_event(NewEvent *event, JsonbValue *object, Datum empty)
+{
+	JsonbIterator *iterator;
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	char	   *key;
+
+	if (object->type != jbvBinary ||
+		!JsonContainerIsObject(object->val.binary.data))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("an event must be an object"),
+				 errdetail("An element of the array is of another JSON type."),
+				 errhint("Give an array such as '[{\"type\": \"deposited\", \"data\": {\"amount\": 5}}]'.")));
+	event->data = empty;
+	iterator = JsonbIteratorInit(object->val.binary.data);
+	(void) JsonbIteratorNext(&iterator, &value, true);
+	while ((token = JsonbIteratorNext(&iterator, &value, true)) == WJB_KEY)
+	{
+		key = pnstrdup(value.val.string.val, value.val.string.len);
+		(void) JsonbIteratorNext(&iterator, &value, true);
+		read_key(event, key, &value);
+	}
+	if (event->type == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("an event has no type"),
+				 errdetail("The object has no key \"type\".")));
+	log_check_type(event->type);
+	if (event->metadata)
+		log_check_metadata(event->metadata);
+}
+
+/*
+ * Reads the array of objects.
+ */
+static void
+read_events(AppendCall *append, Jsonb *array)
+{
+	Datum		empty = DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
+	ErrorContextCallback context;
+	int			number;
+
+	if (!JB_ROOT_IS_ARRAY(array) || JB_ROOT_IS_SCALAR(array))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("events must be an array"),
+				 errdetail("The argument is %s.",
+						   JB_ROOT_IS_SCALAR(array) ? "a scalar" : "an object"),
+				 errhint("Give an array of objects, also for one event.")));
+	make_events(append, JB_ROOT_COUNT(array));
+
+	context.callback = event_context;
+	context.arg = &number;
+	context.previous = error_context_stack;
+	error_context_stack = &context;
+	for (number = 1; number <= append->count; number++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		read_event(&append->events[number - 1],
+				   getIthJsonbValueFromContainer(&array->root, number - 1),
+				   empty);
+	}
+	error_context_stack = context.previous;
+}
+
+/*
+ * es_append_batch(stream, expected, events jsonb)
+ */
+Datum
+es_append_batch_jsonb(PG_FUNCTION_ARGS)
+{
+	AppendCall	append = {0};
+
+	init_append(&append, fcinfo);
+	check_not_null(fcinfo, 2, "events");
+	read_events(&append, PG_GETARG_JSONB_P(2));
+	return append_and_return(fcinfo, &append);
+}
+
+/* An argument that is an array, taken apart. */
+typedef struct Elements
+{
+	Datum	   *values;			/* NULL: no array was given */
+	bool	   *nulls;
+	int			count;
+} Elements;
+
+/*
+ * Takes an array of one dimension apart.  nullable: may elements be null?
+ */
+static Elements
+read_array(FunctionCallInfo fcinfo, int argument, const char *name,
+		   bool nullable)
+{
+	Elements	elements = {0};
+	ArrayType  *array;
+	TypeCacheEntry *type;
+	int			i;
+
+	if (PG_ARGISNULL(argument))
+		return elements;
+	array = PG_GETARG_ARRAYTYPE_P(argument);
+	if (ARR_NDIM(array) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
+				 errmsg("%s must be an array of one dimension", name),
+				 errdetail("The array has %d dimensions.", ARR_NDIM(array))));
+	type = lookup_type_cache(ARR_ELEMTYPE(array), 0);
+	deconstruct_array(array, ARR_ELEMTYPE(array), type->typlen,
+					  type->typbyval, type->typalign, &elements.values,
+					  &elements.nulls, &elements.count);
+	for (i = 0; !nullable && i < elements.count; i++)
+	{
+		if (elements.nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("%s must not have null elements", name),
+					 errdetail("Element %d is null.", i + 1)));
+	}
+	return elements;
+}
+
+/* Refuses an array that has not one element for each event. */
+static void
+check_length(const Elements *elements, const char *name, int count)
+{
+	if (elements->values != NULL && elements->count != count)
+		ereport(ERROR,
+				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
+				 errmsg("types and %s must be of one length", name),
+				 errdetail("There are %d types and %d elements of %s.",
+						   count, elements->count, name)));
+}
+
+/*
+ * es_append_batch(stream, expected, types, data, metadata, ids)
+ */
+Datum
+es_append_batch_arrays(PG_FUNCTION_ARGS)
+{
+	AppendCall	append = {0};
+	Elements	types,
+				data,
+				metadata,
+				ids;
+	int			i;
+
+	init_append(&append, fcinfo);
+	check_not_null(fcinfo, 2, "types");
+	check_not_null(fcinfo, 3, "data");
+	types = read_array(fcinfo, 2, "types", false);
+	data = read_array(fcinfo, 3, "data", false);
+	metadata = read_array(fcinfo, 4, "metadata", true);
+	ids = read_array(fcinfo, 5, "ids", false);
+	check_length(&data, "data", types.count);
+	check_length(&metadata, "metadata", types.count);
+	check_length(&ids, "ids", types.count);
+
+	make_events(&append, types.count);
+	for (i = 0; i < types.count; i++)
+	{
+		NewEvent   *event = &append.events[i];
+
+		event->type = DatumGetTextPP(types.values[i]);
+		log_check_type(event->type);
+		event->data = data.values[i];
+		if (metadata.values != NULL && !metadata.nulls[i])
+		{
+			event->metadata = metadata.values[i];
+			log_check_metadata(event->metadata);
+		}
+		event->has_id = ids.values != NULL;
+		if (event->has_id)
+			event->id = *DatumGetUUIDP(ids.values[i]);
+	}
+	return append_and_return(fcinfo, &append);
+}

@@ -1,0 +1,100 @@
+/*-------------------------------------------------------------------------
+ *
+ * compat.h
+ *		What differs between the server versions 15 to 18.
+ *
+ * The only file that names PG_VERSION_NUM.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef EVENTSTORE_COMPAT_H
+#define EVENTSTORE_COMPAT_H
+
+#if PG_VERSION_NUM < 150000
+#error "eventstore needs PostgreSQL 15 or later"
+#endif
+
+#include "access/genam.h"
+#include "executor/executor.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "storage/sinvaladt.h"
+#include "storage/procarray.h"
+#include "utils/rel.h"
+#include "utils/relcache.h"
+
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
+/* Inserts the index entries of a tuple that was just stored. */
+static inline List *
+compat_insert_index_tuples(ResultRelInfo *relinfo, TupleTableSlot *slot,
+						   EState *estate)
+{
+#if PG_VERSION_NUM >= 160000
+	return ExecInsertIndexTuples(relinfo, slot, estate, false, false, NULL,
+								 NIL, false);
+#else
+	return ExecInsertIndexTuples(relinfo, slot, estate, false, false, NULL,
+								 NIL);
+#endif
+}
+
+static inline IndexScanDesc
+compat_index_beginscan(Relation heap, Relation index, Snapshot snapshot,
+					   int nkeys)
+{
+#if PG_VERSION_NUM >= 180000
+	return index_beginscan(heap, index, snapshot, NULL, nkeys, 0);
+#else
+	return index_beginscan(heap, index, snapshot, nkeys, 0);
+#endif
+}
+
+/* The primary key's index, InvalidOid without one. */
+static inline Oid
+compat_primary_key_index(Relation rel)
+{
+#if PG_VERSION_NUM >= 180000
+	return RelationGetPrimaryKeyIndex(rel, false);
+#else
+	return RelationGetPrimaryKeyIndex(rel);
+#endif
+}
+
+/* The transaction id that the backend of a vxid has at this moment. */
+static inline TransactionId
+compat_vxid_current_xid(VirtualTransactionId vxid)
+{
+	TransactionId xid = InvalidTransactionId;
+	TransactionId xmin;
+
+#if PG_VERSION_NUM >= 160000
+	int			nsubxid;
+	bool		overflowed;
+#endif
+
+#if PG_VERSION_NUM >= 170000
+	ProcNumberGetTransactionIds(vxid.procNumber, &xid, &xmin, &nsubxid,
+								&overflowed);
+#elif PG_VERSION_NUM >= 160000
+	BackendIdGetTransactionIds(vxid.backendId, &xid, &xmin, &nsubxid,
+							   &overflowed);
+#else
+	BackendIdGetTransactionIds(vxid.backendId, &xid, &xmin);
+#endif
+	return xid;
+}
+
+static inline LocalTransactionId
+compat_my_lxid(void)
+{
+#if PG_VERSION_NUM >= 170000
+	return MyProc->vxid.lxid;
+#else
+	return MyProc->lxid;
+#endif
+}
+
+#endif							/* EVENTSTORE_COMPAT_H */

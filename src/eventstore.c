@@ -1,0 +1,25 @@
+/*-------------------------------------------------------------------------
+ *
+ * eventstore.c
+ *		What happens when the library is loaded.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "utils/guc.h"
+
+#include "eventstore.h"
+
+PG_MODULE_MAGIC;
+
+extern PGDLLEXPORT void _PG_init(void);
+
+void
+_PG_init(void)
+{
+	notify_init();
+	import_init();
+	MarkGUCPrefixReserved("eventstore");
+}

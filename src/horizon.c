@@ -1,0 +1,299 @@
+/*-------------------------------------------------------------------------
+ *
+ * horizon.c
+ *		es_horizon(): up to which position nothing can appear any more.
+ *
+ * The proof is in doc/horizon.md; this is what it stands on.
+ *
+ * Appenders (log.c) hold RowExclusiveLock on es_events and have a transaction
+ * id before they draw a position, and keep both to their end.  An event's
+ * fence is the next transaction id at a moment after its position was drawn,
+ * so that whoever owns an earlier position has an id below the fence.
+ *
+ * Here, for the snapshot S of the calling statement:
+ *
+ *	1. Doubt.  Candidates are the ids that S sees as running, and those from
+ *	   S.xmax up to the next one now.  First the holders of conflicting locks
+ *	   on es_events are listed, then each other candidate is asked whether it
+ *	   is still in progress: if it is, it cannot own a position that S could
+ *	   miss, since it would have been listed.  All others may.  W is the
+ *	   smallest that may.  In recovery locks tell nothing; there W = S.xmin.
+ *
+ *	2. Search.  The position index is walked backward under S, to the first
+ *	   event whose fence is not above W: everything below it is decided.  A
+ *	   gap below an event whose fence is above W is in doubt; the horizon is
+ *	   the event below the lowest such gap, or the last event.
+ *
+ * Nothing is locked but es_events against being dropped, and nothing waits.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/transam.h"
+#include "access/twophase.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/snapmgr.h"
+#include "utils/xid8.h"
+
+#include "compat.h"
+#include "eventstore.h"
+
+PG_FUNCTION_INFO_V1(es_horizon);
+
+/* What a horizon was computed for, and the result. */
+typedef struct HorizonCache
+{
+	LocalTransactionId lxid;
+	SubTransactionId subid;
+	TransactionId xmin;
+	TransactionId xmax;
+	uint32		xcnt;
+	CommandId	curcid;
+	uint64		completions;	/* of transactions, when S was taken */
+	int64		horizon;
+} HorizonCache;
+
+/* Which transaction ids may own a position that S does not see. */
+typedef struct Doubt
+{
+	FullTransactionId next;		/* the next id to be given */
+	FullTransactionId limit;	/* W: all ids below it are settled */
+	TransactionId *holders;		/* ids with a write lock on es_events */
+	int			holder_count;
+	bool		holders_unknown;	/* an id may be missing in holders */
+} Doubt;
+
+/*
+ * The id with its epoch, which is that of the next id or the one before.
+ */
+static FullTransactionId
+full_xid(const Doubt *doubt, TransactionId xid)
+{
+	uint64		next = U64FromFullTransactionId(doubt->next);
+
+	return FullTransactionIdFromU64(next -
+									(uint32) (XidFromFullTransactionId(doubt->next) - xid));
+}
+
+static void
+add_holder(Doubt *doubt, TransactionId xid)
+{
+	if (TransactionIdIsNormal(xid))
+		doubt->holders[doubt->holder_count++] = xid;
+}
+
+/*
+ * Lists the transactions that hold a write lock on es_events.  The lock table
+ * knows them by virtual id.  A prepared transaction keeps the virtual id of
+ * the backend that prepared it; while it is being prepared its id is first in
+ * both places, then only with the prepared ones: hence the order of the two
+ * look-ups.
+ */
+static void
+list_holders(Doubt *doubt, Oid log)
+{
+	LOCKTAG		tag;
+	VirtualTransactionId *vxids;
+	int			count;
+	int			i;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, log);
+	vxids = GetLockConflicts(&tag, ShareLock, &count);
+	doubt->holders = palloc(sizeof(TransactionId) * 2 * Max(count, 1));
+	for (i = 0; i < count; i++)
+	{
+		bool		have_more = false;
+
+		if (VirtualTransactionIdIsRecoveredPreparedXact(vxids[i]))
+		{
+			add_holder(doubt, vxids[i].localTransactionId);
+			continue;
+		}
+		add_holder(doubt, compat_vxid_current_xid(vxids[i]));
+		add_holder(doubt, TwoPhaseGetXidByVirtualXID(vxids[i], &have_more));
+		if (have_more)
+			doubt->holders_unknown = true;
+	}
+}
+
+static bool
+is_holder(const Doubt *doubt, TransactionId xid)
+{
+	int			i;
+
+	for (i = 0; i < doubt->holder_count; i++)
+	{
+		if (TransactionIdEquals(doubt->holders[i], xid))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Can this candidate own a position that S does not see?
+ */
+static bool
+may_own(const Doubt *doubt, TransactionId xid)
+{
+	return doubt->holders_unknown ||
+		is_holder(doubt, xid) ||
+		!TransactionIdIsInProgress(xid);
+}
+
+/*
+ * Finds W.
+ */
+static void
+find_limit(Doubt *doubt, Oid log, Snapshot snapshot)
+{
+	FullTransactionId xid;
+	uint32		i;
+
+	doubt->next = ReadNextFullTransactionId();
+	doubt->limit = doubt->next;
+	if (RecoveryInProgress())
+	{
+		doubt->limit = full_xid(doubt, snapshot->xmin);
+		return;
+	}
+	list_holders(doubt, log);
+	for (i = 0; i < snapshot->xcnt; i++)
+	{
+		xid = full_xid(doubt, snapshot->xip[i]);
+		if (FullTransactionIdPrecedes(xid, doubt->limit) &&
+			may_own(doubt, snapshot->xip[i]))
+			doubt->limit = xid;
+	}
+	for (xid = full_xid(doubt, snapshot->xmax);
+		 FullTransactionIdPrecedes(xid, doubt->limit);
+		 FullTransactionIdAdvance(&xid))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (may_own(doubt, XidFromFullTransactionId(xid)))
+			doubt->limit = xid;
+	}
+}
+
+/*
+ * Does the fence leave a gap below its event in doubt?  A fence above the
+ * next id comes from another cluster, by dump and restore: it is old.
+ */
+static bool
+in_doubt(const Doubt *doubt, FullTransactionId fence)
+{
+	return FullTransactionIdFollows(fence, doubt->limit) &&
+		FullTransactionIdPrecedesOrEquals(fence, doubt->next);
+}
+
+/*
+ * Walks the log backward from its last event to the first decided one.
+ */
+static int64
+search_backward(const Doubt *doubt, IndexScanDesc scan, TupleTableSlot *slot)
+{
+	int64		horizon = 0;
+	int64		upper = 0;		/* the event before; 0: this is the last */
+
+	while (index_getnext_slot(scan, BackwardScanDirection, slot))
+	{
+		bool		isnull;
+		int64		position;
+		FullTransactionId fence;
+
+		CHECK_FOR_INTERRUPTS();
+		position = DatumGetInt64(slot_getattr(slot, Anum_es_events_position,
+											  &isnull));
+		fence = DatumGetFullTransactionId(slot_getattr(slot,
+													   Anum_es_events_fence,
+													   &isnull));
+		if (upper == 0 || position != upper - 1)
+			horizon = position;
+		if (!in_doubt(doubt, fence))
+			return horizon;
+		upper = position;
+	}
+	return upper > 1 ? 0 : horizon;
+}
+
+static int64
+find_horizon(Oid relid, Snapshot snapshot)
+{
+	Doubt		doubt = {0};
+	Relation	log = table_open(relid, AccessShareLock);
+	Relation	index;
+	IndexScanDesc scan;
+	TupleTableSlot *slot;
+	int64		horizon;
+
+	log_check_shape(log);
+	find_limit(&doubt, relid, snapshot);
+	index = log_open_position_index(log);
+	slot = table_slot_create(log, NULL);
+	scan = compat_index_beginscan(log, index, snapshot, 0);
+	index_rescan(scan, NULL, 0, NULL, 0);
+	horizon = search_backward(&doubt, scan, slot);
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, AccessShareLock);
+	table_close(log, AccessShareLock);
+	return horizon;
+}
+
+/*
+ * Is the cached horizon that of this snapshot?  Snapshots are told apart by
+ * what they see, since their addresses are used again.
+ */
+static bool
+cache_serves(const HorizonCache *cache, const HorizonCache *now)
+{
+	return cache->completions != 0 &&
+		cache->completions == now->completions &&
+		cache->lxid == now->lxid &&
+		cache->subid == now->subid &&
+		cache->xmin == now->xmin &&
+		cache->xmax == now->xmax &&
+		cache->xcnt == now->xcnt &&
+		cache->curcid == now->curcid;
+}
+
+/*
+ * es_horizon() returns bigint: the highest position up to which nothing can
+ * appear any more for who reads with the calling statement's snapshot; 0 if
+ * there is none.
+ */
+Datum
+es_horizon(PG_FUNCTION_ARGS)
+{
+	HorizonCache *cache = fcinfo->flinfo->fn_extra;
+	Snapshot	snapshot = GetActiveSnapshot();
+	HorizonCache now = {
+		.lxid = compat_my_lxid(),
+		.subid = GetCurrentSubTransactionId(),
+		.xmin = snapshot->xmin,
+		.xmax = snapshot->xmax,
+		.xcnt = snapshot->xcnt,
+		.curcid = snapshot->curcid,
+		.completions = snapshot->snapXactCompletionCount
+	};
+
+	if (cache == NULL)
+	{
+		cache = MemoryContextAllocZero(fcinfo->flinfo->fn_mcxt,
+									   sizeof(HorizonCache));
+		fcinfo->flinfo->fn_extra = cache;
+	}
+	if (!cache_serves(cache, &now))
+	{
+		now.horizon = find_horizon(log_relid(fcinfo->flinfo->fn_oid),
+								   snapshot);
+		*cache = now;
+	}
+	PG_RETURN_INT64(cache->horizon);
+}

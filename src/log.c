@@ -1,0 +1,638 @@
+/*-------------------------------------------------------------------------
+ *
+ * log.c
+ *		The table es_events: look-ups for an append, and the append itself.
+ *
+ * Who appends to a stream keeps this order (design and proof: doc/append.md):
+ *
+ *	1. lock the stream (stream.c), to the end of the transaction;
+ *	2. log_open: RowExclusiveLock on es_events, to the end of the transaction,
+ *	   and a snapshot that sees all that is committed now;
+ *	3. look up ids (log_find_id), the last version (log_last_version), and
+ *	   raise whatever the caller did wrong;
+ *	4. log_insert: a transaction id, then the positions, then the fence, then
+ *	   the rows;
+ *	5. log_close: AFTER triggers fire here.
+ *
+ * The horizon (horizon.c) relies on 2 and 4: whoever owns a position held the
+ * lock and had a transaction id before it drew the position, and an event's
+ * fence is the next transaction id at a moment after its position was drawn.
+ *
+ * The rows go in through the table access method: there is no plan, no
+ * executor node and no privilege check, since EXECUTE on the calling function
+ * is the privilege.  Constraints, indexes and AFTER triggers on es_events are
+ * honoured as an INSERT would; BEFORE INSERT row triggers are refused, as they
+ * could change what the order above relies on.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "commands/sequence.h"
+#include "commands/trigger.h"
+#include "executor/nodeModifyTable.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/xid8.h"
+
+#include "compat.h"
+#include "eventstore.h"
+
+PG_FUNCTION_INFO_V1(es_events_refuse);
+
+/* Rows that go to the table access method at once, and their data's bytes. */
+#define INSERT_CHUNK_ROWS	1000
+#define INSERT_CHUNK_BYTES	65536
+
+static const Oid column_types[Natts_es_events] = {
+	INT8OID, INT8OID, XID8OID, TIMESTAMPTZOID, TIMESTAMPTZOID,
+	UUIDOID, TEXTOID, TEXTOID, JSONBOID, JSONBOID
+};
+
+/*
+ * The relation of this name in the schema of one of our functions.
+ */
+static Oid
+sibling_relid(Oid namespace, const char *name)
+{
+	Oid			relid = get_relname_relid(name, namespace);
+
+	if (!OidIsValid(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation \"%s\" of eventstore does not exist", name),
+				 errdetail("There is none in schema \"%s\".",
+						   get_namespace_name(namespace)),
+				 errhint("Create the extension again.")));
+	return relid;
+}
+
+/*
+ * The oid of es_events, which is in the schema of every function of ours.
+ */
+Oid
+log_relid(Oid funcid)
+{
+	return sibling_relid(get_func_namespace(funcid), "es_events");
+}
+
+/*
+ * Refuses an es_events that somebody has altered under us: its columns are
+ * known by number here.
+ */
+void
+log_check_shape(Relation rel)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+	int			i;
+
+	for (i = 0; i < Natts_es_events; i++)
+	{
+		if (i >= desc->natts ||
+			TupleDescAttr(desc, i)->attisdropped ||
+			TupleDescAttr(desc, i)->atttypid != column_types[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("table \"es_events\" was altered"),
+					 errdetail("Its column %d is not the one that eventstore made.",
+							   i + 1),
+					 errhint("Restore the first %d columns of the table.",
+							 Natts_es_events)));
+	}
+}
+
+/* A type's name must not be empty or long. */
+void
+log_check_type(text *type)
+{
+	int			length = VARSIZE_ANY_EXHDR(type);
+
+	if (length == 0 || length > ES_MAX_TYPE_LENGTH)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 length == 0 ?
+				 errmsg("an event's type must not be empty") :
+				 errmsg("an event's type is too long"),
+				 errdetail("The type has %d bytes, the limit is %d: a type is a name, not a text.",
+						   length, ES_MAX_TYPE_LENGTH),
+				 errhint("Name what happened, such as 'deposited', and put the rest into data.")));
+}
+
+/* Metadata is an object, so that more can be added to it. */
+void
+log_check_metadata(Datum metadata)
+{
+	Jsonb	   *object = DatumGetJsonbP(metadata);
+
+	if (!JB_ROOT_IS_OBJECT(object))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("metadata must be an object"),
+				 errdetail("The metadata is %s.",
+						   JB_ROOT_IS_SCALAR(object) ? "a scalar" : "an array"),
+				 errhint("Give an object, such as '{\"correlation_id\": \"...\"}', or null.")));
+}
+
+static void
+missing_index(const char *columns)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("a unique index of table \"es_events\" is missing"),
+			 errdetail("There is no valid unique index on %s.", columns),
+			 errhint("Restore the constraint that eventstore made.")));
+}
+
+/* Is this the valid unique index on these columns (second: or none)? */
+static bool
+index_is_on(Relation index, const IndexInfo *info, AttrNumber first,
+			AttrNumber second)
+{
+	int			keys = second == InvalidAttrNumber ? 1 : 2;
+
+	return index->rd_index->indisvalid &&
+		info->ii_Unique && info->ii_Predicate == NIL &&
+		info->ii_NumIndexKeyAttrs == keys &&
+		info->ii_IndexAttrNumbers[0] == first &&
+		(keys == 1 || info->ii_IndexAttrNumbers[1] == second);
+}
+
+/*
+ * Finds an index by its columns, as REINDEX CONCURRENTLY changes its oid.
+ */
+static Relation
+find_index(ResultRelInfo *relinfo, AttrNumber first, AttrNumber second)
+{
+	int			i;
+
+	for (i = 0; i < relinfo->ri_NumIndices; i++)
+	{
+		Relation	index = relinfo->ri_IndexRelationDescs[i];
+
+		if (index_is_on(index, relinfo->ri_IndexRelationInfo[i], first,
+						second))
+			return index;
+	}
+	missing_index(second == InvalidAttrNumber ? "(id)" : "(stream, version)");
+	return NULL;
+}
+
+/* Refuses triggers that could change or skip a row that is numbered. */
+static void
+check_triggers(ResultRelInfo *relinfo)
+{
+	if (relinfo->ri_TrigDesc &&
+		relinfo->ri_TrigDesc->trig_insert_before_row)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("table \"es_events\" must have no BEFORE INSERT row trigger"),
+				 errdetail("Such a trigger could change or skip an event that has its position."),
+				 errhint("Use a CHECK constraint or an AFTER trigger, whose error refuses the append.")));
+}
+
+/*
+ * Opens the index on the position, for who reads the log by itself.
+ */
+Relation
+log_open_position_index(Relation log)
+{
+	Oid			relid = compat_primary_key_index(log);
+	Relation	index;
+
+	if (!OidIsValid(relid))
+		missing_index("(position)");
+	index = index_open(relid, AccessShareLock);
+	if (index->rd_index->indkey.values[0] != Anum_es_events_position)
+		missing_index("(position)");
+	return index;
+}
+
+/*
+ * Opens es_events for appending.  The stream must be locked before, so that
+ * the snapshot sees its last event.
+ */
+Log *
+log_open(Oid relid)
+{
+	Log		   *log = palloc0(sizeof(Log));
+	MemoryContext oldcontext;
+
+	LockRelationOid(relid, RowExclusiveLock);
+	log->estate = CreateExecutorState();
+	oldcontext = MemoryContextSwitchTo(log->estate->es_query_cxt);
+
+	/* The server makes the ResultRelInfo: its size varies in minor releases */
+	log->relinfo = ExecGetTriggerResultRel(log->estate, relid, NULL);
+	log->rel = log->relinfo->ri_RelationDesc;
+	log_check_shape(log->rel);
+	check_triggers(log->relinfo);
+	ExecOpenIndices(log->relinfo, false);
+	log->id_index = find_index(log->relinfo, Anum_es_events_id,
+							   InvalidAttrNumber);
+	log->version_index = find_index(log->relinfo, Anum_es_events_stream,
+									Anum_es_events_version);
+	log->slot = table_slot_create(log->rel, &log->estate->es_tupleTable);
+	log->sequence = sibling_relid(RelationGetNamespace(log->rel),
+								  "es_position");
+	MemoryContextSwitchTo(oldcontext);
+
+	log->latest = RegisterSnapshot(GetLatestSnapshot());
+	return log;
+}
+
+/*
+ * Closes what log_open opened; the lock stays to the end of the transaction.
+ */
+void
+log_close(Log *log)
+{
+	UnregisterSnapshot(log->latest);
+	ExecResetTupleTable(log->estate->es_tupleTable, false);
+	ExecCloseIndices(log->relinfo);
+	ExecCloseResultRelations(log->estate);
+	FreeExecutorState(log->estate);
+	pfree(log);
+}
+
+/*
+ * Fetches the first row that an index finds for the keys into log->slot.
+ */
+static bool
+fetch_first(Log *log, Relation index, ScanKey keys, int nkeys,
+			ScanDirection direction)
+{
+	IndexScanDesc scan;
+	bool		found;
+
+	scan = compat_index_beginscan(log->rel, index, log->latest, nkeys);
+	index_rescan(scan, keys, nkeys, NULL, 0);
+	found = index_getnext_slot(scan, direction, log->slot);
+	if (found)
+		ExecMaterializeSlot(log->slot);
+	index_endscan(scan);
+	return found;
+}
+
+static Datum
+fetched(Log *log, AttrNumber column)
+{
+	bool		isnull;
+
+	return slot_getattr(log->slot, column, &isnull);
+}
+
+static void
+init_key(ScanKey key, Relation index, AttrNumber number, RegProcedure equal,
+		 Datum value)
+{
+	ScanKeyEntryInitialize(key, 0, number, BTEqualStrategyNumber, InvalidOid,
+						   index->rd_indcollation[number - 1], equal, value);
+}
+
+/*
+ * The last version of the stream, 0 for a stream without events.
+ */
+int64
+log_last_version(Log *log, text *stream)
+{
+	ScanKeyData key;
+
+	init_key(&key, log->version_index, 1, F_TEXTEQ, PointerGetDatum(stream));
+	if (!fetch_first(log, log->version_index, &key, 1, BackwardScanDirection))
+		return 0;
+	return DatumGetInt64(fetched(log, Anum_es_events_version));
+}
+
+/*
+ * The position of an event that is known to be stored.
+ */
+int64
+log_position(Log *log, text *stream, int64 version)
+{
+	ScanKeyData keys[2];
+
+	init_key(&keys[0], log->version_index, 1, F_TEXTEQ,
+			 PointerGetDatum(stream));
+	init_key(&keys[1], log->version_index, 2, F_INT8EQ,
+			 Int64GetDatum(version));
+	if (!fetch_first(log, log->version_index, keys, 2, ForwardScanDirection))
+		elog(ERROR, "event " INT64_FORMAT " of a stream is missing", version);
+	return DatumGetInt64(fetched(log, Anum_es_events_position));
+}
+
+/*
+ * Finds the stored event with this id; compares its stream with "stream".
+ */
+bool
+log_find_id(Log *log, const pg_uuid_t *id, text *stream, StoredEvent *found)
+{
+	ScanKeyData key;
+	text	   *its_stream;
+
+	init_key(&key, log->id_index, 1, F_UUID_EQ, UUIDPGetDatum(id));
+	if (!fetch_first(log, log->id_index, &key, 1, ForwardScanDirection))
+		return false;
+
+	found->version = DatumGetInt64(fetched(log, Anum_es_events_version));
+	found->position = DatumGetInt64(fetched(log, Anum_es_events_position));
+	its_stream = DatumGetTextPP(fetched(log, Anum_es_events_stream));
+	found->same_stream =
+		VARSIZE_ANY_EXHDR(its_stream) == VARSIZE_ANY_EXHDR(stream) &&
+		memcmp(VARDATA_ANY(its_stream), VARDATA_ANY(stream),
+			   VARSIZE_ANY_EXHDR(stream)) == 0;
+	found->stream = found->same_stream ? NULL : text_to_cstring(its_stream);
+	return true;
+}
+
+/*
+ * Raises ES002: the id belongs to another event.  why: a sentence.
+ */
+void
+log_duplicate_fail(const pg_uuid_t *id, const char *why)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_ES_DUPLICATE_EVENT),
+			 errmsg("duplicate event %s", uuid_to_cstring(id)),
+			 errdetail("%s", why),
+			 errhint("Give every event an id of its own; a retry repeats the whole append with the same ids in the same stream.")));
+}
+
+/*
+ * Fills the slot with the event.
+ */
+static void
+fill_slot(TupleTableSlot *slot, const NewEvent *event,
+		  FullTransactionId fence, TimestampTz now)
+{
+	Datum	   *values = slot->tts_values - 1;	/* columns count from 1 */
+	bool	   *nulls = slot->tts_isnull - 1;
+
+	ExecClearTuple(slot);
+	memset(slot->tts_isnull, true,
+		   slot->tts_tupleDescriptor->natts * sizeof(bool));
+	memset(slot->tts_isnull, false, Natts_es_events * sizeof(bool));
+
+	values[Anum_es_events_position] = Int64GetDatum(event->position);
+	values[Anum_es_events_version] = Int64GetDatum(event->version);
+	values[Anum_es_events_fence] = FullTransactionIdGetDatum(fence);
+	values[Anum_es_events_recorded_at] = TimestampTzGetDatum(now);
+	values[Anum_es_events_occurred_at] =
+		TimestampTzGetDatum(event->occurred_at);
+	nulls[Anum_es_events_occurred_at] = !event->has_occurred_at;
+	values[Anum_es_events_id] = UUIDPGetDatum(&event->id);
+	values[Anum_es_events_stream] = PointerGetDatum(event->stream);
+	values[Anum_es_events_type] = PointerGetDatum(event->type);
+	values[Anum_es_events_data] = event->data;
+	values[Anum_es_events_metadata] = event->metadata;
+	nulls[Anum_es_events_metadata] = event->metadata == (Datum) 0;
+	ExecStoreVirtualTuple(slot);
+}
+
+/* What the table's owner may have added: generated columns, constraints. */
+static void
+complete_row(Log *log, TupleTableSlot *slot)
+{
+	TupleConstr *constraints = log->rel->rd_att->constr;
+
+	if (constraints == NULL)
+		return;
+	if (constraints->has_generated_stored)
+		ExecComputeStoredGenerated(log->relinfo, log->estate, slot,
+								   CMD_INSERT);
+	ExecConstraints(log->relinfo, slot, log->estate);
+}
+
+/*
+ * Stores a chunk of rows and their index entries, and queues row triggers.
+ */
+static void
+insert_rows(Log *log, TupleTableSlot **slots, int count,
+			TransitionCaptureState *capture)
+{
+	CommandId	cid = log->estate->es_output_cid;
+	int			i;
+
+	if (count == 1)
+		table_tuple_insert(log->rel, slots[0], cid, 0, NULL);
+	else
+		table_multi_insert(log->rel, slots, count, cid, 0, NULL);
+
+	for (i = 0; i < count; i++)
+	{
+		List	   *recheck = compat_insert_index_tuples(log->relinfo,
+														 slots[i],
+														 log->estate);
+
+		ExecARInsertTriggers(log->estate, log->relinfo, slots[i], recheck,
+							 capture);
+		ResetPerTupleExprContext(log->estate);
+	}
+}
+
+/* How many of the events make the next chunk. */
+static int
+chunk_size(const NewEvent *events, int count)
+{
+	Size		bytes = 0;
+	int			i;
+
+	for (i = 0; i < count && i < INSERT_CHUNK_ROWS; i++)
+	{
+		bytes += toast_raw_datum_size(events[i].data);
+		if (bytes > INSERT_CHUNK_BYTES)
+			return i + 1;
+	}
+	return i;
+}
+
+/*
+ * Stores all events, chunk by chunk; the slots of a chunk serve the next.
+ */
+static void
+insert_chunks(Log *log, NewEvent *events, int count, FullTransactionId fence,
+			  TransitionCaptureState *capture)
+{
+	TupleTableSlot *slots[INSERT_CHUNK_ROWS];
+	TimestampTz now = GetCurrentTimestamp();
+	int			made = 1;
+	int			done;
+	int			chunk;
+	int			i;
+
+	slots[0] = log->slot;
+	for (done = 0; done < count; done += chunk)
+	{
+		CHECK_FOR_INTERRUPTS();
+		chunk = chunk_size(events + done, count - done);
+		for (i = 0; i < chunk; i++)
+		{
+			if (i == made)
+				slots[made++] = table_slot_create(log->rel,
+												  &log->estate->es_tupleTable);
+			fill_slot(slots[i], &events[done + i], fence, now);
+			complete_row(log, slots[i]);
+		}
+		insert_rows(log, slots, chunk, capture);
+	}
+}
+
+/*
+ * Draws the positions and stores the rows.  The order of these steps is what
+ * the horizon stands on.
+ */
+static void
+draw_and_insert(Log *log, NewEvent *events, int count,
+				TransitionCaptureState *capture)
+{
+	FullTransactionId fence;
+	int			i;
+
+	(void) GetTopTransactionId();
+	for (i = 0; i < count; i++)
+		events[i].position = nextval_internal(log->sequence, false);
+	fence = ReadNextFullTransactionId();
+	insert_chunks(log, events, count, fence, capture);
+}
+
+/*
+ * Turns a violation of one of our unique indexes into our own error.  The
+ * server tells the key only to who may read it.
+ */
+static void
+translate_violation(Log *log, const NewEvent *events, const ErrorData *error)
+{
+	const char *index = error->constraint_name;
+	const char *key = error->detail ? error->detail :
+		"The key is not shown to who may not read es_events.";
+
+	if (index == NULL)
+		return;
+	if (strcmp(index, RelationGetRelationName(log->id_index)) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_ES_DUPLICATE_EVENT),
+				 errmsg("duplicate event for stream \"%s\"",
+						text_to_cstring(events[0].stream)),
+				 errdetail("%s", key),
+				 errhint("Another transaction stored this id in another stream at the same moment; give every event an id of its own.")));
+	if (strcmp(index, RelationGetRelationName(log->version_index)) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_ES_WRONG_EXPECTED_VERSION),
+				 errmsg("wrong expected version of stream \"%s\"",
+						text_to_cstring(events[0].stream)),
+				 errdetail("%s", key),
+				 errhint("Somebody wrote to es_events without es_append; try again.")));
+}
+
+/*
+ * Stores the rows.  A unique violation means that somebody stored the id in
+ * another stream at the same moment, or wrote to es_events without us; it is
+ * caught only to be raised again as ES002 or ES001.
+ */
+static void
+insert_or_translate(Log *log, NewEvent *events, int count,
+					TransitionCaptureState *capture)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		draw_and_insert(log, events, count, capture);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		if (error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION)
+			PG_RE_THROW();
+		FlushErrorState();
+		translate_violation(log, events, error);
+		ReThrowError(error);
+	}
+	PG_END_TRY();
+}
+
+/*
+ * Does the same for a table with AFTER triggers or statement triggers.
+ */
+static void
+insert_and_fire(Log *log, NewEvent *events, int count)
+{
+	TransitionCaptureState *capture;
+
+	AfterTriggerBeginQuery();
+	capture = MakeTransitionCaptureState(log->relinfo->ri_TrigDesc,
+										 RelationGetRelid(log->rel),
+										 CMD_INSERT);
+	ExecBSInsertTriggers(log->estate, log->relinfo);
+	insert_or_translate(log, events, count, capture);
+	ExecASInsertTriggers(log->estate, log->relinfo, capture);
+	AfterTriggerEndQuery(log->estate);
+}
+
+/*
+ * Appends the events, whose stream and version are set, and fires the
+ * triggers.  Fills in id and position.
+ */
+void
+log_insert(Log *log, NewEvent *events, int count)
+{
+	TriggerDesc *triggers = log->relinfo->ri_TrigDesc;
+	int			i;
+
+	for (i = 0; i < count; i++)
+	{
+		if (!events[i].has_id)
+			uuid_generate_v7(&events[i].id);
+	}
+	log->estate->es_output_cid = GetCurrentCommandId(true);
+	if (triggers != NULL &&
+		(triggers->trig_insert_before_statement ||
+		 triggers->trig_insert_after_row ||
+		 triggers->trig_insert_after_statement))
+		insert_and_fire(log, events, count);
+	else
+		insert_or_translate(log, events, count, NULL);
+
+	/* The next append in this command must see these events. */
+	CommandCounterIncrement();
+}
+
+/*
+ * BEFORE UPDATE OR DELETE OR TRUNCATE of es_events: refuses it.
+ */
+Datum
+es_events_refuse(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" must be called as a trigger",
+						"es_events_refuse"),
+				 errdetail("It belongs to the table es_events.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("events cannot be changed or removed"),
+			 errdetail("%s of \"%s\" was refused.",
+					   TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? "UPDATE" :
+					   TRIGGER_FIRED_BY_DELETE(trigger->tg_event) ? "DELETE" :
+					   "TRUNCATE",
+					   RelationGetRelationName(trigger->tg_relation)),
+			 errhint("Append an event that corrects the earlier one.")));
+}

@@ -1,0 +1,128 @@
+/*-------------------------------------------------------------------------
+ *
+ * stream.c
+ *		Streams: what a name may be, its category, its lock.
+ *
+ * The lock makes appends to one stream wait for each other; other streams go
+ * on.  It is a heavyweight lock on a 64-bit hash of the name, held to the end
+ * of the transaction, in a class of the advisory locks that users cannot
+ * reach (theirs are 1 and 2).  Two names with one hash wait for each other in
+ * vain, which costs time and nothing else.
+ *
+ * Each lock takes a place in shared memory, and an import may touch any
+ * number of streams.  So a transaction that holds ES_MAX_STREAM_LOCKS of them
+ * takes ShareRowExclusiveLock on es_events instead: as every appender holds
+ * RowExclusiveLock there from before its first position to its end, whoever
+ * has the stronger lock is alone with all streams.  A rollback to a savepoint
+ * may release it, so that the lock table is asked each time; the number of
+ * stream locks is only ever too high.
+ *
+ * A stream is locked before es_events: whoever waits for a stream holds
+ * nothing yet that the owner of the stream could need for its escalation.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+
+#include "compat.h"
+#include "eventstore.h"
+
+/* Users' advisory locks are of class 1 (bigint) and 2 (two integers). */
+#define STREAM_LOCK_CLASS 3
+
+PG_FUNCTION_INFO_V1(es_category);
+
+/* How many streams the transaction with this local id has locked. */
+static LocalTransactionId locking_lxid = InvalidLocalTransactionId;
+static int	locked_streams = 0;
+
+/*
+ * Refuses a name that is empty or too long for the indexes.
+ */
+void
+stream_check_name(text *stream)
+{
+	int			length = VARSIZE_ANY_EXHDR(stream);
+
+	if (length == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a stream's name must not be empty"),
+				 errdetail("The name has 0 bytes, the limit is %d.",
+						   ES_MAX_STREAM_LENGTH),
+				 errhint("Name a stream by its category and an id, such as 'account-1'.")));
+	if (length > ES_MAX_STREAM_LENGTH)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a stream's name is too long"),
+				 errdetail("The name has %d bytes, the limit is %d, so that an index entry fits a third of a page.",
+						   length, ES_MAX_STREAM_LENGTH),
+				 errhint("Put what is long into the event's data, or a digest of it into the name.")));
+}
+
+/*
+ * How many bytes of the name stand before the first '-'; all without one.
+ */
+int
+stream_category_length(text *stream)
+{
+	char	   *name = VARDATA_ANY(stream);
+	int			length = VARSIZE_ANY_EXHDR(stream);
+	char	   *dash = memchr(name, '-', length);
+
+	return dash ? (int) (dash - name) : length;
+}
+
+/*
+ * The part of a stream's name before the first '-'.  The database's encoding
+ * is never one in which '-' is the second half of a character.
+ */
+Datum
+es_category(PG_FUNCTION_ARGS)
+{
+	text	   *stream = PG_GETARG_TEXT_PP(0);
+
+	PG_RETURN_TEXT_P(cstring_to_text_with_len(VARDATA_ANY(stream),
+											  stream_category_length(stream)));
+}
+
+/*
+ * Locks one stream by its name's hash; counts the locks that are new.
+ */
+static void
+lock_name(text *stream)
+{
+	LOCKTAG		tag;
+	uint64		hash;
+
+	hash = hash_bytes_extended((unsigned char *) VARDATA_ANY(stream),
+							   VARSIZE_ANY_EXHDR(stream), 0);
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (hash >> 32),
+						 (uint32) hash, STREAM_LOCK_CLASS);
+	if (LockAcquire(&tag, ExclusiveLock, false, false) == LOCKACQUIRE_OK)
+		locked_streams++;
+}
+
+/*
+ * Makes the transaction the only one that can append to the stream, until it
+ * ends.  log: es_events.
+ */
+void
+stream_lock(Oid log, text *stream)
+{
+	if (locking_lxid != compat_my_lxid())
+	{
+		locking_lxid = compat_my_lxid();
+		locked_streams = 0;
+	}
+	if (locked_streams < ES_MAX_STREAM_LOCKS)
+		lock_name(stream);
+	else
+		LockRelationOid(log, ShareRowExclusiveLock);
+}
