@@ -22,6 +22,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -72,7 +73,9 @@ check_not_null(FunctionCallInfo fcinfo, int argument, const char *name)
 static void
 init_append(AppendCall *append, FunctionCallInfo fcinfo)
 {
-	PreventCommandIfReadOnly("es_append()");
+	if (XactReadOnly)
+		PreventCommandIfReadOnly(psprintf("%s()",
+										  get_func_name(fcinfo->flinfo->fn_oid)));
 	check_not_null(fcinfo, 0, "stream");
 	check_not_null(fcinfo, 1, "expected");
 	append->stream = PG_GETARG_TEXT_PP(0);
@@ -92,7 +95,7 @@ make_events(AppendCall *append, int count)
 				 errmsg("too many events in one batch"),
 				 errdetail("The batch has %d events, the limit is %d.", count,
 						   ES_MAX_BATCH),
-				 errhint("AppendCall them in several calls in one transaction, or by COPY to es_import.")));
+				 errhint("Append them in several calls in one transaction, or by COPY to es_import.")));
 	append->count = count;
 	append->events = palloc0(sizeof(NewEvent) * Max(count, 1));
 	for (i = 0; i < count; i++)

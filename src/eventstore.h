@@ -129,7 +129,6 @@ extern void log_insert(Log *log, NewEvent *events, int count);
 extern void log_duplicate_fail(const pg_uuid_t *id, const char *why)
 			pg_attribute_noreturn();
 extern Relation log_open_position_index(Relation log);
-extern void log_check_shape(Relation rel);
 extern void log_check_type(text *type);
 extern void log_check_metadata(Datum metadata);
 

@@ -14,10 +14,12 @@
  *
  *	1. Doubt.  Candidates are the ids that S sees as running, and those from
  *	   S.xmax up to the next one now.  First the holders of conflicting locks
- *	   on es_events are listed, then each other candidate is asked whether it
- *	   is still in progress: if it is, it cannot own a position that S could
- *	   miss, since it would have been listed.  All others may.  W is the
- *	   smallest that may.  In recovery locks tell nothing; there W = S.xmin.
+ *	   on es_events are listed; they may own a position that S does not see.
+ *	   Then each other candidate is asked whether it is still in progress: if
+ *	   it is, it owns none, since it would have been listed.  If it is not, it
+ *	   may have committed one after S was taken, unless it was rolled back.  W
+ *	   is the smallest id that may.  In recovery locks tell nothing; there W is
+ *	   S.xmin.
  *
  *	2. Search.  The position index is walked backward under S, to the first
  *	   event whose fence is not above W: everything below it is decided.  A
@@ -137,14 +139,15 @@ is_holder(const Doubt *doubt, TransactionId xid)
 }
 
 /*
- * Can this candidate own a position that S does not see?
+ * Can this candidate own a position that S does not see?  The log of commits
+ * is only asked about what is no longer in progress, as it may lag behind.
  */
 static bool
 may_own(const Doubt *doubt, TransactionId xid)
 {
 	return doubt->holders_unknown ||
 		is_holder(doubt, xid) ||
-		!TransactionIdIsInProgress(xid);
+		(!TransactionIdIsInProgress(xid) && TransactionIdDidCommit(xid));
 }
 
 /*
@@ -232,7 +235,6 @@ find_horizon(Oid relid, Snapshot snapshot)
 	TupleTableSlot *slot;
 	int64		horizon;
 
-	log_check_shape(log);
 	find_limit(&doubt, relid, snapshot);
 	index = log_open_position_index(log);
 	slot = table_slot_create(log, NULL);

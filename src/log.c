@@ -33,7 +33,6 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_type.h"
 #include "commands/sequence.h"
 #include "commands/trigger.h"
 #include "executor/nodeModifyTable.h"
@@ -56,11 +55,6 @@ PG_FUNCTION_INFO_V1(es_events_refuse);
 /* Rows that go to the table access method at once, and their data's bytes. */
 #define INSERT_CHUNK_ROWS	1000
 #define INSERT_CHUNK_BYTES	65536
-
-static const Oid column_types[Natts_es_events] = {
-	INT8OID, INT8OID, XID8OID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-	UUIDOID, TEXTOID, TEXTOID, JSONBOID, JSONBOID
-};
 
 /*
  * The relation of this name in the schema of one of our functions.
@@ -87,31 +81,6 @@ Oid
 log_relid(Oid funcid)
 {
 	return sibling_relid(get_func_namespace(funcid), "es_events");
-}
-
-/*
- * Refuses an es_events that somebody has altered under us: its columns are
- * known by number here.
- */
-void
-log_check_shape(Relation rel)
-{
-	TupleDesc	desc = RelationGetDescr(rel);
-	int			i;
-
-	for (i = 0; i < Natts_es_events; i++)
-	{
-		if (i >= desc->natts ||
-			TupleDescAttr(desc, i)->attisdropped ||
-			TupleDescAttr(desc, i)->atttypid != column_types[i])
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("table \"es_events\" was altered"),
-					 errdetail("Its column %d is not the one that eventstore made.",
-							   i + 1),
-					 errhint("Restore the first %d columns of the table.",
-							 Natts_es_events)));
-	}
 }
 
 /* A type's name must not be empty or long. */
@@ -237,7 +206,6 @@ log_open(Oid relid)
 	/* The server makes the ResultRelInfo: its size varies in minor releases */
 	log->relinfo = ExecGetTriggerResultRel(log->estate, relid, NULL);
 	log->rel = log->relinfo->ri_RelationDesc;
-	log_check_shape(log->rel);
 	check_triggers(log->relinfo);
 	ExecOpenIndices(log->relinfo, false);
 	log->id_index = find_index(log->relinfo, Anum_es_events_id,
@@ -516,7 +484,7 @@ translate_violation(Log *log, const NewEvent *events, const ErrorData *error)
 {
 	const char *index = error->constraint_name;
 	const char *key = error->detail ? error->detail :
-		"The key is not shown to who may not read es_events.";
+	"The key is not shown to who may not read es_events.";
 
 	if (index == NULL)
 		return;

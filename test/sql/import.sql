@@ -1,0 +1,113 @@
+-- es_import: INSERT and COPY append in order.
+CREATE EXTENSION eventstore;
+
+INSERT INTO es_import (stream, type) VALUES ('a-1', 'x'), ('b-1', 'x'), ('a-1', 'y');
+INSERT INTO es_import VALUES ('a-1', 'z', '{"n": 1}', '{"m": 2}', '00000000-0000-7000-8000-000000000001', '2020-01-01 00:00Z');
+COPY es_import (stream, type, data) FROM stdin;
+c-1	x	{"n": 2}
+a-1	x	[]
+\.
+INSERT INTO es_import (stream, type, data) SELECT 'many-' || i % 7, 't', to_jsonb(i) FROM generate_series(1, 3500) i;
+SELECT position, version, stream, type, data, metadata, occurred_at AT TIME ZONE 'UTC' AS occurred_at FROM es_read(0, 6);
+SELECT stream, count(*), max(version), bool_and(version = data::text::int / 7 + (stream <> 'many-0')::int) AS in_order
+  FROM es_read_category('many') GROUP BY stream ORDER BY stream;
+SELECT count(*) FROM es_import;
+
+-- A row whose id is stored in its stream, or came before, is a retry.
+INSERT INTO es_import (stream, type, id) VALUES
+    ('a-1', 'z', '00000000-0000-7000-8000-000000000001'),
+    ('r-1', 'p', '00000000-0000-7000-8000-000000000011'),
+    ('r-1', 'q', '00000000-0000-7000-8000-000000000012'),
+    ('r-1', 'p', '00000000-0000-7000-8000-000000000011');
+INSERT INTO es_import (stream, type, id) VALUES
+    ('r-1', 'p', '00000000-0000-7000-8000-000000000011'),
+    ('r-1', 'r', '00000000-0000-7000-8000-000000000013');
+SELECT version, type FROM es_load('r-1');
+SELECT es_stream_version('a-1');
+
+-- Refused as a whole.
+SELECT count(*) AS before FROM es_events \gset
+INSERT INTO es_import (stream, type, id) VALUES ('r-2', 'a', NULL), ('r-2', 'b', '00000000-0000-7000-8000-000000000011');
+INSERT INTO es_import (stream, type, id) VALUES
+    ('r-2', 'a', '00000000-0000-7000-8000-000000000021'), ('r-3', 'a', '00000000-0000-7000-8000-000000000021');
+INSERT INTO es_import (stream, type) VALUES ('r-2', 'a'), (NULL, 'a');
+INSERT INTO es_import (stream) VALUES ('r-2');
+INSERT INTO es_import (stream, type, data) VALUES ('r-2', 'a', NULL);
+INSERT INTO es_import (stream, type) VALUES ('', 'a');
+INSERT INTO es_import (stream, type) VALUES (repeat('s', 2049), 'a');
+INSERT INTO es_import (stream, type) VALUES ('r-2', '');
+INSERT INTO es_import (stream, type, metadata) VALUES ('r-2', 'a', '1');
+\set SHOW_CONTEXT always
+COPY es_import (stream, type) FROM stdin;
+r-2	a
+r-2	
+\.
+COPY es_import (stream, type, id) FROM stdin;
+r-2	a	no uuid
+\.
+\set SHOW_CONTEXT errors
+UPDATE es_import SET type = 'x';
+DELETE FROM es_import;
+INSERT INTO es_import (stream, type) VALUES ('r-2', 'a') ON CONFLICT (stream) DO NOTHING;
+SELECT es_import_row();
+SELECT es_import_flush();
+SELECT count(*) - :before AS stored FROM es_events;
+
+-- In one transaction with other appends, and in order with them.
+BEGIN;
+SELECT version FROM es_append('m-1', 'none', 'a');
+INSERT INTO es_import (stream, type) VALUES ('m-1', 'b'), ('m-1', 'c');
+SELECT version FROM es_append('m-1', 3, 'd');
+SAVEPOINT s;
+INSERT INTO es_import (stream, type) VALUES ('m-1', 'no');
+ROLLBACK TO s;
+INSERT INTO es_import (stream, type) VALUES ('m-1', 'e') RETURNING stream, type, data;
+COMMIT;
+SELECT version, type FROM es_load('m-1');
+
+-- Statements that nest: the inner ones append first; one that is caught
+-- leaves nothing, and takes nothing of the outer one along.
+CREATE FUNCTION nested(n int) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO es_import (stream, type) VALUES ('n-1', 'inner ' || n);
+    IF n = 2 THEN
+        RAISE EXCEPTION 'caught';
+    END IF;
+    RETURN 'outer ' || n;
+EXCEPTION WHEN OTHERS THEN
+    RETURN 'outer of the caught ' || n;
+END $$;
+INSERT INTO es_import (stream, type) SELECT 'n-1', nested(n) FROM generate_series(1, 3) n;
+SELECT version, type FROM es_load('n-1');
+-- A statement that fails in the middle is caught, the next one goes on.
+DO $$
+BEGIN
+    BEGIN
+        INSERT INTO es_import (stream, type) SELECT 'n-2', nullif(n, 1500)::text FROM generate_series(1, 2000) n;
+    EXCEPTION WHEN null_value_not_allowed THEN
+        RAISE NOTICE 'caught';
+    END;
+    INSERT INTO es_import (stream, type) VALUES ('n-2', 'next');
+END $$;
+SELECT version, type FROM es_load('n-2');
+WITH one AS (INSERT INTO es_import (stream, type) VALUES ('n-3', 'one') RETURNING 1),
+     two AS (INSERT INTO es_import (stream, type) VALUES ('n-3', 'two') RETURNING 1)
+SELECT (SELECT count(*) FROM one) + (SELECT count(*) FROM two) AS rows;
+SELECT count(*) FROM es_load('n-3');
+
+-- More streams than locks, in one transaction, and on after a rollback that
+-- releases the lock on the log.
+BEGIN;
+INSERT INTO es_import (stream, type) SELECT 'w-' || i, 't' FROM generate_series(1, 990) i;
+SAVEPOINT s;
+INSERT INTO es_import (stream, type) SELECT 'w-' || i, 't' FROM generate_series(1, 3000) i;
+SELECT mode FROM pg_locks WHERE relation = 'es_events'::regclass AND pid = pg_backend_pid() ORDER BY mode;
+ROLLBACK TO s;
+SELECT mode FROM pg_locks WHERE relation = 'es_events'::regclass AND pid = pg_backend_pid() ORDER BY mode;
+INSERT INTO es_import (stream, type) SELECT 'w-' || i, 't' FROM generate_series(1, 3000) i;
+SELECT count(*) < 1010 AS bounded FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid();
+COMMIT;
+SELECT count(*), max(version) FROM es_read_category('w');
+
+DROP FUNCTION nested;
+DROP EXTENSION eventstore;

@@ -1,0 +1,22 @@
+-- Notifications: one a channel and transaction, with the last position.
+CREATE EXTENSION eventstore;
+
+SHOW eventstore.notify;
+SELECT es_channel('account'), es_channel(''), es_channel(repeat('x', 53));
+-- A category too long for a channel has one all the same.
+SELECT es_channel(repeat('x', 54)), length(es_channel(repeat('x', 2048))), es_channel(repeat('x', 54)) = es_channel(repeat('x', 55)) AS same;
+
+-- Which process it was is not the point.
+CREATE FUNCTION heard() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM pg_listening_channels()';
+LISTEN es_events;
+LISTEN "es_events:account";
+SELECT heard();
+UNLISTEN *;
+
+SET eventstore.notify = off;
+SET eventstore.notify = 'sometimes';
+SET eventstore.notified = on;
+RESET eventstore.notify;
+
+DROP FUNCTION heard;
+DROP EXTENSION eventstore;
