@@ -1,0 +1,120 @@
+# eventstore: an event store inside PostgreSQL.
+#
+#   make, make install, make installcheck   build; install; test a running server (PGXS)
+#   make demo [KEEP=1] [REPO=/some/repo]    the main job, on a private server; make demo-stop ends a kept one
+#   make check [ONLY="regress tap ..."] [TESTS="name ..."]   every test, on a private server
+#   make bench                              figures against plain SQL, on a private server
+#   make format, make format-check          pgindent style
+#
+# PG_CONFIG=/path/to/pg_config picks the server version. demo, check and bench
+# first install what is missing, when they may.
+
+EXTENSION = eventstore
+EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" eventstore.control)
+MODULE_big = eventstore
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
+
+# The install script is these files, in this order.
+SQL_FILES = expected_version stream uuid digest events horizon append import read notify
+SQL = $(SQL_FILES:%=sql/%.sql)
+INSTALL_SCRIPT_SQL = $(EXTENSION)--$(EXTVERSION).sql
+DATA_built = $(INSTALL_SCRIPT_SQL)
+
+REGRESS := $(sort $(basename $(notdir $(wildcard test/sql/*.sql))))
+REGRESS_OPTS = --inputdir=test
+ISOLATION := $(sort $(basename $(notdir $(wildcard test/specs/*.spec))))
+ISOLATION_OPTS = --inputdir=test --outputdir=.
+PROVE_TESTS := $(sort $(wildcard test/t/*.pl))
+TAP_TESTS := $(if $(PROVE_TESTS),1)
+
+# make WERROR= builds with a compiler that knows warnings we do not.
+WERROR = -Werror
+# The server's headers leave parameters unused. Its flags and attributes are
+# those of the compiler it was built with, which clang may not know.
+PG_CFLAGS = -Wall -Wextra $(WERROR) -Wno-unused-parameter $(if $(is_clang),$(CLANG_CFLAGS))
+is_clang = $(findstring clang,$(shell $(CC) --version 2>/dev/null))
+CLANG_CFLAGS = -Wno-unknown-warning-option -Wno-ignored-optimization-argument \
+	-Wno-ignored-attributes
+SHLIB_LINK = -lcrypto
+
+EXTRA_CLEAN = $(EXTENSION)--*.sql .built-with results log tmp_check output_iso \
+	regression.diffs regression.out
+
+own_goals = check demo demo-stop bench format format-check
+
+ifneq (,$(filter $(own_goals),$(MAKECMDGOALS)))
+# ---- Goals with a script of their own: they must start where nothing is
+# ---- installed yet, so PGXS is not read.
+
+.NOTPARALLEL:
+.PHONY: $(MAKECMDGOALS)
+
+# "make clean check": the rest goes to a make that reads PGXS.
+pgxs_goals = $(filter-out $(own_goals),$(MAKECMDGOALS))
+ifneq (,$(pgxs_goals))
+$(pgxs_goals):
+	@$(MAKE) --no-print-directory $@
+$(filter $(own_goals),$(MAKECMDGOALS)): | $(pgxs_goals)
+endif
+
+# Only what the user has set: the scripts look for a server themselves.
+given = $(filter-out default undefined,$(origin $(1)))
+export $(foreach v,PG_CONFIG CC REPO KEEP ONLY TESTS,$(if $(call given,$(v)),$(v)))
+export REGRESS REGRESS_OPTS ISOLATION ISOLATION_OPTS PROVE_TESTS
+
+check:
+	@test/tools/packages check
+	@test/tools/check
+
+demo:
+	@test/tools/packages demo
+	@test/demo/run
+
+demo-stop:
+	@test/demo/stop
+
+bench:
+	@test/tools/packages bench
+	@test/bench/run
+
+format:
+	@test/tools/packages format
+	@test/tools/format
+
+format-check:
+	@test/tools/packages format
+	@test/tools/format --check
+
+else
+# ---- Everything else is PGXS.
+
+PG_CONFIG ?= pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+
+ifeq (,$(wildcard $(PGXS)))
+$(error PostgreSQL's build files are missing: "$(PG_CONFIG) --pgxs" names no file. Install the server's development package (Debian: postgresql-server-dev-15 or later), or set PG_CONFIG)
+endif
+
+# Bitcode for JIT inlining would make clang a requirement.
+override with_llvm = no
+
+include $(PGXS)
+
+# Objects of another server version or compiler must not be linked again.
+built_with := $(VERSION) $(CC) $(CFLAGS)
+ifneq ($(built_with),$(shell cat .built-with 2>/dev/null))
+$(file >.built-with,$(built_with))
+endif
+
+# after "make clean all" it is gone again
+.built-with:
+	@: $(file >$@,$(built_with))
+
+$(OBJS): .built-with $(wildcard src/*.h)
+
+$(INSTALL_SCRIPT_SQL): $(SQL) Makefile eventstore.control
+	@rm -f $(EXTENSION)--*.sql
+	{ printf '%s\n' '\echo Use "CREATE EXTENSION $(EXTENSION)" to load this file. \quit'; \
+	  for f in $(SQL); do echo; cat $$f; done; } >$@.tmp && mv $@.tmp $@
+
+endif
