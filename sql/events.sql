@@ -21,6 +21,7 @@ SELECT pg_catalog.pg_extension_config_dump('es_position', '');
 -- The log is only appended to.
 CREATE FUNCTION es_events_refuse() RETURNS trigger
     AS 'MODULE_PATHNAME' LANGUAGE C;
+REVOKE EXECUTE ON FUNCTION es_events_refuse() FROM PUBLIC;
 CREATE TRIGGER es_events_refuse BEFORE UPDATE OR DELETE OR TRUNCATE ON es_events
     FOR EACH STATEMENT EXECUTE FUNCTION es_events_refuse();
 ALTER TABLE es_events ENABLE ALWAYS TRIGGER es_events_refuse;

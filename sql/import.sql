@@ -4,6 +4,7 @@ ALTER VIEW es_import ALTER COLUMN data SET DEFAULT '{}';
 
 CREATE FUNCTION es_import_row() RETURNS trigger AS 'MODULE_PATHNAME' LANGUAGE C;
 CREATE FUNCTION es_import_flush() RETURNS trigger AS 'MODULE_PATHNAME' LANGUAGE C;
+REVOKE EXECUTE ON FUNCTION es_import_row(), es_import_flush() FROM PUBLIC;
 CREATE TRIGGER es_import_row INSTEAD OF INSERT ON es_import
     FOR EACH ROW EXECUTE FUNCTION es_import_row();
 CREATE TRIGGER es_import_flush AFTER INSERT ON es_import

@@ -18,8 +18,8 @@
  *	   Then each other candidate is asked whether it is still in progress: if
  *	   it is, it owns none, since it would have been listed.  If it is not, it
  *	   may have committed one after S was taken, unless it was rolled back.  W
- *	   is the smallest id that may.  In recovery locks tell nothing; there W is
- *	   S.xmin.
+ *	   is the smallest id that may.  On a standby locks tell nothing; there W
+ *	   is S.xmin.
  *
  *	2. Search.  The position index is walked backward under S, to the first
  *	   event whose fence is not above W: everything below it is decided.  A
@@ -38,7 +38,6 @@
 #include "access/transam.h"
 #include "access/twophase.h"
 #include "access/xact.h"
-#include "access/xlog.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/snapmgr.h"
@@ -161,7 +160,7 @@ find_limit(Doubt *doubt, Oid log, Snapshot snapshot)
 
 	doubt->next = ReadNextFullTransactionId();
 	doubt->limit = doubt->next;
-	if (RecoveryInProgress())
+	if (snapshot->takenDuringRecovery)
 	{
 		doubt->limit = full_xid(doubt, snapshot->xmin);
 		return;

@@ -67,7 +67,7 @@ typedef struct Import
 	MemoryContext context;		/* this struct and the rows' values */
 	NewEvent	rows[IMPORT_CHUNK_ROWS];
 	int			count;
-	Size		bytes;			/* of data in the rows */
+	Size		bytes;			/* of data and metadata in the rows */
 } Import;
 
 /* The last version of a stream, within a chunk. */
@@ -199,6 +199,17 @@ read_row(NewEvent *event, HeapTuple tuple, TupleDesc desc)
 		event->occurred_at = DatumGetTimestampTz(value);
 }
 
+/* The bytes of what may be large. */
+static Size
+row_size(const NewEvent *row)
+{
+	Size		size = VARSIZE_ANY(DatumGetPointer(row->data));
+
+	if (row->metadata)
+		size += VARSIZE_ANY(DatumGetPointer(row->metadata));
+	return size;
+}
+
 /*
  * Is the row's event stored already, or given before in the chunk?
  */
@@ -321,17 +332,27 @@ flush(Oid funcid)
 	MemoryContextDelete(full->context);
 }
 
-/* Refuses to be called by hand. */
+/*
+ * Refuses to be called by hand, or for another relation than es_import: what
+ * comes through here is appended without a check of privileges.
+ */
 static TriggerData *
 check_trigger(FunctionCallInfo fcinfo)
 {
-	if (!CALLED_AS_TRIGGER(fcinfo))
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	Oid			funcid = fcinfo->flinfo->fn_oid;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
+		RelationGetNamespace(trigger->tg_relation) != get_func_namespace(funcid) ||
+		strcmp(RelationGetRelationName(trigger->tg_relation), "es_import") != 0 ||
+		RelationGetNumberOfAttributes(trigger->tg_relation) != Natts_es_import)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function \"%s\" must be called as a trigger",
-						get_func_name(fcinfo->flinfo->fn_oid)),
-				 errdetail("It belongs to the view es_import.")));
-	return (TriggerData *) fcinfo->context;
+				 errmsg("function %s() must be called as a trigger of es_import",
+						get_func_name(funcid)),
+				 errdetail("It was called for another purpose.")));
+	return trigger;
 }
 
 /*
@@ -345,14 +366,6 @@ es_import_row(PG_FUNCTION_ARGS)
 	NewEvent   *row;
 	MemoryContext oldcontext;
 
-	if (!TRIGGER_FIRED_INSTEAD(trigger->tg_event) ||
-		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
-		RelationGetNumberOfAttributes(trigger->tg_relation) != Natts_es_import)
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("es_import_row() must be an INSTEAD OF INSERT trigger of es_import"),
-				 errdetail("It was fired for \"%s\".",
-						   RelationGetRelationName(trigger->tg_relation))));
 	rows = get_import();
 	row = &rows->rows[rows->count];
 	oldcontext = MemoryContextSwitchTo(rows->context);
@@ -360,7 +373,7 @@ es_import_row(PG_FUNCTION_ARGS)
 			 RelationGetDescr(trigger->tg_relation));
 	MemoryContextSwitchTo(oldcontext);
 	rows->count++;
-	rows->bytes += VARSIZE_ANY(DatumGetPointer(row->data));
+	rows->bytes += row_size(row);
 	if (rows->count == IMPORT_CHUNK_ROWS || rows->bytes > IMPORT_CHUNK_BYTES)
 		flush(fcinfo->flinfo->fn_oid);
 	return PointerGetDatum(trigger->tg_trigtuple);

@@ -391,12 +391,16 @@ insert_rows(Log *log, TupleTableSlot **slots, int count,
 			TransitionCaptureState *capture)
 {
 	CommandId	cid = log->estate->es_output_cid;
+	MemoryContext oldcontext;
 	int			i;
 
+	/* what toasting and the like leave goes with the tuple's context */
+	oldcontext = MemoryContextSwitchTo(GetPerTupleMemoryContext(log->estate));
 	if (count == 1)
 		table_tuple_insert(log->rel, slots[0], cid, 0, NULL);
 	else
 		table_multi_insert(log->rel, slots, count, cid, 0, NULL);
+	MemoryContextSwitchTo(oldcontext);
 
 	for (i = 0; i < count; i++)
 	{

@@ -51,6 +51,11 @@ DELETE FROM es_import;
 INSERT INTO es_import (stream, type) VALUES ('r-2', 'a') ON CONFLICT (stream) DO NOTHING;
 SELECT es_import_row();
 SELECT es_import_flush();
+-- Nor can the triggers be used for a relation of one's own.
+CREATE VIEW es_copy AS SELECT * FROM es_import;
+CREATE TRIGGER es_copy INSTEAD OF INSERT ON es_copy FOR EACH ROW EXECUTE FUNCTION es_import_row();
+INSERT INTO es_copy (stream, type) VALUES ('r-2', 'a');
+DROP VIEW es_copy;
 SELECT count(*) - :before AS stored FROM es_events;
 
 -- In one transaction with other appends, and in order with them.
