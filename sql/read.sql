@@ -25,10 +25,12 @@ BEGIN ATOMIC
      WHERE e.stream = es_load_backward.stream
        AND e.version < coalesce(before_version, 9223372036854775807)
        AND e.version > CASE WHEN max_count IS NULL THEN 0
-                       ELSE (SELECT coalesce(max(l.version), 0)
+                       ELSE (SELECT l.version
                                FROM es_events l
                               WHERE l.stream = es_load_backward.stream
-                                AND l.version < coalesce(before_version, 9223372036854775807))
+                                AND l.version < coalesce(before_version, 9223372036854775807)
+                              ORDER BY l.version DESC
+                              LIMIT 1)
                             - greatest(max_count, 0) END
      ORDER BY e.version DESC;
 END;

@@ -47,8 +47,6 @@ typedef int64 ExpectedVersion;	/* a version, or one of these */
 
 extern void expected_version_check(text *stream, ExpectedVersion expected,
 								   int64 actual);
-extern void expected_version_fail(text *stream, ExpectedVersion expected,
-								  int64 actual) pg_attribute_noreturn();
 
 /* uuid.c */
 extern void uuid_generate_v7(pg_uuid_t *uuid);
@@ -126,8 +124,7 @@ extern bool log_find_id(Log *log, const pg_uuid_t *id, text *stream,
 						StoredEvent *found);
 extern int64 log_position(Log *log, text *stream, int64 version);
 extern void log_insert(Log *log, NewEvent *events, int count);
-extern void log_duplicate_fail(const pg_uuid_t *id, const char *why)
-			pg_attribute_noreturn();
+extern void log_duplicate_fail(const pg_uuid_t *id, const char *why);
 extern Relation log_open_position_index(Relation log);
 extern void log_check_type(text *type);
 extern void log_check_metadata(Datum metadata);

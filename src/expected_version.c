@@ -45,38 +45,24 @@ expected_to_cstring(ExpectedVersion expected)
 }
 
 /*
- * Raises ES001: the stream's version is another one than was expected.
- */
-void
-expected_version_fail(text *stream, ExpectedVersion expected, int64 actual)
-{
-	char	   *name = text_to_cstring(stream);
-
-	ereport(ERROR,
-			(errcode(ERRCODE_ES_WRONG_EXPECTED_VERSION),
-			 errmsg("wrong expected version of stream \"%s\"", name),
-			 errdetail("The expected version of stream \"%s\" is %s, its actual version is " INT64_FORMAT ".",
-					   name, expected_to_cstring(expected), actual),
-			 errhint("Load the stream again and decide on its present events; to retry an append give it the ids of the first try.")));
-}
-
-/*
  * Compares the stream's actual version with the expected one; ES001 if it is
  * wrong.
  */
 void
 expected_version_check(text *stream, ExpectedVersion expected, int64 actual)
 {
-	bool		right;
+	char	   *name;
 
-	if (expected == EXPECTED_ANY)
+	if (expected == EXPECTED_ANY || expected == actual ||
+		(expected == EXPECTED_EXISTS && actual > 0))
 		return;
-	if (expected == EXPECTED_EXISTS)
-		right = actual > 0;
-	else
-		right = actual == expected;
-	if (!right)
-		expected_version_fail(stream, expected, actual);
+	name = text_to_cstring(stream);
+	ereport(ERROR,
+			(errcode(ERRCODE_ES_WRONG_EXPECTED_VERSION),
+			 errmsg("wrong expected version of stream \"%s\"", name),
+			 errdetail("The expected version of stream \"%s\" is %s, its actual version is " INT64_FORMAT ".",
+					   name, expected_to_cstring(expected), actual),
+			 errhint("Load the stream again and decide on its present events; to retry an append give it the ids of the first try.")));
 }
 
 static int64

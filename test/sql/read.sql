@@ -76,7 +76,7 @@ CREATE FUNCTION plan(query text) RETURNS SETOF text LANGUAGE plpgsql AS $$
 DECLARE line text;
 BEGIN
     FOR line IN EXECUTE 'EXPLAIN (COSTS OFF) ' || query LOOP
-        CONTINUE WHEN line ~ '(InitPlan|Result)';
+        CONTINUE WHEN line ~ '^ *(InitPlan|->  Result)';
         RETURN NEXT regexp_replace(line, '\$[0-9]|\(InitPlan [0-9]\).col1', '?', 'g');
     END LOOP;
 END $$;
