@@ -236,7 +236,7 @@ append_events(AppendCall *append, Oid funcid)
 
 	stream_lock(relid, append->stream);
 	log = log_open(relid);
-	last = log_last_version(log, append->stream);
+	last = log_last_version(log, append->stream, append->expected);
 	if (!find_retry(log, append, last))
 	{
 		expected_version_check(append->stream, append->expected, last);

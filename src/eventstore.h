@@ -119,7 +119,7 @@ enum
 extern Oid	log_relid(Oid funcid);
 extern Log *log_open(Oid relid);
 extern void log_close(Log *log);
-extern int64 log_last_version(Log *log, text *stream);
+extern int64 log_last_version(Log *log, text *stream, int64 expected);
 extern bool log_find_id(Log *log, const pg_uuid_t *id, text *stream,
 						StoredEvent *found);
 extern int64 log_position(Log *log, text *stream, int64 version);

@@ -249,7 +249,7 @@ next_version(Log *log, versions_hash *versions, text *stream)
 	StreamVersion *last = versions_insert(versions, stream, &found);
 
 	if (!found)
-		last->version = log_last_version(log, stream);
+		last->version = log_last_version(log, stream, 0);
 	if (last->version == PG_INT64_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),

@@ -35,6 +35,7 @@
 #include "catalog/namespace.h"
 #include "commands/sequence.h"
 #include "commands/trigger.h"
+#include "common/hashfn.h"
 #include "executor/nodeModifyTable.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -55,6 +56,9 @@ PG_FUNCTION_INFO_V1(es_events_refuse);
 /* Rows that go to the table access method at once, and their data's bytes. */
 #define INSERT_CHUNK_ROWS	1000
 #define INSERT_CHUNK_BYTES	65536
+
+/* Streams whose last version a backend remembers: 16 kB. */
+#define VERSION_GUESSES		1024
 
 /*
  * The relation of this name in the schema of one of our functions.
@@ -248,9 +252,7 @@ fetch_first(Log *log, Relation index, ScanKey keys, int nkeys,
 	scan = compat_index_beginscan(log->rel, index, log->latest, nkeys);
 	index_rescan(scan, keys, nkeys, NULL, 0);
 	found = index_getnext_slot(scan, direction, log->slot);
-	if (found)
-		ExecMaterializeSlot(log->slot);
-	index_endscan(scan);
+	index_endscan(scan);		/* the slot has a pin of its own */
 	return found;
 }
 
@@ -263,25 +265,74 @@ fetched(Log *log, AttrNumber column)
 }
 
 static void
-init_key(ScanKey key, Relation index, AttrNumber number, RegProcedure equal,
-		 Datum value)
+init_key(ScanKey key, Relation index, AttrNumber number,
+		 StrategyNumber strategy, RegProcedure compare, Datum value)
 {
-	ScanKeyEntryInitialize(key, 0, number, BTEqualStrategyNumber, InvalidOid,
-						   index->rd_indcollation[number - 1], equal, value);
+	ScanKeyEntryInitialize(key, 0, number, strategy, InvalidOid,
+						   index->rd_indcollation[number - 1], compare, value);
+}
+
+/* What a backend has last seen as the version of a stream: only a guess. */
+typedef struct VersionGuess
+{
+	uint32		hash;			/* of the stream's name */
+	int64		version;
+} VersionGuess;
+
+/*
+ * Where the guess of a stream is kept; version 0 if it was another stream's.
+ */
+static VersionGuess *
+version_guess(text *stream)
+{
+	static VersionGuess guesses[VERSION_GUESSES];
+	uint32		hash = hash_bytes((unsigned char *) VARDATA_ANY(stream),
+								  VARSIZE_ANY_EXHDR(stream));
+	VersionGuess *guess = &guesses[hash % VERSION_GUESSES];
+
+	if (guess->hash != hash)
+	{
+		guess->hash = hash;
+		guess->version = 0;
+	}
+	return guess;
+}
+
+/* The stream's last version, if it is not below at_least; else 0. */
+static int64
+last_version_from(Log *log, text *stream, int64 at_least)
+{
+	ScanKeyData keys[2];
+
+	init_key(&keys[0], log->version_index, 1, BTEqualStrategyNumber,
+			 F_TEXTEQ, PointerGetDatum(stream));
+	init_key(&keys[1], log->version_index, 2, BTGreaterEqualStrategyNumber,
+			 F_INT8GE, Int64GetDatum(at_least));
+	if (!fetch_first(log, log->version_index, keys, 2, BackwardScanDirection))
+		return 0;
+	return DatumGetInt64(fetched(log, Anum_es_events_version));
 }
 
 /*
- * The last version of the stream, 0 for a stream without events.
+ * The last version of the stream, 0 for a stream without events.  expected: a
+ * version if the caller expects one.
+ *
+ * An index scan reads all entries on a page that fit its keys.  Of a long
+ * stream these are a hundred, four times the work of finding the page, so that
+ * it pays to look from a guess on first: the expected version, or the last
+ * that this backend has seen.
  */
 int64
-log_last_version(Log *log, text *stream)
+log_last_version(Log *log, text *stream, int64 expected)
 {
-	ScanKeyData key;
+	int64		guess = expected > 0 ? expected : version_guess(stream)->version;
+	int64		last = 0;
 
-	init_key(&key, log->version_index, 1, F_TEXTEQ, PointerGetDatum(stream));
-	if (!fetch_first(log, log->version_index, &key, 1, BackwardScanDirection))
-		return 0;
-	return DatumGetInt64(fetched(log, Anum_es_events_version));
+	if (guess > 0)
+		last = last_version_from(log, stream, guess);
+	if (last == 0)
+		last = last_version_from(log, stream, 0);
+	return last;
 }
 
 /*
@@ -292,10 +343,10 @@ log_position(Log *log, text *stream, int64 version)
 {
 	ScanKeyData keys[2];
 
-	init_key(&keys[0], log->version_index, 1, F_TEXTEQ,
-			 PointerGetDatum(stream));
-	init_key(&keys[1], log->version_index, 2, F_INT8EQ,
-			 Int64GetDatum(version));
+	init_key(&keys[0], log->version_index, 1, BTEqualStrategyNumber,
+			 F_TEXTEQ, PointerGetDatum(stream));
+	init_key(&keys[1], log->version_index, 2, BTEqualStrategyNumber,
+			 F_INT8EQ, Int64GetDatum(version));
 	if (!fetch_first(log, log->version_index, keys, 2, ForwardScanDirection))
 		elog(ERROR, "event " INT64_FORMAT " of a stream is missing", version);
 	return DatumGetInt64(fetched(log, Anum_es_events_position));
@@ -310,7 +361,8 @@ log_find_id(Log *log, const pg_uuid_t *id, text *stream, StoredEvent *found)
 	ScanKeyData key;
 	text	   *its_stream;
 
-	init_key(&key, log->id_index, 1, F_UUID_EQ, UUIDPGetDatum(id));
+	init_key(&key, log->id_index, 1, BTEqualStrategyNumber, F_UUID_EQ,
+			 UUIDPGetDatum(id));
 	if (!fetch_first(log, log->id_index, &key, 1, ForwardScanDirection))
 		return false;
 
@@ -579,6 +631,11 @@ log_insert(Log *log, NewEvent *events, int count)
 		insert_and_fire(log, events, count);
 	else
 		insert_or_translate(log, events, count, NULL);
+	for (i = 0; i < count; i++)
+	{
+		if (i + 1 == count || events[i + 1].stream != events[i].stream)
+			version_guess(events[i].stream)->version = events[i].version;
+	}
 
 	/* The next append in this command must see these events. */
 	CommandCounterIncrement();
