@@ -209,6 +209,8 @@ log_open(Oid relid)
 
 	/* The server makes the ResultRelInfo: its size varies in minor releases */
 	log->relinfo = ExecGetTriggerResultRel(log->estate, relid, NULL);
+	log->estate->es_trig_target_relations = NIL;
+	log->estate->es_opened_result_relations = list_make1(log->relinfo);
 	log->rel = log->relinfo->ri_RelationDesc;
 	check_triggers(log->relinfo);
 	ExecOpenIndices(log->relinfo, false);
@@ -233,8 +235,8 @@ log_close(Log *log)
 {
 	UnregisterSnapshot(log->latest);
 	ExecResetTupleTable(log->estate->es_tupleTable, false);
-	ExecCloseIndices(log->relinfo);
 	ExecCloseResultRelations(log->estate);
+	table_close(log->rel, NoLock);
 	FreeExecutorState(log->estate);
 	pfree(log);
 }
