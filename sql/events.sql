@@ -18,6 +18,15 @@ CREATE INDEX es_events_category_position_idx ON es_events (es_category(stream), 
 SELECT pg_catalog.pg_extension_config_dump('es_events', '');
 SELECT pg_catalog.pg_extension_config_dump('es_position', '');
 
+-- A row that is not appended but inserted, from a dump say, brings a fence of
+-- another cluster.
+CREATE FUNCTION es_events_fence() RETURNS trigger
+    AS 'MODULE_PATHNAME' LANGUAGE C;
+REVOKE EXECUTE ON FUNCTION es_events_fence() FROM PUBLIC;
+CREATE TRIGGER es_events_fence BEFORE INSERT ON es_events
+    FOR EACH ROW EXECUTE FUNCTION es_events_fence();
+ALTER TABLE es_events ENABLE ALWAYS TRIGGER es_events_fence;
+
 -- The log is only appended to.
 CREATE FUNCTION es_events_refuse() RETURNS trigger
     AS 'MODULE_PATHNAME' LANGUAGE C;
@@ -38,4 +47,5 @@ COMMENT ON COLUMN es_events.stream IS 'stream''s name, category-id, of at most 2
 COMMENT ON COLUMN es_events.type IS 'what happened, a name of at most 255 bytes';
 COMMENT ON COLUMN es_events.data IS 'what belongs to it';
 COMMENT ON COLUMN es_events.metadata IS 'what is known about it, an object: correlation, causation, user';
+COMMENT ON FUNCTION es_events_fence() IS 'trigger: gives a row that is inserted, not appended, a fence of this cluster';
 COMMENT ON FUNCTION es_events_refuse() IS 'trigger: refuses to change or remove events';

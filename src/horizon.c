@@ -65,7 +65,7 @@ typedef struct HorizonCache
 typedef struct Doubt
 {
 	FullTransactionId next;		/* the next id to be given */
-	FullTransactionId limit;	/* W: all ids below it are settled */
+	FullTransactionId limit;	/* W: no id below it may own one */
 	TransactionId *holders;		/* ids with a write lock on es_events */
 	int			holder_count;
 	bool		holders_unknown;	/* an id may be missing in holders */
@@ -150,7 +150,9 @@ may_own(const Doubt *doubt, TransactionId xid)
 }
 
 /*
- * Finds W.
+ * Finds W.  If nobody may own an invisible position there is no doubt at all:
+ * W is above every fence, also above one that a crash has left ahead of the
+ * ids.
  */
 static void
 find_limit(Doubt *doubt, Oid log, Snapshot snapshot)
@@ -159,7 +161,7 @@ find_limit(Doubt *doubt, Oid log, Snapshot snapshot)
 	uint32		i;
 
 	doubt->next = ReadNextFullTransactionId();
-	doubt->limit = doubt->next;
+	doubt->limit = FullTransactionIdFromU64(PG_UINT64_MAX);
 	if (snapshot->takenDuringRecovery)
 	{
 		doubt->limit = full_xid(doubt, snapshot->xmin);
@@ -174,6 +176,7 @@ find_limit(Doubt *doubt, Oid log, Snapshot snapshot)
 			doubt->limit = xid;
 	}
 	for (xid = full_xid(doubt, snapshot->xmax);
+		 FullTransactionIdPrecedes(xid, doubt->next) &&
 		 FullTransactionIdPrecedes(xid, doubt->limit);
 		 FullTransactionIdAdvance(&xid))
 	{
@@ -181,17 +184,6 @@ find_limit(Doubt *doubt, Oid log, Snapshot snapshot)
 		if (may_own(doubt, XidFromFullTransactionId(xid)))
 			doubt->limit = xid;
 	}
-}
-
-/*
- * Does the fence leave a gap below its event in doubt?  A fence above the
- * next id comes from another cluster, by dump and restore: it is old.
- */
-static bool
-in_doubt(const Doubt *doubt, FullTransactionId fence)
-{
-	return FullTransactionIdFollows(fence, doubt->limit) &&
-		FullTransactionIdPrecedesOrEquals(fence, doubt->next);
 }
 
 /*
@@ -217,7 +209,7 @@ search_backward(const Doubt *doubt, IndexScanDesc scan, TupleTableSlot *slot)
 													   &isnull));
 		if (upper == 0 || position != upper - 1)
 			horizon = position;
-		if (!in_doubt(doubt, fence))
+		if (!FullTransactionIdFollows(fence, doubt->limit))
 			return horizon;
 		upper = position;
 	}

@@ -22,7 +22,8 @@
  * executor node and no privilege check, since EXECUTE on the calling function
  * is the privilege.  Constraints, indexes and AFTER triggers on es_events are
  * honoured as an INSERT would; BEFORE INSERT row triggers are refused, as they
- * could change what the order above relies on.
+ * could change what the order above relies on.  Our own, es_events_fence, is
+ * for rows that come by INSERT or COPY, from a dump say.
  *
  *-------------------------------------------------------------------------
  */
@@ -33,6 +34,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_trigger.h"
 #include "commands/sequence.h"
 #include "commands/trigger.h"
 #include "common/hashfn.h"
@@ -52,6 +54,12 @@
 #include "eventstore.h"
 
 PG_FUNCTION_INFO_V1(es_events_refuse);
+PG_FUNCTION_INFO_V1(es_events_fence);
+
+
+
+/* The trigger for rows that are not appended by us. */
+#define FENCE_TRIGGER "es_events_fence"
 
 /* Rows that go to the table access method at once, and their data's bytes. */
 #define INSERT_CHUNK_ROWS	1000
@@ -163,17 +171,30 @@ find_index(ResultRelInfo *relinfo, AttrNumber first, AttrNumber second)
 	return NULL;
 }
 
-/* Refuses triggers that could change or skip a row that is numbered. */
+/*
+ * Refuses triggers that could change or skip a row that is numbered.  Our own
+ * is for rows that come by INSERT and COPY.
+ */
 static void
 check_triggers(ResultRelInfo *relinfo)
 {
-	if (relinfo->ri_TrigDesc &&
-		relinfo->ri_TrigDesc->trig_insert_before_row)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("table \"es_events\" must have no BEFORE INSERT row trigger"),
-				 errdetail("Such a trigger could change or skip an event that has its position."),
-				 errhint("Use a CHECK constraint or an AFTER trigger, whose error refuses the append.")));
+	TriggerDesc *triggers = relinfo->ri_TrigDesc;
+	int			i;
+
+	for (i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		Trigger    *trigger = &triggers->triggers[i];
+
+		if (TRIGGER_TYPE_MATCHES(trigger->tgtype, TRIGGER_TYPE_ROW,
+								 TRIGGER_TYPE_BEFORE, TRIGGER_TYPE_INSERT) &&
+			strcmp(trigger->tgname, FENCE_TRIGGER) != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("table \"es_events\" must have no BEFORE INSERT row trigger"),
+					 errdetail("Trigger \"%s\" could change or skip an event that has its position.",
+							   trigger->tgname),
+					 errhint("Use a CHECK constraint or an AFTER trigger, whose error refuses the append.")));
+	}
 }
 
 /*
@@ -643,20 +664,55 @@ log_insert(Log *log, NewEvent *events, int count)
 	CommandCounterIncrement();
 }
 
+/* The trigger's data; an error if the function is called by hand. */
+static TriggerData *
+check_trigger(FunctionCallInfo fcinfo)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" must be called as a trigger",
+						get_func_name(fcinfo->flinfo->fn_oid)),
+				 errdetail("It belongs to the table es_events.")));
+	return (TriggerData *) fcinfo->context;
+}
+
+/*
+ * BEFORE INSERT of a row that does not come from here but from a dump, say:
+ * its fence is of another cluster, and is replaced by one of this.
+ */
+Datum
+es_events_fence(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = check_trigger(fcinfo);
+	int			column = Anum_es_events_fence;
+	Datum		fence;
+	bool		isnull = false;
+
+	if (!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
+		RelationGetRelid(trigger->tg_relation) !=
+		log_relid(fcinfo->flinfo->fn_oid))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" must be called by INSERT",
+						FENCE_TRIGGER),
+				 errdetail("It belongs to the table es_events.")));
+	(void) GetCurrentTransactionId();
+	fence = FullTransactionIdGetDatum(ReadNextFullTransactionId());
+	return PointerGetDatum(heap_modify_tuple_by_cols(trigger->tg_trigtuple,
+													 RelationGetDescr(trigger->tg_relation),
+													 1, &column, &fence,
+													 &isnull));
+}
+
 /*
  * BEFORE UPDATE OR DELETE OR TRUNCATE of es_events: refuses it.
  */
 Datum
 es_events_refuse(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	TriggerData *trigger = check_trigger(fcinfo);
 
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function \"%s\" must be called as a trigger",
-						"es_events_refuse"),
-				 errdetail("It belongs to the table es_events.")));
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("events cannot be changed or removed"),
@@ -666,4 +722,5 @@ es_events_refuse(PG_FUNCTION_ARGS)
 					   "TRUNCATE",
 					   RelationGetRelationName(trigger->tg_relation)),
 			 errhint("Append an event that corrects the earlier one.")));
+	return PointerGetDatum(NULL);
 }
