@@ -36,7 +36,7 @@ BEGIN ATOMIC
 END;
 
 CREATE FUNCTION es_read(after_position bigint DEFAULT 0, max_count bigint DEFAULT NULL)
-    RETURNS SETOF es_events LANGUAGE sql STABLE PARALLEL SAFE
+    RETURNS SETOF es_events LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
     SELECT e.*
       FROM es_events e
@@ -55,7 +55,7 @@ END;
 
 CREATE FUNCTION es_read_category(category text, after_position bigint DEFAULT 0,
                                  max_count bigint DEFAULT NULL, types text[] DEFAULT NULL)
-    RETURNS SETOF es_events LANGUAGE sql STABLE PARALLEL SAFE
+    RETURNS SETOF es_events LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
     SELECT e.*
       FROM es_events e

@@ -155,9 +155,7 @@ find_stored(Log *log, const AppendCall *append, int64 *first)
 		if (!log_find_id(log, &event->id, append->stream, &found))
 			missing = event;
 		else if (!found.same_stream)
-			log_duplicate_fail(&event->id,
-							   psprintf("The id is stored in stream \"%s\" at version " INT64_FORMAT ".",
-										found.stream, found.version));
+			log_duplicate_fail(&event->id, found.place);
 		else if (stored == NULL)
 		{
 			stored = event;

@@ -84,7 +84,7 @@ typedef struct StoredEvent
 	int64		version;
 	int64		position;
 	bool		same_stream;	/* as the one that was asked about */
-	char	   *stream;			/* set where it is another one */
+	const char *place;			/* a sentence, where it is another one */
 } StoredEvent;
 
 /* es_events, opened for appending or looking up. */

@@ -235,9 +235,7 @@ is_retry(Log *log, HTAB *ids, const NewEvent *row)
 	if (!log_find_id(log, &row->id, row->stream, &stored))
 		return false;
 	if (!stored.same_stream)
-		log_duplicate_fail(&row->id,
-						   psprintf("The id is stored in stream \"%s\" at version " INT64_FORMAT ".",
-									stored.stream, stored.version));
+		log_duplicate_fail(&row->id, stored.place);
 	return true;
 }
 

@@ -42,10 +42,12 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
+#include "utils/rls.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/xid8.h"
@@ -376,6 +378,18 @@ log_position(Log *log, text *stream, int64 version)
 }
 
 /*
+ * May the caller be told where events are that are not his?
+ */
+static bool
+may_read(Log *log)
+{
+	Oid			relid = RelationGetRelid(log->rel);
+
+	return pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK &&
+		check_enable_rls(relid, InvalidOid, true) != RLS_ENABLED;
+}
+
+/*
  * Finds the stored event with this id; compares its stream with "stream".
  */
 bool
@@ -396,7 +410,11 @@ log_find_id(Log *log, const pg_uuid_t *id, text *stream, StoredEvent *found)
 		VARSIZE_ANY_EXHDR(its_stream) == VARSIZE_ANY_EXHDR(stream) &&
 		memcmp(VARDATA_ANY(its_stream), VARDATA_ANY(stream),
 			   VARSIZE_ANY_EXHDR(stream)) == 0;
-	found->stream = found->same_stream ? NULL : text_to_cstring(its_stream);
+	if (!found->same_stream)
+		found->place = may_read(log) ?
+			psprintf("The id is stored in stream \"%s\" at version " INT64_FORMAT ".",
+					 text_to_cstring(its_stream), found->version) :
+			"The id is stored in another stream.";
 	return true;
 }
 
@@ -559,9 +577,13 @@ draw_and_insert(Log *log, NewEvent *events, int count,
  * server tells the key only to who may read it.
  */
 static void
-translate_violation(Log *log, const NewEvent *events, const ErrorData *error)
+translate_violation(Log *log, const NewEvent *events, int count,
+					const ErrorData *error)
 {
 	const char *index = error->constraint_name;
+	const char *stream = events[0].stream == events[count - 1].stream ?
+	psprintf("stream \"%s\"", text_to_cstring(events[0].stream)) :
+	"one of several streams";
 	const char *key = error->detail ? error->detail :
 	"The key is not shown to who may not read es_events.";
 
@@ -570,15 +592,13 @@ translate_violation(Log *log, const NewEvent *events, const ErrorData *error)
 	if (strcmp(index, RelationGetRelationName(log->id_index)) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_ES_DUPLICATE_EVENT),
-				 errmsg("duplicate event for stream \"%s\"",
-						text_to_cstring(events[0].stream)),
+				 errmsg("duplicate event for %s", stream),
 				 errdetail("%s", key),
 				 errhint("Another transaction stored this id in another stream at the same moment; give every event an id of its own.")));
 	if (strcmp(index, RelationGetRelationName(log->version_index)) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_ES_WRONG_EXPECTED_VERSION),
-				 errmsg("wrong expected version of stream \"%s\"",
-						text_to_cstring(events[0].stream)),
+				 errmsg("wrong expected version of %s", stream),
 				 errdetail("%s", key),
 				 errhint("Somebody wrote to es_events without es_append; try again.")));
 }
@@ -607,7 +627,7 @@ insert_or_translate(Log *log, NewEvent *events, int count,
 		if (error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION)
 			PG_RE_THROW();
 		FlushErrorState();
-		translate_violation(log, events, error);
+		translate_violation(log, events, count, error);
 		ReThrowError(error);
 	}
 	PG_END_TRY();

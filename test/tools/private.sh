@@ -137,10 +137,10 @@ private_init()
 	PG_CONFIG=$(command -v "$PG_CONFIG") || private_fail "PG_CONFIG is not a program."
 	private_choose_user
 	trap private_cleanup EXIT
-	trap 'exit 129' HUP
-	trap 'exit 130' INT
-	trap 'exit 141' PIPE
-	trap 'exit 143' TERM
+	trap 'private_exit 129' HUP
+	trap 'private_exit 130' INT
+	trap 'private_exit 141' PIPE
+	trap 'private_exit 143' TERM
 	PRIVATE_DIR=
 	PRIVATE_BIN=
 	private_try_scratch "${TMPDIR:-/tmp}" || private_try_scratch /tmp ||
@@ -203,6 +203,13 @@ private_end_server()
 	run_as "$PRIVATE_BIN/pg_ctl" stop -D "$1" -m fast -t 60 -s </dev/null >/dev/null 2>&1 ||
 		run_as "$PRIVATE_BIN/pg_ctl" stop -D "$1" -m immediate -t 60 -s </dev/null >/dev/null 2>&1 ||
 		true
+}
+
+# A second signal must not break into the cleanup.
+private_exit()
+{
+	trap '' HUP INT PIPE TERM
+	exit "$1"
 }
 
 private_cleanup()

@@ -1,0 +1,33 @@
+-- What the benchmark compares with: a table of the same columns and indexes,
+-- filled by INSERT and COPY.
+CREATE EXTENSION eventstore;
+
+CREATE SEQUENCE raw_position CACHE 1;
+CREATE TABLE raw_events (
+    position    bigint      NOT NULL DEFAULT nextval('raw_position') PRIMARY KEY,
+    version     bigint      NOT NULL,
+    fence       xid8        NOT NULL DEFAULT '3',
+    recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    occurred_at timestamptz,
+    id          uuid        NOT NULL DEFAULT es_uuid7() UNIQUE,
+    stream      text COLLATE "C" NOT NULL,
+    type        text COLLATE "C" NOT NULL,
+    data        jsonb       NOT NULL,
+    metadata    jsonb,
+    UNIQUE (stream, version)
+);
+CREATE INDEX ON raw_events (es_category(stream), position);
+
+-- Both begin with the same 200,000 events in 10,000 streams.
+INSERT INTO es_import (stream, type, data)
+SELECT 'account-' || lpad((i % 10000)::text, 8, '0'), 'deposited', jsonb_build_object('amount', i, 'note', repeat('x', 150))
+  FROM generate_series(1, 200000) i;
+INSERT INTO raw_events (version, stream, type, data)
+SELECT version, stream, type, data FROM es_events ORDER BY position;
+
+-- 100 streams of 1,000 events to load.
+INSERT INTO es_import (stream, type, data)
+SELECT 'long-' || s, 'deposited', jsonb_build_object('amount', i, 'note', repeat('x', 150))
+  FROM generate_series(1, 1000) i, generate_series(1, 100) s;
+VACUUM (ANALYZE) es_events;
+VACUUM (ANALYZE) raw_events;

@@ -1,0 +1,63 @@
+-- The extension as a whole: its members, their comments, what pg_dump takes.
+BEGIN;
+SELECT plan(9);
+
+CREATE TEMP VIEW members AS
+SELECT classid, objid, pg_describe_object(classid, objid, 0) AS name
+  FROM pg_depend
+ WHERE deptype = 'e'
+   AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'eventstore');
+
+SELECT ok(NOT extrelocatable, 'it cannot be moved to another schema')
+  FROM pg_extension WHERE extname = 'eventstore';
+SELECT throws_ok('ALTER EXTENSION eventstore SET SCHEMA pg_temp', '0A000', NULL,
+    'nor is it by force');
+
+-- Without the marks pg_dump would leave users' events out; a row that the
+-- extension itself brought would be restored twice.
+SELECT bag_eq(
+    $$ SELECT unnest(extconfig)::regclass::text AS name, unnest(extcondition) AS condition
+         FROM pg_extension WHERE extname = 'eventstore' $$,
+    $$ VALUES ('es_events', ''), ('es_position', '') $$,
+    'pg_dump takes all events and the sequence');
+SELECT is_empty(
+    $$ SELECT c.oid::regclass
+         FROM members m JOIN pg_class c ON m.classid = 'pg_class'::regclass AND c.oid = m.objid
+        WHERE c.relkind IN ('r', 'p', 'S')
+          AND c.oid <> ALL ((SELECT extconfig FROM pg_extension WHERE extname = 'eventstore')::oid[]) $$,
+    'it takes every table and sequence');
+
+--
+-- Comments
+--
+SELECT is_empty(
+    $$ SELECT name FROM members
+        WHERE classid <> 'pg_cast'::regclass
+          AND coalesce(obj_description(objid, classid::regclass::name), '') = '' $$,
+    'every object has a comment');
+SELECT is_empty(
+    $$ SELECT attname FROM pg_attribute
+        WHERE attrelid = 'es_events'::regclass AND attnum > 0 AND NOT attisdropped
+          AND coalesce(col_description(attrelid, attnum), '') = '' $$,
+    'every column of es_events has a comment');
+SELECT isnt(obj_description(oid, 'pg_extension'), NULL, 'the extension has a comment')
+  FROM pg_extension WHERE extname = 'eventstore';
+
+--
+-- Names
+--
+SELECT is_empty(
+    $$ SELECT name FROM members
+        WHERE classid IN ('pg_class'::regclass, 'pg_proc'::regclass, 'pg_type'::regclass)
+          AND split_part(name, ' ', 2) NOT LIKE 'es\_%' $$,
+    'every name begins with es_');
+SELECT is_empty(
+    $$ SELECT m.name
+         FROM members m, pg_identify_object(m.classid, m.objid, 0) i
+        WHERE i.schema IS DISTINCT FROM
+              (SELECT extnamespace::regnamespace::text FROM pg_extension WHERE extname = 'eventstore')
+          AND m.classid <> 'pg_cast'::regclass $$,
+    'all are in the schema of the extension');
+
+SELECT * FROM finish();
+ROLLBACK;

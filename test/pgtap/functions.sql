@@ -1,0 +1,151 @@
+-- Every function with its names and defaults, which callers write, and its
+-- marks, which the planner trusts; the type es_expected_version.
+BEGIN;
+SELECT plan(10);
+
+CREATE TEMP VIEW members AS
+SELECT p.*
+  FROM pg_depend d
+  JOIN pg_proc p ON p.oid = d.objid
+ WHERE d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
+   AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'eventstore');
+
+--
+-- Signatures
+--
+SELECT bag_eq(
+    $$ SELECT proname::text, pg_get_function_arguments(oid), pg_get_function_result(oid)
+         FROM members
+        WHERE prorettype <> 'trigger'::regtype AND proname NOT LIKE 'es\_expected\_version\_%' $$,
+    $$ VALUES
+    ('es_append',
+     'stream text, expected es_expected_version, type text, data jsonb DEFAULT ''{}''::jsonb,'
+     ' metadata jsonb DEFAULT NULL::jsonb, id uuid DEFAULT NULL::uuid,'
+     ' occurred_at timestamp with time zone DEFAULT NULL::timestamp with time zone,'
+     ' OUT version bigint, OUT "position" bigint', 'record'),
+    ('es_append_batch',
+     'stream text, expected es_expected_version, events jsonb,'
+     ' OUT version bigint, OUT "position" bigint', 'record'),
+    ('es_append_batch',
+     'stream text, expected es_expected_version, types text[], data jsonb[],'
+     ' metadata jsonb[] DEFAULT NULL::jsonb[], ids uuid[] DEFAULT NULL::uuid[],'
+     ' OUT version bigint, OUT "position" bigint', 'record'),
+    ('es_load',
+     'stream text, after_version bigint DEFAULT 0, max_count bigint DEFAULT NULL::bigint',
+     'SETOF es_events'),
+    ('es_load_backward',
+     'stream text, before_version bigint DEFAULT NULL::bigint, max_count bigint DEFAULT NULL::bigint',
+     'SETOF es_events'),
+    ('es_read',
+     'after_position bigint DEFAULT 0, max_count bigint DEFAULT NULL::bigint', 'SETOF es_events'),
+    ('es_read_category',
+     'category text, after_position bigint DEFAULT 0, max_count bigint DEFAULT NULL::bigint,'
+     ' types text[] DEFAULT NULL::text[]', 'SETOF es_events'),
+    ('es_stream_version', 'stream text', 'bigint'),
+    ('es_last_event', 'stream text, type text DEFAULT NULL::text', 'es_events'),
+    ('es_event', 'id uuid', 'es_events'),
+    ('es_horizon', '', 'bigint'),
+    ('es_category', 'stream text', 'text'),
+    ('es_channel', 'category text', 'text'),
+    ('es_uuid7', '', 'uuid'),
+    ('es_uuid5', 'namespace uuid, name text', 'uuid'),
+    ('es_digest_string', 'data jsonb, keys text[]', 'text'),
+    ('es_digest', 'type text, data jsonb, keys text[]', 'uuid') $$,
+    'functions, arguments and results');
+
+SELECT bag_eq(
+    $$ SELECT oid::regprocedure::text FROM members WHERE prorettype = 'trigger'::regtype $$,
+    $$ VALUES ('es_events_fence()'), ('es_events_refuse()'), ('es_import_row()'), ('es_import_flush()') $$,
+    'functions of triggers');
+
+-- Drivers send untyped parameters: two functions of one name must differ in
+-- how many arguments they take.
+SELECT is_empty(
+    $$ SELECT a.oid::regprocedure, b.oid::regprocedure
+         FROM members a JOIN members b ON a.proname = b.proname AND a.oid < b.oid
+        WHERE a.pronargs - a.pronargdefaults <= b.pronargs
+          AND b.pronargs - b.pronargdefaults <= a.pronargs $$,
+    'no two functions are told apart by the types of their arguments');
+
+--
+-- Marks: language, volatility, parallel, strict
+--
+SELECT bag_eq(
+    $$ SELECT DISTINCT p.proname::text, l.lanname::text, p.provolatile::text, p.proparallel::text,
+              p.proisstrict
+         FROM members p JOIN pg_language l ON l.oid = p.prolang
+        WHERE p.proname NOT LIKE 'es\_expected\_version\_%' $$,
+    $$ VALUES ('es_append',         'c',   'v', 'u', false),
+              ('es_append_batch',   'c',   'v', 'u', false),
+              ('es_import_row',     'c',   'v', 'u', false),
+              ('es_import_flush',   'c',   'v', 'u', false),
+              ('es_events_fence',   'c',   'v', 'u', false),
+              ('es_events_refuse',  'c',   'v', 'u', false),
+              ('es_load',           'sql', 's', 's', false),
+              ('es_load_backward',  'sql', 's', 's', false),
+              ('es_read',           'sql', 's', 'r', false),
+              ('es_read_category',  'sql', 's', 'r', false),
+              ('es_stream_version', 'sql', 's', 's', false),
+              ('es_last_event',     'sql', 's', 's', false),
+              ('es_event',          'sql', 's', 's', false),
+              ('es_horizon',        'c',   's', 'r', true),
+              ('es_category',       'c',   'i', 's', true),
+              ('es_channel',        'c',   'i', 's', true),
+              ('es_uuid7',          'c',   'v', 's', true),
+              ('es_uuid5',          'c',   'i', 's', true),
+              ('es_digest_string',  'c',   'i', 's', true),
+              ('es_digest',         'c',   'i', 's', true) $$,
+    'language, volatility, parallel safety and strictness');
+
+-- A read must inline, and an append runs with the rights that were granted.
+SELECT is_empty(
+    $$ SELECT oid::regprocedure FROM members WHERE prosecdef $$,
+    'no function is SECURITY DEFINER');
+SELECT is_empty(
+    $$ SELECT oid::regprocedure FROM members WHERE proconfig IS NOT NULL $$,
+    'no function sets a parameter');
+
+-- BEGIN ATOMIC and RETURN are parsed once; a body that is a text would be
+-- read with the caller's search_path.
+SELECT is_empty(
+    $$ SELECT p.oid::regprocedure
+         FROM members p JOIN pg_language l ON l.oid = p.prolang
+        WHERE l.lanname = 'sql' AND p.prosqlbody IS NULL $$,
+    'no function''s body is a text');
+
+--
+-- es_expected_version
+--
+SELECT results_eq(
+    $$ SELECT typtype::text, typlen::int, typbyval, typalign::text, typcategory::text,
+              typinput::text, typoutput::text, typreceive::text, typsend::text
+         FROM pg_type WHERE oid = 'es_expected_version'::regtype $$,
+    $$ SELECT 'b', 8, typbyval, 'd', 'U', 'es_expected_version_in', 'es_expected_version_out',
+              'es_expected_version_recv', 'es_expected_version_send'
+         FROM pg_type WHERE oid = 'bigint'::regtype $$,
+    'es_expected_version is an int8 inside');
+
+SELECT bag_eq(
+    $$ SELECT format_type(castsource, NULL), castfunc::regprocedure::text, castcontext::text
+         FROM pg_cast
+        WHERE casttarget = 'es_expected_version'::regtype
+           OR castsource = 'es_expected_version'::regtype $$,
+    $$ VALUES ('integer', 'es_expected_version_from_int4(integer)', 'i'),
+              ('bigint',  'es_expected_version_from_int8(bigint)',  'i') $$,
+    'numbers become an expected version by themselves, nothing else does');
+
+SELECT bag_eq(
+    $$ SELECT oprname::text, oprcode::text, oprcom::regoperator::text, oprnegate::regoperator::text
+         FROM pg_operator
+        WHERE oprleft = 'es_expected_version'::regtype
+           OR oprright = 'es_expected_version'::regtype $$,
+    $$ VALUES ('=', 'es_expected_version_eq',
+               '=(es_expected_version,es_expected_version)',
+               '<>(es_expected_version,es_expected_version)'),
+              ('<>', 'es_expected_version_ne',
+               '<>(es_expected_version,es_expected_version)',
+               '=(es_expected_version,es_expected_version)') $$,
+    'it has = and <>, each other''s negator');
+
+SELECT * FROM finish();
+ROLLBACK;

@@ -1,0 +1,54 @@
+-- The extension works from a schema that is not in search_path, and is not led
+-- astray by objects of its names in one that is.
+BEGIN;
+SELECT plan(22);
+
+DROP EXTENSION eventstore;
+CREATE SCHEMA es2;
+CREATE EXTENSION eventstore SCHEMA es2;
+SET LOCAL search_path = public;
+
+CREATE TABLE es_events (position bigint, stream text);
+CREATE SEQUENCE es_position START 1000;
+CREATE FUNCTION es_horizon() RETURNS bigint LANGUAGE sql AS 'SELECT 0::bigint';
+CREATE FUNCTION es_category(text) RETURNS text LANGUAGE sql AS 'SELECT ''wrong''';
+
+SELECT results_eq(
+    $$ SELECT * FROM es2.es_append('account-1', 'none', 'opened', '{"n": 1}',
+           id => '00000000-0000-0000-0000-000000000001') $$,
+    'VALUES (1::bigint, 1::bigint)', 'es_append');
+SELECT results_eq(
+    $$ SELECT * FROM es2.es_append_batch('account-1', 1, '[{"type": "deposited"}]') $$,
+    'VALUES (2::bigint, 2::bigint)', 'es_append_batch of objects, and the cast');
+SELECT results_eq(
+    $$ SELECT * FROM es2.es_append_batch('account-1', 'exists', '{deposited}', '{"{}"}') $$,
+    'VALUES (3::bigint, 3::bigint)', 'es_append_batch of arrays');
+SELECT lives_ok(
+    $$ INSERT INTO es2.es_import (stream, type) VALUES ('order-1', 'placed') $$, 'es_import');
+SELECT throws_ok($$ SELECT es2.es_append('account-1', 1, 'x') $$, 'ES001', NULL, 'a wrong version');
+SELECT throws_ok('DELETE FROM es2.es_events', '55000', NULL, 'the trigger');
+
+SELECT results_eq('SELECT version FROM es2.es_load(''account-1'')',
+    'VALUES (1::bigint), (2), (3)', 'es_load');
+SELECT results_eq('SELECT version FROM es2.es_load_backward(''account-1'', max_count => 2)',
+    'VALUES (3::bigint), (2)', 'es_load_backward');
+SELECT results_eq('SELECT position FROM es2.es_read(0)',
+    'VALUES (1::bigint), (2), (3), (4)', 'es_read');
+SELECT results_eq('SELECT position FROM es2.es_read_category(''order'')',
+    'VALUES (4::bigint)', 'es_read_category');
+SELECT is(es2.es_stream_version('account-1'), 3::bigint, 'es_stream_version');
+SELECT is((es2.es_last_event('account-1')).version, 3::bigint, 'es_last_event');
+SELECT is((es2.es_event('00000000-0000-0000-0000-000000000001')).type, 'opened', 'es_event');
+SELECT is(es2.es_horizon(), 4::bigint, 'es_horizon');
+SELECT is(es2.es_category('account-1'), 'account', 'es_category');
+SELECT is(es2.es_channel('account'), 'es_events:account', 'es_channel');
+SELECT isnt(es2.es_uuid7(), NULL, 'es_uuid7');
+SELECT isnt(es2.es_uuid5('00000000-0000-0000-0000-000000000001', 'a'), NULL, 'es_uuid5');
+SELECT is(es2.es_digest_string('{"a": 1}', '{a}'), 'a=1', 'es_digest_string');
+SELECT isnt(es2.es_digest('opened', '{"a": 1}', '{a}'), NULL, 'es_digest');
+SELECT ok('any'::es2.es_expected_version OPERATOR(es2.<>) 1, 'es_expected_version');
+
+SELECT is_empty('SELECT * FROM public.es_events', 'nothing went into another table of the name');
+
+SELECT * FROM finish();
+ROLLBACK;

@@ -1,0 +1,130 @@
+-- Who may do what before anything is granted, and what single grants give.
+BEGIN;
+SELECT plan(33);
+
+CREATE TEMP VIEW members AS
+SELECT classid, objid
+  FROM pg_depend
+ WHERE deptype = 'e'
+   AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'eventstore');
+
+--
+-- As it is created
+--
+SELECT is_empty(
+    $$ SELECT c.oid::regclass, a.grantee::regrole, a.privilege_type
+         FROM members m JOIN pg_class c ON m.classid = 'pg_class'::regclass AND c.oid = m.objid,
+              aclexplode(c.relacl) a
+        WHERE a.grantee <> c.relowner $$,
+    'nobody but the owner has any right on a table, view or sequence');
+SELECT is_empty(
+    $$ SELECT attname FROM pg_attribute
+        WHERE attrelid IN ('es_events'::regclass, 'es_import'::regclass) AND attacl IS NOT NULL $$,
+    'nor on a column');
+
+-- Whoever may call a trigger's function may fire it from a view of his own,
+-- with rows that are not those of es_import.
+SELECT bag_eq(
+    $$ SELECT p.oid::regprocedure::text
+         FROM members m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid
+        WHERE NOT EXISTS (
+              SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+               WHERE a.grantee = 0) $$,
+    $$ VALUES ('es_append(text,es_expected_version,text,jsonb,jsonb,uuid,timestamp with time zone)'),
+              ('es_append_batch(text,es_expected_version,jsonb)'),
+              ('es_append_batch(text,es_expected_version,text[],jsonb[],jsonb[],uuid[])'),
+              ('es_import_row()'),
+              ('es_import_flush()'),
+              ('es_events_fence()'),
+              ('es_events_refuse()') $$,
+    'PUBLIC may not call the functions that write and those of triggers, and may call all others');
+
+--
+-- A role without rights
+--
+CREATE ROLE es_test_nobody;
+CREATE SCHEMA es_test AUTHORIZATION es_test_nobody;
+SELECT es_append('account-1', 'none', 'opened', id => '00000000-0000-0000-0000-000000000001');
+
+SET LOCAL ROLE es_test_nobody;
+SELECT throws_ok($$ SELECT es_append('account-1', 'any', 'x') $$, '42501', NULL, 'nobody: es_append');
+SELECT throws_ok($$ SELECT es_append_batch('account-1', 'any', '[]') $$, '42501', NULL, 'nobody: es_append_batch of objects');
+SELECT throws_ok($$ SELECT es_append_batch('account-1', 'any', '{}', '{}') $$, '42501', NULL, 'nobody: es_append_batch of arrays');
+SELECT throws_ok($$ INSERT INTO es_import (stream, type) VALUES ('account-1', 'x') $$, '42501', NULL, 'nobody: es_import');
+SELECT throws_ok($$ INSERT INTO es_events SELECT * FROM es_events $$, '42501', NULL, 'nobody: INSERT');
+SELECT throws_ok('UPDATE es_events SET type = type', '42501', NULL, 'nobody: UPDATE');
+SELECT throws_ok('DELETE FROM es_events', '42501', NULL, 'nobody: DELETE');
+SELECT throws_ok('TRUNCATE es_events', '42501', NULL, 'nobody: TRUNCATE');
+SELECT throws_ok($$ SELECT nextval('es_position') $$, '42501', NULL, 'nobody: nextval');
+SELECT throws_ok('SELECT last_value FROM es_position', '42501', NULL, 'nobody: the sequence''s value');
+SELECT throws_ok('SELECT * FROM es_read()', '42501', NULL, 'nobody: es_read');
+SELECT throws_ok($$ SELECT es_stream_version('account-1') $$, '42501', NULL, 'nobody: es_stream_version');
+
+CREATE VIEW es_test.fake AS
+SELECT ''::text AS stream, ''::text AS type, '{}'::jsonb AS data, NULL::jsonb AS metadata,
+       NULL::uuid AS id, NULL::timestamptz AS occurred_at;
+SELECT throws_ok(
+    $$ CREATE TRIGGER row INSTEAD OF INSERT ON es_test.fake
+           FOR EACH ROW EXECUTE FUNCTION es_import_row() $$,
+    '42501', NULL, 'nobody: a view that imports');
+RESET ROLE;
+
+--
+-- A role with EXECUTE on es_append and nothing else
+--
+CREATE ROLE es_test_writer;
+GRANT EXECUTE ON FUNCTION es_append(text, es_expected_version, text, jsonb, jsonb, uuid, timestamptz)
+    TO es_test_writer;
+
+SET LOCAL ROLE es_test_writer;
+SELECT is((es_append('account-1', 1, 'deposited')).version, 2::bigint, 'writer: appends');
+SELECT is((es_append('account-1', 'any', 'opened', id => '00000000-0000-0000-0000-000000000001')).version,
+    1::bigint, 'writer: is told of a retry');
+SELECT throws_ok($$ SELECT es_append('account-1', 1, 'x') $$, 'ES001', NULL, 'writer: is told of a wrong version');
+SELECT throws_ok($$ SELECT es_append('account-2', 'any', 'x', id => '00000000-0000-0000-0000-000000000001') $$,
+    'ES002', NULL, 'writer: is told of a duplicate');
+CREATE FUNCTION pg_temp.detail_of(query text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE detail text;
+BEGIN
+    EXECUTE query;
+    RETURN NULL;
+EXCEPTION WHEN OTHERS THEN
+    GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
+    RETURN detail;
+END $$;
+SELECT is(pg_temp.detail_of($$ SELECT es_append('account-2', 'any', 'x', id => '00000000-0000-0000-0000-000000000001') $$),
+    'The id is stored in another stream.', 'writer: is not told where');
+SELECT throws_ok('SELECT * FROM es_events', '42501', NULL, 'writer: does not read the table');
+SELECT throws_ok($$ SELECT * FROM es_load('account-1') $$, '42501', NULL, 'writer: does not load');
+SELECT throws_ok('SELECT * FROM es_read()', '42501', NULL, 'writer: does not read');
+SELECT throws_ok($$ SELECT es_append_batch('account-1', 'any', '[]') $$, '42501', NULL, 'writer: appends no batch');
+SELECT throws_ok($$ INSERT INTO es_import (stream, type) VALUES ('account-1', 'x') $$, '42501', NULL, 'writer: imports nothing');
+SELECT throws_ok($$ SELECT setval('es_position', 1) $$, '42501', NULL, 'writer: does not set the sequence');
+RESET ROLE;
+
+--
+-- A role with SELECT on es_events and nothing else
+--
+CREATE ROLE es_test_reader;
+GRANT SELECT ON es_events TO es_test_reader;
+
+SET LOCAL ROLE es_test_reader;
+SELECT is(count(*), 2::bigint, 'reader: reads') FROM es_read(es_horizon() - 2);
+SELECT is(count(*), 2::bigint, 'reader: loads') FROM es_load('account-1');
+SELECT is(es_stream_version('account-1'), 2::bigint, 'reader: asks for a version');
+SELECT throws_ok($$ SELECT es_append('account-1', 'any', 'x') $$, '42501', NULL, 'reader: does not append');
+RESET ROLE;
+
+--
+-- A role with INSERT on es_import and nothing else
+--
+CREATE ROLE es_test_importer;
+GRANT INSERT ON es_import TO es_test_importer;
+
+SET LOCAL ROLE es_test_importer;
+SELECT lives_ok($$ INSERT INTO es_import (stream, type) VALUES ('account-1', 'x') $$, 'importer: imports');
+SELECT throws_ok($$ SELECT es_append('account-1', 'any', 'x') $$, '42501', NULL, 'importer: does not append');
+RESET ROLE;
+
+SELECT * FROM finish();
+ROLLBACK;

@@ -1,0 +1,135 @@
+-- The log: its table, sequence and import view, column by column. Whoever
+-- changes one of them changes what users' queries, dumps and tools rely on.
+BEGIN;
+SELECT plan(13);
+
+--
+-- Columns
+--
+SELECT bag_eq(
+    $$ SELECT a.attnum::int, a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull
+         FROM pg_attribute a
+        WHERE a.attrelid = 'es_events'::regclass AND a.attnum > 0 $$,
+    $$ VALUES (1,  'position',    'bigint',                   true),
+              (2,  'version',     'bigint',                   true),
+              (3,  'fence',       'xid8',                     true),
+              (4,  'recorded_at', 'timestamp with time zone', true),
+              (5,  'occurred_at', 'timestamp with time zone', false),
+              (6,  'id',          'uuid',                     true),
+              (7,  'stream',      'text',                     true),
+              (8,  'type',        'text',                     true),
+              (9,  'data',        'jsonb',                    true),
+              (10, 'metadata',    'jsonb',                    false) $$,
+    'es_events has these columns, none dropped, none more');
+
+SELECT bag_eq(
+    $$ SELECT a.attnum::int, a.attname::text, format_type(a.atttypid, a.atttypmod),
+              pg_get_expr(d.adbin, d.adrelid)
+         FROM pg_attribute a
+         LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+        WHERE a.attrelid = 'es_import'::regclass AND a.attnum > 0 $$,
+    $$ VALUES (1, 'stream',      'text',                     NULL),
+              (2, 'type',        'text',                     NULL),
+              (3, 'data',        'jsonb',                    '''{}''::jsonb'),
+              (4, 'metadata',    'jsonb',                    NULL),
+              (5, 'id',          'uuid',                     NULL),
+              (6, 'occurred_at', 'timestamp with time zone', NULL) $$,
+    'es_import has these columns and one default');
+
+SELECT is_empty(
+    $$ SELECT adnum FROM pg_attrdef WHERE adrelid = 'es_events'::regclass $$,
+    'es_events has no default: every value is given by an append');
+
+-- The order of names must not depend on the database's locale, nor on the
+-- version of a library.
+SELECT bag_eq(
+    $$ SELECT a.attrelid::regclass::text, a.attname::text, c.collname::text
+         FROM pg_attribute a
+         JOIN pg_collation c ON c.oid = a.attcollation
+        WHERE a.attrelid IN ('es_events'::regclass, 'es_import'::regclass) AND a.attnum > 0 $$,
+    $$ VALUES ('es_events', 'stream', 'C'), ('es_events', 'type', 'C'),
+              ('es_import', 'stream', 'C'), ('es_import', 'type', 'C') $$,
+    'names are compared by their bytes');
+
+--
+-- Constraints and indexes
+--
+SELECT bag_eq(
+    $$ SELECT conname::text, pg_get_constraintdef(oid), convalidated, condeferrable
+         FROM pg_constraint
+        WHERE conrelid = 'es_events'::regclass AND contype <> 'n' $$,
+    $$ VALUES ('es_events_pkey',               'PRIMARY KEY ("position")', true, false),
+              ('es_events_id_key',             'UNIQUE (id)',              true, false),
+              ('es_events_stream_version_key', 'UNIQUE (stream, version)', true, false) $$,
+    'es_events has these constraints');
+
+SELECT bag_eq(
+    $$ SELECT i.indexrelid::regclass::text, i.indisunique, i.indisvalid,
+              substring(pg_get_indexdef(i.indexrelid) FROM 'USING .*')
+         FROM pg_index i WHERE i.indrelid = 'es_events'::regclass $$,
+    $$ VALUES ('es_events_pkey',                  true,  true, 'USING btree ("position")'),
+              ('es_events_id_key',                true,  true, 'USING btree (id)'),
+              ('es_events_stream_version_key',    true,  true, 'USING btree (stream, version)'),
+              ('es_events_category_position_idx', false, true, 'USING btree (es_category(stream), "position")') $$,
+    'es_events has these indexes and no more: each costs every append');
+
+--
+-- Triggers
+--
+SELECT bag_eq(
+    $$ SELECT pg_get_triggerdef(oid, true)
+         FROM pg_trigger
+        WHERE tgrelid IN ('es_events'::regclass, 'es_import'::regclass) AND NOT tgisinternal $$,
+    $$ VALUES ('CREATE TRIGGER es_events_refuse BEFORE DELETE OR UPDATE OR TRUNCATE ON es_events'
+               ' FOR EACH STATEMENT EXECUTE FUNCTION es_events_refuse()'),
+              ('CREATE TRIGGER es_events_fence BEFORE INSERT ON es_events'
+               ' FOR EACH ROW EXECUTE FUNCTION es_events_fence()'),
+              ('CREATE TRIGGER es_import_row INSTEAD OF INSERT ON es_import'
+               ' FOR EACH ROW EXECUTE FUNCTION es_import_row()'),
+              ('CREATE TRIGGER es_import_flush AFTER INSERT ON es_import'
+               ' FOR EACH STATEMENT EXECUTE FUNCTION es_import_flush()') $$,
+    'the tables have these triggers');
+
+SELECT is_empty(
+    $$ SELECT tgname FROM pg_trigger
+        WHERE tgrelid = 'es_events'::regclass AND NOT tgisinternal AND tgenabled <> 'A' $$,
+    'those of es_events fire always');
+
+SET LOCAL session_replication_role = replica;
+SELECT throws_ok('DELETE FROM es_events', '55000', NULL, 'also in a session that replicates');
+SET LOCAL session_replication_role = origin;
+
+--
+-- What they are
+--
+SELECT bag_eq(
+    $$ SELECT c.relname::text, c.relkind::text, c.relpersistence::text, m.amname::text,
+              c.relrowsecurity, c.reloptions
+         FROM pg_depend d
+         JOIN pg_class c ON c.oid = d.objid
+         LEFT JOIN pg_am m ON m.oid = c.relam
+        WHERE d.classid = 'pg_class'::regclass AND d.deptype = 'e'
+          AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'eventstore') $$,
+    $$ VALUES ('es_events',   'r', 'p', 'heap', false, NULL::text[]),
+              ('es_import',   'v', 'p', NULL,   false, NULL),
+              ('es_position', 'S', 'p', NULL,   false, NULL) $$,
+    'these are all relations: one table, one view, one sequence, none unlogged');
+
+SELECT is_empty('SELECT * FROM es_import', 'es_import is empty to read');
+
+-- CACHE 1: positions are drawn in the order in which they are given out.
+SELECT results_eq(
+    $$ SELECT format_type(seqtypid, NULL), seqstart, seqincrement, seqmin, seqmax, seqcycle, seqcache
+         FROM pg_sequence WHERE seqrelid = 'es_position'::regclass $$,
+    $$ VALUES ('bigint', 1::bigint, 1::bigint, 1::bigint, 9223372036854775807, false, 1::bigint) $$,
+    'es_position counts from 1 by 1, without a cache');
+
+-- A sequence that a column owned would be dropped, and dumped, with it.
+SELECT is_empty(
+    $$ SELECT refobjid::regclass FROM pg_depend
+        WHERE classid = 'pg_class'::regclass AND objid = 'es_position'::regclass
+          AND deptype IN ('a', 'i') $$,
+    'es_position belongs to no column');
+
+SELECT * FROM finish();
+ROLLBACK;

@@ -1,0 +1,76 @@
+# A million rows into 100,000 streams through COPY, in one transaction, with the
+# server's default settings: the lock table has room for a few thousand locks.
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+
+use EventStoreTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time);
+
+my $rows = 1_000_000;
+my $streams = 100_000;
+
+# Undoes what the tests otherwise change.
+my $node = new_store('import', fsync => 'on', conf => <<'END');
+max_connections = 100
+max_prepared_transactions = 0
+shared_buffers = 128MB
+wal_level = replica
+max_wal_senders = 10
+END
+
+# The rows of a stream are far apart, and one stream has an event before.
+my $folder = PostgreSQL::Test::Utils::tempdir();
+my $file = "$folder/rows";
+open my $out, '>', $file or die "$file: $!";
+print $out 'account-', $_ * 7919 % $streams, "\tmoved\t{\"n\": $_}\n" foreach 1 .. $rows;
+close $out;
+$node->safe_psql('postgres', q{SELECT es_append('account-7', 'none', 'opened')});
+
+# The import, and from another session what it looks like while it is not committed.
+my $start = time;
+my $session = $node->background_psql('postgres', timeout => 300);
+$session->query_safe('BEGIN');
+$session->query_safe("\\copy es_import (stream, type, data) FROM '$file'");
+my $seconds = time - $start;
+my $locks = $session->query_safe('SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid()');
+is_query($node, 'SELECT count(*) FROM es_read()', '1', 'nothing is to be seen before it is committed');
+like(
+	($node->psql('postgres',
+		q{SET lock_timeout = '100ms'; SELECT es_append('unrelated-1', 'any', 'other')}))[2],
+	qr/lock timeout/, 'so many streams are locked by locking the log');
+$session->query_safe('COMMIT');
+$seconds = time - $start;
+diag(sprintf 'import: %d rows into %d streams in %.1f s, %d a second, with %d locks',
+	$rows, $streams, $seconds, $rows / $seconds, $locks);
+cmp_ok($locks, '<', 1100, 'it has taken a thousand locks, not one for each stream');
+is_query($node, q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'
+	OR relation = 'es_events'::regclass AND mode <> 'AccessShareLock'},
+	'0', 'its locks are gone');
+$session->quit;
+
+is_query($node, 'SELECT count(*), count(DISTINCT stream) FROM es_events',
+	($rows + 1) . "|$streams", 'all rows are there');
+is_query($node, q{SELECT count(*) FROM (
+	SELECT (data->>'n')::bigint AS n, row_number() OVER (ORDER BY position) AS place
+	  FROM es_events WHERE data ? 'n') AS numbered WHERE n <> place},
+	'0', 'in the order of the file');
+holds_versions_dense($node, 'import');
+holds_horizon_at_end($node, 'import');
+is_query($node, 'SELECT version, position > '
+	  . $node->safe_psql('postgres', 'SELECT max(position) FROM es_events')
+	  . q{ FROM es_append('account-7', 11, 'moved')}, '12|t', 'appends go on');
+
+# An error near the end leaves nothing behind, and no lock.
+append_to_file($file, "account-1\t\t{}\n");
+my ($result, $stdout, $stderr) = $node->psql('postgres', "\\set VERBOSITY verbose
+	\\copy es_import (stream, type, data) FROM PROGRAM 'tail -n 2000 $file'");
+like($stderr, qr/ERROR:  22023: .*\n(?:.*\n)*CONTEXT:  .*COPY es_import, line 2000/m,
+	'a bad row is refused, with its line');
+is_query($node, 'SELECT count(*) FROM es_events', $rows + 2, 'and nothing is stored');
+$node->stop;
+done_testing();

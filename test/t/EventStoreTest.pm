@@ -1,0 +1,144 @@
+# What the TAP tests share: servers with the extension, sessions, and what must
+# be true of every log.
+package EventStoreTest;
+
+use strict;
+use warnings;
+
+use Exporter qw(import);
+use IPC::Run;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+our @EXPORT = qw(
+  new_store start_psql finish_psql log_digest burn_xids
+  is_query holds_versions_dense holds_horizon_at_end);
+
+# Every rule that a test relies on is a setting here, not a default of the test
+# module: that one logs all statements and keeps standbys tiny.
+my $settings = <<'END';
+log_statement = none
+max_connections = 60
+max_prepared_transactions = 50
+shared_buffers = 64MB
+max_wal_size = 1GB
+END
+
+# A new server, running, with the extension in its database postgres.
+#   fsync      on or off
+#   streaming  standbys can be made from it
+#   conf       further lines of postgresql.conf
+#   extension  0: do not create it
+sub new_store
+{
+	my ($name, %params) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+
+	$node->init(
+		allows_streaming => $params{streaming} // 0,
+		extra            => [ '--no-locale', '-E', 'UTF8' ]);
+	$node->append_conf('postgresql.conf', $settings);
+	$node->append_conf('postgresql.conf', "fsync = $params{fsync}")
+	  if defined $params{fsync};
+	$node->append_conf('postgresql.conf', $params{conf})
+	  if defined $params{conf};
+	$node->start;
+	$node->safe_psql('postgres', 'CREATE EXTENSION eventstore')
+	  if $params{extension} // 1;
+	return $node;
+}
+
+# A psql in the background that reads a file of statements and writes to
+# OUTPUT.out and OUTPUT.err.
+sub start_psql
+{
+	my ($node, $input, $output, @options) = @_;
+
+	return IPC::Run::start(
+		[
+			'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1',
+			'-d', $node->connstr('postgres'),
+			@options, '-f', $input
+		],
+		'<', '/dev/null', '>', "$output.out", '2>', "$output.err",
+		IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
+}
+
+# Waits for it; true if it came to the end of its file.
+sub finish_psql
+{
+	my ($run) = @_;
+
+	$run->finish;
+	return $run->result == 0;
+}
+
+# All that a dump must keep of the log, as one value: not the fences.
+sub log_digest
+{
+	my ($node, $database) = @_;
+
+	return $node->safe_psql($database,
+		q{SELECT count(*), md5(string_agg(ROW(position, version, recorded_at, occurred_at,
+		                                      id, stream, type, data, metadata)::text, '|' ORDER BY position))
+		    FROM es_events});
+}
+
+# Uses up transaction ids.
+sub burn_xids
+{
+	my ($node, $count) = @_;
+
+	$node->safe_psql('postgres', qq{
+		SET synchronous_commit = off;
+		DO \$\$
+		BEGIN
+			FOR i IN 1 .. $count LOOP
+				PERFORM pg_current_xact_id();
+				COMMIT;
+			END LOOP;
+		END \$\$});
+	return;
+}
+
+sub is_query
+{
+	my ($node, $sql, $expected, $name) = @_;
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	is($node->safe_psql('postgres', $sql), $expected, $name);
+	return;
+}
+
+sub holds_versions_dense
+{
+	my ($node, $name) = @_;
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	is_query($node, q{
+		SELECT stream, n, first, last
+		  FROM (SELECT stream, count(*) AS n, min(version) AS first, max(version) AS last,
+		               bool_and(ordered) AS ordered
+		          FROM (SELECT stream, version,
+		                       version = row_number() OVER (PARTITION BY stream ORDER BY position) AS ordered
+		                  FROM es_events) AS numbered
+		         GROUP BY stream) AS streams
+		 WHERE NOT (first = 1 AND last = n AND ordered)
+		 LIMIT 10},
+		'', "$name: versions are 1 to n in every stream, in the order of positions");
+	return;
+}
+
+sub holds_horizon_at_end
+{
+	my ($node, $name) = @_;
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	is_query($node,
+		'SELECT es_horizon() - coalesce(max(position), 0) FROM es_events',
+		'0', "$name: the horizon is the last position");
+	return;
+}
+
+1;
