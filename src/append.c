@@ -114,7 +114,7 @@ compare_ids(const void *a, const void *b)
 static void
 check_ids_differ(const AppendCall *append)
 {
-	pg_uuid_t  *ids = palloc(sizeof(pg_uuid_t) * Max(append->count, 1));
+	pg_uuid_t  *ids = palloc(sizeof(pg_uuid_t) * append->count);
 	int			count = 0;
 	int			i;
 
@@ -182,7 +182,8 @@ find_retry(Log *log, AppendCall *append, int64 last)
 {
 	int64		first;
 
-	check_ids_differ(append);
+	if (append->count > 1)
+		check_ids_differ(append);
 	if (!find_stored(log, append, &first))
 		return false;
 

@@ -58,8 +58,6 @@
 PG_FUNCTION_INFO_V1(es_events_refuse);
 PG_FUNCTION_INFO_V1(es_events_fence);
 
-
-
 /* The trigger for rows that are not appended by us. */
 #define FENCE_TRIGGER "es_events_fence"
 
