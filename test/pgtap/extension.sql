@@ -30,9 +30,13 @@ SELECT is_empty(
 --
 -- Comments
 --
+-- From version 17 on the types of rows and arrays are members, too.
 SELECT is_empty(
     $$ SELECT name FROM members
         WHERE classid <> 'pg_cast'::regclass
+          AND NOT (classid = 'pg_type'::regclass
+                   AND EXISTS (SELECT FROM pg_type t
+                                WHERE t.oid = objid AND (t.typrelid <> 0 OR t.typelem <> 0)))
           AND coalesce(obj_description(objid, classid::regclass::name), '') = '' $$,
     'every object has a comment');
 SELECT is_empty(
