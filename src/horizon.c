@@ -257,6 +257,30 @@ cache_serves(const HorizonCache *cache, const HorizonCache *now)
 }
 
 /*
+ * A transaction that reads with one snapshot knows less and less of who was
+ * running when it was taken: when such a one commits, an old gap is in doubt
+ * again.  What was decided for the snapshot stays decided, so that the
+ * greatest horizon of the transaction is kept.
+ */
+static int64
+keep_greatest(const HorizonCache *now)
+{
+	static LocalTransactionId lxid = InvalidLocalTransactionId;
+	static CommandId curcid = 0;
+	static int64 greatest = 0;
+
+	if (!IsolationUsesXactSnapshot())
+		return now->horizon;
+	if (lxid != now->lxid || curcid > now->curcid || greatest < now->horizon)
+	{
+		lxid = now->lxid;
+		curcid = now->curcid;
+		greatest = now->horizon;
+	}
+	return greatest;
+}
+
+/*
  * es_horizon() returns bigint: the highest position up to which nothing can
  * appear any more for who reads with the calling statement's snapshot; 0 if
  * there is none.
@@ -286,6 +310,7 @@ es_horizon(PG_FUNCTION_ARGS)
 	{
 		now.horizon = find_horizon(log_relid(fcinfo->flinfo->fn_oid),
 								   snapshot);
+		now.horizon = keep_greatest(&now);
 		*cache = now;
 	}
 	PG_RETURN_INT64(cache->horizon);

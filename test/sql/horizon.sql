@@ -51,6 +51,7 @@ BEGIN
     RETURN result;
 END $$;
 SELECT horizons();
+-- With one snapshot for a transaction it does not fall.
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT horizons();
 COMMIT;
