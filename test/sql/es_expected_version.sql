@@ -14,15 +14,15 @@ SELECT v, es_expected_version_send(v::es_expected_version)
   FROM (VALUES ('any'), ('none'), ('exists'), ('258')) t(v);
 CREATE TEMP TABLE binary_form (v es_expected_version);
 INSERT INTO binary_form VALUES ('any'), ('none'), ('exists'), (42);
-\copy binary_form TO 'results/expected_version.bin' (FORMAT binary)
+\copy binary_form TO 'results/es_expected_version.bin' (FORMAT binary)
 CREATE TEMP TABLE binary_back (v es_expected_version);
-\copy binary_back FROM 'results/expected_version.bin' (FORMAT binary)
+\copy binary_back FROM 'results/es_expected_version.bin' (FORMAT binary)
 SELECT v FROM binary_back;
 -- A negative number that is no word of ours.
 CREATE TEMP TABLE numbers (v bigint);
 INSERT INTO numbers VALUES (-3);
-\copy numbers TO 'results/expected_version.bin' (FORMAT binary)
-\copy binary_back FROM 'results/expected_version.bin' (FORMAT binary)
+\copy numbers TO 'results/es_expected_version.bin' (FORMAT binary)
+\copy binary_back FROM 'results/es_expected_version.bin' (FORMAT binary)
 
 -- What is no expected version; -1 means "no stream" elsewhere, so no number
 -- below 0 is taken.
