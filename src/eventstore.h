@@ -12,6 +12,7 @@
 #define EVENTSTORE_H
 
 #include "access/transam.h"
+#include "commands/trigger.h"
 #include "datatype/timestamp.h"
 #include "nodes/execnodes.h"
 #include "utils/relcache.h"
@@ -36,6 +37,8 @@
 extern void stream_check_name(text *stream);
 extern void stream_lock(Oid log, text *stream);
 extern int	stream_category_length(text *stream);
+extern bool stream_equal(text *a, text *b);
+extern uint64 stream_hash(text *stream);
 
 /* expected_version.c */
 
@@ -126,6 +129,8 @@ extern int64 log_position(Log *log, text *stream, int64 version);
 extern void log_insert(Log *log, NewEvent *events, int count);
 extern void log_duplicate_fail(const pg_uuid_t *id, const char *why);
 extern Relation log_open_position_index(Relation log);
+extern TriggerData *log_check_trigger(FunctionCallInfo fcinfo,
+									  const char *relation);
 extern void log_check_type(text *type);
 extern void log_check_metadata(Datum metadata);
 

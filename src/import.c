@@ -26,8 +26,6 @@
 #include "access/htup_details.h"
 #include "access/xact.h"
 #include "access/detoast.h"
-#include "commands/trigger.h"
-#include "common/hashfn.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -88,26 +86,12 @@ typedef struct ChunkId
 
 static Import *import = NULL;	/* the innermost; in CurTransactionContext */
 
-static uint32
-hash_stream(text *stream)
-{
-	return hash_bytes((unsigned char *) VARDATA_ANY(stream),
-					  VARSIZE_ANY_EXHDR(stream));
-}
-
-static bool
-same_stream(text *a, text *b)
-{
-	return VARSIZE_ANY_EXHDR(a) == VARSIZE_ANY_EXHDR(b) &&
-		memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
-}
-
 #define SH_PREFIX versions
 #define SH_ELEMENT_TYPE StreamVersion
 #define SH_KEY_TYPE text *
 #define SH_KEY stream
-#define SH_HASH_KEY(tb, key) hash_stream(key)
-#define SH_EQUAL(tb, a, b) same_stream(a, b)
+#define SH_HASH_KEY(tb, key) ((uint32) stream_hash(key))
+#define SH_EQUAL(tb, a, b) stream_equal(a, b)
 #define SH_STORE_HASH
 #define SH_GET_HASH(tb, a) (a)->hash
 #define SH_SCOPE static inline
@@ -225,7 +209,7 @@ is_retry(Log *log, HTAB *ids, const NewEvent *row)
 	given = hash_search(ids, &row->id, HASH_ENTER, &found);
 	if (!found)
 		given->stream = row->stream;
-	else if (!same_stream(given->stream, row->stream))
+	else if (!stream_equal(given->stream, row->stream))
 		log_duplicate_fail(&row->id,
 						   psprintf("The id is given for stream \"%s\" and again for stream \"%s\".",
 									text_to_cstring(given->stream),
@@ -331,25 +315,23 @@ flush(Oid funcid)
 }
 
 /*
- * Refuses to be called by hand, or for another relation than es_import: what
+ * The trigger's data, for an INSERT into the view that eventstore made: what
  * comes through here is appended without a check of privileges.
  */
 static TriggerData *
-check_trigger(FunctionCallInfo fcinfo)
+check_insert(FunctionCallInfo fcinfo)
 {
-	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	Oid			funcid = fcinfo->flinfo->fn_oid;
+	TriggerData *trigger = log_check_trigger(fcinfo, "es_import");
 
-	if (!CALLED_AS_TRIGGER(fcinfo) ||
-		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
-		RelationGetNamespace(trigger->tg_relation) != get_func_namespace(funcid) ||
-		strcmp(RelationGetRelationName(trigger->tg_relation), "es_import") != 0 ||
+	if (!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
 		RelationGetNumberOfAttributes(trigger->tg_relation) != Natts_es_import)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function %s() must be called as a trigger of es_import",
-						get_func_name(funcid)),
-				 errdetail("It was called for another purpose.")));
+				 errmsg("function %s() must be called by INSERT",
+						get_func_name(fcinfo->flinfo->fn_oid)),
+				 errdetail("The view has %d columns, eventstore made %d.",
+						   RelationGetNumberOfAttributes(trigger->tg_relation),
+						   Natts_es_import)));
 	return trigger;
 }
 
@@ -359,7 +341,7 @@ check_trigger(FunctionCallInfo fcinfo)
 Datum
 es_import_row(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigger = check_trigger(fcinfo);
+	TriggerData *trigger = check_insert(fcinfo);
 	Import	   *rows;
 	NewEvent   *row;
 	MemoryContext oldcontext;
@@ -383,7 +365,7 @@ es_import_row(PG_FUNCTION_ARGS)
 Datum
 es_import_flush(PG_FUNCTION_ARGS)
 {
-	(void) check_trigger(fcinfo);
+	(void) check_insert(fcinfo);
 	flush(fcinfo->flinfo->fn_oid);
 	return PointerGetDatum(NULL);
 }

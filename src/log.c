@@ -36,8 +36,6 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_trigger.h"
 #include "commands/sequence.h"
-#include "commands/trigger.h"
-#include "common/hashfn.h"
 #include "executor/nodeModifyTable.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -263,18 +261,17 @@ log_close(Log *log)
 }
 
 /*
- * Fetches the first row that an index finds for the keys into log->slot.
+ * Fetches the last row that an index has for the keys into log->slot.
  */
 static bool
-fetch_first(Log *log, Relation index, ScanKey keys, int nkeys,
-			ScanDirection direction)
+fetch_last(Log *log, Relation index, ScanKey keys, int nkeys)
 {
 	IndexScanDesc scan;
 	bool		found;
 
 	scan = compat_index_beginscan(log->rel, index, log->latest, nkeys);
 	index_rescan(scan, keys, nkeys, NULL, 0);
-	found = index_getnext_slot(scan, direction, log->slot);
+	found = index_getnext_slot(scan, BackwardScanDirection, log->slot);
 	index_endscan(scan);		/* the slot has a pin of its own */
 	return found;
 }
@@ -298,7 +295,7 @@ init_key(ScanKey key, Relation index, AttrNumber number,
 /* What a backend has last seen as the version of a stream: only a guess. */
 typedef struct VersionGuess
 {
-	uint32		hash;			/* of the stream's name */
+	uint64		hash;			/* of the stream's name */
 	int64		version;
 } VersionGuess;
 
@@ -309,8 +306,7 @@ static VersionGuess *
 version_guess(text *stream)
 {
 	static VersionGuess guesses[VERSION_GUESSES];
-	uint32		hash = hash_bytes((unsigned char *) VARDATA_ANY(stream),
-								  VARSIZE_ANY_EXHDR(stream));
+	uint64		hash = stream_hash(stream);
 	VersionGuess *guess = &guesses[hash % VERSION_GUESSES];
 
 	if (guess->hash != hash)
@@ -321,17 +317,29 @@ version_guess(text *stream)
 	return guess;
 }
 
-/* The stream's last version, if it is not below at_least; else 0. */
-static int64
-last_version_from(Log *log, text *stream, int64 at_least)
+/*
+ * Fetches the stream's last event among those whose version compares so with
+ * the given one into log->slot.
+ */
+static bool
+fetch_version(Log *log, text *stream, StrategyNumber strategy,
+			  RegProcedure compare, int64 version)
 {
 	ScanKeyData keys[2];
 
 	init_key(&keys[0], log->version_index, 1, BTEqualStrategyNumber,
 			 F_TEXTEQ, PointerGetDatum(stream));
-	init_key(&keys[1], log->version_index, 2, BTGreaterEqualStrategyNumber,
-			 F_INT8GE, Int64GetDatum(at_least));
-	if (!fetch_first(log, log->version_index, keys, 2, BackwardScanDirection))
+	init_key(&keys[1], log->version_index, 2, strategy, compare,
+			 Int64GetDatum(version));
+	return fetch_last(log, log->version_index, keys, 2);
+}
+
+/* The stream's last version, if it is not below at_least; else 0. */
+static int64
+last_version_from(Log *log, text *stream, int64 at_least)
+{
+	if (!fetch_version(log, stream, BTGreaterEqualStrategyNumber, F_INT8GE,
+					   at_least))
 		return 0;
 	return DatumGetInt64(fetched(log, Anum_es_events_version));
 }
@@ -364,13 +372,7 @@ log_last_version(Log *log, text *stream, int64 expected)
 int64
 log_position(Log *log, text *stream, int64 version)
 {
-	ScanKeyData keys[2];
-
-	init_key(&keys[0], log->version_index, 1, BTEqualStrategyNumber,
-			 F_TEXTEQ, PointerGetDatum(stream));
-	init_key(&keys[1], log->version_index, 2, BTEqualStrategyNumber,
-			 F_INT8EQ, Int64GetDatum(version));
-	if (!fetch_first(log, log->version_index, keys, 2, ForwardScanDirection))
+	if (!fetch_version(log, stream, BTEqualStrategyNumber, F_INT8EQ, version))
 		elog(ERROR, "event " INT64_FORMAT " of a stream is missing", version);
 	return DatumGetInt64(fetched(log, Anum_es_events_position));
 }
@@ -398,16 +400,13 @@ log_find_id(Log *log, const pg_uuid_t *id, text *stream, StoredEvent *found)
 
 	init_key(&key, log->id_index, 1, BTEqualStrategyNumber, F_UUID_EQ,
 			 UUIDPGetDatum(id));
-	if (!fetch_first(log, log->id_index, &key, 1, ForwardScanDirection))
+	if (!fetch_last(log, log->id_index, &key, 1))
 		return false;
 
 	found->version = DatumGetInt64(fetched(log, Anum_es_events_version));
 	found->position = DatumGetInt64(fetched(log, Anum_es_events_position));
 	its_stream = DatumGetTextPP(fetched(log, Anum_es_events_stream));
-	found->same_stream =
-		VARSIZE_ANY_EXHDR(its_stream) == VARSIZE_ANY_EXHDR(stream) &&
-		memcmp(VARDATA_ANY(its_stream), VARDATA_ANY(stream),
-			   VARSIZE_ANY_EXHDR(stream)) == 0;
+	found->same_stream = stream_equal(its_stream, stream);
 	if (!found->same_stream)
 		found->place = may_read(log) ?
 			psprintf("The id is stored in stream \"%s\" at version " INT64_FORMAT ".",
@@ -682,17 +681,25 @@ log_insert(Log *log, NewEvent *events, int count)
 	CommandCounterIncrement();
 }
 
-/* The trigger's data; an error if the function is called by hand. */
-static TriggerData *
-check_trigger(FunctionCallInfo fcinfo)
+/*
+ * The trigger's data; an error if the function is called by hand, or for
+ * another relation than the one of this name that eventstore made.
+ */
+TriggerData *
+log_check_trigger(FunctionCallInfo fcinfo, const char *relation)
 {
-	if (!CALLED_AS_TRIGGER(fcinfo))
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	Oid			funcid = fcinfo->flinfo->fn_oid;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		RelationGetNamespace(trigger->tg_relation) != get_func_namespace(funcid) ||
+		strcmp(RelationGetRelationName(trigger->tg_relation), relation) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function \"%s\" must be called as a trigger",
-						get_func_name(fcinfo->flinfo->fn_oid)),
-				 errdetail("It belongs to the table es_events.")));
-	return (TriggerData *) fcinfo->context;
+				 errmsg("function %s() must be called as a trigger of %s",
+						get_func_name(funcid), relation),
+				 errdetail("It was called for another purpose.")));
+	return trigger;
 }
 
 /*
@@ -702,14 +709,12 @@ check_trigger(FunctionCallInfo fcinfo)
 Datum
 es_events_fence(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigger = check_trigger(fcinfo);
+	TriggerData *trigger = log_check_trigger(fcinfo, "es_events");
 	int			column = Anum_es_events_fence;
 	Datum		fence;
 	bool		isnull = false;
 
-	if (!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
-		RelationGetRelid(trigger->tg_relation) !=
-		log_relid(fcinfo->flinfo->fn_oid))
+	if (!TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" must be called by INSERT",
@@ -729,7 +734,7 @@ es_events_fence(PG_FUNCTION_ARGS)
 Datum
 es_events_refuse(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigger = check_trigger(fcinfo);
+	TriggerData *trigger = log_check_trigger(fcinfo, "es_events");
 
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -93,16 +93,32 @@ es_category(PG_FUNCTION_ARGS)
 }
 
 /*
+ * Are these the names of one stream?  Names are bytes.
+ */
+bool
+stream_equal(text *a, text *b)
+{
+	return VARSIZE_ANY_EXHDR(a) == VARSIZE_ANY_EXHDR(b) &&
+		memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
+}
+
+/* A hash of a stream's name. */
+uint64
+stream_hash(text *stream)
+{
+	return hash_bytes_extended((unsigned char *) VARDATA_ANY(stream),
+							   VARSIZE_ANY_EXHDR(stream), 0);
+}
+
+/*
  * Locks one stream by its name's hash; counts the locks that are new.
  */
 static void
 lock_name(text *stream)
 {
 	LOCKTAG		tag;
-	uint64		hash;
+	uint64		hash = stream_hash(stream);
 
-	hash = hash_bytes_extended((unsigned char *) VARDATA_ANY(stream),
-							   VARSIZE_ANY_EXHDR(stream), 0);
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (hash >> 32),
 						 (uint32) hash, STREAM_LOCK_CLASS);
 	if (LockAcquire(&tag, ExclusiveLock, false, false) == LOCKACQUIRE_OK)
