@@ -20,6 +20,7 @@
 #include "storage/proc.h"
 #include "storage/sinvaladt.h"
 #include "storage/procarray.h"
+#include "utils/acl.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
 
@@ -85,6 +86,17 @@ compat_vxid_current_xid(VirtualTransactionId vxid)
 	BackendIdGetTransactionIds(vxid.backendId, &xid, &xmin);
 #endif
 	return xid;
+}
+
+/* May the user SET ROLE to the role? */
+static inline bool
+compat_can_become(Oid user, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return member_can_set_role(user, role);
+#else
+	return is_member_of_role(user, role);
+#endif
 }
 
 static inline LocalTransactionId

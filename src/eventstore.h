@@ -55,6 +55,22 @@ extern void expected_version_check(text *stream, ExpectedVersion expected,
 extern void uuid_generate_v7(pg_uuid_t *uuid);
 extern char *uuid_to_cstring(const pg_uuid_t *uuid);
 
+/* run_as.c */
+
+/* Who ran before, and what must be put back. */
+typedef struct RunAs
+{
+	Oid			userid;
+	int			security;
+	int			guc_level;
+} RunAs;
+
+extern RunAs run_as(Oid userid, bool restricted, const char *search_path);
+extern void run_as_end(RunAs saved);
+extern Oid	run_as_owner(Oid relid);
+extern uint64 run_own_sql(Oid log, const char *sql, int nargs, Oid *types,
+						  Datum *values, const char *nulls);
+
 /* log.c */
 
 /* A type's name is a word, not a text: it becomes part of other names. */
@@ -133,6 +149,9 @@ extern TriggerData *log_check_trigger(FunctionCallInfo fcinfo,
 									  const char *relation);
 extern void log_check_type(text *type);
 extern void log_check_metadata(Datum metadata);
+
+/* horizon.c */
+extern int64 horizon_find(Oid log, Snapshot snapshot);
 
 /* notify.c */
 extern void notify_init(void);

@@ -216,8 +216,12 @@ search_backward(const Doubt *doubt, IndexScanDesc scan, TupleTableSlot *slot)
 	return upper > 1 ? 0 : horizon;
 }
 
-static int64
-find_horizon(Oid relid, Snapshot snapshot)
+/*
+ * The horizon of the log for who reads with the snapshot, which must not be
+ * an older one than an earlier call's in the same transaction.
+ */
+int64
+horizon_find(Oid relid, Snapshot snapshot)
 {
 	Doubt		doubt = {0};
 	Relation	log = table_open(relid, AccessShareLock);
@@ -308,7 +312,7 @@ es_horizon(PG_FUNCTION_ARGS)
 	}
 	if (!cache_serves(cache, &now))
 	{
-		now.horizon = find_horizon(log_relid(fcinfo->flinfo->fn_oid),
+		now.horizon = horizon_find(log_relid(fcinfo->flinfo->fn_oid),
 								   snapshot);
 		now.horizon = keep_greatest(&now);
 		*cache = now;
