@@ -15,6 +15,7 @@
 #endif
 
 #include "access/genam.h"
+#include "catalog/pg_proc.h"
 #include "executor/executor.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
@@ -96,6 +97,18 @@ compat_can_become(Oid user, Oid role)
 	return member_can_set_role(user, role);
 #else
 	return is_member_of_role(user, role);
+#endif
+}
+
+/* May the user execute the function? */
+static inline bool
+compat_may_execute(Oid function, Oid user)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(ProcedureRelationId, function, user,
+						   ACL_EXECUTE) == ACLCHECK_OK;
+#else
+	return pg_proc_aclcheck(function, user, ACL_EXECUTE) == ACLCHECK_OK;
 #endif
 }
 

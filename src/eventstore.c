@@ -21,5 +21,6 @@ _PG_init(void)
 {
 	notify_init();
 	import_init();
+	projection_sync_init();
 	MarkGUCPrefixReserved("eventstore");
 }

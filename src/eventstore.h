@@ -14,14 +14,18 @@
 #include "access/transam.h"
 #include "commands/trigger.h"
 #include "datatype/timestamp.h"
+#include "executor/spi.h"
 #include "nodes/execnodes.h"
+#include "utils/array.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
+#include "utils/tuplestore.h"
 #include "utils/uuid.h"
 
 /* Error class ES is ours; README.md lists the codes. */
 #define ERRCODE_ES_WRONG_EXPECTED_VERSION	MAKE_SQLSTATE('E','S','0','0','1')
 #define ERRCODE_ES_DUPLICATE_EVENT			MAKE_SQLSTATE('E','S','0','0','2')
+#define ERRCODE_ES_PROJECTION_FAILED		MAKE_SQLSTATE('E','S','0','0','5')
 
 /* stream.c */
 
@@ -143,6 +147,7 @@ extern bool log_find_id(Log *log, const pg_uuid_t *id, text *stream,
 						StoredEvent *found);
 extern int64 log_position(Log *log, text *stream, int64 version);
 extern void log_insert(Log *log, NewEvent *events, int count);
+extern bool log_is_appending(void);
 extern void log_duplicate_fail(const pg_uuid_t *id, const char *why);
 extern Relation log_open_position_index(Relation log);
 extern TriggerData *log_check_trigger(FunctionCallInfo fcinfo,
@@ -153,11 +158,150 @@ extern void log_check_metadata(Datum metadata);
 /* horizon.c */
 extern int64 horizon_find(Oid log, Snapshot snapshot);
 
+/* failure.c */
+
+/* An event that a projection could not handle. */
+typedef struct Failure
+{
+	int64		id;
+	char	   *projection;
+	char	   *stream;
+	int64		position;
+	bool		failed;			/* else it waits behind another */
+} Failure;
+
+extern void failure_error_values(const ErrorData *error, Datum *values,
+								 char *nulls);
+extern void failure_add(Oid log, const char *projection, TupleTableSlot *event,
+						const ErrorData *error, int attempts);
+extern void failure_note(Oid log, int64 id, const ErrorData *error);
+extern bool failure_remove(Oid log, int64 id);
+extern void failure_remove_all(Oid log, const char *projection);
+extern bool failure_find(Oid log, int64 id, Failure *failure);
+extern bool failure_first(Oid log, const char *projection, const char *stream,
+						  Failure *failure);
+extern List *failure_streams(Oid log, const char *projection);
+
 /* notify.c */
 extern void notify_init(void);
 extern void notify_events(const NewEvent *events, int count);
 
 /* import.c */
 extern void import_init(void);
+
+/* projection.c */
+
+typedef enum ProjectionKind
+{
+	PROJECTION_HANDLER,			/* a function for each event */
+	PROJECTION_SCHEMA,			/* a schema of functions, by type */
+	PROJECTION_QUERY,			/* a statement for each batch */
+	PROJECTION_REFRESH			/* a materialized view */
+} ProjectionKind;
+
+/* A projection, as es_projections has it. */
+typedef struct Projection
+{
+	Oid			log;			/* es_events */
+	char	   *name;
+	Oid			owner;
+	char	   *search_path;
+	ProjectionKind kind;
+	char	   *target;			/* signature, schema's name, or statement */
+	Oid			refresh;		/* the view */
+	List	   *tables;			/* of the read model */
+	text	   *category;		/* NULL: any */
+	ArrayType  *types;			/* NULL: any */
+	Datum	   *type_names;		/* of types */
+	int			type_count;
+	bool		sync;
+	bool		running;		/* neither paused nor failed */
+	bool		failed;
+	char	   *message;		/* the last error's; NULL: none */
+	bool		park;			/* on_failure */
+	int64		start_position;
+	int64		position;		/* the checkpoint */
+	int64		history;		/* up to here events are replayed */
+	int			batch_size;
+	int			max_attempts;
+	int			attempts;		/* that failed, since the last success */
+	int			batch_limit;	/* while a bad event is looked for; else 0 */
+	int64		suspect_upto;	/* it is looked for up to here */
+
+	bool		rebuilding;		/* its tables are found in pg_temp */
+	bool		cached;			/* outlives the transaction */
+	SPIPlanPtr	plan;			/* of the query, if it is cached */
+} Projection;
+
+/* Events that are handled together. */
+typedef struct Batch
+{
+	Tuplestorestate *events;	/* rows of es_events in position order */
+	int64		count;
+	int64		upto;			/* the checkpoint when they are handled */
+	bool		history;		/* are they of the past? */
+} Batch;
+
+/* What is set when nothing is wrong with a projection any more. */
+#define PROJECTION_NO_ERROR \
+	", attempts = 0, next_attempt = NULL, batch_limit = NULL," \
+	" suspect_upto = NULL, sqlstate = NULL, message = NULL," \
+	" detail = NULL, context = NULL"
+
+/* What projection_update can set at once. */
+#define PROJECTION_MAX_VALUES	12
+
+extern Projection *projection_select(Oid log, const char *rest, int nargs,
+									 Oid *types, Datum *values);
+extern Projection *projection_find(Oid log, const char *name,
+								   const char *locking);
+extern Projection *projection_get(Oid log, const char *name,
+								  const char *locking);
+extern void projection_check_owner(const Projection *projection);
+extern Projection *projection_own(Oid log, const char *name);
+extern void projection_update(const Projection *projection, const char *set,
+							  int nargs, const Oid *types,
+							  const Datum *values, const char *nulls);
+extern bool projection_wants(const Projection *projection, text *stream,
+							 text *type);
+extern char *projection_relation_name(Oid relid);
+extern Tuplestorestate *projection_make_batch(void);
+extern TupleTableSlot *projection_make_slot(Relation log);
+extern void projection_read(const Projection *projection, Snapshot snapshot,
+							int64 upto, int limit, Batch *batch);
+
+/* handler.c */
+extern void handler_apply(Projection *projection, Tuplestorestate *events,
+						  bool history);
+extern void handler_check(Projection *projection);
+
+/* projection_run.c */
+
+/* Handling the past of a projection again, or for the first time. */
+typedef struct Replay
+{
+	bool		park;			/* set bad events aside; else raise the error */
+	void		(*progress) (const Projection *projection,
+							 const struct Replay *replay);
+	void	   *progress_data;
+	int64		handled;
+	List	   *parked;			/* for projection_keep_parked */
+	List	   *streams;		/* that are parked */
+} Replay;
+
+extern bool projection_run_due(Oid log);
+extern ErrorData *projection_try(Projection *projection, const Batch *batch,
+								 bool own_transaction);
+extern void projection_replay(Projection *projection, Snapshot snapshot,
+							  int64 upto, Replay *replay);
+extern void projection_keep_parked(const Projection *projection, List *parked);
+extern int64 projection_last_position(Oid log);
+
+/* projection_sync.c */
+extern void projection_sync_init(void);
+extern void projection_check_isolation(const char *function);
+extern void projection_attach(Projection *projection);
+extern void projection_detach(Projection *projection);
+extern void projection_finish(Projection *projection, Replay *replay);
 
 #endif							/* EVENTSTORE_H */

@@ -66,6 +66,9 @@ PG_FUNCTION_INFO_V1(es_events_fence);
 /* Streams whose last version a backend remembers: 16 kB. */
 #define VERSION_GUESSES		1024
 
+/* Is log_insert firing triggers? */
+static bool appending = false;
+
 /*
  * The relation of this name in the schema of one of our functions.
  */
@@ -631,12 +634,22 @@ insert_or_translate(Log *log, NewEvent *events, int count,
 }
 
 /*
+ * Is an append firing its triggers?  Rows that are restored fire them, too.
+ */
+bool
+log_is_appending(void)
+{
+	return appending;
+}
+
+/*
  * Does the same for a table with AFTER triggers or statement triggers.
  */
 static void
 insert_and_fire(Log *log, NewEvent *events, int count)
 {
 	TransitionCaptureState *capture;
+	bool		was_appending = appending;
 
 	AfterTriggerBeginQuery();
 	capture = MakeTransitionCaptureState(log->relinfo->ri_TrigDesc,
@@ -644,8 +657,17 @@ insert_and_fire(Log *log, NewEvent *events, int count)
 										 CMD_INSERT);
 	ExecBSInsertTriggers(log->estate, log->relinfo);
 	insert_or_translate(log, events, count, capture);
-	ExecASInsertTriggers(log->estate, log->relinfo, capture);
-	AfterTriggerEndQuery(log->estate);
+	PG_TRY();
+	{
+		appending = true;
+		ExecASInsertTriggers(log->estate, log->relinfo, capture);
+		AfterTriggerEndQuery(log->estate);
+	}
+	PG_FINALLY();
+	{
+		appending = was_appending;
+	}
+	PG_END_TRY();
 }
 
 /*

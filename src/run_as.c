@@ -93,10 +93,12 @@ run_own_sql(Oid log, const char *sql, int nargs, Oid *types, Datum *values,
 												CStringGetTextDatum(schema));
 	RunAs		saved = run_as(run_as_owner(log), false,
 							   "pg_catalog, pg_temp");
+	MemoryContext context = CurrentMemoryContext;
 	int			result;
 
 	result = SPI_execute_with_args(TextDatumGetCString(query), nargs, types,
 								   values, nulls, false, 0);
+	MemoryContextSwitchTo(context);
 	if (result < 0)
 		elog(ERROR, "%s: %s", SPI_result_code_string(result), sql);
 	run_as_end(saved);

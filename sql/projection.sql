@@ -1,0 +1,205 @@
+-- Handlers are kept by their names, not as regprocedure, which pg_upgrade
+-- refuses in a table.
+CREATE TABLE es_projections (
+    name           text COLLATE "C" NOT NULL PRIMARY KEY,
+    owner          regrole     NOT NULL,
+    search_path    text        NOT NULL,
+    handler        text,
+    query          text,
+    handler_schema text,
+    refresh        regclass,
+    tables         regclass[]  NOT NULL,
+    category       text COLLATE "C",
+    types          text[] COLLATE "C",
+    mode           text        NOT NULL CHECK (mode IN ('sync', 'async')),
+    start_position bigint      NOT NULL,
+    batch_size     int         NOT NULL,
+    on_failure     text        NOT NULL CHECK (on_failure IN ('stop', 'park')),
+    max_attempts   int         NOT NULL,
+    min_interval   interval    NOT NULL,
+    created_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    state          text        NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'paused', 'failed')),
+    position       bigint      NOT NULL,
+    history        bigint      NOT NULL,
+    handled        bigint      NOT NULL DEFAULT 0,
+    rate           float8,
+    ran_at         timestamptz,
+    refreshed_at   timestamptz,
+    attempts       int         NOT NULL DEFAULT 0,
+    next_attempt   timestamptz,
+    batch_limit    int,
+    suspect_upto   bigint,
+    sqlstate       text,
+    message        text,
+    detail         text,
+    context        text,
+    CHECK (num_nonnulls(handler, query, handler_schema, refresh) = 1)
+) WITH (fillfactor = 50);
+
+SELECT pg_catalog.pg_extension_config_dump('es_projections', '');
+
+CREATE FUNCTION es_create_projection(
+    name text, handler regprocedure DEFAULT NULL, query text DEFAULT NULL,
+    handler_schema regnamespace DEFAULT NULL, refresh regclass DEFAULT NULL,
+    tables regclass[] DEFAULT '{}', category text DEFAULT NULL, types text[] DEFAULT NULL,
+    mode text DEFAULT 'async', start_position bigint DEFAULT 0, batch_size int DEFAULT 1000,
+    on_failure text DEFAULT 'stop', max_attempts int DEFAULT 5, min_interval interval DEFAULT '1s')
+    RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+CREATE FUNCTION es_drop_projection(name text)
+    RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+CREATE FUNCTION es_pause_projection(name text)
+    RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+CREATE FUNCTION es_resume_projection(name text)
+    RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+CREATE FUNCTION es_alter_projection(
+    name text, mode text DEFAULT NULL, batch_size int DEFAULT NULL, on_failure text DEFAULT NULL,
+    max_attempts int DEFAULT NULL, min_interval interval DEFAULT NULL)
+    RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+CREATE FUNCTION es_rebuild_projection(name text)
+    RETURNS bigint AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+CREATE FUNCTION es_run_projections(name text DEFAULT NULL, max_batches int DEFAULT NULL)
+    RETURNS bigint AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+CREATE PROCEDURE es_work(stop_when_idle boolean DEFAULT true)
+    AS 'MODULE_PATHNAME' LANGUAGE C;
+CREATE FUNCTION es_wait(projection text, "position" bigint, timeout interval DEFAULT '5s')
+    RETURNS boolean AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+CREATE FUNCTION es_replaying()
+    RETURNS boolean AS 'MODULE_PATHNAME' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+
+REVOKE EXECUTE ON FUNCTION
+    es_create_projection(text, regprocedure, text, regnamespace, regclass, regclass[], text, text[], text, bigint, int, text, int, interval),
+    es_drop_projection(text), es_pause_projection(text), es_resume_projection(text),
+    es_alter_projection(text, text, int, text, int, interval), es_rebuild_projection(text),
+    es_run_projections(text, int), es_wait(text, bigint, interval)
+    FROM PUBLIC;
+REVOKE EXECUTE ON PROCEDURE es_work(boolean) FROM PUBLIC;
+
+-- The trigger of a sync projection, one each, made by es_create_projection.
+CREATE FUNCTION es_projection_sync() RETURNS trigger
+    AS 'MODULE_PATHNAME' LANGUAGE C;
+-- A dump has no triggers of an extension's table: a restored row makes its own.
+CREATE FUNCTION es_projection_restore() RETURNS trigger
+    AS 'MODULE_PATHNAME' LANGUAGE C;
+REVOKE EXECUTE ON FUNCTION es_projection_sync(), es_projection_restore() FROM PUBLIC;
+CREATE TRIGGER es_projection_restore AFTER INSERT ON es_projections
+    FOR EACH ROW EXECUTE FUNCTION es_projection_restore();
+ALTER TABLE es_projections ENABLE ALWAYS TRIGGER es_projection_restore;
+
+-- A rebuild shows how far it is by locks that it holds (src/rebuild.c): of what
+-- an open transaction does, only these can be seen.
+CREATE VIEW es_projection_status AS
+    SELECT p.name, p.mode, p.state, c.position, h.horizon,
+           CASE WHEN c.position < h.horizon THEN
+               (SELECT count(*)
+                  FROM es_events e
+                 WHERE (p.category IS NULL OR es_category(e.stream) = p.category)
+                   AND (p.types IS NULL OR e.type = ANY (p.types))
+                   AND e.position > c.position AND e.position <= h.horizon)
+           ELSE 0 END AS lag_events,
+           CASE WHEN c.position < h.horizon THEN
+               coalesce((SELECT greatest(extract(epoch FROM clock_timestamp() - e.recorded_at), 0)
+                           FROM es_events e
+                          WHERE (p.category IS NULL OR es_category(e.stream) = p.category)
+                            AND (p.types IS NULL OR e.type = ANY (p.types))
+                            AND e.position > c.position AND e.position <= h.horizon
+                          ORDER BY e.position LIMIT 1), 0)
+           ELSE 0 END AS lag_seconds,
+           p.handled, p.rate AS events_per_second,
+           r.percent AS rebuild_percent,
+           CASE WHEN r.percent > 0 THEN
+               make_interval(secs => extract(epoch FROM clock_timestamp() - r.started)
+                                     * (100 - r.percent) / r.percent)
+           END AS rebuild_time_left,
+           p.sqlstate, p.message AS last_error, p.detail AS error_detail, p.context AS error_context,
+           p.attempts, p.next_attempt,
+           (SELECT count(*) FROM es_failures f WHERE f.projection = p.name) AS parked
+      FROM es_projections p
+     CROSS JOIN (SELECT es_horizon() AS horizon OFFSET 0) h
+     CROSS JOIN LATERAL (
+         SELECT CASE WHEN p.mode = 'sync' AND p.state = 'running' THEN h.horizon ELSE p.position END AS position) c
+      LEFT JOIN LATERAL (
+         SELECT max(l.objid::bigint) FILTER (WHERE l.objsubid = 4) / 10.0 - 0.1 AS percent,
+                to_timestamp(max(l.objid::bigint) FILTER (WHERE l.objsubid = 5)) AS started
+           FROM pg_locks l
+          WHERE l.locktype = 'advisory'
+            AND l.objsubid IN (4, 5)
+            AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+            AND l.classid = ((hashtext(p.name)::bigint + 4294967296) % 4294967296)::oid
+         HAVING count(*) > 0) r ON true;
+
+COMMENT ON TABLE es_projections IS 'projections: what they are made of, and how far they are';
+COMMENT ON COLUMN es_projections.name IS 'what it is called; a sync projection''s trigger has the same name';
+COMMENT ON COLUMN es_projections.owner IS 'whose rights it has';
+COMMENT ON COLUMN es_projections.search_path IS 'where it finds what it names, as it was when it was created';
+COMMENT ON COLUMN es_projections.handler IS 'function that is called for each event';
+COMMENT ON COLUMN es_projections.query IS 'statement that is run for each batch';
+COMMENT ON COLUMN es_projections.handler_schema IS 'schema with a function on_<type> for each type';
+COMMENT ON COLUMN es_projections.refresh IS 'materialized view that is refreshed';
+COMMENT ON COLUMN es_projections.tables IS 'its read model, for a rebuild';
+COMMENT ON COLUMN es_projections.category IS 'the category that it gets; null: all';
+COMMENT ON COLUMN es_projections.types IS 'the types that it gets; null: all';
+COMMENT ON COLUMN es_projections.mode IS 'sync: in the append; async: in batches, later';
+COMMENT ON COLUMN es_projections.start_position IS 'it begins after this position';
+COMMENT ON COLUMN es_projections.batch_size IS 'how many events at once';
+COMMENT ON COLUMN es_projections.on_failure IS 'stop, or park the event that fails';
+COMMENT ON COLUMN es_projections.max_attempts IS 'how often a batch is tried before the bad event is looked for';
+COMMENT ON COLUMN es_projections.min_interval IS 'least time between two refreshes';
+COMMENT ON COLUMN es_projections.created_at IS 'when it was created';
+COMMENT ON COLUMN es_projections.state IS 'running, paused or failed';
+COMMENT ON COLUMN es_projections.position IS 'its checkpoint: everything up to here is handled';
+COMMENT ON COLUMN es_projections.history IS 'up to here events were in the log when it was created, and are replayed';
+COMMENT ON COLUMN es_projections.handled IS 'how many events it has handled';
+COMMENT ON COLUMN es_projections.rate IS 'events a second in its last batches';
+COMMENT ON COLUMN es_projections.ran_at IS 'when it ran last';
+COMMENT ON COLUMN es_projections.refreshed_at IS 'when its view was refreshed';
+COMMENT ON COLUMN es_projections.attempts IS 'how many attempts have failed since the last success';
+COMMENT ON COLUMN es_projections.next_attempt IS 'not before this';
+COMMENT ON COLUMN es_projections.batch_limit IS 'size of batches while a bad event is looked for';
+COMMENT ON COLUMN es_projections.suspect_upto IS 'it is looked for up to this position';
+COMMENT ON COLUMN es_projections.sqlstate IS 'code of the last error';
+COMMENT ON COLUMN es_projections.message IS 'the last error';
+COMMENT ON COLUMN es_projections.detail IS 'its detail';
+COMMENT ON COLUMN es_projections.context IS 'where it was raised';
+COMMENT ON VIEW es_projection_status IS 'projections: state, lag, rate, rebuild, errors';
+COMMENT ON COLUMN es_projection_status.name IS 'the projection';
+COMMENT ON COLUMN es_projection_status.mode IS 'sync or async';
+COMMENT ON COLUMN es_projection_status.state IS 'running, paused or failed';
+COMMENT ON COLUMN es_projection_status.position IS 'everything up to here is handled';
+COMMENT ON COLUMN es_projection_status.horizon IS 'everything up to here is decided';
+COMMENT ON COLUMN es_projection_status.lag_events IS 'events that it wants and has not handled';
+COMMENT ON COLUMN es_projection_status.lag_seconds IS 'age of the first of them; 0 when there is none';
+COMMENT ON COLUMN es_projection_status.handled IS 'how many events it has handled';
+COMMENT ON COLUMN es_projection_status.events_per_second IS 'speed of its last batches';
+COMMENT ON COLUMN es_projection_status.rebuild_percent IS 'how far a rebuild is; null: none';
+COMMENT ON COLUMN es_projection_status.rebuild_time_left IS 'how long it will take; null: unknown';
+COMMENT ON COLUMN es_projection_status.sqlstate IS 'code of the last error';
+COMMENT ON COLUMN es_projection_status.last_error IS 'the last error; null when nothing is wrong';
+COMMENT ON COLUMN es_projection_status.error_detail IS 'its detail';
+COMMENT ON COLUMN es_projection_status.error_context IS 'where it was raised';
+COMMENT ON COLUMN es_projection_status.attempts IS 'how many attempts have failed since the last success';
+COMMENT ON COLUMN es_projection_status.next_attempt IS 'not before this';
+COMMENT ON COLUMN es_projection_status.parked IS 'its rows in es_failures';
+COMMENT ON FUNCTION es_create_projection(text, regprocedure, text, regnamespace, regclass, regclass[], text, text[], text, bigint, int, text, int, interval) IS
+    'makes a projection of a handler, a query, a schema of handlers or a view to refresh';
+COMMENT ON FUNCTION es_drop_projection(text) IS
+    'drops a projection; its tables stay';
+COMMENT ON FUNCTION es_pause_projection(text) IS
+    'stops a projection until it is resumed';
+COMMENT ON FUNCTION es_resume_projection(text) IS
+    'lets a paused or failed projection go on';
+COMMENT ON FUNCTION es_alter_projection(text, text, int, text, int, interval) IS
+    'changes settings of a projection; null leaves one as it is';
+COMMENT ON FUNCTION es_rebuild_projection(text) IS
+    'makes the read model anew from the log while it is read; returns the number of events';
+COMMENT ON FUNCTION es_run_projections(text, int) IS
+    'runs what is due in this transaction; returns the number of events handled';
+COMMENT ON PROCEDURE es_work(boolean) IS
+    'runs what is due, with a commit after each batch';
+COMMENT ON FUNCTION es_wait(text, bigint, interval) IS
+    'waits until a projection has handled a position; false when the time is over';
+COMMENT ON FUNCTION es_replaying() IS
+    'is the handler given an event of the past?';
+COMMENT ON FUNCTION es_projection_sync() IS
+    'trigger of a sync projection: hands it the events of an append';
+COMMENT ON FUNCTION es_projection_restore() IS
+    'trigger: gives a sync projection that is restored its trigger';

@@ -1,0 +1,487 @@
+/*-------------------------------------------------------------------------
+ *
+ * handler.c
+ *		What a projection is made of: a function, a schema of functions, a
+ *		query, a materialized view; and how a batch of events is applied to it.
+ *
+ * Who applies a batch, and when, is decided above: a trigger, a runner, a
+ * rebuild.  All apply it in the same way:
+ *
+ *	1. become the owner, with the search_path in force when the projection was
+ *	   made and pg_temp last, so that nobody's temporary table takes the place
+ *	   of the read model; a rebuild puts its own there, and has pg_temp first;
+ *	2. look up the handler and check it again: it may have been replaced;
+ *	3. hand over the events in position order: one by one to a function, all
+ *	   together as "new_events" to a query, or refresh the materialized view;
+ *	4. become the caller again.
+ *
+ * An error leaves by itself; who calls undoes what was written.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "executor/tuptable.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "parser/parse_func.h"
+#include "tcop/dest.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/hsearch.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/plancache.h"
+#include "utils/regproc.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "compat.h"
+#include "eventstore.h"
+
+PG_FUNCTION_INFO_V1(es_replaying);
+
+/* The batch, as the query of a projection sees it. */
+#define NEW_EVENTS "new_events"
+
+/* What a function of a handler_schema begins with. */
+#define ON_PREFIX "on_"
+
+/* The function of a handler_schema for one type of events. */
+typedef struct TypeHandler
+{
+	char		type[ES_MAX_TYPE_LENGTH + 1];
+	bool		exists;
+	FmgrInfo	function;
+} TypeHandler;
+
+/* Is history being replayed? */
+static bool replaying = false;
+
+/*
+ * es_replaying() returns boolean: is the handler that asks given an event of
+ * the past, from before the projection was made or while it is rebuilt?
+ */
+Datum
+es_replaying(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(replaying);
+}
+
+/*
+ * Refuses a function that cannot handle events.
+ */
+static void
+check_handler(Oid function, Oid event_type)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	Form_pg_proc proc;
+	bool		fits;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("the handler does not exist"),
+				 errdetail("There is no function with oid %u.", function),
+				 errhint("Give a function that is there, such as 'app.on_event(es_events)'.")));
+	proc = (Form_pg_proc) GETSTRUCT(tuple);
+	fits = proc->prokind == PROKIND_FUNCTION && !proc->proretset &&
+		proc->prorettype == VOIDOID && proc->pronargs == 1 &&
+		proc->proargtypes.values[0] == event_type;
+	ReleaseSysCache(tuple);
+	if (!fits)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
+				 errmsg("function %s cannot be a handler",
+						format_procedure(function)),
+				 errdetail("A handler takes one event and returns nothing."),
+				 errhint("Declare it as FUNCTION name(event es_events) RETURNS void.")));
+	if (!compat_may_execute(function, GetUserId()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for function %s",
+						format_procedure(function)),
+				 errdetail("User \"%s\" runs it as a handler.",
+						   GetUserNameFromId(GetUserId(), false))));
+}
+
+/*
+ * Looks up the function and checks it, as the owner.
+ */
+static void
+find_handler(const Projection *projection, FmgrInfo *function)
+{
+	Oid			found = DatumGetObjectId(DirectFunctionCall1(regprocedurein,
+															 CStringGetDatum(projection->target)));
+
+	check_handler(found, get_rel_type_id(projection->log));
+	fmgr_info(found, function);
+}
+
+/*
+ * Looks up the function of a handler_schema for one type; false without one.
+ */
+static bool
+find_type_handler(const Projection *projection, const char *type,
+				  FmgrInfo *function)
+{
+	Oid			event_type = get_rel_type_id(projection->log);
+	char	   *name = psprintf(ON_PREFIX "%s", type);
+	Oid			found;
+
+	if (strlen(name) >= NAMEDATALEN)
+		return false;
+	found = LookupFuncName(list_make2(makeString(projection->target),
+									  makeString(name)),
+						   1, &event_type, true);
+	if (!OidIsValid(found))
+		return false;
+	check_handler(found, event_type);
+	fmgr_info(found, function);
+	return true;
+}
+
+/* The functions that one batch calls. */
+typedef struct Calls
+{
+	const Projection *projection;
+	MemoryContext context;		/* what the functions keep for the batch */
+	FmgrInfo	handler;
+	HTAB	   *type_handlers;	/* of a handler_schema, by type */
+} Calls;
+
+/*
+ * Prepares for calling functions, as the owner.
+ */
+static void
+init_calls(Calls *calls, const Projection *projection)
+{
+	HASHCTL		control = {
+		.keysize = ES_MAX_TYPE_LENGTH + 1,
+		.entrysize = sizeof(TypeHandler),
+		.hcxt = CurrentMemoryContext
+	};
+
+	calls->projection = projection;
+	calls->context = CurrentMemoryContext;
+	calls->type_handlers = NULL;
+	if (projection->kind == PROJECTION_HANDLER)
+	{
+		find_handler(projection, &calls->handler);
+		return;
+	}
+	/* a schema that is gone is no schema without handlers */
+	(void) get_namespace_oid(projection->target, false);
+	calls->type_handlers = hash_create("eventstore type handlers", 32,
+									   &control,
+									   HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+}
+
+/*
+ * The function to call for the event in the slot; NULL if there is none.
+ */
+static FmgrInfo *
+choose_function(Calls *calls, TupleTableSlot *slot)
+{
+	MemoryContext oldcontext;
+	TypeHandler *entry;
+	char	   *type;
+	bool		isnull;
+	bool		found;
+
+	if (calls->type_handlers == NULL)
+		return &calls->handler;
+	type = TextDatumGetCString(slot_getattr(slot, Anum_es_events_type,
+											&isnull));
+	entry = hash_search(calls->type_handlers, type, HASH_ENTER, &found);
+	if (!found)
+	{
+		oldcontext = MemoryContextSwitchTo(calls->context);
+		entry->exists = find_type_handler(calls->projection, type,
+										  &entry->function);
+		MemoryContextSwitchTo(oldcontext);
+	}
+	return entry->exists ? &entry->function : NULL;
+}
+
+/* Calls the function for the event in the slot. */
+static void
+call_function(Calls *calls, TupleTableSlot *slot)
+{
+	FmgrInfo   *function = choose_function(calls, slot);
+
+	LOCAL_FCINFO(fcinfo, 1);
+
+	if (function == NULL)
+		return;
+	InitFunctionCallInfoData(*fcinfo, function, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = ExecFetchSlotHeapTupleDatum(slot);
+	fcinfo->args[0].isnull = false;
+	(void) FunctionCallInvoke(fcinfo);
+}
+
+/*
+ * Calls the handler for each event.
+ */
+static void
+call_handlers(const Projection *projection, Tuplestorestate *events)
+{
+	Relation	log = table_open(projection->log, AccessShareLock);
+	TupleTableSlot *slot = projection_make_slot(log);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "eventstore event",
+												  ALLOCSET_DEFAULT_SIZES);
+	Calls		calls;
+
+	init_calls(&calls, projection);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	tuplestore_rescan(events);
+	while (tuplestore_gettupleslot(events, true, false, slot))
+	{
+		MemoryContext oldcontext = MemoryContextSwitchTo(context);
+
+		CHECK_FOR_INTERRUPTS();
+		call_function(&calls, slot);
+		MemoryContextSwitchTo(oldcontext);
+		MemoryContextReset(context);
+	}
+	PopActiveSnapshot();
+	MemoryContextDelete(context);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(log, AccessShareLock);
+}
+
+/* Makes the batch visible as new_events to the statements of this SPI level. */
+static void
+register_events(Oid log, Tuplestorestate *events)
+{
+	EphemeralNamedRelation relation = palloc0(sizeof(EphemeralNamedRelationData));
+	int			result;
+
+	relation->md.name = NEW_EVENTS;
+	relation->md.reliddesc = log;
+	relation->md.enrtype = ENR_NAMED_TUPLESTORE;
+	relation->md.enrtuples = tuplestore_tuple_count(events);
+	relation->reldata = events;
+	result = SPI_register_relation(relation);
+	if (result != SPI_OK_REL_REGISTER)
+		elog(ERROR, "SPI_register_relation: %s",
+			 SPI_result_code_string(result));
+}
+
+static void
+refuse_query(const char *why)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("the query cannot be a projection's"),
+			 errdetail("%s", why),
+			 errhint("Give one INSERT, UPDATE, DELETE, MERGE or SELECT that reads new_events.")));
+}
+
+/* Refuses what is not one statement on rows. */
+static void
+check_query(SPIPlanPtr plan)
+{
+	List	   *sources = SPI_plan_get_plan_sources(plan);
+	CachedPlanSource *source;
+
+	if (list_length(sources) != 1)
+		refuse_query(psprintf("It has %d statements.", list_length(sources)));
+	source = linitial(sources);
+	switch (nodeTag(source->raw_parse_tree->stmt))
+	{
+		case T_InsertStmt:
+		case T_UpdateStmt:
+		case T_DeleteStmt:
+		case T_MergeStmt:
+		case T_SelectStmt:
+			break;
+		default:
+			refuse_query(psprintf("It is %s.",
+								  GetCommandTagName(source->commandTag)));
+	}
+}
+
+/*
+ * Parses and analyses the query, as the owner; new_events is registered.
+ */
+static SPIPlanPtr
+prepare_query(const char *query)
+{
+	SPIPlanPtr	plan = SPI_prepare(query, 0, NULL);
+
+	if (plan == NULL)
+		elog(ERROR, "SPI_prepare: %s", SPI_result_code_string(SPI_result));
+	check_query(plan);
+	return plan;
+}
+
+/*
+ * Runs the query for the whole batch.  A cached projection keeps its plan.
+ */
+static void
+run_query(Projection *projection, Tuplestorestate *events)
+{
+	SPIExecuteOptions options = {0};
+	SPIPlanPtr	plan = projection->plan;
+	int			result;
+
+	SPI_connect();
+	register_events(projection->log, events);
+	if (plan == NULL)
+		plan = prepare_query(projection->target);
+	if (projection->cached && projection->plan == NULL)
+	{
+		SPI_keepplan(plan);
+		projection->plan = plan;
+	}
+	options.dest = None_Receiver;
+	result = SPI_execute_plan_extended(plan, &options);
+	if (result < 0)
+		elog(ERROR, "SPI_execute_plan: %s", SPI_result_code_string(result));
+	SPI_finish();
+}
+
+/*
+ * Can the view be refreshed without keeping its readers waiting?  This is
+ * what REFRESH MATERIALIZED VIEW CONCURRENTLY asks for.
+ */
+static bool
+can_refresh_concurrently(const Projection *projection)
+{
+	Oid			type = OIDOID;
+	Datum		value = ObjectIdGetDatum(projection->refresh);
+
+	return run_own_sql(projection->log,
+					   "SELECT FROM pg_class c"
+					   " WHERE c.oid = $1 AND c.relispopulated AND EXISTS"
+					   " (SELECT FROM pg_index i WHERE i.indrelid = c.oid"
+					   " AND i.indisunique AND i.indimmediate AND i.indisvalid"
+					   " AND i.indpred IS NULL AND i.indexprs IS NULL)",
+					   1, &type, &value, NULL) > 0;
+}
+
+static void
+refresh_view(const Projection *projection, bool concurrently)
+{
+	char	   *sql = psprintf("REFRESH MATERIALIZED VIEW %s%s",
+							   concurrently ? "CONCURRENTLY " : "",
+							   projection_relation_name(projection->refresh));
+	int			result;
+
+	SPI_connect();
+	result = SPI_execute(sql, false, 0);
+	if (result < 0)
+		elog(ERROR, "%s: %s", SPI_result_code_string(result), sql);
+	SPI_finish();
+}
+
+/* Becomes the owner, where the projection's names are found. */
+static RunAs
+become_owner(const Projection *projection)
+{
+	const char *path = psprintf(projection->rebuilding ? "pg_temp, %s" : "%s, pg_temp",
+								projection->search_path);
+
+	if (GetUserNameFromId(projection->owner, true) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the owner of projection \"%s\" does not exist",
+						projection->name),
+				 errdetail("There is no role with oid %u any more.",
+						   projection->owner),
+				 errhint("Drop the projection and create it again.")));
+
+	/* REFRESH restricts the view's query by itself, and needs a temp table */
+	return run_as(projection->owner,
+				  projection->kind != PROJECTION_REFRESH, path);
+}
+
+/* Hands the events to what the projection is made of, as the owner. */
+static void
+apply(Projection *projection, Tuplestorestate *events, bool concurrently)
+{
+	switch (projection->kind)
+	{
+		case PROJECTION_HANDLER:
+		case PROJECTION_SCHEMA:
+			call_handlers(projection, events);
+			break;
+		case PROJECTION_QUERY:
+			run_query(projection, events);
+			break;
+		case PROJECTION_REFRESH:
+			refresh_view(projection, concurrently);
+			break;
+	}
+}
+
+/*
+ * Applies a batch.  events: rows of es_events in position order, which the
+ * projection wants; NULL to refresh a view.  history: are they of the past?
+ */
+void
+handler_apply(Projection *projection, Tuplestorestate *events,
+			  bool history)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "eventstore batch",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext oldcontext = MemoryContextSwitchTo(context);
+	bool		was_replaying = replaying;
+	bool		concurrently = projection->kind == PROJECTION_REFRESH &&
+	can_refresh_concurrently(projection);
+	RunAs		saved = become_owner(projection);
+
+	PG_TRY();
+	{
+		replaying = history;
+		apply(projection, events, concurrently);
+	}
+	PG_FINALLY();
+	{
+		replaying = was_replaying;
+	}
+	PG_END_TRY();
+	run_as_end(saved);
+	MemoryContextSwitchTo(oldcontext);
+	MemoryContextDelete(context);
+}
+
+/*
+ * Refuses a projection that cannot work: its handler is of the wrong form, its
+ * query cannot be planned, its owner may not read the log.
+ */
+void
+handler_check(Projection *projection)
+{
+	RunAs		saved = become_owner(projection);
+	Tuplestorestate *none = projection_make_batch();
+	Calls		calls;
+
+	if (pg_class_aclcheck(projection->log, projection->owner,
+						  ACL_SELECT) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, "es_events");
+	if (projection->kind == PROJECTION_HANDLER ||
+		projection->kind == PROJECTION_SCHEMA)
+		init_calls(&calls, projection);
+	else if (projection->kind == PROJECTION_QUERY)
+	{
+		SPI_connect();
+		register_events(projection->log, none);
+		(void) SPI_plan_get_cached_plan(prepare_query(projection->target));
+		SPI_finish();
+	}
+	tuplestore_end(none);
+	run_as_end(saved);
+}

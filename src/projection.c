@@ -1,0 +1,463 @@
+/*-------------------------------------------------------------------------
+ *
+ * projection.c
+ *		A projection: its row in es_projections, and the events it gets.
+ *
+ * The row is read and written as the owner of the log.  Who changes it, or
+ * handles events for it, locks it first: by FOR UPDATE, or by FOR UPDATE SKIP
+ * LOCKED where others can go on with another projection.
+ *
+ * Events are read as the projection's owner, with that role's privileges and
+ * row security, up to the horizon of the snapshot that reads them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "executor/tstoreReceiver.h"
+#include "executor/tuptable.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "parser/parse_func.h"
+#include "tcop/dest.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/hsearch.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/plancache.h"
+#include "utils/regproc.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "compat.h"
+#include "eventstore.h"
+
+/*
+ * The columns of es_projections that are read, in this order.
+ */
+enum
+{
+	LOAD_OWNER = 1, LOAD_SEARCH_PATH, LOAD_HANDLER, LOAD_QUERY,
+	LOAD_HANDLER_SCHEMA, LOAD_REFRESH, LOAD_TABLES, LOAD_CATEGORY, LOAD_TYPES,
+	LOAD_MODE, LOAD_STATE, LOAD_ON_FAILURE, LOAD_START_POSITION,
+	LOAD_POSITION, LOAD_HISTORY, LOAD_BATCH_SIZE, LOAD_MAX_ATTEMPTS,
+	LOAD_ATTEMPTS, LOAD_BATCH_LIMIT, LOAD_SUSPECT_UPTO, LOAD_NAME,
+	LOAD_MESSAGE
+};
+
+#define LOAD_SQL \
+	"SELECT owner, search_path, handler, query, handler_schema, refresh," \
+	" tables, category, types, mode, state, on_failure, start_position," \
+	" position, history, batch_size, max_attempts, attempts, batch_limit," \
+	" suspect_upto, name, message FROM @extschema@.es_projections "
+
+/* A column of the row that was read; 0 for null. */
+static Datum
+loaded(int column)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[0],
+									  SPI_tuptable->tupdesc, column, &isnull);
+
+	return isnull ? (Datum) 0 : value;
+}
+
+static char *
+loaded_text(int column)
+{
+	Datum		value = loaded(column);
+
+	return value ? TextDatumGetCString(value) : NULL;
+}
+
+static bool
+loaded_is(int column, const char *word)
+{
+	return strcmp(loaded_text(column), word) == 0;
+}
+
+/* Takes the one of the four kinds that the row has. */
+static void
+load_kind(Projection *projection)
+{
+	if ((projection->target = loaded_text(LOAD_HANDLER)) != NULL)
+		projection->kind = PROJECTION_HANDLER;
+	else if ((projection->target = loaded_text(LOAD_QUERY)) != NULL)
+		projection->kind = PROJECTION_QUERY;
+	else if ((projection->target = loaded_text(LOAD_HANDLER_SCHEMA)) != NULL)
+		projection->kind = PROJECTION_SCHEMA;
+	else
+	{
+		projection->kind = PROJECTION_REFRESH;
+		projection->refresh = DatumGetObjectId(loaded(LOAD_REFRESH));
+	}
+}
+
+/* Takes category and types, the filter. */
+static void
+load_filter(Projection *projection)
+{
+	Datum		types = loaded(LOAD_TYPES);
+
+	if (loaded(LOAD_CATEGORY))
+		projection->category = DatumGetTextPCopy(loaded(LOAD_CATEGORY));
+	if (!types)
+		return;
+	projection->types = DatumGetArrayTypePCopy(types);
+	deconstruct_array(projection->types, TEXTOID, -1, false, TYPALIGN_INT,
+					  &projection->type_names, NULL, &projection->type_count);
+}
+
+static void
+load_tables(Projection *projection)
+{
+	Datum	   *tables;
+	int			count;
+	int			i;
+
+	deconstruct_array(DatumGetArrayTypeP(loaded(LOAD_TABLES)), REGCLASSOID,
+					  sizeof(Oid), true, TYPALIGN_INT, &tables, NULL, &count);
+	for (i = 0; i < count; i++)
+		projection->tables = lappend_oid(projection->tables,
+										 DatumGetObjectId(tables[i]));
+}
+
+/*
+ * Makes a projection of the row that was just read, in the current memory
+ * context.
+ */
+static Projection *
+make_projection(Oid log)
+{
+	Projection *projection = palloc0(sizeof(Projection));
+
+	projection->log = log;
+	projection->name = loaded_text(LOAD_NAME);
+	projection->owner = DatumGetObjectId(loaded(LOAD_OWNER));
+	projection->search_path = loaded_text(LOAD_SEARCH_PATH);
+	load_kind(projection);
+	load_filter(projection);
+	load_tables(projection);
+	projection->sync = loaded_is(LOAD_MODE, "sync");
+	projection->running = loaded_is(LOAD_STATE, "running");
+	projection->failed = loaded_is(LOAD_STATE, "failed");
+	projection->message = loaded_text(LOAD_MESSAGE);
+	projection->park = loaded_is(LOAD_ON_FAILURE, "park");
+	projection->start_position = DatumGetInt64(loaded(LOAD_START_POSITION));
+	projection->position = DatumGetInt64(loaded(LOAD_POSITION));
+	projection->history = DatumGetInt64(loaded(LOAD_HISTORY));
+	projection->batch_size = DatumGetInt32(loaded(LOAD_BATCH_SIZE));
+	projection->max_attempts = DatumGetInt32(loaded(LOAD_MAX_ATTEMPTS));
+	projection->attempts = DatumGetInt32(loaded(LOAD_ATTEMPTS));
+	projection->batch_limit = DatumGetInt32(loaded(LOAD_BATCH_LIMIT));
+	projection->suspect_upto = DatumGetInt64(loaded(LOAD_SUSPECT_UPTO));
+	return projection;
+}
+
+/*
+ * Reads the first projection that fits the rest of the statement, in which
+ * $1, $2 ... are the values; NULL if there is none.
+ */
+Projection *
+projection_select(Oid log, const char *rest, int nargs, Oid *types,
+				  Datum *values)
+{
+	Projection *projection;
+	char	   *sql = psprintf(LOAD_SQL "%s", rest);
+
+	if (run_own_sql(log, sql, nargs, types, values, NULL) == 0)
+		return NULL;
+	projection = make_projection(log);
+	SPI_freetuptable(SPI_tuptable);
+	return projection;
+}
+
+/*
+ * Reads the projection of this name; NULL if there is none.  locking: what
+ * follows in the statement, such as FOR UPDATE.
+ */
+Projection *
+projection_find(Oid log, const char *name, const char *locking)
+{
+	Oid			type = TEXTOID;
+	Datum		value = CStringGetTextDatum(name);
+
+	return projection_select(log, psprintf("WHERE name = $1 %s", locking),
+							 1, &type, &value);
+}
+
+/*
+ * Reads the projection of this name; an error if there is none.
+ */
+Projection *
+projection_get(Oid log, const char *name, const char *locking)
+{
+	Projection *projection = projection_find(log, name, locking);
+
+	if (projection == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("projection \"%s\" does not exist", name),
+				 errdetail("There is no projection of this name in this database."),
+				 errhint("es_projection_status lists the projections.")));
+	return projection;
+}
+
+/*
+ * Refuses a projection that is not the caller's.
+ */
+void
+projection_check_owner(const Projection *projection)
+{
+	if (!has_privs_of_role(GetUserId(), projection->owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of projection \"%s\"", projection->name),
+				 errdetail("Its owner is \"%s\".",
+						   GetUserNameFromId(projection->owner, false)),
+				 errhint("Ask the owner, or become a member of that role.")));
+}
+
+/*
+ * Reads the caller's projection and locks its row: no runner has it, and none
+ * gets it until the transaction ends.
+ */
+Projection *
+projection_own(Oid log, const char *name)
+{
+	Projection *projection = projection_get(log, name, "FOR UPDATE");
+
+	projection_check_owner(projection);
+	return projection;
+}
+
+/*
+ * Changes columns of the projection's row.  set: the statement's SET list, in
+ * which $2, $3 ... are the values; at most PROJECTION_MAX_VALUES.
+ */
+void
+projection_update(const Projection *projection, const char *set, int nargs,
+				  const Oid *types, const Datum *values, const char *nulls)
+{
+	Oid			all_types[PROJECTION_MAX_VALUES + 1] = {TEXTOID};
+	Datum		all_values[PROJECTION_MAX_VALUES + 1];
+	char		all_nulls[PROJECTION_MAX_VALUES + 1] = {' '};
+	int			i;
+
+	Assert(nargs <= PROJECTION_MAX_VALUES);
+	all_values[0] = CStringGetTextDatum(projection->name);
+	for (i = 0; i < nargs; i++)
+	{
+		all_types[i + 1] = types[i];
+		all_values[i + 1] = values[i];
+		all_nulls[i + 1] = nulls ? nulls[i] : ' ';
+	}
+	(void) run_own_sql(projection->log,
+					   psprintf("UPDATE @extschema@.es_projections SET %s WHERE name = $1",
+								set),
+					   nargs + 1, all_types, all_values, all_nulls);
+}
+
+/*
+ * Does the projection get events of this stream and type?
+ */
+bool
+projection_wants(const Projection *projection, text *stream, text *type)
+{
+	int			i;
+
+	if (projection->category != NULL)
+	{
+		int			length = stream_category_length(stream);
+
+		if (length != (int) VARSIZE_ANY_EXHDR(projection->category) ||
+			memcmp(VARDATA_ANY(projection->category), VARDATA_ANY(stream),
+				   length) != 0)
+			return false;
+	}
+	if (projection->types == NULL)
+		return true;
+	for (i = 0; i < projection->type_count; i++)
+	{
+		if (stream_equal(DatumGetTextPP(projection->type_names[i]), type))
+			return true;
+	}
+	return false;
+}
+
+/* The name of a relation with its schema, as SQL wants it. */
+char *
+projection_relation_name(Oid relid)
+{
+	char	   *name = get_rel_name(relid);
+
+	if (name == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("a relation of the projection does not exist"),
+				 errdetail("There is no relation with oid %u any more.", relid),
+				 errhint("Drop the projection and create it again.")));
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
+									  name);
+}
+
+/*
+ * Opens an empty batch, which is kept in memory as far as work_mem goes.
+ */
+Tuplestorestate *
+projection_make_batch(void)
+{
+	return tuplestore_begin_heap(false, false, work_mem);
+}
+
+
+/* The statement that reads the next events that a projection wants. */
+static char *
+read_sql(const Projection *projection)
+{
+	const char *schema =
+	quote_identifier(get_namespace_name(get_rel_namespace(projection->log)));
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "SELECT e.* FROM %s.es_events e"
+					 " WHERE e.position > $1 AND e.position <= $2", schema);
+	if (projection->category != NULL)
+		appendStringInfo(&sql, " AND %s.es_category(e.stream) = $3", schema);
+	if (projection->types != NULL)
+		appendStringInfoString(&sql, " AND e.type = ANY ($4)");
+	appendStringInfoString(&sql, " ORDER BY e.position LIMIT $5");
+	return sql.data;
+}
+
+/* The parameters of read_sql. */
+static ParamListInfo
+read_params(const Projection *projection, int64 upto, int limit)
+{
+	ParamListInfo params = makeParamList(5);
+	Oid			types[5] = {INT8OID, INT8OID, TEXTOID, TEXTARRAYOID, INT4OID};
+	Datum		values[5] = {
+		Int64GetDatum(projection->position), Int64GetDatum(upto),
+		PointerGetDatum(projection->category),
+		PointerGetDatum(projection->types), Int32GetDatum(limit)
+	};
+	int			i;
+
+	for (i = 0; i < 5; i++)
+	{
+		params->params[i].value = values[i];
+		params->params[i].isnull = (i == 2 && projection->category == NULL) ||
+			(i == 3 && projection->types == NULL);
+		params->params[i].pflags = PARAM_FLAG_CONST;
+		params->params[i].ptype = types[i];
+	}
+	return params;
+}
+
+/*
+ * Runs a query as the projection's owner, with the snapshot; its rows go to
+ * the store.
+ */
+static void
+read_as_owner(const Projection *projection, Snapshot snapshot,
+			  const char *sql, ParamListInfo params, Tuplestorestate *store)
+{
+	SPIExecuteOptions options = {0};
+	RunAs		saved = run_as(projection->owner, true, "pg_catalog, pg_temp");
+	int			result;
+
+	options.params = params;
+	options.read_only = true;
+	options.dest = CreateDestReceiver(DestTuplestore);
+	SetTuplestoreDestReceiverParams(options.dest, store,
+									CurrentMemoryContext, false, NULL, NULL);
+	PushActiveSnapshot(snapshot);
+	SPI_connect();
+	result = SPI_execute_extended(sql, &options);
+	if (result < 0)
+		elog(ERROR, "%s: %s", SPI_result_code_string(result), sql);
+	SPI_finish();
+	PopActiveSnapshot();
+	options.dest->rDestroy(options.dest);
+	run_as_end(saved);
+}
+
+/*
+ * Rows of the log are kept as the log has them: no column may be missing.
+ */
+static void
+check_columns(Relation log)
+{
+	int			i;
+
+	for (i = 0; i < RelationGetDescr(log)->natts; i++)
+	{
+		if (TupleDescAttr(RelationGetDescr(log), i)->attisdropped)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("a column of table \"es_events\" was dropped"),
+					 errdetail("Projections cannot read its column %d.", i + 1),
+					 errhint("Restore the log from a dump into a new database.")));
+	}
+}
+
+/* A slot for the rows of a batch; the log is open. */
+TupleTableSlot *
+projection_make_slot(Relation log)
+{
+	return MakeSingleTupleTableSlot(RelationGetDescr(log),
+									&TTSOpsMinimalTuple);
+}
+
+/* The position of the batch's last event. */
+static int64
+last_position(Relation log, Tuplestorestate *events)
+{
+	TupleTableSlot *slot = projection_make_slot(log);
+	int64		position;
+	bool		isnull;
+
+	tuplestore_rescan(events);
+	tuplestore_skiptuples(events, tuplestore_tuple_count(events) - 1, true);
+	(void) tuplestore_gettupleslot(events, true, false, slot);
+	position = DatumGetInt64(slot_getattr(slot, Anum_es_events_position,
+										  &isnull));
+	ExecDropSingleTupleTableSlot(slot);
+	return position;
+}
+
+/*
+ * Reads the next events that the projection wants: after its checkpoint, not
+ * beyond upto, at most limit.  batch->upto is the checkpoint when these are
+ * handled: nothing else up to there is wanted.  A batch is either of the
+ * projection's history or not.
+ */
+void
+projection_read(const Projection *projection, Snapshot snapshot, int64 upto,
+				int limit, Batch *batch)
+{
+	Relation	log = table_open(projection->log, AccessShareLock);
+
+	check_columns(log);
+	batch->history = projection->rebuilding ||
+		projection->position < projection->history;
+	if (!projection->rebuilding && batch->history)
+		upto = Min(upto, projection->history);
+	batch->events = projection_make_batch();
+	read_as_owner(projection, snapshot, read_sql(projection),
+				  read_params(projection, upto, limit), batch->events);
+	batch->count = tuplestore_tuple_count(batch->events);
+	batch->upto = batch->count == limit ?
+		last_position(log, batch->events) : upto;
+	table_close(log, AccessShareLock);
+}

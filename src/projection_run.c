@@ -1,0 +1,693 @@
+/*-------------------------------------------------------------------------
+ *
+ * projection_run.c
+ *		Running async projections: es_run_projections, es_work and, through
+ *		projection_run_due, the workers.
+ *
+ * One batch:
+ *
+ *	1. take a snapshot and its horizon;
+ *	2. claim a projection that is due: lock its row by FOR UPDATE SKIP LOCKED,
+ *	   so that any number of runners share the work and none waits;
+ *	3. read the next events up to the horizon, in the same snapshot; put those
+ *	   of parked streams aside;
+ *	4. apply them in a subtransaction;
+ *	5. move the checkpoint, also over events that the projection does not want.
+ *
+ * The transaction that does it commits read model and checkpoint together:
+ * every event takes effect exactly once, whatever crashes.
+ *
+ * If 4 fails the subtransaction is rolled back, and the row remembers the
+ * error, the number of attempts and when to try again.  After max_attempts the
+ * batch is halved until the event that fails is alone.  Then the projection
+ * stops, or the event is parked (failure.c).  A cancel or shutdown is no
+ * failure of the handler, and ends the transaction.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "common/pg_prng.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "pgstat.h"
+#include "storage/latch.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "eventstore.h"
+
+PG_FUNCTION_INFO_V1(es_run_projections);
+PG_FUNCTION_INFO_V1(es_work);
+
+/* Pauses between attempts grow from the first to the last, in seconds. */
+#define FIRST_PAUSE		0.1
+#define LAST_PAUSE		60.0
+
+/* How long an idle es_work sleeps, in milliseconds. */
+#define IDLE_SLEEP		100
+
+/* How much the last batch counts in the average of the rate. */
+#define RATE_WEIGHT		0.2
+
+/* A look at the log, under which batches are run. */
+typedef struct Run
+{
+	Oid			log;
+	Snapshot	snapshot;
+	int64		horizon;
+	bool		own_transaction;	/* nobody else's work is in it */
+} Run;
+
+static void
+begin_run(Run *run, Oid log, bool own_transaction)
+{
+	run->log = log;
+	run->own_transaction = own_transaction;
+	run->snapshot = RegisterSnapshot(GetLatestSnapshot());
+	run->horizon = horizon_find(log, run->snapshot);
+}
+
+static void
+end_run(Run *run)
+{
+	UnregisterSnapshot(run->snapshot);
+}
+
+/*
+ * Claims a projection that is due; NULL if there is none.  name: only this
+ * one; NULL: any.
+ */
+static Projection *
+claim(const Run *run, const char *name)
+{
+	Oid			types[2] = {INT8OID, TEXTOID};
+	Datum		values[2];
+	int			nargs = name ? 2 : 1;
+
+	values[0] = Int64GetDatum(run->horizon);
+	if (name)
+		values[1] = CStringGetTextDatum(name);
+	return projection_select(run->log,
+							 psprintf("WHERE mode = 'async' AND state = 'running'"
+									  " AND position < $1"
+									  " AND coalesce(next_attempt <= clock_timestamp(), true)"
+									  " AND (refresh IS NULL OR refreshed_at IS NULL"
+									  " OR refreshed_at + min_interval <= clock_timestamp())"
+									  " %s ORDER BY ran_at NULLS FIRST LIMIT 1"
+									  " FOR UPDATE SKIP LOCKED",
+									  name ? "AND name = $2" : ""),
+							 nargs, types, values);
+}
+
+/* Is the error no fault of the handler? */
+static bool
+must_end(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
+		error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN ||
+		error->sqlerrcode == ERRCODE_CRASH_SHUTDOWN ||
+		error->sqlerrcode == ERRCODE_DATABASE_DROPPED;
+}
+
+/* Fires deferred triggers and checks, so that their errors are the batch's. */
+static void
+fire_deferred(void)
+{
+	ConstraintsSetStmt *all = makeNode(ConstraintsSetStmt);
+
+	all->constraints = NIL;
+	all->deferred = false;
+	AfterTriggerSetState(all);
+}
+
+/*
+ * Applies the batch in a subtransaction.  Returns the error that it ended
+ * with; NULL if there was none.
+ */
+ErrorData *
+projection_try(Projection *projection, const Batch *batch, bool own_transaction)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *volatile error = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		handler_apply(projection, batch->events, batch->history);
+		if (own_transaction)
+			fire_deferred();
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	if (error != NULL && must_end(error))
+		ReThrowError(error);
+	return error;
+}
+
+static bool
+is_parked(const List *streams, text *stream)
+{
+	ListCell   *cell;
+
+	foreach(cell, streams)
+	{
+		if (stream_equal(lfirst(cell), stream))
+			return true;
+	}
+	return false;
+}
+
+/* An event that is set aside while a batch is handled. */
+typedef struct Parked
+{
+	MinimalTuple event;
+	ErrorData  *error;			/* NULL: it waits behind another */
+	int			attempts;
+} Parked;
+
+static Parked *
+make_parked(TupleTableSlot *slot, ErrorData *error, int attempts)
+{
+	Parked	   *parked = palloc0(sizeof(Parked));
+
+	parked->event = ExecCopySlotMinimalTuple(slot);
+	parked->error = error;
+	parked->attempts = attempts;
+	return parked;
+}
+
+/*
+ * Takes the events of parked streams out of the batch and adds them to the
+ * list of what is set aside.
+ */
+static void
+set_aside(const Projection *projection, Batch *batch, const List *streams,
+		  List **parked)
+{
+	Relation	log;
+	TupleTableSlot *slot;
+	Tuplestorestate *rest;
+
+	if (streams == NIL)
+		return;
+	log = table_open(projection->log, AccessShareLock);
+	slot = projection_make_slot(log);
+	rest = projection_make_batch();
+	tuplestore_rescan(batch->events);
+	while (tuplestore_gettupleslot(batch->events, true, false, slot))
+	{
+		bool		isnull;
+		Datum		stream = slot_getattr(slot, Anum_es_events_stream, &isnull);
+
+		if (is_parked(streams, DatumGetTextPP(stream)))
+			*parked = lappend(*parked, make_parked(slot, NULL, 0));
+		else
+			tuplestore_puttupleslot(rest, slot);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(log, AccessShareLock);
+	tuplestore_end(batch->events);
+	batch->events = rest;
+	batch->count = tuplestore_tuple_count(rest);
+}
+
+/* Parks the only event of a batch. */
+static Parked *
+park_only(const Projection *projection, const Batch *batch, ErrorData *error,
+		  int attempts)
+{
+	Relation	log = table_open(projection->log, AccessShareLock);
+	TupleTableSlot *slot = projection_make_slot(log);
+	Parked	   *parked;
+
+	tuplestore_rescan(batch->events);
+	(void) tuplestore_gettupleslot(batch->events, true, false, slot);
+	parked = make_parked(slot, error, attempts);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(log, AccessShareLock);
+	return parked;
+}
+
+/*
+ * Stores what was set aside in es_failures.
+ */
+void
+projection_keep_parked(const Projection *projection, List *parked)
+{
+	Relation	log = table_open(projection->log, AccessShareLock);
+	TupleTableSlot *slot = projection_make_slot(log);
+	ListCell   *cell;
+
+	foreach(cell, parked)
+	{
+		Parked	   *one = lfirst(cell);
+
+		ExecStoreMinimalTuple(one->event, slot, false);
+		failure_add(projection->log, projection->name, slot, one->error,
+					one->attempts);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(log, AccessShareLock);
+}
+
+/*
+ * Moves the checkpoint.  clear: forget errors, nothing is suspected any more.
+ */
+static void
+move_checkpoint(const Projection *projection, const Batch *batch,
+				TimestampTz started, bool clear)
+{
+	double		seconds = (GetCurrentTimestamp() - started) / 1000000.0;
+	Oid			types[4] = {INT8OID, INT8OID, FLOAT8OID, FLOAT8OID};
+	Datum		values[4] = {
+		Int64GetDatum(batch->upto), Int64GetDatum(batch->count),
+		Float8GetDatum(batch->count / Max(seconds, 0.000001)),
+		Float8GetDatum(RATE_WEIGHT)
+	};
+	bool		refreshed = projection->kind == PROJECTION_REFRESH &&
+	batch->count > 0;
+	char	   *set = psprintf("position = $2, handled = handled + $3,"
+							   " ran_at = clock_timestamp()%s%s%s",
+							   batch->count > 0 ?
+							   ", rate = coalesce(rate + $5 * ($4 - rate), $4)" : "",
+							   refreshed ? ", refreshed_at = clock_timestamp()" : "",
+							   clear ? PROJECTION_NO_ERROR : "");
+
+	projection_update(projection, set, batch->count > 0 ? 4 : 2, types,
+					  values, NULL);
+}
+
+/*
+ * Notes a success.  While a bad event is looked for it is still before us.
+ */
+static void
+note_success(const Projection *projection, const Batch *batch,
+			 TimestampTz started)
+{
+	bool		searching = projection->batch_limit > 0 &&
+	batch->upto < projection->suspect_upto;
+
+	move_checkpoint(projection, batch, started,
+					projection->attempts > 0 && !searching);
+}
+
+/* How long to wait after so many failed attempts, in seconds. */
+static double
+pause_after(int attempts)
+{
+	double		pause = FIRST_PAUSE;
+
+	while (--attempts > 0 && pause < LAST_PAUSE)
+		pause *= 2;
+	return Min(pause, LAST_PAUSE) *
+		(0.5 + pg_prng_double(&pg_global_prng_state));
+}
+
+/*
+ * Writes a failure of the batch into the row.  pause: seconds to the next
+ * attempt.  batch_limit: for the next batch, 0 for none.
+ */
+static void
+write_failure(const Projection *projection, const ErrorData *error,
+			  bool give_up, double pause, int batch_limit,
+			  int64 suspect_upto)
+{
+	Oid			types[9] = {INT4OID, FLOAT8OID, INT4OID, INT8OID, BOOLOID,
+	TEXTOID, TEXTOID, TEXTOID, TEXTOID};
+	Datum		values[9] = {
+		Int32GetDatum(projection->attempts + 1), Float8GetDatum(pause),
+		Int32GetDatum(batch_limit), Int64GetDatum(suspect_upto),
+		BoolGetDatum(give_up)
+	};
+	char		nulls[9];
+
+	memset(nulls, ' ', sizeof(nulls));
+	failure_error_values(error, &values[5], &nulls[5]);
+	projection_update(projection,
+					  "attempts = $2,"
+					  " next_attempt = clock_timestamp() + make_interval(secs => $3),"
+					  " batch_limit = nullif($4, 0), suspect_upto = nullif($5, 0),"
+					  " state = CASE WHEN $6 THEN 'failed' ELSE state END,"
+					  " sqlstate = $7, message = $8, detail = $9, context = $10,"
+					  " ran_at = clock_timestamp()",
+					  9, types, values, nulls);
+}
+
+/*
+ * Sets the only event of a batch aside, with those that wait behind others,
+ * and goes on after it.
+ */
+static void
+park_and_move(const Projection *projection, const Batch *batch,
+			  ErrorData *error, TimestampTz started, List *parked)
+{
+	Batch		rest = {.upto = batch->upto};
+
+	parked = lappend(parked, park_only(projection, batch, error,
+									   projection->attempts + 1));
+	projection_keep_parked(projection, parked);
+	move_checkpoint(projection, &rest, started, true);
+}
+
+/*
+ * Decides what follows a failure: another attempt, a smaller batch, or the
+ * end of the search.
+ */
+static void
+note_failure(const Projection *projection, const Batch *batch,
+			 ErrorData *error, TimestampTz started, List *parked)
+{
+	int			attempts = projection->attempts + 1;
+	int64		suspect_upto = Max(projection->suspect_upto, batch->upto);
+
+	if (attempts < projection->max_attempts)
+		write_failure(projection, error, false, pause_after(attempts),
+					  projection->batch_limit, projection->suspect_upto);
+	else if (batch->count > 1 && projection->kind != PROJECTION_REFRESH)
+		write_failure(projection, error, false, 0, batch->count / 2,
+					  suspect_upto);
+	else if (projection->park)
+		park_and_move(projection, batch, error, started, parked);
+	else
+		write_failure(projection, error, true, 0, projection->batch_limit,
+					  suspect_upto);
+}
+
+/* How many events the view has not seen. */
+static int64
+count_new(const Run *run, const Projection *projection)
+{
+	Oid			types[4] = {INT8OID, INT8OID, TEXTOID, TEXTARRAYOID};
+	Datum		values[4] = {
+		Int64GetDatum(projection->position), Int64GetDatum(run->horizon),
+		PointerGetDatum(projection->category),
+		PointerGetDatum(projection->types)
+	};
+	char		nulls[4] = {' ', ' ', projection->category ? ' ' : 'n',
+	projection->types ? ' ' : 'n'};
+	bool		isnull;
+
+	(void) run_own_sql(run->log,
+					   "SELECT count(*) FROM @extschema@.es_events e"
+					   " WHERE e.position > $1 AND e.position <= $2"
+					   " AND ($3 IS NULL OR @extschema@.es_category(e.stream) = $3)"
+					   " AND ($4 IS NULL OR e.type = ANY ($4))",
+					   4, types, values, nulls);
+	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
+									   SPI_tuptable->tupdesc, 1, &isnull));
+}
+
+/* Takes the next batch, without the events that must wait. */
+static void
+take_batch(const Run *run, const Projection *projection, Batch *batch,
+		   List **parked)
+{
+	int			limit = projection->batch_limit > 0 ?
+	projection->batch_limit : projection->batch_size;
+
+	if (projection->kind == PROJECTION_REFRESH)
+	{
+		batch->events = NULL;
+		batch->count = count_new(run, projection);
+		batch->upto = run->horizon;
+		batch->history = false;
+		return;
+	}
+	projection_read(projection, run->snapshot, run->horizon, limit, batch);
+	if (projection->park)
+		set_aside(projection, batch,
+				  failure_streams(run->log, projection->name), parked);
+}
+
+/*
+ * Runs one batch of a projection that is claimed.  Returns how many events
+ * were handled.
+ */
+static int64
+run_batch(const Run *run, Projection *projection)
+{
+	TimestampTz started = GetCurrentTimestamp();
+	ErrorData  *error = NULL;
+	List	   *parked = NIL;
+	Batch		batch;
+
+	take_batch(run, projection, &batch, &parked);
+	if (batch.count > 0)
+		error = projection_try(projection, &batch, run->own_transaction);
+	if (error == NULL)
+	{
+		projection_keep_parked(projection, parked);
+		note_success(projection, &batch, started);
+	}
+	else
+		note_failure(projection, &batch, error, started, parked);
+	if (batch.events != NULL)
+		tuplestore_end(batch.events);
+	return error == NULL ? batch.count : 0;
+}
+
+/*
+ * Runs one batch of one projection that is due, in the present transaction,
+ * which is ours alone.  False if nothing was due.
+ */
+bool
+projection_run_due(Oid log)
+{
+	Run			run;
+	Projection *projection;
+
+	SPI_connect();
+	begin_run(&run, log, true);
+	projection = claim(&run, NULL);
+	if (projection != NULL)
+		(void) run_batch(&run, projection);
+	end_run(&run);
+	SPI_finish();
+	return projection != NULL;
+}
+
+/*
+ * Runs batches of what is due, at most so many.
+ */
+static int64
+run_batches(const Run *run, const char *name, int max_batches)
+{
+	int64		handled = 0;
+	Projection *projection;
+
+	while (max_batches-- > 0)
+	{
+		MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+													  "eventstore run",
+													  ALLOCSET_DEFAULT_SIZES);
+		MemoryContext oldcontext = MemoryContextSwitchTo(context);
+
+		CHECK_FOR_INTERRUPTS();
+		projection = claim(run, name);
+		if (projection != NULL)
+			handled += run_batch(run, projection);
+		MemoryContextSwitchTo(oldcontext);
+		MemoryContextDelete(context);
+		if (projection == NULL)
+			break;
+	}
+	return handled;
+}
+
+/*
+ * es_run_projections(name, max_batches) returns bigint: runs what is due in
+ * the caller's transaction; returns how many events were handled.
+ */
+Datum
+es_run_projections(PG_FUNCTION_ARGS)
+{
+	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
+	char	   *name = PG_ARGISNULL(0) ? NULL :
+	text_to_cstring(PG_GETARG_TEXT_PP(0));
+	int			max_batches = PG_ARGISNULL(1) ? PG_INT32_MAX :
+	PG_GETARG_INT32(1);
+	int64		handled;
+	Run			run;
+
+	PreventCommandIfReadOnly("es_run_projections()");
+	SPI_connect();
+	if (name != NULL)
+		(void) projection_get(log, name, "");
+	begin_run(&run, log, false);
+	handled = run_batches(&run, name, max_batches);
+	end_run(&run);
+	SPI_finish();
+	PG_RETURN_INT64(handled);
+}
+
+/* Refuses a CALL in a transaction block, where nothing can be committed. */
+static void
+check_nonatomic(FunctionCallInfo fcinfo)
+{
+	if (fcinfo->context != NULL && IsA(fcinfo->context, CallContext) &&
+		!castNode(CallContext, fcinfo->context)->atomic)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
+			 errmsg("es_work cannot run in a transaction block"),
+			 errdetail("It commits after each batch."),
+			 errhint("CALL it by itself, or use es_run_projections() in a transaction.")));
+}
+
+static void
+sleep_idle(long milliseconds)
+{
+	(void) WaitLatch(MyLatch,
+					 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 milliseconds, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}
+
+/*
+ * es_work(stop_when_idle): runs what is due, and commits after each batch.
+ */
+Datum
+es_work(PG_FUNCTION_ARGS)
+{
+	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
+	bool		stop_when_idle = PG_ARGISNULL(0) || PG_GETARG_BOOL(0);
+	bool		busy;
+
+	check_nonatomic(fcinfo);
+	PreventCommandIfReadOnly("es_work()");
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		busy = projection_run_due(log);
+		SPI_commit();
+		if (!busy && !stop_when_idle)
+			sleep_idle(IDLE_SLEEP);
+	} while (busy || !stop_when_idle);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/*
+ * The position of the last event that is stored.
+ */
+int64
+projection_last_position(Oid log)
+{
+	int64		position;
+	bool		isnull;
+
+	(void) run_own_sql(log,
+					   "SELECT coalesce(max(position), 0) FROM @extschema@.es_events",
+					   0, NULL, NULL, NULL);
+	position = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
+										   SPI_tuptable->tupdesc, 1, &isnull));
+	SPI_freetuptable(SPI_tuptable);
+	return position;
+}
+
+/*
+ * Sets the only event of the batch aside; its stream is parked from now on.
+ */
+static void
+replay_park(Projection *projection, const Batch *batch, ErrorData *error,
+			Replay *replay)
+{
+	Relation	log = table_open(projection->log, AccessShareLock);
+	TupleTableSlot *slot = projection_make_slot(log);
+	Parked	   *parked = park_only(projection, batch, error, 1);
+	bool		isnull;
+	Datum		stream;
+
+	ExecStoreMinimalTuple(parked->event, slot, false);
+	stream = slot_getattr(slot, Anum_es_events_stream, &isnull);
+	replay->streams = lappend(replay->streams, DatumGetTextPCopy(stream));
+	replay->parked = lappend(replay->parked, parked);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(log, AccessShareLock);
+}
+
+/*
+ * Handles one batch of a replay.  False if it failed and must be tried again
+ * in a smaller one; without parking the error is raised.
+ */
+static bool
+replay_batch(Projection *projection, Batch *batch, Replay *replay)
+{
+	ErrorData  *error = NULL;
+
+	set_aside(projection, batch, replay->streams, &replay->parked);
+	if (batch->count == 0)
+		return true;
+	if (replay->park)
+		error = projection_try(projection, batch, false);
+	else
+		handler_apply(projection, batch->events, batch->history);
+	if (error == NULL)
+	{
+		replay->handled += batch->count;
+		return true;
+	}
+	projection->batch_limit = batch->count / 2;
+	if (batch->count > 1)
+		return false;
+	replay_park(projection, batch, error, replay);
+	return true;
+}
+
+/*
+ * Handles all events after the projection's position up to another one, in
+ * the present transaction, and moves projection->position there; the row is
+ * the caller's to update.  replay: what to do about errors, and what was done.
+ */
+void
+projection_replay(Projection *projection, Snapshot snapshot, int64 upto,
+				  Replay *replay)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "eventstore replay",
+												  ALLOCSET_DEFAULT_SIZES);
+
+	while (projection->position < upto)
+	{
+		MemoryContext oldcontext = MemoryContextSwitchTo(context);
+		int			limit = projection->batch_limit > 0 ?
+		projection->batch_limit : projection->batch_size;
+		Batch		batch;
+
+		CHECK_FOR_INTERRUPTS();
+		projection_read(projection, snapshot, upto, limit, &batch);
+		MemoryContextSwitchTo(oldcontext);
+		if (replay_batch(projection, &batch, replay))
+			projection->position = batch.upto;
+		tuplestore_end(batch.events);
+		MemoryContextReset(context);
+		if (replay->progress)
+			replay->progress(projection, replay);
+	}
+	MemoryContextDelete(context);
+}

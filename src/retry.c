@@ -1,0 +1,155 @@
+/*-------------------------------------------------------------------------
+ *
+ * retry.c
+ *		es_retry and es_discard: what becomes of an event that was set aside.
+ *
+ * Both lock the projection's row first, so that no runner parks more of the
+ * stream meanwhile.  The events of a stream are tried in order, from the first
+ * that is parked on, whichever of them is named; each in a subtransaction, and
+ * it leaves es_failures in the same transaction in which it takes effect.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "compat.h"
+#include "eventstore.h"
+
+PG_FUNCTION_INFO_V1(es_retry);
+PG_FUNCTION_INFO_V1(es_discard);
+
+/*
+ * Reads the event of a failure as a batch of its own.
+ */
+static void
+read_event(Projection *projection, int64 position, Batch *batch)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+
+	projection->position = position - 1;
+	projection_read(projection, snapshot, position, 1, batch);
+	UnregisterSnapshot(snapshot);
+	if (batch->count == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("projection \"%s\" cannot read the event that is to be retried",
+						projection->name),
+				 errdetail("The event at position " INT64_FORMAT " is hidden from its owner.",
+						   position),
+				 errhint("Give the owner the right to read it, or es_discard() it.")));
+}
+
+/*
+ * Tries one parked event again; false if it failed again.
+ */
+static bool
+retry_event(Projection *projection, const Failure *failure)
+{
+	ErrorData  *error;
+	Batch		batch;
+
+	read_event(projection, failure->position, &batch);
+	error = projection_try(projection, &batch, false);
+	tuplestore_end(batch.events);
+	if (error == NULL)
+		return failure_remove(projection->log, failure->id);
+	failure_note(projection->log, failure->id, error);
+	ereport(WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg("event at position " INT64_FORMAT " failed again: %s",
+					failure->position, error->message),
+			 error->detail ? errdetail("%s", error->detail) : 0,
+			 errhint("Later events of stream \"%s\" wait behind it.",
+					 failure->stream)));
+	return false;
+}
+
+/*
+ * Tries the parked events of a stream in order, as far as they succeed; returns
+ * how many did.
+ */
+static int64
+retry_stream(Projection *projection, char *stream)
+{
+	Failure		failure = {.stream = stream};
+	int64		handled = 0;
+
+	while (failure_first(projection->log, projection->name, stream, &failure))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!retry_event(projection, &failure))
+			break;
+		handled++;
+	}
+	return handled;
+}
+
+/*
+ * Finds the failure and locks its projection, which is returned.
+ */
+static Projection *
+open_failure(FunctionCallInfo fcinfo, const char *function, Failure *failure)
+{
+	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
+	int64		id = PG_GETARG_INT64(0);
+	Projection *projection = NULL;
+
+	PreventCommandIfReadOnly(function);
+	projection_check_isolation(function);
+	if (failure_find(log, id, failure))
+		projection = projection_own(log, failure->projection);
+
+	/* somebody else may have been faster */
+	if (projection == NULL || !failure_find(log, id, failure))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("there is no failure with id " INT64_FORMAT, id),
+				 errdetail("It was retried or discarded, or never there."),
+				 errhint("es_failures lists what there is.")));
+	return projection;
+}
+
+/*
+ * es_retry(failure_id) returns bigint: tries the parked events of that one's
+ * stream again; returns how many were handled.
+ */
+Datum
+es_retry(PG_FUNCTION_ARGS)
+{
+	Projection *projection;
+	Failure		failure;
+	int64		handled;
+
+	SPI_connect();
+	projection = open_failure(fcinfo, "es_retry()", &failure);
+	handled = retry_stream(projection, failure.stream);
+	SPI_finish();
+	PG_RETURN_INT64(handled);
+}
+
+/*
+ * es_discard(failure_id): gives the event up.  Those that only waited behind
+ * it are handled.
+ */
+Datum
+es_discard(PG_FUNCTION_ARGS)
+{
+	Projection *projection;
+	Failure		failure,
+				next;
+
+	SPI_connect();
+	projection = open_failure(fcinfo, "es_discard()", &failure);
+	(void) failure_remove(projection->log, failure.id);
+	if (failure_first(projection->log, projection->name, failure.stream,
+					  &next) && !next.failed)
+		(void) retry_stream(projection, failure.stream);
+	SPI_finish();
+	PG_RETURN_VOID();
+}

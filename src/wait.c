@@ -1,0 +1,109 @@
+/*-------------------------------------------------------------------------
+ *
+ * wait.c
+ *		es_wait(): until a projection has handled an event, so that a client
+ *		reads its own writes.
+ *
+ * It looks at the projection's row again and again, each time with a new
+ * snapshot, and moves nothing itself.  What it waits for must be committed:
+ * within the transaction that appended it would wait in vain.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/latch.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "eventstore.h"
+
+PG_FUNCTION_INFO_V1(es_wait);
+
+/* Sleeps grow from the first to the last, in milliseconds. */
+#define FIRST_SLEEP		1
+#define LAST_SLEEP		20
+
+/* Raises ES005 for a projection that has given up. */
+static void
+fail_stopped(const Projection *projection)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_ES_PROJECTION_FAILED),
+			 errmsg("projection \"%s\" has failed", projection->name),
+			 errdetail("It stopped at position " INT64_FORMAT ": %s",
+					   projection->position,
+					   projection->message ? projection->message : ""),
+			 errhint("Mend what is wrong, then es_resume_projection().")));
+}
+
+/*
+ * Has the projection handled the event?  A sync one had it in the append.
+ */
+static bool
+has_handled(Oid log, const char *name, int64 position)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "eventstore wait",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext oldcontext = MemoryContextSwitchTo(context);
+	Projection *projection = projection_get(log, name, "");
+	bool		handled = projection->position >= position ||
+	(projection->sync && projection->running &&
+	 projection_last_position(log) >= position);
+
+	if (!handled && projection->failed)
+		fail_stopped(projection);
+	MemoryContextSwitchTo(oldcontext);
+	MemoryContextDelete(context);
+	return handled;
+}
+
+/* Sleeps so long, or until a signal comes. */
+static void
+sleep_for(long milliseconds)
+{
+	(void) WaitLatch(MyLatch,
+					 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 milliseconds, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}
+
+/*
+ * es_wait(projection, position, timeout) returns boolean: true as soon as the
+ * projection has handled everything up to the position, false if the time is
+ * over before.
+ */
+Datum
+es_wait(PG_FUNCTION_ARGS)
+{
+	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
+	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	int64		position = PG_GETARG_INT64(1);
+	TimestampTz until = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+																TimestampTzGetDatum(GetCurrentTimestamp()),
+																PG_GETARG_DATUM(2)));
+	long		pause = FIRST_SLEEP;
+	bool		handled;
+
+	projection_check_isolation("es_wait()");
+	SPI_connect();
+	while (!(handled = has_handled(log, name, position)))
+	{
+		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+														   until);
+
+		if (left <= 0)
+			break;
+		sleep_for(Min(pause, left));
+		pause = Min(pause * 2, LAST_SLEEP);
+	}
+	SPI_finish();
+	PG_RETURN_BOOL(handled);
+}
