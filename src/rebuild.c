@@ -28,6 +28,7 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -35,6 +36,7 @@
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/plancache.h"
@@ -57,12 +59,19 @@ PG_FUNCTION_INFO_V1(es_rebuild_projection);
 #define BEGIN_LOCK_CLASS	5
 
 #define DONE				1000	/* thousandths */
+
+/* So many dead rows, and twice as many as live ones, are too many. */
+#define COMPACT_AFTER		1000
+
+/* Where live rows are kept meanwhile. */
+#define COMPACT_TABLE		"pg_temp.es_rebuild_rows"
 #define NOTICE_STEP			100
 
 /* A rebuild that is going on. */
 typedef struct Rebuild
 {
 	Projection *projection;
+	List	   *tables;
 	int64		from;			/* positions between which it replays */
 	int64		upto;
 	int			progress;		/* thousandths */
@@ -72,12 +81,14 @@ typedef struct Rebuild
 typedef struct Table
 {
 	Oid			relid;
+	Oid			new_relid;
 	char	   *old;			/* names, as SQL wants them */
 	char	   *new;
 	char	   *columns;		/* that can be inserted */
 	char	   *changes;		/* assignments from s, for UPDATE */
 	char	   *same_key;		/* t and s have one primary key; NULL: none */
 	bool		referenced;		/* by foreign keys */
+	int64		rows;			/* in the new one, when it was compacted last */
 } Table;
 
 static void
@@ -154,20 +165,6 @@ check_untouched(const Projection *projection, const char *detail,
 					 errhint("%s", hint)));
 		table_close(table, AccessShareLock);
 	}
-}
-
-/* After each batch of the replay. */
-static void
-note_progress(const Projection *projection, const Replay *replay)
-{
-	Rebuild    *rebuild = replay->progress_data;
-	double		done = projection->position - rebuild->from;
-	double		all = Max(rebuild->upto - rebuild->from, 1);
-
-	check_untouched(projection,
-					"The handler has written to table \"%s\" itself: it is filled under its name without a schema.",
-					"Let the handler name its tables without their schemas, and not be of LANGUAGE sql with BEGIN ATOMIC.");
-	show_progress(rebuild, Min(DONE * done / all, DONE));
 }
 
 /*
@@ -304,8 +301,55 @@ make_tables(const Projection *projection, List *tables)
 		(void) run_sql(projection,
 					   psprintf("CREATE TEMPORARY TABLE %s (LIKE %s INCLUDING ALL)",
 								table->new, table->old));
+		table->new_relid =
+			get_relname_relid(get_rel_name(table->relid),
+							  LookupExplicitNamespace("pg_temp", false));
 	}
 	ResetPlanCache();
+}
+
+/*
+ * Rewrites a new table.  What the transaction itself has updated or deleted
+ * cannot be removed before its end, and each look at a row that is updated
+ * often would pass all that it was before.
+ */
+static void
+compact_table(const Projection *projection, Table *table)
+{
+	(void) run_sql(projection,
+				   psprintf("CREATE TEMPORARY TABLE %s AS SELECT %s FROM %s",
+							COMPACT_TABLE, table->columns, table->new));
+	(void) run_sql(projection, psprintf("TRUNCATE %s", table->new));
+	table->rows =
+		run_sql(projection,
+				psprintf("INSERT INTO %s (%s) OVERRIDING SYSTEM VALUE"
+						 " SELECT %s FROM %s", table->new, table->columns,
+						 table->columns, COMPACT_TABLE));
+	(void) run_sql(projection, "DROP TABLE " COMPACT_TABLE);
+}
+
+/* Rows of the table that this transaction has made dead. */
+static int64
+count_dead(const Table *table)
+{
+	Datum		relid = ObjectIdGetDatum(table->new_relid);
+
+	return DatumGetInt64(DirectFunctionCall1(pg_stat_get_xact_tuples_updated, relid)) +
+		DatumGetInt64(DirectFunctionCall1(pg_stat_get_xact_tuples_deleted, relid));
+}
+
+static void
+compact_tables(const Projection *projection, List *tables)
+{
+	ListCell   *cell;
+
+	foreach(cell, tables)
+	{
+		Table	   *table = lfirst(cell);
+
+		if (count_dead(table) > COMPACT_AFTER + 2 * table->rows)
+			compact_table(projection, table);
+	}
 }
 
 static void
@@ -411,6 +455,21 @@ swap_tables(const Projection *projection, List *tables)
 	}
 }
 
+/* After each batch of the replay. */
+static void
+note_progress(const Projection *projection, const Replay *replay)
+{
+	Rebuild    *rebuild = replay->progress_data;
+	double		done = projection->position - rebuild->from;
+	double		all = Max(rebuild->upto - rebuild->from, 1);
+
+	check_untouched(projection,
+					"The handler has written to table \"%s\" itself: it is filled under its name without a schema.",
+					"Let the handler name its tables without their schemas, and not be of LANGUAGE sql with BEGIN ATOMIC.");
+	compact_tables(projection, rebuild->tables);
+	show_progress(rebuild, Min(DONE * done / all, DONE));
+}
+
 /* Replays what is decided now. */
 static void
 replay_decided(Rebuild *rebuild, Replay *replay, int64 at_least)
@@ -474,23 +533,22 @@ rebuild_tables(Projection *projection)
 	Rebuild		rebuild = {.projection = projection};
 	Replay		replay = {.progress = note_progress,.progress_data = &rebuild,
 	.park = projection->park && !projection->sync};
-	List	   *tables;
 
 	check_untouched(projection,
 					"The transaction has written to table \"%s\" before.",
 					"Call es_rebuild_projection() in a transaction of its own.");
 	lock_rebuild(projection);
-	tables = describe_tables(projection);
-	make_tables(projection, tables);
+	rebuild.tables = describe_tables(projection);
+	make_tables(projection, rebuild.tables);
 	projection->rebuilding = true;
 	projection->batch_limit = 0;
 	projection->position = rebuild.from = projection->start_position;
 	replay_decided(&rebuild, &replay, 0);
 	replay_rest(&rebuild, &replay);
 	show_progress(&rebuild, DONE);
-	swap_tables(projection, tables);
+	swap_tables(projection, rebuild.tables);
 	write_row(projection, &replay);
-	drop_tables(projection, tables);
+	drop_tables(projection, rebuild.tables);
 	return replay.handled;
 }
 
