@@ -89,21 +89,32 @@ ALTER TABLE es_projections ENABLE ALWAYS TRIGGER es_projection_restore;
 -- an open transaction does, only these can be seen.
 CREATE VIEW es_projection_status AS
     SELECT p.name, p.mode, p.state, c.position, h.horizon,
-           CASE WHEN c.position < h.horizon THEN
-               (SELECT count(*)
-                  FROM es_events e
-                 WHERE (p.category IS NULL OR es_category(e.stream) = p.category)
-                   AND (p.types IS NULL OR e.type = ANY (p.types))
-                   AND e.position > c.position AND e.position <= h.horizon)
-           ELSE 0 END AS lag_events,
-           CASE WHEN c.position < h.horizon THEN
-               coalesce((SELECT greatest(extract(epoch FROM clock_timestamp() - e.recorded_at), 0)
-                           FROM es_events e
-                          WHERE (p.category IS NULL OR es_category(e.stream) = p.category)
+           CASE WHEN c.position >= h.horizon THEN 0
+                WHEN p.category IS NULL THEN
+                    (SELECT count(*) FROM es_events e
+                      WHERE (p.types IS NULL OR e.type = ANY (p.types))
+                        AND e.position > c.position AND e.position <= h.horizon)
+                ELSE
+                    (SELECT count(*) FROM es_events e
+                      WHERE es_category(e.stream) = p.category
+                        AND (p.types IS NULL OR e.type = ANY (p.types))
+                        AND e.position > c.position AND e.position <= h.horizon)
+           END AS lag_events,
+           CASE WHEN c.position >= h.horizon THEN 0
+                ELSE extract(epoch FROM greatest(clock_timestamp() -
+                    CASE WHEN p.category IS NULL THEN
+                        (SELECT e.recorded_at FROM es_events e
+                          WHERE (p.types IS NULL OR e.type = ANY (p.types))
+                            AND e.position > c.position AND e.position <= h.horizon
+                          ORDER BY e.position LIMIT 1)
+                    ELSE
+                        (SELECT e.recorded_at FROM es_events e
+                          WHERE es_category(e.stream) = p.category
                             AND (p.types IS NULL OR e.type = ANY (p.types))
                             AND e.position > c.position AND e.position <= h.horizon
-                          ORDER BY e.position LIMIT 1), 0)
-           ELSE 0 END AS lag_seconds,
+                          ORDER BY e.position LIMIT 1)
+                    END, '0'))
+           END AS lag_seconds,
            p.handled, p.rate AS events_per_second,
            r.percent AS rebuild_percent,
            CASE WHEN r.percent > 0 THEN

@@ -204,6 +204,7 @@ typedef struct Projection
 {
 	Oid			log;			/* es_events */
 	char	   *name;
+	TimestampTz created_at;
 	Oid			owner;
 	char	   *search_path;
 	ProjectionKind kind;
@@ -252,7 +253,8 @@ typedef struct Batch
 #define PROJECTION_MAX_VALUES	12
 
 extern Projection *projection_select(Oid log, const char *rest, int nargs,
-									 Oid *types, Datum *values);
+									 Oid *types, Datum *values,
+									 const char *nulls);
 extern Projection *projection_find(Oid log, const char *name,
 								   const char *locking);
 extern Projection *projection_get(Oid log, const char *name,
@@ -300,6 +302,7 @@ extern int64 projection_last_position(Oid log);
 /* projection_sync.c */
 extern void projection_sync_init(void);
 extern void projection_check_isolation(const char *function);
+extern void projection_check_sync(const Projection *projection);
 extern void projection_attach(Projection *projection);
 extern void projection_detach(Projection *projection);
 extern void projection_finish(Projection *projection, Replay *replay);

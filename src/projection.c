@@ -52,14 +52,14 @@ enum
 	LOAD_MODE, LOAD_STATE, LOAD_ON_FAILURE, LOAD_START_POSITION,
 	LOAD_POSITION, LOAD_HISTORY, LOAD_BATCH_SIZE, LOAD_MAX_ATTEMPTS,
 	LOAD_ATTEMPTS, LOAD_BATCH_LIMIT, LOAD_SUSPECT_UPTO, LOAD_NAME,
-	LOAD_MESSAGE
+	LOAD_MESSAGE, LOAD_CREATED_AT
 };
 
 #define LOAD_SQL \
 	"SELECT owner, search_path, handler, query, handler_schema, refresh," \
 	" tables, category, types, mode, state, on_failure, start_position," \
 	" position, history, batch_size, max_attempts, attempts, batch_limit," \
-	" suspect_upto, name, message FROM @extschema@.es_projections "
+	" suspect_upto, name, message, created_at FROM @extschema@.es_projections "
 
 /* A column of the row that was read; 0 for null. */
 static Datum
@@ -143,6 +143,7 @@ make_projection(Oid log)
 
 	projection->log = log;
 	projection->name = loaded_text(LOAD_NAME);
+	projection->created_at = DatumGetTimestampTz(loaded(LOAD_CREATED_AT));
 	projection->owner = DatumGetObjectId(loaded(LOAD_OWNER));
 	projection->search_path = loaded_text(LOAD_SEARCH_PATH);
 	load_kind(projection);
@@ -170,12 +171,12 @@ make_projection(Oid log)
  */
 Projection *
 projection_select(Oid log, const char *rest, int nargs, Oid *types,
-				  Datum *values)
+				  Datum *values, const char *nulls)
 {
 	Projection *projection;
 	char	   *sql = psprintf(LOAD_SQL "%s", rest);
 
-	if (run_own_sql(log, sql, nargs, types, values, NULL) == 0)
+	if (run_own_sql(log, sql, nargs, types, values, nulls) == 0)
 		return NULL;
 	projection = make_projection(log);
 	SPI_freetuptable(SPI_tuptable);
@@ -193,7 +194,7 @@ projection_find(Oid log, const char *name, const char *locking)
 	Datum		value = CStringGetTextDatum(name);
 
 	return projection_select(log, psprintf("WHERE name = $1 %s", locking),
-							 1, &type, &value);
+							 1, &type, &value, NULL);
 }
 
 /*

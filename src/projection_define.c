@@ -491,6 +491,8 @@ change_mode(Projection *projection, const char *mode)
 
 	if (sync == projection->sync)
 		return;
+	if (sync)
+		projection_check_sync(projection);
 	if (!projection->running)
 		projection_update(projection, "mode = $2", 1, &type, &value, NULL);
 	else if (sync)

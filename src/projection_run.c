@@ -86,29 +86,75 @@ end_run(Run *run)
 }
 
 /*
- * Claims a projection that is due; NULL if there is none.  name: only this
- * one; NULL: any.
+ * Conditions in SQL on a row p of es_projections; $1 is the horizon.  What has
+ * events is asked for in the two ways for which there are indexes.
+ */
+#define IS_RUNNING \
+	"p.mode = 'async' AND p.state = 'running' AND p.position < $1"
+#define IS_DUE \
+	"coalesce(p.next_attempt <= clock_timestamp(), true)" \
+	" AND (p.refresh IS NULL OR p.refreshed_at IS NULL" \
+	" OR p.refreshed_at + p.min_interval <= clock_timestamp())"
+#define EVENTS_OF(category) \
+	"EXISTS (SELECT FROM @extschema@.es_events e" \
+	" WHERE e.position > p.position AND e.position <= $1" \
+	" AND (p.types IS NULL OR e.type = ANY (p.types))" category ")"
+#define HAS_EVENTS \
+	"CASE WHEN p.category IS NULL THEN " EVENTS_OF("") " ELSE " \
+	EVENTS_OF(" AND @extschema@.es_category(e.stream) = p.category") " END"
+#define IS_NAMED \
+	"($2 IS NULL OR p.name = $2)"
+
+/* The values of $1 and $2; name: NULL for any. */
+typedef struct ClaimValues
+{
+	Oid			types[2];
+	Datum		values[2];
+	char		nulls[2];
+} ClaimValues;
+
+static ClaimValues
+claim_values(const Run *run, const char *name)
+{
+	ClaimValues claim = {{INT8OID, TEXTOID}, {Int64GetDatum(run->horizon)},
+	{' ', name ? ' ' : 'n'}};
+
+	claim.values[1] = name ? CStringGetTextDatum(name) : (Datum) 0;
+	return claim;
+}
+
+/*
+ * Claims a projection that is due and has events to handle; NULL if there is
+ * none.  name: only this one; NULL: any.
  */
 static Projection *
 claim(const Run *run, const char *name)
 {
-	Oid			types[2] = {INT8OID, TEXTOID};
-	Datum		values[2];
-	int			nargs = name ? 2 : 1;
+	ClaimValues claim = claim_values(run, name);
 
-	values[0] = Int64GetDatum(run->horizon);
-	if (name)
-		values[1] = CStringGetTextDatum(name);
 	return projection_select(run->log,
-							 psprintf("WHERE mode = 'async' AND state = 'running'"
-									  " AND position < $1"
-									  " AND coalesce(next_attempt <= clock_timestamp(), true)"
-									  " AND (refresh IS NULL OR refreshed_at IS NULL"
-									  " OR refreshed_at + min_interval <= clock_timestamp())"
-									  " %s ORDER BY ran_at NULLS FIRST LIMIT 1"
-									  " FOR UPDATE SKIP LOCKED",
-									  name ? "AND name = $2" : ""),
-							 nargs, types, values);
+							 "p WHERE " IS_RUNNING " AND " IS_NAMED
+							 " AND " IS_DUE " AND " HAS_EVENTS
+							 " ORDER BY p.ran_at NULLS FIRST LIMIT 1"
+							 " FOR UPDATE SKIP LOCKED",
+							 2, claim.types, claim.values, claim.nulls);
+}
+
+/*
+ * Moves the checkpoints of projections that want none of the new events.
+ */
+static void
+pass_over(const Run *run, const char *name)
+{
+	ClaimValues claim = claim_values(run, name);
+
+	(void) run_own_sql(run->log,
+					   "UPDATE @extschema@.es_projections SET position = $1"
+					   " WHERE name IN (SELECT p.name"
+					   " FROM @extschema@.es_projections p"
+					   " WHERE " IS_RUNNING " AND " IS_NAMED
+					   " AND NOT " HAS_EVENTS " FOR UPDATE SKIP LOCKED)",
+					   2, claim.types, claim.values, claim.nulls);
 }
 
 /* Is the error no fault of the handler? */
@@ -484,6 +530,8 @@ projection_run_due(Oid log)
 	projection = claim(&run, NULL);
 	if (projection != NULL)
 		(void) run_batch(&run, projection);
+	else
+		pass_over(&run, NULL);
 	end_run(&run);
 	SPI_finish();
 	return projection != NULL;
@@ -538,6 +586,7 @@ es_run_projections(PG_FUNCTION_ARGS)
 		(void) projection_get(log, name, "");
 	begin_run(&run, log, false);
 	handled = run_batches(&run, name, max_batches);
+	pass_over(&run, name);
 	end_run(&run);
 	SPI_finish();
 	PG_RETURN_INT64(handled);

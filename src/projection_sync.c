@@ -276,8 +276,8 @@ projection_check_isolation(const char *function)
 /*
  * Refuses a projection that cannot be sync.
  */
-static void
-check_sync(const Projection *projection)
+void
+projection_check_sync(const Projection *projection)
 {
 	if (projection->kind == PROJECTION_REFRESH)
 		ereport(ERROR,
@@ -353,7 +353,7 @@ projection_attach(Projection *projection)
 {
 	Replay		replay = {0};
 
-	check_sync(projection);
+	projection_check_sync(projection);
 	catch_up(projection);
 	LockRelationOid(projection->log, ShareRowExclusiveLock);
 	projection_finish(projection, &replay);

@@ -491,6 +491,12 @@ replay_rest(Rebuild *rebuild, Replay *replay)
 	Projection *current = projection_own(rebuild->projection->log,
 										 rebuild->projection->name);
 
+	if (current->created_at != rebuild->projection->created_at)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("projection \"%s\" is another one now", current->name),
+				 errdetail("It was dropped and created again while it was rebuilt."),
+				 errhint("Rebuild it again.")));
 	if (current->sync && current->running)
 	{
 		LockRelationOid(current->log, ShareRowExclusiveLock);

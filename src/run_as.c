@@ -19,13 +19,16 @@
 
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
+#include "common/hashfn.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/hsearch.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/syscache.h"
 
 #include "compat.h"
@@ -77,6 +80,66 @@ run_as_owner(Oid relid)
 	return owner;
 }
 
+/* A statement of ours whose plan is kept, by a hash of its text. */
+typedef struct Statement
+{
+	uint64		hash;
+	char	   *sql;
+	SPIPlanPtr	plan;
+} Statement;
+
+static HTAB *statements = NULL;
+
+/*
+ * The entry of a statement; one of another text if they have one hash.
+ */
+static Statement *
+get_statement(const char *sql)
+{
+	uint64		hash = hash_bytes_extended((const unsigned char *) sql,
+										   strlen(sql), 0);
+	Statement  *statement;
+	bool		found;
+
+	if (statements == NULL)
+	{
+		HASHCTL		control = {
+			.keysize = sizeof(uint64),
+			.entrysize = sizeof(Statement)
+		};
+
+		statements = hash_create("eventstore statements", 32, &control,
+								 HASH_ELEM | HASH_BLOBS);
+	}
+	statement = hash_search(statements, &hash, HASH_ENTER, &found);
+	if (!found)
+	{
+		statement->plan = NULL;
+		statement->sql = MemoryContextStrdup(TopMemoryContext, sql);
+	}
+	return statement;
+}
+
+/* The plan of a statement, which is made when it is run for the first time. */
+static SPIPlanPtr
+get_plan(const char *sql, int nargs, Oid *types)
+{
+	Statement  *statement = get_statement(sql);
+	SPIPlanPtr	plan = statement->plan;
+
+	if (plan != NULL && strcmp(statement->sql, sql) == 0)
+		return plan;
+	plan = SPI_prepare(sql, nargs, types);
+	if (plan == NULL)
+		elog(ERROR, "%s: %s", SPI_result_code_string(SPI_result), sql);
+	if (statement->plan == NULL && strcmp(statement->sql, sql) == 0)
+	{
+		SPI_keepplan(plan);
+		statement->plan = plan;
+	}
+	return plan;
+}
+
 /*
  * Runs one statement of ours as the owner of the log; SPI must be connected,
  * and has the result.  In the statement @extschema@ is our schema.  nulls: as
@@ -96,8 +159,8 @@ run_own_sql(Oid log, const char *sql, int nargs, Oid *types, Datum *values,
 	MemoryContext context = CurrentMemoryContext;
 	int			result;
 
-	result = SPI_execute_with_args(TextDatumGetCString(query), nargs, types,
-								   values, nulls, false, 0);
+	result = SPI_execute_plan(get_plan(TextDatumGetCString(query), nargs, types),
+							  values, nulls, false, 0);
 	MemoryContextSwitchTo(context);
 	if (result < 0)
 		elog(ERROR, "%s: %s", SPI_result_code_string(result), sql);
