@@ -19,6 +19,7 @@ extern PGDLLEXPORT void _PG_init(void);
 void
 _PG_init(void)
 {
+	shmem_init();
 	notify_init();
 	import_init();
 	MarkGUCPrefixReserved("eventstore");
