@@ -22,5 +22,6 @@ _PG_init(void)
 	shmem_init();
 	notify_init();
 	import_init();
+	worker_init();
 	MarkGUCPrefixReserved("eventstore");
 }

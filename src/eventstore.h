@@ -198,4 +198,7 @@ extern NotifyResult notify_send(Oid log);
 /* import.c */
 extern void import_init(void);
 
+/* worker.c */
+extern void worker_init(void);
+
 #endif							/* EVENTSTORE_H */

@@ -22,7 +22,9 @@ RESET eventstore.notify;
 
 -- Those of the administrator.
 SHOW eventstore.notify_interval;
+SHOW eventstore.poll_interval;
 SET eventstore.notify_interval = 1;
+SET eventstore.poll_interval = 1;
 
 DROP FUNCTION heard;
 DROP EXTENSION eventstore;
