@@ -217,6 +217,7 @@ store(Log *log, AppendCall *append, int64 last)
 				 errdetail("Its version is " INT64_FORMAT ".", last)));
 	for (i = 0; i < append->count; i++)
 		append->events[i].version = last + 1 + i;
+	notify_expect();
 	log_insert(log, append->events, append->count);
 	notify_events(append->events, append->count);
 	append->version = last + append->count;

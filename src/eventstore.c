@@ -19,8 +19,10 @@ extern PGDLLEXPORT void _PG_init(void);
 void
 _PG_init(void)
 {
+	shmem_init();
 	notify_init();
 	import_init();
 	projection_sync_init();
+	worker_init();
 	MarkGUCPrefixReserved("eventstore");
 }

@@ -59,6 +59,30 @@ extern void expected_version_check(text *stream, ExpectedVersion expected,
 extern void uuid_generate_v7(pg_uuid_t *uuid);
 extern char *uuid_to_cstring(const pg_uuid_t *uuid);
 
+/* shmem.c */
+
+/* How far the events of a log have been announced to who listens. */
+typedef struct Announced
+{
+	Oid			log;
+	int64		position;		/* the last event that was announced */
+	int64		stored;			/* what es_notified says of it */
+	TimestampTz at;				/* when, and when that was stored */
+	TimestampTz stored_at;
+} Announced;
+
+extern void shmem_init(void);
+extern List *shmem_databases(void);
+extern void shmem_wake(void);
+extern bool shmem_worker_sends(void);
+extern bool shmem_join(const char *database);
+extern uint64 shmem_ends(void);
+extern void shmem_set_sending(bool sending);
+extern bool shmem_begin_wait(uint64 ends);
+extern void shmem_end_wait(void);
+extern bool shmem_get_announced(Oid log, Announced *announced);
+extern void shmem_set_announced(const Announced *announced);
+
 /* run_as.c */
 
 /* Who ran before, and what must be put back. */
@@ -183,8 +207,22 @@ extern bool failure_first(Oid log, const char *projection, const char *stream,
 extern List *failure_streams(Oid log, const char *projection);
 
 /* notify.c */
+
+/* What came of an attempt to announce events. */
+typedef enum NotifyResult
+{
+	NOTIFY_NOTHING_NEW,
+	NOTIFY_LATER,				/* too soon, or somebody else is at it */
+	NOTIFY_SENT
+} NotifyResult;
+
+extern int	notify_interval;
+
 extern void notify_init(void);
+extern void notify_expect(void);
 extern void notify_events(const NewEvent *events, int count);
+extern bool notify_by_worker(void);
+extern NotifyResult notify_send(Oid log);
 
 /* import.c */
 extern void import_init(void);
@@ -306,5 +344,8 @@ extern void projection_check_sync(const Projection *projection);
 extern void projection_attach(Projection *projection);
 extern void projection_detach(Projection *projection);
 extern void projection_finish(Projection *projection, Replay *replay);
+
+/* worker.c */
+extern void worker_init(void);
 
 #endif							/* EVENTSTORE_H */

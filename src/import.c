@@ -289,6 +289,7 @@ append_rows(Oid funcid, NewEvent *rows, int count)
 	kept = number_rows(log, rows, count);
 	if (kept > 0)
 	{
+		notify_expect();
 		log_insert(log, rows, kept);
 		notify_events(rows, kept);
 	}

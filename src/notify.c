@@ -3,40 +3,77 @@
  * notify.c
  *		Waking listeners: LISTEN es_events, LISTEN "es_events:<category>".
  *
- * With eventstore.notify = commit the appending transaction sends one
- * notification for each channel just before it commits; the payload is the
- * last position that it appended there.  Until then the channels are kept in
- * a list; a rollback to a savepoint takes its part of it away.
+ * There are two ways to the server's NOTIFY:
+ *
+ *	- In the appending transaction, just before it commits: one notification
+ *	  for each channel, whose payload is the last position that it appended
+ *	  there.  Until then the channels are kept in a list; a rollback to a
+ *	  savepoint takes its part of it away.
+ *
+ *	- In a worker: notify_send announces all that lies between what was
+ *	  announced last and the horizon, once for each channel, however many
+ *	  transactions that was.  NOTIFY and commit queue for a lock, and so only
+ *	  workers do and appenders do not.
+ *
+ * With eventstore.notify = auto an appender takes the first way if no worker
+ * takes the second.  It looks just before it commits.  If it sees one, its
+ * events lie above what that worker has announced, as they are not committed
+ * yet; so they are announced later, if not by that worker, then by the next,
+ * which goes on from where the announcements of the last were committed.
+ *
+ * How far that is, is known in shared memory (shmem.c) and, as of at most
+ * some seconds ago, in the table es_notified: a row that were written a
+ * hundred times a second would fill the table with its versions as soon as a
+ * long transaction keeps VACUUM from removing them.  Who starts from the row
+ * announces some events again.
+ *
+ * However the appender notifies, and if it is rolled back, it wakes the
+ * workers (shmem.c) when its transaction is over: positions of which nothing
+ * has become may have held the horizon back.
  *
  * A notification is a wake-up, never the data, and may fail to come: a
- * transaction that is prepared cannot send any.  A listener also looks by
- * itself from time to time.
+ * transaction that is prepared cannot send any, and its COMMIT PREPARED wakes
+ * nobody.  A worker looks after eventstore.poll_interval; a listener also
+ * looks by itself from time to time.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "access/xact.h"
+#include "catalog/pg_type.h"
 #include "commands/async.h"
 #include "common/hashfn.h"
+#include "executor/spi.h"
 #include "fmgr.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/hsearch.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "compat.h"
 #include "eventstore.h"
 
 #define CHANNEL "es_events"
 
+/* How old, in milliseconds, es_notified is when it is written again. */
+#define STORE_INTERVAL 1000
+
 typedef enum NotifyMode
 {
 	NOTIFY_OFF,
-	NOTIFY_COMMIT
+	NOTIFY_COMMIT,
+	NOTIFY_AUTO
 } NotifyMode;
 
 static const struct config_enum_entry notify_modes[] = {
+	{"auto", NOTIFY_AUTO, false},
 	{"commit", NOTIFY_COMMIT, false},
 	{"off", NOTIFY_OFF, false},
 	{NULL, 0, false}
@@ -56,13 +93,25 @@ typedef struct Pending
 } Pending;
 
 /*
- * eventstore.notify: may appends send notifications?  An administrator turns
- * them off for an import, or where nobody listens: a NOTIFY makes the commits
- * of a cluster queue.
+ * eventstore.notify: who sends notifications?  By auto it is a worker where
+ * there is one.  An administrator who wants none at all, or wants them to
+ * come with the commit whatever it costs, says so here; in a session it is
+ * for what the session appends.
  */
-static int	notify_mode = NOTIFY_COMMIT;
+static int	notify_mode = NOTIFY_AUTO;
+
+/*
+ * eventstore.notify_interval: milliseconds from one announcement of a worker
+ * to the next.  An administrator makes it longer where listeners are many and
+ * waking them is dear, and shorter where they are in a hurry.
+ */
+int			notify_interval = 10;
 
 static HTAB *pending = NULL;	/* in TopTransactionContext */
+static bool drawn = false;		/* has the transaction drawn positions? */
+
+/* What this worker has announced in its transaction; log 0: nothing. */
+static Announced announcing = {0};
 
 PG_FUNCTION_INFO_V1(es_channel);
 
@@ -127,6 +176,16 @@ add_pending(const PendingKey *key, int64 position)
 }
 
 /*
+ * Positions are about to be drawn: whatever becomes of them, workers are to
+ * look when the transaction is over.
+ */
+void
+notify_expect(void)
+{
+	drawn = true;
+}
+
+/*
  * Remembers whom to wake when the transaction commits.
  */
 void
@@ -155,30 +214,62 @@ notify_events(const NewEvent *events, int count)
 	}
 }
 
+/* Sends one notification; the payload is the position. */
+static void
+send_position(const char *channel, int64 position)
+{
+	char		payload[MAXINT8LEN + 1];
+
+	pg_lltoa(position, payload);
+	Async_Notify(channel, payload);
+}
+
 /* Hands everything that is pending to the server's NOTIFY. */
 static void
 send_pending(void)
 {
 	HASH_SEQ_STATUS status;
 	Pending    *entry;
-	char		payload[MAXINT8LEN + 1];
 
 	hash_seq_init(&status, pending);
 	while ((entry = hash_seq_search(&status)) != NULL)
-	{
-		pg_lltoa(entry->position, payload);
-		Async_Notify(entry->key.channel, payload);
-	}
+		send_position(entry->key.channel, entry->position);
+}
+
+/* Is it up to this transaction to send its notifications? */
+static bool
+sends_itself(void)
+{
+	return notify_mode == NOTIFY_COMMIT ||
+		(notify_mode == NOTIFY_AUTO && !shmem_worker_sends());
+}
+
+/* The transaction is over, for all to see; nothing here may fail. */
+static void
+after_transaction(bool committed)
+{
+	if (committed && OidIsValid(announcing.log))
+		shmem_set_announced(&announcing);
+	announcing.log = InvalidOid;
+	if (drawn)
+		shmem_wake();
 }
 
 static void
 notify_at_transaction_end(XactEvent event, void *arg)
 {
-	if (pending == NULL)
-		return;
 	if (event == XACT_EVENT_PRE_COMMIT)
-		send_pending();
+	{
+		if (pending != NULL && sends_itself())
+			send_pending();
+	}
+	else if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
+		after_transaction(event == XACT_EVENT_COMMIT);
+	else if (event != XACT_EVENT_PREPARE)
+		return;
 	pending = NULL;
+	if (event != XACT_EVENT_PRE_COMMIT)
+		drawn = false;
 }
 
 /*
@@ -213,17 +304,194 @@ notify_at_subtransaction_end(SubXactEvent event, SubTransactionId subid,
 	}
 }
 
+/* Is it up to workers to send notifications, in this database? */
+bool
+notify_by_worker(void)
+{
+	return notify_mode == NOTIFY_AUTO;
+}
+
 /*
- * Defines the setting and asks to be told of transactions' ends.
+ * Reads how far a log has been announced from es_notified.  If that has no
+ * row yet: nothing that lies below the horizon was left to a worker, since
+ * there was none; but if there is one it was, perhaps, one of an extension
+ * that has been dropped and made again.
+ */
+static void
+load_announced(Announced *announced, Oid log, int64 horizon)
+{
+	Oid			type = INT8OID;
+	Datum		value = Int64GetDatum(shmem_worker_sends() ? 0 : horizon);
+	bool		isnull;
+
+	if (run_own_sql(log, "SELECT position FROM @extschema@.es_notified",
+					0, NULL, NULL, NULL) == 0)
+		run_own_sql(log,
+					"INSERT INTO @extschema@.es_notified (position) VALUES ($1) RETURNING position",
+					1, &type, &value, NULL);
+	memset(announced, 0, sizeof(Announced));
+	announced->log = log;
+	announced->position = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
+													  SPI_tuptable->tupdesc,
+													  1, &isnull));
+	announced->stored = announced->position;
+}
+
+/*
+ * Announces the events above a position, up to the horizon, which is one.
+ */
+static void
+announce(Oid log, int64 after, int64 horizon)
+{
+	Oid			types[] = {INT8OID, INT8OID};
+	Datum		values[] = {Int64GetDatum(after), Int64GetDatum(horizon)};
+	char		channel[NAMEDATALEN];
+	uint64		count;
+	uint64		i;
+
+	send_position(CHANNEL, horizon);
+	count = run_own_sql(log,
+						"SELECT @extschema@.es_category(stream), max(position)"
+						" FROM @extschema@.es_events"
+						" WHERE position > $1 AND position <= $2 GROUP BY 1",
+						2, types, values, NULL);
+	for (i = 0; i < count; i++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		bool		isnull;
+		text	   *category = DatumGetTextPP(SPI_getbinval(tuple, desc, 1,
+															&isnull));
+
+		category_channel(VARDATA_ANY(category), VARSIZE_ANY_EXHDR(category),
+						 channel);
+		send_position(channel,
+					  DatumGetInt64(SPI_getbinval(tuple, desc, 2, &isnull)));
+	}
+}
+
+/* Is es_notified to be written, now that the log is announced up to here? */
+static bool
+is_store_due(const Announced *announced, TimestampTz now)
+{
+	return announced->stored < announced->position &&
+		TimestampDifferenceExceeds(announced->stored_at, now, STORE_INTERVAL);
+}
+
+static void
+store_announced(Announced *announced, TimestampTz now)
+{
+	Oid			type = INT8OID;
+	Datum		value = Int64GetDatum(announced->position);
+
+	run_own_sql(announced->log,
+				"UPDATE @extschema@.es_notified SET position = $1",
+				1, &type, &value, NULL);
+	announced->stored = announced->position;
+	announced->stored_at = now;
+}
+
+/*
+ * Announces what is new up to the horizon, and writes down what is to be
+ * written down; the caller has the locks.
+ */
+static NotifyResult
+send_new(Oid log, int64 horizon, TimestampTz now)
+{
+	NotifyResult result = NOTIFY_NOTHING_NEW;
+	Announced	announced;
+
+	SPI_connect();
+	if (!shmem_get_announced(log, &announced))
+		load_announced(&announced, log, horizon);
+	if (announced.position < horizon)
+	{
+		announce(log, announced.position, horizon);
+		announced.position = horizon;
+		announced.at = now;
+		result = NOTIFY_SENT;
+	}
+	if (is_store_due(&announced, now))
+		store_announced(&announced, now);
+	SPI_finish();
+	announcing = announced;
+	return result;
+}
+
+/*
+ * What there is to do, as far as the memory knows: NOTIFY_SENT is to go on.
+ */
+static NotifyResult
+look(Oid log, int64 horizon, TimestampTz now)
+{
+	Announced	announced;
+
+	if (!shmem_get_announced(log, &announced))
+		return NOTIFY_SENT;
+	if (announced.position < horizon &&
+		!TimestampDifferenceExceeds(announced.at, now, notify_interval))
+		return NOTIFY_LATER;
+	return announced.position < horizon || is_store_due(&announced, now) ?
+		NOTIFY_SENT : NOTIFY_NOTHING_NEW;
+}
+
+/*
+ * Makes this worker the only one that announces, until its transaction ends.
+ */
+static bool
+lock_announced(Relation log)
+{
+	Oid			relid = get_relname_relid("es_notified",
+										  RelationGetNamespace(log));
+
+	return OidIsValid(relid) &&
+		ConditionalLockRelationOid(relid, ShareUpdateExclusiveLock);
+}
+
+/*
+ * Announces what is new, for a worker: once the present transaction has been
+ * committed, it has been announced.  The horizon is that of the active
+ * snapshot; the events up to it are the same under every later one.
+ *
+ * One worker at a time does it; who finds another at it comes again.  The
+ * log is locked first, so that DROP EXTENSION is waited for with no lock in
+ * hand.
+ */
+NotifyResult
+notify_send(Oid relid)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	Relation	log = try_relation_open(relid, AccessShareLock);
+	int64		horizon;
+	NotifyResult result;
+
+	if (log == NULL)
+		return NOTIFY_LATER;
+	horizon = horizon_find(relid, GetActiveSnapshot());
+	result = look(relid, horizon, now);
+	if (result == NOTIFY_SENT)
+		result = lock_announced(log) ? look(relid, horizon, now) : NOTIFY_LATER;
+	if (result == NOTIFY_SENT)
+		result = send_new(relid, horizon, now);
+	relation_close(log, NoLock);
+	return result;
+}
+
+/*
+ * Defines the settings and asks to be told of transactions' ends.
  */
 void
 notify_init(void)
 {
 	DefineCustomEnumVariable("eventstore.notify",
-							 "When appends wake those who LISTEN to es_events.",
-							 "commit: in the appending transaction; off: never.",
-							 &notify_mode, NOTIFY_COMMIT, notify_modes,
+							 "Who wakes those who LISTEN to es_events.",
+							 "auto: a worker, or else the appending transaction; commit: the appending transaction; off: nobody.",
+							 &notify_mode, NOTIFY_AUTO, notify_modes,
 							 PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("eventstore.notify_interval",
+							"Time between two announcements of a worker.",
+							NULL, &notify_interval, 10, 1, 60000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	RegisterXactCallback(notify_at_transaction_end, NULL);
 	RegisterSubXactCallback(notify_at_subtransaction_end, NULL);
 }

@@ -1,6 +1,6 @@
 -- Who may do what before anything is granted, and what single grants give.
 BEGIN;
-SELECT plan(33);
+SELECT plan(35);
 
 CREATE TEMP VIEW members AS
 SELECT classid, objid
@@ -33,11 +33,12 @@ SELECT bag_eq(
     $$ VALUES ('es_append(text,es_expected_version,text,jsonb,jsonb,uuid,timestamp with time zone)'),
               ('es_append_batch(text,es_expected_version,jsonb)'),
               ('es_append_batch(text,es_expected_version,text[],jsonb[],jsonb[],uuid[])'),
+              ('es_start_worker()'),
               ('es_import_row()'),
               ('es_import_flush()'),
               ('es_events_fence()'),
               ('es_events_refuse()') $$,
-    'PUBLIC may not call the functions that write and those of triggers, and may call all others');
+    'PUBLIC may not call the functions that write, start processes or are triggers'', and may call all others');
 
 --
 -- A role without rights
@@ -59,6 +60,8 @@ SELECT throws_ok($$ SELECT nextval('es_position') $$, '42501', NULL, 'nobody: ne
 SELECT throws_ok('SELECT last_value FROM es_position', '42501', NULL, 'nobody: the sequence''s value');
 SELECT throws_ok('SELECT * FROM es_read()', '42501', NULL, 'nobody: es_read');
 SELECT throws_ok($$ SELECT es_stream_version('account-1') $$, '42501', NULL, 'nobody: es_stream_version');
+SELECT throws_ok('SELECT es_start_worker()', '42501', NULL, 'nobody: es_start_worker');
+SELECT throws_ok('SELECT * FROM es_notified', '42501', NULL, 'nobody: es_notified');
 
 CREATE VIEW es_test.fake AS
 SELECT ''::text AS stream, ''::text AS type, '{}'::jsonb AS data, NULL::jsonb AS metadata,

@@ -1,7 +1,7 @@
 -- The log: its table, sequence and import view, column by column. Whoever
 -- changes one of them changes what users' queries, dumps and tools rely on.
 BEGIN;
-SELECT plan(13);
+SELECT plan(14);
 
 --
 -- Columns
@@ -111,9 +111,12 @@ SELECT bag_eq(
         WHERE d.classid = 'pg_class'::regclass AND d.deptype = 'e'
           AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'eventstore') $$,
     $$ VALUES ('es_events',   'r', 'p', 'heap', false, NULL::text[]),
+              ('es_notified', 'r', 'p', 'heap', false, NULL),
               ('es_import',   'v', 'p', NULL,   false, NULL),
               ('es_position', 'S', 'p', NULL,   false, NULL) $$,
-    'these are all relations: one table, one view, one sequence, none unlogged');
+    'these are all relations: two tables, one view, one sequence, none unlogged');
+SELECT throws_ok('INSERT INTO es_notified (one, position) VALUES (false, 1)', '23514', NULL,
+    'es_notified has one row');
 
 SELECT is_empty('SELECT * FROM es_import', 'es_import is empty to read');
 

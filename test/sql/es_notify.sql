@@ -14,9 +14,17 @@ SELECT heard();
 UNLISTEN *;
 
 SET eventstore.notify = off;
+SET eventstore.notify = commit;
+SET eventstore.notify = auto;
 SET eventstore.notify = 'sometimes';
 SET eventstore.notified = on;
 RESET eventstore.notify;
+
+-- Those of the administrator.
+SHOW eventstore.notify_interval;
+SHOW eventstore.poll_interval;
+SET eventstore.notify_interval = 1;
+SET eventstore.poll_interval = 1;
 
 DROP FUNCTION heard;
 DROP EXTENSION eventstore;

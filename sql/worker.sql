@@ -1,0 +1,6 @@
+CREATE FUNCTION es_start_worker() RETURNS integer
+    AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+REVOKE EXECUTE ON FUNCTION es_start_worker() FROM PUBLIC;
+
+COMMENT ON FUNCTION es_start_worker() IS
+    'starts a worker for this database and returns its process id; it ends by pg_terminate_backend, or with the server';

@@ -1,0 +1,357 @@
+/*-------------------------------------------------------------------------
+ *
+ * shmem.c
+ *		What appenders and workers of a database tell each other.
+ *
+ * There is shared memory only if shared_preload_libraries names eventstore:
+ * a slot for each database of eventstore.databases.  Without a slot nothing
+ * here does anything, and everybody is told that there is no worker.
+ *
+ * An appender whose transaction is over counts it, and wakes those workers
+ * that wait:
+ *
+ *		appender						worker
+ *		1. transaction is over			1. remembers the count
+ *		2. adds 1 to the count			2. does all there is to do
+ *		3. takes all marks, and sets	3. marks itself as waiting
+ *		   the latches of these			4. if the count has changed: back to 1
+ *										5. waits
+ *
+ * Step 2 of the one and 3 of the other are atomic operations with a full
+ * memory barrier: either the appender sees the mark, or the worker sees the
+ * count.  A worker that works or rests has no mark, so that a stream of
+ * commits costs an addition each, and a signal only now and then.
+ *
+ * Each worker has a bit: in present, in waiting, and in sending as long as it
+ * is to be trusted with notifications, which is when it has just brought some
+ * on their way and will go on doing so.  An appender whose eventstore.notify
+ * is auto leaves its own to such a worker.
+ *
+ * The latches are those of the workers' PGPROCs, which stay where they are: a
+ * latch that is set after its worker has gone wakes somebody in vain.
+ *
+ * The slot also has what was last announced, so that the table es_notified
+ * need not be written each time.  It is lost with the memory; then more is
+ * announced than is new.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "port/atomics.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
+#include "storage/spin.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/varlena.h"
+
+#include "compat.h"
+#include "eventstore.h"
+
+/* Workers of one database, also those started by hand: bits of a word. */
+#define SLOT_WORKERS	32
+
+typedef struct DatabaseSlot
+{
+	pg_atomic_uint64 ends;		/* transactions of appenders that are over */
+	pg_atomic_uint32 waiting;
+	pg_atomic_uint32 sending;
+	Oid			database;		/* 0 until its first worker came */
+	slock_t		mutex;			/* of all that follows */
+	uint32		present;
+	Latch	   *latches[SLOT_WORKERS];
+	Announced	announced;
+} DatabaseSlot;
+
+/*
+ * eventstore.databases: which databases have workers.  An administrator lists
+ * those whose projections are to run and whose listeners are to be woken by
+ * themselves; each takes processes from max_worker_processes.
+ */
+static char *databases = NULL;
+
+static shmem_request_hook_type next_request_hook = NULL;
+static shmem_startup_hook_type next_startup_hook = NULL;
+static DatabaseSlot *slots = NULL;	/* one for each name of the list */
+static int	slot_count = 0;
+
+static DatabaseSlot *joined = NULL; /* a worker's own */
+static int	place = -1;			/* its bit there */
+
+/*
+ * The names of eventstore.databases, each once, in the present memory context.
+ */
+List *
+shmem_databases(void)
+{
+	List	   *names;
+	List	   *unique = NIL;
+	ListCell   *lc;
+
+	if (databases == NULL ||
+		!SplitIdentifierString(pstrdup(databases), ',', &names))
+		return NIL;
+	foreach(lc, names)
+	{
+		ListCell   *other;
+		bool		again = false;
+
+		foreach(other, unique)
+			again = again || strcmp(lfirst(other), lfirst(lc)) == 0;
+		if (!again)
+			unique = lappend(unique, lfirst(lc));
+	}
+	return unique;
+}
+
+static bool
+check_databases(char **value, void **extra, GucSource source)
+{
+	List	   *names;
+
+	if (*value == NULL || SplitIdentifierString(pstrdup(*value), ',', &names))
+		return true;
+	GUC_check_errdetail("It is not a list of names: \"%s\".", *value);
+	GUC_check_errhint("Put commas between the names, and double quotes around those with upper case or special characters.");
+	return false;
+}
+
+static void
+request_memory(void)
+{
+	if (next_request_hook)
+		next_request_hook();
+	RequestAddinShmemSpace(mul_size(slot_count, sizeof(DatabaseSlot)));
+}
+
+/* At the start of the server, and again after a crash of one of its processes. */
+static void
+make_slots(void)
+{
+	bool		found;
+	int			i;
+
+	if (next_startup_hook)
+		next_startup_hook();
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	slots = ShmemInitStruct("eventstore",
+							mul_size(slot_count, sizeof(DatabaseSlot)),
+							&found);
+	for (i = 0; i < slot_count && !found; i++)
+	{
+		memset(&slots[i], 0, sizeof(DatabaseSlot));
+		pg_atomic_init_u64(&slots[i].ends, 0);
+		pg_atomic_init_u32(&slots[i].waiting, 0);
+		pg_atomic_init_u32(&slots[i].sending, 0);
+		SpinLockInit(&slots[i].mutex);
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+/*
+ * Defines eventstore.databases and asks for the memory; only while the server
+ * loads its libraries.
+ */
+void
+shmem_init(void)
+{
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+	DefineCustomStringVariable("eventstore.databases",
+							   "Databases that have workers.",
+							   "A list of names. Each takes eventstore.workers processes.",
+							   &databases, "", PGC_POSTMASTER, GUC_LIST_INPUT,
+							   check_databases, NULL, NULL);
+	slot_count = list_length(shmem_databases());
+	if (slot_count == 0)
+		return;
+	next_request_hook = shmem_request_hook;
+	shmem_request_hook = request_memory;
+	next_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = make_slots;
+}
+
+/*
+ * The slot of this database, NULL if there is none yet.  It stays the same: a
+ * database is neither dropped nor renamed while somebody is connected.
+ */
+static DatabaseSlot *
+my_slot(void)
+{
+	static DatabaseSlot *mine = NULL;
+	int			i;
+
+	for (i = 0; mine == NULL && slots != NULL && i < slot_count; i++)
+	{
+		if (slots[i].database == MyDatabaseId)
+			mine = &slots[i];
+	}
+	return mine;
+}
+
+/*
+ * An appender's transaction is over: wakes the workers that wait.  Must not
+ * fail, as the transaction may have been committed.
+ */
+void
+shmem_wake(void)
+{
+	DatabaseSlot *slot = my_slot();
+	uint32		waiting;
+	int			i;
+
+	if (slot == NULL)
+		return;
+	pg_atomic_fetch_add_u64(&slot->ends, 1);
+	if (pg_atomic_read_u32(&slot->waiting) == 0)
+		return;
+	waiting = pg_atomic_exchange_u32(&slot->waiting, 0);
+	for (i = 0; i < SLOT_WORKERS; i++)
+	{
+		Latch	   *latch = slot->latches[i];
+
+		if ((waiting & (UINT32_C(1) << i)) != 0 && latch != NULL)
+			SetLatch(latch);
+	}
+}
+
+/* Is there a worker of this database that sends notifications? */
+bool
+shmem_worker_sends(void)
+{
+	DatabaseSlot *slot = my_slot();
+
+	return slot != NULL && pg_atomic_read_u32(&slot->sending) != 0;
+}
+
+/* A worker takes its bits away when its process ends. */
+static void
+leave(int code, Datum arg)
+{
+	uint32		bit = UINT32_C(1) << place;
+
+	pg_atomic_fetch_and_u32(&joined->sending, ~bit);
+	pg_atomic_fetch_and_u32(&joined->waiting, ~bit);
+	SpinLockAcquire(&joined->mutex);
+	joined->present &= ~bit;
+	joined->latches[place] = NULL;
+	SpinLockRelease(&joined->mutex);
+	joined = NULL;
+}
+
+static void
+take_place(DatabaseSlot *slot)
+{
+	SpinLockAcquire(&slot->mutex);
+	for (place = 0; place < SLOT_WORKERS; place++)
+	{
+		if ((slot->present & (UINT32_C(1) << place)) == 0)
+			break;
+	}
+	if (place < SLOT_WORKERS)
+	{
+		slot->present |= UINT32_C(1) << place;
+		slot->latches[place] = MyLatch;
+		slot->database = MyDatabaseId;
+		joined = slot;
+	}
+	SpinLockRelease(&slot->mutex);
+}
+
+/*
+ * Makes this process a worker of its database, whose name is given.  False if
+ * there is no place: it can work, but nobody will wake it.
+ */
+bool
+shmem_join(const char *database)
+{
+	ListCell   *lc;
+	int			i = 0;
+
+	if (slots == NULL)
+		return false;
+	foreach(lc, shmem_databases())
+	{
+		if (strcmp(lfirst(lc), database) == 0)
+			break;
+		i++;
+	}
+	if (i < slot_count)
+		take_place(&slots[i]);
+	if (joined != NULL)
+		before_shmem_exit(leave, (Datum) 0);
+	return joined != NULL;
+}
+
+/* How many appenders' transactions have come to their end. */
+uint64
+shmem_ends(void)
+{
+	return joined == NULL ? 0 : pg_atomic_read_u64(&joined->ends);
+}
+
+/* Says whether appenders may leave notifications to this worker. */
+void
+shmem_set_sending(bool sending)
+{
+	uint32		bit;
+
+	if (joined == NULL)
+		return;
+	bit = UINT32_C(1) << place;
+	if (((pg_atomic_read_u32(&joined->sending) & bit) != 0) == sending)
+		return;
+	if (sending)
+		pg_atomic_fetch_or_u32(&joined->sending, bit);
+	else
+		pg_atomic_fetch_and_u32(&joined->sending, ~bit);
+}
+
+/*
+ * From now on this worker's latch is set when a transaction ends.  False if
+ * one has ended since the count was read.
+ */
+bool
+shmem_begin_wait(uint64 ends)
+{
+	if (joined == NULL)
+		return true;
+	pg_atomic_fetch_or_u32(&joined->waiting, UINT32_C(1) << place);
+	return pg_atomic_read_u64(&joined->ends) == ends;
+}
+
+void
+shmem_end_wait(void)
+{
+	if (joined != NULL)
+		pg_atomic_fetch_and_u32(&joined->waiting, ~(UINT32_C(1) << place));
+}
+
+/*
+ * What was announced of this log; false if the memory does not know, or if
+ * this process is no worker.
+ */
+bool
+shmem_get_announced(Oid log, Announced *announced)
+{
+	if (joined == NULL)
+		return false;
+	SpinLockAcquire(&joined->mutex);
+	*announced = joined->announced;
+	SpinLockRelease(&joined->mutex);
+	return announced->log == log;
+}
+
+void
+shmem_set_announced(const Announced *announced)
+{
+	if (joined == NULL)
+		return;
+	SpinLockAcquire(&joined->mutex);
+	joined->announced = *announced;
+	SpinLockRelease(&joined->mutex);
+}
