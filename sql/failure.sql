@@ -38,6 +38,7 @@ CREATE FUNCTION es_discard(failure_id bigint)
     RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 REVOKE EXECUTE ON FUNCTION es_retry(bigint), es_discard(bigint) FROM PUBLIC;
 
+COMMENT ON SEQUENCE es_failures_id_seq IS 'ids of failures';
 COMMENT ON TABLE es_failures IS 'events that a projection could not handle, and those of the same stream that wait behind them';
 COMMENT ON COLUMN es_failures.id IS 'what es_retry and es_discard take';
 COMMENT ON COLUMN es_failures.projection IS 'the projection that failed';
