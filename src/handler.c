@@ -32,6 +32,7 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "parser/parse_func.h"
+#include "storage/lmgr.h"
 #include "tcop/dest.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -260,13 +261,17 @@ call_handlers(const Projection *projection, Tuplestorestate *events)
 	table_close(log, AccessShareLock);
 }
 
-/* Makes the batch visible as new_events to the statements of this SPI level. */
+/*
+ * Makes the batch visible as new_events to the statements of this SPI level.
+ * The server looks at the columns of the log, which must be locked for that.
+ */
 static void
 register_events(Oid log, Tuplestorestate *events)
 {
 	EphemeralNamedRelation relation = palloc0(sizeof(EphemeralNamedRelationData));
 	int			result;
 
+	LockRelationOid(log, AccessShareLock);
 	relation->md.name = NEW_EVENTS;
 	relation->md.reliddesc = log;
 	relation->md.enrtype = ENR_NAMED_TUPLESTORE;
