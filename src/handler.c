@@ -303,13 +303,13 @@ check_query(SPIPlanPtr plan)
 	if (list_length(sources) != 1)
 		refuse_query(psprintf("It has %d statements.", list_length(sources)));
 	source = linitial(sources);
-	switch (nodeTag(source->raw_parse_tree->stmt))
+	switch (source->commandTag)
 	{
-		case T_InsertStmt:
-		case T_UpdateStmt:
-		case T_DeleteStmt:
-		case T_MergeStmt:
-		case T_SelectStmt:
+		case CMDTAG_INSERT:
+		case CMDTAG_UPDATE:
+		case CMDTAG_DELETE:
+		case CMDTAG_MERGE:
+		case CMDTAG_SELECT:
 			break;
 		default:
 			refuse_query(psprintf("It is %s.",

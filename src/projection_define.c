@@ -14,6 +14,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
@@ -62,8 +63,8 @@ check_not_null(FunctionCallInfo fcinfo, int arg)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("%s must not be null", arg_names[arg]),
-				 errdetail("Argument %d of es_create_projection() is null.",
-						   arg + 1)));
+				 errdetail("Argument %d of %s() is null.", arg + 1,
+						   get_func_name(fcinfo->flinfo->fn_oid))));
 }
 
 static void
@@ -153,11 +154,14 @@ check_relation(Oid log, Oid relid, const char *kinds, const char *what)
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("relation with oid %u does not exist", relid),
 				 errdetail("It was named as %s of a projection.", what)));
-	if (strchr(kinds, kind) == NULL || relid == log)
+	if (strchr(kinds, kind) == NULL ||
+		get_rel_persistence(relid) == RELPERSISTENCE_TEMP ||
+		getExtensionOfObject(RelationRelationId, relid) ==
+		getExtensionOfObject(RelationRelationId, log))
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("\"%s\" is not %s", get_rel_name(relid), what),
-				 errdetail("A projection keeps its rows in %s of its owner.",
+				 errdetail("A projection keeps its rows in %s of its owner that is there for every session.",
 						   what)));
 	if (!has_privs_of_role(GetUserId(), run_as_owner(relid)))
 		ereport(ERROR,

@@ -483,9 +483,8 @@ take_batch(const Run *run, const Projection *projection, Batch *batch,
 		return;
 	}
 	projection_read(projection, run->snapshot, run->horizon, limit, batch);
-	if (projection->park)
-		set_aside(projection, batch,
-				  failure_streams(run->log, projection->name), parked);
+	set_aside(projection, batch,
+			  failure_streams(run->log, projection->name), parked);
 }
 
 /*
