@@ -393,6 +393,56 @@ is_announced('after SIGHUP');
 	wait_for_senders($listener, 'after the restart');
 }
 
+# What is set for the sessions of the database
+{
+	$node->safe_psql('postgres', q{ALTER DATABASE postgres SET default_transaction_read_only = on;
+		ALTER DATABASE postgres SET default_transaction_isolation = 'serializable';
+		ALTER DATABASE postgres SET statement_timeout = '1ms';
+		ALTER DATABASE postgres SET lock_timeout = '1ms'});
+	local $ENV{PGOPTIONS} = '-c default_transaction_read_only=off -c default_transaction_isolation=read\ committed'
+	  . ' -c statement_timeout=0 -c lock_timeout=0';
+	my @before = workers('postgres');
+
+	kill('TERM', @before);
+	ok($node->poll_query_until('postgres',
+			"SELECT count(*) = 0 FROM pg_stat_activity WHERE pid IN (@{[ join ', ', @before ]})"),
+		'settings of the database: new workers');
+	has_workers('postgres', 2, 'settings of the database: they come');
+	wait_for_senders($listener, 'settings of the database');
+	is_announced('settings of the database');
+	has_no_errors('settings of the database');
+	$node->safe_psql('postgres', 'ALTER DATABASE postgres RESET ALL');
+}
+
+# A worker that waits for a lock: its statement can be cancelled, and it can be
+# ended.
+{
+	my $locker = $node->background_psql('postgres');
+	my $waiting = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'eventstore worker' AND wait_event_type = 'Lock'};
+	my ($worker, $started);
+
+	$locker->query_safe('BEGIN; LOCK TABLE es_events');
+	$node->poll_query_until('postgres', "SELECT count(*) = 2 FROM ($waiting) AS w");
+	($worker) = split /\n/, $node->safe_psql('postgres', $waiting);
+	$node->safe_psql('postgres', "SELECT pg_cancel_backend($worker)");
+	ok($node->wait_for_log(qr/\[$worker\] eventstore worker .*ERROR:  canceling statement/),
+		'a cancelled statement of a worker is in the log');
+	ok($node->poll_query_until('postgres', "SELECT $worker IN ($waiting)"), 'and it tries again');
+	$node->safe_psql('postgres', "SELECT pg_terminate_backend($worker)");
+	ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $worker"),
+		'a worker that waits for a lock can be ended');
+	$started = time();
+	$node->stop('fast');
+	cmp_ok(time() - $started, '<', 20, 'the server can be stopped while a worker waits for a lock');
+	is(scalar(log_lines(qr/background worker "eventstore worker"/)), 0, 'both ended with exit code 0');
+	eval { $locker->quit };
+	eval { $listener->quit };
+	$node->rotate_logfile;
+	$node->start;
+	$listener = listen_to('postgres', @channels);
+	wait_for_senders($listener, 'after the lock');
+}
+
 #
 # Ends of workers; a consumer that reads only when it has been told to
 #
