@@ -78,6 +78,7 @@ extern bool shmem_worker_sends(void);
 extern bool shmem_join(const char *database);
 extern uint64 shmem_ends(void);
 extern void shmem_set_sending(bool sending);
+extern void shmem_set_working(bool working);
 extern bool shmem_begin_wait(uint64 ends);
 extern void shmem_end_wait(void);
 extern bool shmem_get_announced(Oid log, Announced *announced);

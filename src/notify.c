@@ -16,7 +16,7 @@
  *	  workers do and appenders do not.
  *
  * With eventstore.notify = auto an appender takes the first way if no worker
- * takes the second.  It looks just before it commits.  If it sees one, its
+ * takes the second, or none that would come to it soon.  It looks just before it commits.  If it sees one, its
  * events lie above what that worker has announced, as they are not committed
  * yet; so they are announced later, if not by that worker, then by the next,
  * which goes on from where the announcements of the last were committed.

@@ -22,10 +22,11 @@
  * count.  A worker that works or rests has no mark, so that a stream of
  * commits costs an addition each, and a signal only now and then.
  *
- * Each worker has a bit: in present, in waiting, and in sending as long as it
- * is to be trusted with notifications, which is when it has just brought some
- * on their way and will go on doing so.  An appender whose eventstore.notify
- * is auto leaves its own to such a worker.
+ * Each worker has a bit: in present, in waiting, and in sending from its first
+ * successful look for what is to be announced until it fails to announce or
+ * ends.  An appender whose eventstore.notify is auto leaves its notifications
+ * to such a worker; but not to one that has been in one transaction for long,
+ * with a slow handler perhaps, since nobody knows when it will look again.
  *
  * The latches are those of the workers' PGPROCs, which stay where they are: a
  * latch that is set after its worker has gone wakes somebody in vain.
@@ -47,6 +48,7 @@
 #include "storage/spin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/timestamp.h"
 #include "utils/varlena.h"
 
 #include "compat.h"
@@ -55,11 +57,15 @@
 /* Workers of one database, also those started by hand: bits of a word. */
 #define SLOT_WORKERS	32
 
+/* Milliseconds in one transaction until a worker is not relied on. */
+#define LONG_WORK		1000
+
 typedef struct DatabaseSlot
 {
 	pg_atomic_uint64 ends;		/* transactions of appenders that are over */
 	pg_atomic_uint32 waiting;
 	pg_atomic_uint32 sending;
+	pg_atomic_uint64 working[SLOT_WORKERS]; /* since when; 0: it is not */
 	Oid			database;		/* 0 until its first worker came */
 	slock_t		mutex;			/* of all that follows */
 	uint32		present;
@@ -134,6 +140,7 @@ make_slots(void)
 {
 	bool		found;
 	int			i;
+	int			j;
 
 	if (next_startup_hook)
 		next_startup_hook();
@@ -147,6 +154,8 @@ make_slots(void)
 		pg_atomic_init_u64(&slots[i].ends, 0);
 		pg_atomic_init_u32(&slots[i].waiting, 0);
 		pg_atomic_init_u32(&slots[i].sending, 0);
+		for (j = 0; j < SLOT_WORKERS; j++)
+			pg_atomic_init_u64(&slots[i].working[j], 0);
 		SpinLockInit(&slots[i].mutex);
 	}
 	LWLockRelease(AddinShmemInitLock);
@@ -219,13 +228,32 @@ shmem_wake(void)
 	}
 }
 
-/* Is there a worker of this database that sends notifications? */
+/* Has a worker been in one transaction for long? */
+static bool
+works_long(DatabaseSlot *slot, int worker)
+{
+	TimestampTz since = pg_atomic_read_u64(&slot->working[worker]);
+
+	return since != 0 &&
+		TimestampDifferenceExceeds(since, GetCurrentTimestamp(), LONG_WORK);
+}
+
+/*
+ * Is there a worker of this database that sends notifications, and soon?
+ */
 bool
 shmem_worker_sends(void)
 {
 	DatabaseSlot *slot = my_slot();
+	uint32		sending = slot ? pg_atomic_read_u32(&slot->sending) : 0;
+	int			i;
 
-	return slot != NULL && pg_atomic_read_u32(&slot->sending) != 0;
+	for (i = 0; sending != 0; i++, sending >>= 1)
+	{
+		if ((sending & 1) != 0 && !works_long(slot, i))
+			return true;
+	}
+	return false;
 }
 
 /* A worker takes its bits away when its process ends. */
@@ -239,6 +267,7 @@ leave(int code, Datum arg)
 	SpinLockAcquire(&joined->mutex);
 	joined->present &= ~bit;
 	joined->latches[place] = NULL;
+	pg_atomic_write_u64(&joined->working[place], 0);
 	SpinLockRelease(&joined->mutex);
 	joined = NULL;
 }
@@ -309,6 +338,15 @@ shmem_set_sending(bool sending)
 		pg_atomic_fetch_or_u32(&joined->sending, bit);
 	else
 		pg_atomic_fetch_and_u32(&joined->sending, ~bit);
+}
+
+/* Says that this worker starts a transaction, or has ended it. */
+void
+shmem_set_working(bool working)
+{
+	if (joined != NULL)
+		pg_atomic_write_u64(&joined->working[place],
+							working ? GetCurrentTimestamp() : 0);
 }
 
 /*

@@ -456,6 +456,7 @@ begin_work(const char *activity)
 	Oid			schema;
 	Oid			log = InvalidOid;
 
+	shmem_set_working(true);
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	pgstat_report_activity(STATE_RUNNING, activity);
@@ -472,6 +473,7 @@ static void
 end_work(MemoryContext context)
 {
 	CommitTransactionCommand();
+	shmem_set_working(false);
 	MemoryContextSwitchTo(context);
 	MemoryContextReset(context);
 }
@@ -551,6 +553,7 @@ recover(MemoryContext context)
 	FlushErrorState();
 	MemoryContextReset(context);
 	shmem_set_sending(false);
+	shmem_set_working(false);
 	RESUME_INTERRUPTS();
 }
 

@@ -414,6 +414,25 @@ is_announced('after SIGHUP');
 	$node->safe_psql('postgres', 'ALTER DATABASE postgres RESET ALL');
 }
 
+# Workers that do not come to it
+{
+	my $locker = $node->background_psql('postgres');
+	my $session = $node->background_psql('postgres');
+	my $pid = $session->query_safe('SELECT pg_backend_pid()');
+	my ($position, @heard);
+
+	$locker->query_safe('BEGIN; LOCK TABLE pg_extension');
+	$node->poll_query_until('postgres', q{SELECT count(*) = 2 FROM pg_stat_activity
+		WHERE backend_type = 'eventstore worker' AND datname = 'postgres' AND wait_event_type = 'Lock'});
+	sleep 1.5;
+	$position = $session->query_safe(q{SELECT position FROM es_append('account-1', 'any', 'x')});
+	@heard = hears($listener, 'es_events', $position, 'workers have been busy for long: an append is heard');
+	ok(scalar(grep { $_->[2] == $pid } @heard), 'workers have been busy for long: the appender notifies');
+	$locker->query_safe('COMMIT');
+	$_->quit foreach $locker, $session;
+	wait_for_senders($listener, 'workers are free again');
+}
+
 # A worker that waits for a lock: its statement can be cancelled, and it can be
 # ended.
 {
