@@ -505,12 +505,19 @@ announce(MemoryContext context)
 	return result != NOTIFY_NOTHING_NEW;
 }
 
-/* Runs one batch of a projection, if one is due. */
+/*
+ * Runs one batch of a projection, if one is due.  SPI wants a snapshot to be
+ * there, as it is where a client's statement runs.
+ */
 static bool
 run_projection(MemoryContext context)
 {
-	bool		ran = projection_run_due(begin_work("running projections"));
+	Oid			log = begin_work("running projections");
+	bool		ran;
 
+	PushActiveSnapshot(GetTransactionSnapshot());
+	ran = projection_run_due(log);
+	PopActiveSnapshot();
 	end_work(context);
 	return ran;
 }
@@ -581,7 +588,7 @@ try_round(MemoryContext context, bool announces, bool *busy)
 static void
 wait_for_end(uint64 ends)
 {
-	pgstat_report_stat(true);
+	(void) pgstat_report_stat(true);
 	if (shmem_begin_wait(ends))
 		doze(poll_interval);
 	shmem_end_wait();
@@ -615,6 +622,7 @@ eventstore_worker_main(Datum arg)
 		MemoryContextSwitchTo(context);
 		done = try_round(context, announces, &busy);
 		pgstat_report_activity(STATE_IDLE, NULL);
+		(void) pgstat_report_stat(false);
 		if (!done)
 			doze(ERROR_PAUSE);
 		else if (busy)
