@@ -99,6 +99,8 @@ extern void run_as_end(RunAs saved);
 extern Oid	run_as_owner(Oid relid);
 extern uint64 run_own_sql(Oid log, const char *sql, int nargs, Oid *types,
 						  Datum *values, const char *nulls);
+extern uint64 run_own_query(Oid log, const char *sql, int nargs, Oid *types,
+							Datum *values, const char *nulls);
 
 /* log.c */
 
@@ -298,6 +300,7 @@ extern Projection *projection_find(Oid log, const char *name,
 								   const char *locking);
 extern Projection *projection_get(Oid log, const char *name,
 								  const char *locking);
+extern Projection *projection_peek(Oid log, const char *name);
 extern void projection_check_owner(const Projection *projection);
 extern Projection *projection_own(Oid log, const char *name);
 extern void projection_update(const Projection *projection, const char *set,
@@ -345,6 +348,12 @@ extern void projection_check_sync(const Projection *projection);
 extern void projection_attach(Projection *projection);
 extern void projection_detach(Projection *projection);
 extern void projection_finish(Projection *projection, Replay *replay);
+
+/* rebuild_tables.c */
+extern List *rebuild_make_tables(const Projection *projection);
+extern void rebuild_compact_tables(const Projection *projection, List *tables);
+extern void rebuild_swap_tables(const Projection *projection, List *tables);
+extern void rebuild_drop_tables(const Projection *projection, List *tables);
 
 /* worker.c */
 extern void worker_init(void);

@@ -34,6 +34,7 @@
 #include "parser/parse_func.h"
 #include "storage/lmgr.h"
 #include "tcop/dest.h"
+#include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -299,21 +300,18 @@ check_query(SPIPlanPtr plan)
 {
 	List	   *sources = SPI_plan_get_plan_sources(plan);
 	CachedPlanSource *source;
+	ListCell   *cell;
 
 	if (list_length(sources) != 1)
 		refuse_query(psprintf("It has %d statements.", list_length(sources)));
 	source = linitial(sources);
-	switch (source->commandTag)
+	foreach(cell, source->query_list)
 	{
-		case CMDTAG_INSERT:
-		case CMDTAG_UPDATE:
-		case CMDTAG_DELETE:
-		case CMDTAG_MERGE:
-		case CMDTAG_SELECT:
-			break;
-		default:
+		Query	   *query = lfirst_node(Query, cell);
+
+		if (query->commandType == CMD_UTILITY)
 			refuse_query(psprintf("It is %s.",
-								  GetCommandTagName(source->commandTag)));
+								  CreateCommandName(query->utilityStmt)));
 	}
 }
 

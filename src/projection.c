@@ -197,6 +197,18 @@ projection_find(Oid log, const char *name, const char *locking)
 							 1, &type, &value, NULL);
 }
 
+/* Refuses a name that no projection has. */
+static void
+check_found(const Projection *projection, const char *name)
+{
+	if (projection == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("projection \"%s\" does not exist", name),
+				 errdetail("There is no projection of this name in this database."),
+				 errhint("es_projection_status lists the projections.")));
+}
+
 /*
  * Reads the projection of this name; an error if there is none.
  */
@@ -205,12 +217,28 @@ projection_get(Oid log, const char *name, const char *locking)
 {
 	Projection *projection = projection_find(log, name, locking);
 
-	if (projection == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("projection \"%s\" does not exist", name),
-				 errdetail("There is no projection of this name in this database."),
-				 errhint("es_projection_status lists the projections.")));
+	check_found(projection, name);
+	return projection;
+}
+
+/*
+ * Reads the projection as the active snapshot sees it; an error if it sees
+ * none.
+ */
+Projection *
+projection_peek(Oid log, const char *name)
+{
+	Oid			type = TEXTOID;
+	Datum		value = CStringGetTextDatum(name);
+	Projection *projection = NULL;
+
+	if (run_own_query(log, LOAD_SQL "WHERE name = $1", 1, &type, &value,
+					  NULL) > 0)
+	{
+		projection = make_projection(log);
+		SPI_freetuptable(SPI_tuptable);
+	}
+	check_found(projection, name);
 	return projection;
 }
 

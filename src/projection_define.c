@@ -161,7 +161,7 @@ check_relation(Oid log, Oid relid, const char *kinds, const char *what)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("\"%s\" is not %s", get_rel_name(relid), what),
-				 errdetail("A projection keeps its rows in %s of its owner that is there for every session.",
+				 errdetail("A projection keeps its rows in %s of its owner.",
 						   what)));
 	if (!has_privs_of_role(GetUserId(), run_as_owner(relid)))
 		ereport(ERROR,

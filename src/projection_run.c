@@ -687,23 +687,26 @@ static bool
 replay_batch(Projection *projection, Batch *batch, Replay *replay)
 {
 	ErrorData  *error = NULL;
+	List	   *waiting = NIL;
 
-	set_aside(projection, batch, replay->streams, &replay->parked);
-	if (batch->count == 0)
-		return true;
-	if (replay->park)
-		error = projection_try(projection, batch, false);
-	else
-		handler_apply(projection, batch->events, batch->history);
-	if (error == NULL)
+	set_aside(projection, batch, replay->streams, &waiting);
+	if (batch->count > 0)
 	{
-		replay->handled += batch->count;
-		return true;
+		if (replay->park)
+			error = projection_try(projection, batch, false);
+		else
+			handler_apply(projection, batch->events, batch->history);
 	}
-	projection->batch_limit = batch->count / 2;
-	if (batch->count > 1)
+	if (error != NULL && batch->count > 1)
+	{
+		projection->batch_limit = batch->count / 2;
 		return false;
-	replay_park(projection, batch, error, replay);
+	}
+	replay->parked = list_concat(replay->parked, waiting);
+	if (error != NULL)
+		replay_park(projection, batch, error, replay);
+	else
+		replay->handled += batch->count;
 	return true;
 }
 

@@ -94,13 +94,28 @@ empty_cache(Oid log)
 }
 
 /*
+ * Reads the projection's row as it is now, which an append in a transaction of
+ * one snapshot may not see.
+ */
+static Projection *
+read_latest(Oid log, const char *name)
+{
+	Projection *projection;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	projection = projection_peek(log, name);
+	PopActiveSnapshot();
+	return projection;
+}
+
+/*
  * Reads the projection into the cache.
  */
 static Projection *
 load_cached(Oid log, const char *name)
 {
 	MemoryContext oldcontext = MemoryContextSwitchTo(cache_context);
-	Projection *projection = projection_get(log, name, "");
+	Projection *projection = read_latest(log, name);
 
 	projection->cached = true;
 	cached = lappend(cached, projection);
@@ -120,7 +135,7 @@ get_projection(Oid log, const char *name)
 	if (!cache_valid || cached_log != log)
 	{
 		if (cache_users > 0)
-			return projection_get(log, name, "");
+			return read_latest(log, name);
 		empty_cache(log);
 	}
 	foreach(cell, cached)
@@ -274,6 +289,22 @@ projection_check_isolation(const char *function)
 }
 
 /*
+ * Refuses to make or end a sync projection while an append fires its triggers:
+ * its events would be handled by both the trigger and the batch, or by none.
+ */
+static void
+check_not_appending(const Projection *projection)
+{
+	if (log_is_appending())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("projection \"%s\" cannot be changed now",
+						projection->name),
+				 errdetail("An append of this session is calling its triggers."),
+				 errhint("Change it when the append is over.")));
+}
+
+/*
  * Refuses a projection that cannot be sync.
  */
 void
@@ -353,6 +384,7 @@ projection_attach(Projection *projection)
 {
 	Replay		replay = {0};
 
+	check_not_appending(projection);
 	projection_check_sync(projection);
 	catch_up(projection);
 	LockRelationOid(projection->log, ShareRowExclusiveLock);
@@ -370,6 +402,7 @@ projection_detach(Projection *projection)
 	const char *schema =
 	quote_identifier(get_namespace_name(get_rel_namespace(projection->log)));
 
+	check_not_appending(projection);
 	LockRelationOid(projection->log, AccessExclusiveLock);
 	change_trigger(projection->log,
 				   psprintf("DROP TRIGGER IF EXISTS %s ON %s.es_events",

@@ -14,9 +14,10 @@
  *	   (ShareRowExclusiveLock on es_events), and what came meanwhile is
  *	   replayed.
  *	4. The swap: in the old tables what is not as in the new ones is deleted,
- *	   changed, inserted, children before their parents and after them.
- *	   Readers see the old rows until the commit, then the new ones; the tables
- *	   are the same, and so is all that depends on them.
+ *	   changed, inserted, in all of them by one statement, so that foreign keys
+ *	   are checked when it is over.  Readers see the old rows until the commit,
+ *	   then the new ones; the tables are the same, and so is all that depends
+ *	   on them.
  *	5. Checkpoint and failures are written, the temporary tables dropped.
  *
  * All of it is one transaction: an error, a cancel or a crash leaves the old
@@ -28,23 +29,16 @@
 #include "postgres.h"
 
 #include "access/table.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
-#include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
-#include "utils/guc.h"
-#include "utils/lsyscache.h"
-#include "utils/plancache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
 #include "eventstore.h"
 
 PG_FUNCTION_INFO_V1(es_rebuild_projection);
@@ -59,37 +53,17 @@ PG_FUNCTION_INFO_V1(es_rebuild_projection);
 #define BEGIN_LOCK_CLASS	5
 
 #define DONE				1000	/* thousandths */
-
-/* So many dead rows, and twice as many as live ones, are too many. */
-#define COMPACT_AFTER		1000
-
-/* Where live rows are kept meanwhile. */
-#define COMPACT_TABLE		"pg_temp.es_rebuild_rows"
 #define NOTICE_STEP			100
 
 /* A rebuild that is going on. */
 typedef struct Rebuild
 {
 	Projection *projection;
-	List	   *tables;
+	List	   *tables;			/* rebuild_tables.c's */
 	int64		from;			/* positions between which it replays */
 	int64		upto;
 	int			progress;		/* thousandths */
 } Rebuild;
-
-/* A table of the read model. */
-typedef struct Table
-{
-	Oid			relid;
-	Oid			new_relid;
-	char	   *old;			/* names, as SQL wants them */
-	char	   *new;
-	char	   *columns;		/* that can be inserted */
-	char	   *changes;		/* assignments from s, for UPDATE */
-	char	   *same_key;		/* t and s have one primary key; NULL: none */
-	bool		referenced;		/* by foreign keys */
-	int64		rows;			/* in the new one, when it was compacted last */
-} Table;
 
 static void
 set_tag(LOCKTAG *tag, const Projection *projection, uint32 number, int class)
@@ -154,8 +128,11 @@ check_untouched(const Projection *projection, const char *detail,
 
 	foreach(cell, projection->tables)
 	{
-		Relation	table = table_open(lfirst_oid(cell), AccessShareLock);
+		Relation	table;
 
+		/* says so when it is gone */
+		(void) projection_relation_name(lfirst_oid(cell));
+		table = table_open(lfirst_oid(cell), AccessShareLock);
 		if (CheckRelationLockedByMe(table, RowExclusiveLock, true))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -164,294 +141,6 @@ check_untouched(const Projection *projection, const char *detail,
 					 errdetail(detail, RelationGetRelationName(table)),
 					 errhint("%s", hint)));
 		table_close(table, AccessShareLock);
-	}
-}
-
-/*
- * Runs a statement as the projection's owner, under whose tables' policies it
- * fails rather than leaves rows out.
- */
-static uint64
-run_sql(const Projection *projection, const char *sql)
-{
-	RunAs		saved = run_as(projection->owner, false, "pg_catalog, pg_temp");
-	MemoryContext context = CurrentMemoryContext;
-	int			result;
-
-	(void) set_config_option("row_security", "off", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	result = SPI_execute(sql, false, 0);
-	if (result < 0)
-		elog(ERROR, "%s: %s", SPI_result_code_string(result), sql);
-	MemoryContextSwitchTo(context);
-	run_as_end(saved);
-	return SPI_processed;
-}
-
-/* A text that a statement of run_sql returns; NULL for null. */
-static char *
-run_text(const Projection *projection, const char *sql)
-{
-	(void) run_sql(projection, sql);
-	return SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-}
-
-/*
- * Looks up what the statements on a table need.
- */
-static Table *
-describe_table(const Projection *projection, Oid relid)
-{
-	Table	   *table = palloc0(sizeof(Table));
-
-	table->relid = relid;
-	table->old = projection_relation_name(relid);
-	table->new = psprintf("pg_temp.%s", quote_identifier(get_rel_name(relid)));
-	table->columns =
-		run_text(projection,
-				 psprintf("SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum)"
-						  " FROM pg_attribute WHERE attrelid = %u AND attnum > 0"
-						  " AND NOT attisdropped AND attgenerated = ''", relid));
-	table->changes =
-		run_text(projection,
-				 psprintf("SELECT string_agg(format('%%1$I = s.%%1$I', attname), ', ')"
-						  " FROM pg_attribute WHERE attrelid = %u AND attnum > 0"
-						  " AND NOT attisdropped AND attgenerated = ''"
-						  " AND attidentity <> 'a'", relid));
-	table->same_key =
-		run_text(projection,
-				 psprintf("SELECT string_agg(format('t.%%1$I = s.%%1$I', a.attname), ' AND ')"
-						  " FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid"
-						  " AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])"
-						  " WHERE i.indrelid = %u AND i.indisprimary", relid));
-	table->referenced =
-		run_sql(projection,
-				psprintf("SELECT FROM pg_constraint WHERE contype = 'f' AND confrelid = %u",
-						 relid)) > 0;
-	return table;
-}
-
-/* Does the first table refer to the second by a foreign key? */
-static bool
-refers_to(const Projection *projection, const Table *child,
-		  const Table *parent)
-{
-	return child != parent &&
-		run_sql(projection,
-				psprintf("SELECT FROM pg_constraint WHERE contype = 'f'"
-						 " AND conrelid = %u AND confrelid = %u",
-						 child->relid, parent->relid)) > 0;
-}
-
-/* The first of the tables that refers to no other of them; else the first. */
-static Table *
-next_parent(const Projection *projection, List *tables)
-{
-	ListCell   *child;
-	ListCell   *parent;
-
-	foreach(child, tables)
-	{
-		bool		refers = false;
-
-		foreach(parent, tables)
-			refers = refers ||
-			refers_to(projection, lfirst(child), lfirst(parent));
-		if (!refers)
-			return lfirst(child);
-	}
-	return linitial(tables);
-}
-
-/*
- * The projection's tables, parents before their children.
- */
-static List *
-describe_tables(const Projection *projection)
-{
-	List	   *tables = NIL;
-	List	   *ordered = NIL;
-	ListCell   *cell;
-
-	foreach(cell, projection->tables)
-		tables = lappend(tables, describe_table(projection, lfirst_oid(cell)));
-	while (tables != NIL)
-	{
-		Table	   *next = next_parent(projection, tables);
-
-		tables = list_delete_ptr(tables, next);
-		ordered = lappend(ordered, next);
-	}
-	return ordered;
-}
-
-/*
- * Makes the tables that will be filled.  Plans that know the old ones are made
- * again, as no temporary table of the same name was there when they were made.
- */
-static void
-make_tables(const Projection *projection, List *tables)
-{
-	ListCell   *cell;
-
-	foreach(cell, tables)
-	{
-		Table	   *table = lfirst(cell);
-
-		(void) run_sql(projection,
-					   psprintf("CREATE TEMPORARY TABLE %s (LIKE %s INCLUDING ALL)",
-								table->new, table->old));
-		table->new_relid =
-			get_relname_relid(get_rel_name(table->relid),
-							  LookupExplicitNamespace("pg_temp", false));
-	}
-	ResetPlanCache();
-}
-
-/*
- * Rewrites a new table.  What the transaction itself has updated or deleted
- * cannot be removed before its end, and each look at a row that is updated
- * often would pass all that it was before.
- */
-static void
-compact_table(const Projection *projection, Table *table)
-{
-	(void) run_sql(projection,
-				   psprintf("CREATE TEMPORARY TABLE %s AS SELECT %s FROM %s",
-							COMPACT_TABLE, table->columns, table->new));
-	(void) run_sql(projection, psprintf("TRUNCATE %s", table->new));
-	table->rows =
-		run_sql(projection,
-				psprintf("INSERT INTO %s (%s) OVERRIDING SYSTEM VALUE"
-						 " SELECT %s FROM %s", table->new, table->columns,
-						 table->columns, COMPACT_TABLE));
-	(void) run_sql(projection, "DROP TABLE " COMPACT_TABLE);
-}
-
-/* Rows of the table that this transaction has made dead. */
-static int64
-count_dead(const Table *table)
-{
-	Datum		relid = ObjectIdGetDatum(table->new_relid);
-
-	return DatumGetInt64(DirectFunctionCall1(pg_stat_get_xact_tuples_updated, relid)) +
-		DatumGetInt64(DirectFunctionCall1(pg_stat_get_xact_tuples_deleted, relid));
-}
-
-static void
-compact_tables(const Projection *projection, List *tables)
-{
-	ListCell   *cell;
-
-	foreach(cell, tables)
-	{
-		Table	   *table = lfirst(cell);
-
-		if (count_dead(table) > COMPACT_AFTER + 2 * table->rows)
-			compact_table(projection, table);
-	}
-}
-
-static void
-drop_tables(const Projection *projection, List *tables)
-{
-	ListCell   *cell;
-
-	foreach(cell, tables)
-		(void) run_sql(projection,
-					   psprintf("DROP TABLE %s", ((Table *) lfirst(cell))->new));
-}
-
-/*
- * Deletes what is not in the new table.  A changed row is deleted, too, and
- * inserted again, unless others refer to it.
- */
-static void
-delete_rows(const Projection *projection, const Table *table)
-{
-	if (table->same_key == NULL)
-		(void) run_sql(projection, psprintf("DELETE FROM %s", table->old));
-	else
-		(void) run_sql(projection,
-					   psprintf("DELETE FROM %s AS t WHERE NOT EXISTS"
-								" (SELECT FROM %s AS s WHERE %s%s)",
-								table->old, table->new, table->same_key,
-								table->referenced ? "" : " AND t.* *= s.*"));
-}
-
-static void
-update_rows(const Projection *projection, const Table *table)
-{
-	if (table->same_key != NULL && table->referenced && table->changes != NULL)
-		(void) run_sql(projection,
-					   psprintf("UPDATE %s AS t SET %s FROM %s AS s"
-								" WHERE %s AND NOT t.* *= s.*",
-								table->old, table->changes, table->new,
-								table->same_key));
-}
-
-static void
-insert_rows(const Projection *projection, const Table *table)
-{
-	char	   *missing = table->same_key == NULL ? "" :
-	psprintf(" WHERE NOT EXISTS (SELECT FROM %s AS t WHERE %s)",
-			 table->old, table->same_key);
-
-	(void) run_sql(projection,
-				   psprintf("INSERT INTO %s (%s) OVERRIDING SYSTEM VALUE"
-							" SELECT %s FROM %s AS s%s",
-							table->old, table->columns, table->columns,
-							table->new, missing));
-}
-
-/*
- * The new table has numbered its rows by sequences of its own: those of the
- * old one go on after them.
- */
-static void
-move_sequences(const Projection *projection, const Table *table)
-{
-	char	   *sql =
-	run_text(projection,
-			 psprintf("SELECT string_agg(format("
-					  "'SELECT setval(%%1$L, max(%%2$I)) FROM %%3$s"
-					  " HAVING max(%%2$I) > (SELECT last_value FROM %%1$s)',"
-					  " pg_get_serial_sequence(%s, attname), attname, %s), '; ')"
-					  " FROM pg_attribute WHERE attrelid = %u AND attnum > 0"
-					  " AND NOT attisdropped AND attidentity <> ''",
-					  quote_literal_cstr(table->old),
-					  quote_literal_cstr(table->old), table->relid));
-
-	if (sql != NULL)
-		(void) run_sql(projection, sql);
-}
-
-/*
- * Makes the old tables as the new ones are.
- */
-static void
-swap_tables(const Projection *projection, List *tables)
-{
-	ListCell   *cell;
-	int			i;
-
-	foreach(cell, tables)
-	{
-		Table	   *table = lfirst(cell);
-
-		(void) run_sql(projection,
-					   psprintf("LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE",
-								table->old));
-		(void) run_sql(projection, psprintf("ANALYZE %s", table->new));
-	}
-	for (i = list_length(tables) - 1; i >= 0; i--)
-		delete_rows(projection, list_nth(tables, i));
-	foreach(cell, tables)
-		update_rows(projection, lfirst(cell));
-	foreach(cell, tables)
-	{
-		insert_rows(projection, lfirst(cell));
-		move_sequences(projection, lfirst(cell));
 	}
 }
 
@@ -466,7 +155,7 @@ note_progress(const Projection *projection, const Replay *replay)
 	check_untouched(projection,
 					"The handler has written to table \"%s\" itself: it is filled under its name without a schema.",
 					"Let the handler name its tables without their schemas, and not be of LANGUAGE sql with BEGIN ATOMIC.");
-	compact_tables(projection, rebuild->tables);
+	rebuild_compact_tables(projection, rebuild->tables);
 	show_progress(rebuild, Min(DONE * done / all, DONE));
 }
 
@@ -544,17 +233,16 @@ rebuild_tables(Projection *projection)
 					"The transaction has written to table \"%s\" before.",
 					"Call es_rebuild_projection() in a transaction of its own.");
 	lock_rebuild(projection);
-	rebuild.tables = describe_tables(projection);
-	make_tables(projection, rebuild.tables);
+	rebuild.tables = rebuild_make_tables(projection);
 	projection->rebuilding = true;
 	projection->batch_limit = 0;
 	projection->position = rebuild.from = projection->start_position;
 	replay_decided(&rebuild, &replay, 0);
 	replay_rest(&rebuild, &replay);
 	show_progress(&rebuild, DONE);
-	swap_tables(projection, rebuild.tables);
+	rebuild_swap_tables(projection, rebuild.tables);
 	write_row(projection, &replay);
-	drop_tables(projection, rebuild.tables);
+	rebuild_drop_tables(projection, rebuild.tables);
 	return replay.handled;
 }
 

@@ -141,13 +141,12 @@ get_plan(const char *sql, int nargs, Oid *types)
 }
 
 /*
- * Runs one statement of ours as the owner of the log; SPI must be connected,
- * and has the result.  In the statement @extschema@ is our schema.  nulls: as
- * for SPI, NULL if there are none.  Returns the number of rows.
+ * Runs one statement of ours as the owner of the log.  read_only: with the
+ * active snapshot, else with a new one.
  */
-uint64
-run_own_sql(Oid log, const char *sql, int nargs, Oid *types, Datum *values,
-			const char *nulls)
+static uint64
+run_statement(Oid log, const char *sql, int nargs, Oid *types, Datum *values,
+			  const char *nulls, bool read_only)
 {
 	const char *schema = quote_identifier(get_namespace_name(get_rel_namespace(log)));
 	Datum		query = DirectFunctionCall3Coll(replace_text, C_COLLATION_OID,
@@ -160,10 +159,32 @@ run_own_sql(Oid log, const char *sql, int nargs, Oid *types, Datum *values,
 	int			result;
 
 	result = SPI_execute_plan(get_plan(TextDatumGetCString(query), nargs, types),
-							  values, nulls, false, 0);
+							  values, nulls, read_only, 0);
 	MemoryContextSwitchTo(context);
 	if (result < 0)
 		elog(ERROR, "%s: %s", SPI_result_code_string(result), sql);
 	run_as_end(saved);
 	return SPI_processed;
+}
+
+/*
+ * Runs one statement of ours as the owner of the log; SPI must be connected,
+ * and has the result.  In the statement @extschema@ is our schema.  nulls: as
+ * for SPI, NULL if there are none.  Returns the number of rows.
+ */
+uint64
+run_own_sql(Oid log, const char *sql, int nargs, Oid *types, Datum *values,
+			const char *nulls)
+{
+	return run_statement(log, sql, nargs, types, values, nulls, false);
+}
+
+/*
+ * The same for a query, which sees what the active snapshot sees.
+ */
+uint64
+run_own_query(Oid log, const char *sql, int nargs, Oid *types, Datum *values,
+			  const char *nulls)
+{
+	return run_statement(log, sql, nargs, types, values, nulls, true);
 }
