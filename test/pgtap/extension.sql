@@ -18,8 +18,9 @@ SELECT throws_ok('ALTER EXTENSION eventstore SET SCHEMA pg_temp', '0A000', NULL,
 SELECT bag_eq(
     $$ SELECT unnest(extconfig)::regclass::text AS name, unnest(extcondition) AS condition
          FROM pg_extension WHERE extname = 'eventstore' $$,
-    $$ VALUES ('es_events', ''), ('es_position', '') $$,
-    'pg_dump takes all events and the sequence');
+    $$ VALUES ('es_events', ''), ('es_position', ''), ('es_projections', ''),
+              ('es_failures', ''), ('es_failures_id_seq', '') $$,
+    'pg_dump takes all events, projections, failures and the sequences');
 -- es_notified is no user's data: what was announced here was not announced to
 -- who listens elsewhere.
 SELECT results_eq(
@@ -43,10 +44,12 @@ SELECT is_empty(
           AND coalesce(obj_description(objid, classid::regclass::name), '') = '' $$,
     'every object has a comment');
 SELECT is_empty(
-    $$ SELECT attname FROM pg_attribute
-        WHERE attrelid = 'es_events'::regclass AND attnum > 0 AND NOT attisdropped
+    $$ SELECT attrelid::regclass, attname FROM pg_attribute
+        WHERE attrelid IN ('es_events'::regclass, 'es_projections'::regclass, 'es_failures'::regclass,
+                           'es_projection_status'::regclass)
+          AND attnum > 0 AND NOT attisdropped
           AND coalesce(col_description(attrelid, attnum), '') = '' $$,
-    'every column of es_events has a comment');
+    'every column of the tables and of the status has a comment');
 SELECT isnt(obj_description(oid, 'pg_extension'), NULL, 'the extension has a comment')
   FROM pg_extension WHERE extname = 'eventstore';
 

@@ -1,7 +1,9 @@
 -- Every function with its names and defaults, which callers write, and its
 -- marks, which the planner trusts; the type es_expected_version.
 BEGIN;
-SELECT plan(10);
+SELECT plan(11);
+-- Defaults that are intervals are shown in it.
+SET LOCAL intervalstyle = postgres;
 
 CREATE TEMP VIEW members AS
 SELECT p.*
@@ -51,13 +53,44 @@ SELECT bag_eq(
     ('es_uuid7', '', 'uuid'),
     ('es_uuid5', 'namespace uuid, name text', 'uuid'),
     ('es_digest_string', 'data jsonb, keys text[]', 'text'),
-    ('es_digest', 'type text, data jsonb, keys text[]', 'uuid') $$,
+    ('es_digest', 'type text, data jsonb, keys text[]', 'uuid'),
+    ('es_create_projection',
+     'name text, handler regprocedure DEFAULT NULL::regprocedure, query text DEFAULT NULL::text,'
+     ' handler_schema regnamespace DEFAULT NULL::regnamespace, refresh regclass DEFAULT NULL::regclass,'
+     ' tables regclass[] DEFAULT ''{}''::regclass[], category text DEFAULT NULL::text,'
+     ' types text[] DEFAULT NULL::text[], mode text DEFAULT ''async''::text, start_position bigint DEFAULT 0,'
+     ' batch_size integer DEFAULT 1000, on_failure text DEFAULT ''stop''::text, max_attempts integer DEFAULT 5,'
+     ' min_interval interval DEFAULT ''00:00:01''::interval', 'void'),
+    ('es_alter_projection',
+     'name text, mode text DEFAULT NULL::text, batch_size integer DEFAULT NULL::integer,'
+     ' on_failure text DEFAULT NULL::text, max_attempts integer DEFAULT NULL::integer,'
+     ' min_interval interval DEFAULT NULL::interval', 'void'),
+    ('es_drop_projection', 'name text', 'void'),
+    ('es_pause_projection', 'name text', 'void'),
+    ('es_resume_projection', 'name text', 'void'),
+    ('es_rebuild_projection', 'name text', 'bigint'),
+    ('es_run_projections', 'name text DEFAULT NULL::text, max_batches integer DEFAULT NULL::integer', 'bigint'),
+    ('es_work', 'IN stop_when_idle boolean DEFAULT true', NULL),
+    ('es_wait',
+     'projection text, "position" bigint, timeout interval DEFAULT ''00:00:05''::interval', 'boolean'),
+    ('es_replaying', '', 'boolean'),
+    ('es_failures',
+     'projection text DEFAULT NULL::text, stream text DEFAULT NULL::text, type text DEFAULT NULL::text,'
+     ' max_count bigint DEFAULT 20, skip bigint DEFAULT 0', 'SETOF es_failures'),
+    ('es_retry', 'failure_id bigint', 'bigint'),
+    ('es_discard', 'failure_id bigint', 'void') $$,
     'functions, arguments and results');
 
 SELECT bag_eq(
     $$ SELECT oid::regprocedure::text FROM members WHERE prorettype = 'trigger'::regtype $$,
-    $$ VALUES ('es_events_fence()'), ('es_events_refuse()'), ('es_import_row()'), ('es_import_flush()') $$,
+    $$ VALUES ('es_events_fence()'), ('es_events_refuse()'), ('es_import_row()'), ('es_import_flush()'),
+              ('es_projection_sync()'), ('es_projection_restore()') $$,
     'functions of triggers');
+
+SELECT bag_eq(
+    $$ SELECT oid::regprocedure::text FROM members WHERE prokind <> 'f' $$,
+    $$ VALUES ('es_work(boolean)') $$,
+    'es_work is a procedure: it commits');
 
 -- Drivers send untyped parameters: two functions of one name must differ in
 -- how many arguments they take.
@@ -96,7 +129,22 @@ SELECT bag_eq(
               ('es_uuid7',          'c',   'v', 's', true),
               ('es_uuid5',          'c',   'i', 's', true),
               ('es_digest_string',  'c',   'i', 's', true),
-              ('es_digest',         'c',   'i', 's', true) $$,
+              ('es_digest',         'c',   'i', 's', true),
+              ('es_create_projection',  'c',   'v', 'u', false),
+              ('es_alter_projection',   'c',   'v', 'u', false),
+              ('es_drop_projection',    'c',   'v', 'u', true),
+              ('es_pause_projection',   'c',   'v', 'u', true),
+              ('es_resume_projection',  'c',   'v', 'u', true),
+              ('es_rebuild_projection', 'c',   'v', 'u', true),
+              ('es_run_projections',    'c',   'v', 'u', false),
+              ('es_work',               'c',   'v', 'u', false),
+              ('es_wait',               'c',   'v', 'u', true),
+              ('es_replaying',          'c',   's', 'r', true),
+              ('es_failures',           'sql', 's', 's', false),
+              ('es_retry',              'c',   'v', 'u', true),
+              ('es_discard',            'c',   'v', 'u', true),
+              ('es_projection_sync',    'c',   'v', 'u', false),
+              ('es_projection_restore', 'c',   'v', 'u', false) $$,
     'language, volatility, parallel safety and strictness');
 
 -- A read must inline, and an append runs with the rights that were granted.

@@ -1,7 +1,7 @@
 -- The extension works from a schema that is not in search_path, and is not led
 -- astray by objects of its names in one that is.
 BEGIN;
-SELECT plan(22);
+SELECT plan(29);
 
 DROP EXTENSION eventstore;
 CREATE SCHEMA es2;
@@ -47,6 +47,21 @@ SELECT isnt(es2.es_uuid5('00000000-0000-0000-0000-000000000001', 'a'), NULL, 'es
 SELECT is(es2.es_digest_string('{"a": 1}', '{a}'), 'a=1', 'es_digest_string');
 SELECT isnt(es2.es_digest('opened', '{"a": 1}', '{a}'), NULL, 'es_digest');
 SELECT ok('any'::es2.es_expected_version OPERATOR(es2.<>) 1, 'es_expected_version');
+
+CREATE TABLE seen (position bigint, stream text);
+CREATE FUNCTION note(event es2.es_events) RETURNS void LANGUAGE sql AS 'INSERT INTO seen VALUES (event.position, event.stream)';
+CREATE TABLE es_projections (name text);
+CREATE TABLE es_failures (name text);
+SELECT lives_ok($$ SELECT es2.es_create_projection('p', 'note(es2.es_events)', category => 'account') $$,
+    'es_create_projection');
+SELECT is(es2.es_run_projections(), 3::bigint, 'es_run_projections');
+SELECT lives_ok($$ SELECT es2.es_alter_projection('p', mode => 'sync') $$, 'es_alter_projection');
+SELECT results_eq($$ SELECT version FROM es2.es_append('account-1', 3, 'closed') $$, 'VALUES (4::bigint)',
+    'an append with a sync projection');
+SELECT is((SELECT count(*) FROM seen), 4::bigint, 'whose handler was called');
+SELECT is((SELECT name || ' ' || mode || ' ' || lag_events FROM es2.es_projection_status), 'p sync 0',
+    'es_projection_status');
+SELECT lives_ok($$ SELECT es2.es_drop_projection('p') $$, 'es_drop_projection');
 
 SELECT is_empty('SELECT * FROM public.es_events', 'nothing went into another table of the name');
 

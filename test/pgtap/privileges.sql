@@ -1,6 +1,6 @@
 -- Who may do what before anything is granted, and what single grants give.
 BEGIN;
-SELECT plan(35);
+SELECT plan(52);
 
 CREATE TEMP VIEW members AS
 SELECT classid, objid
@@ -19,7 +19,7 @@ SELECT is_empty(
     'nobody but the owner has any right on a table, view or sequence');
 SELECT is_empty(
     $$ SELECT attname FROM pg_attribute
-        WHERE attrelid IN ('es_events'::regclass, 'es_import'::regclass) AND attacl IS NOT NULL $$,
+        WHERE attrelid IN (SELECT objid FROM members WHERE classid = 'pg_class'::regclass) AND attacl IS NOT NULL $$,
     'nor on a column');
 
 -- Whoever may call a trigger's function may fire it from a view of his own,
@@ -37,8 +37,21 @@ SELECT bag_eq(
               ('es_import_row()'),
               ('es_import_flush()'),
               ('es_events_fence()'),
-              ('es_events_refuse()') $$,
-    'PUBLIC may not call the functions that write, start processes or are triggers'', and may call all others');
+              ('es_events_refuse()'),
+              ('es_create_projection(text,regprocedure,text,regnamespace,regclass,regclass[],text,text[],text,bigint,integer,text,integer,interval)'),
+              ('es_alter_projection(text,text,integer,text,integer,interval)'),
+              ('es_drop_projection(text)'),
+              ('es_pause_projection(text)'),
+              ('es_resume_projection(text)'),
+              ('es_rebuild_projection(text)'),
+              ('es_run_projections(text,integer)'),
+              ('es_work(boolean)'),
+              ('es_wait(text,bigint,interval)'),
+              ('es_retry(bigint)'),
+              ('es_discard(bigint)'),
+              ('es_projection_sync()'),
+              ('es_projection_restore()') $$,
+    'PUBLIC may not call the functions that write, wait, start processes or are of triggers, and may call all others');
 
 --
 -- A role without rights
@@ -62,6 +75,29 @@ SELECT throws_ok('SELECT * FROM es_read()', '42501', NULL, 'nobody: es_read');
 SELECT throws_ok($$ SELECT es_stream_version('account-1') $$, '42501', NULL, 'nobody: es_stream_version');
 SELECT throws_ok('SELECT es_start_worker()', '42501', NULL, 'nobody: es_start_worker');
 SELECT throws_ok('SELECT * FROM es_notified', '42501', NULL, 'nobody: es_notified');
+
+SELECT throws_ok($$ SELECT es_create_projection('p', query => 'SELECT 1') $$, '42501', NULL, 'nobody: es_create_projection');
+SELECT throws_ok($$ SELECT es_alter_projection('p') $$, '42501', NULL, 'nobody: es_alter_projection');
+SELECT throws_ok($$ SELECT es_drop_projection('p') $$, '42501', NULL, 'nobody: es_drop_projection');
+SELECT throws_ok($$ SELECT es_pause_projection('p') $$, '42501', NULL, 'nobody: es_pause_projection');
+SELECT throws_ok($$ SELECT es_resume_projection('p') $$, '42501', NULL, 'nobody: es_resume_projection');
+SELECT throws_ok($$ SELECT es_rebuild_projection('p') $$, '42501', NULL, 'nobody: es_rebuild_projection');
+SELECT throws_ok($$ SELECT es_run_projections() $$, '42501', NULL, 'nobody: es_run_projections');
+SELECT throws_ok($$ CALL es_work() $$, '42501', NULL, 'nobody: es_work');
+SELECT throws_ok($$ SELECT es_wait('p', 1) $$, '42501', NULL, 'nobody: es_wait');
+SELECT throws_ok($$ SELECT es_retry(1) $$, '42501', NULL, 'nobody: es_retry');
+SELECT throws_ok($$ SELECT es_discard(1) $$, '42501', NULL, 'nobody: es_discard');
+SELECT throws_ok('SELECT * FROM es_failures()', '42501', NULL, 'nobody: es_failures');
+SELECT throws_ok('SELECT * FROM es_projections', '42501', NULL, 'nobody: the table of projections');
+SELECT throws_ok('SELECT * FROM es_projection_status', '42501', NULL, 'nobody: the status of projections');
+SELECT throws_ok($$ SELECT setval('es_failures_id_seq', 1) $$, '42501', NULL, 'nobody: the sequence of failures');
+SELECT is(es_replaying(), false, 'nobody: es_replaying');
+
+CREATE TABLE es_test.fake_log (n int);
+SELECT throws_ok(
+    $$ CREATE TRIGGER fake AFTER INSERT ON es_test.fake_log REFERENCING NEW TABLE AS new_events
+           FOR EACH STATEMENT EXECUTE FUNCTION es_projection_sync('p') $$,
+    '42501', NULL, 'nobody: a table that fires a projection');
 
 CREATE VIEW es_test.fake AS
 SELECT ''::text AS stream, ''::text AS type, '{}'::jsonb AS data, NULL::jsonb AS metadata,

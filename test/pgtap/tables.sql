@@ -1,7 +1,7 @@
 -- The log: its table, sequence and import view, column by column. Whoever
 -- changes one of them changes what users' queries, dumps and tools rely on.
 BEGIN;
-SELECT plan(14);
+SELECT plan(23);
 
 --
 -- Columns
@@ -110,11 +110,15 @@ SELECT bag_eq(
          LEFT JOIN pg_am m ON m.oid = c.relam
         WHERE d.classid = 'pg_class'::regclass AND d.deptype = 'e'
           AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'eventstore') $$,
-    $$ VALUES ('es_events',   'r', 'p', 'heap', false, NULL::text[]),
-              ('es_notified', 'r', 'p', 'heap', false, NULL),
-              ('es_import',   'v', 'p', NULL,   false, NULL),
-              ('es_position', 'S', 'p', NULL,   false, NULL) $$,
-    'these are all relations: two tables, one view, one sequence, none unlogged');
+    $$ VALUES ('es_events',            'r', 'p', 'heap', false, NULL::text[]),
+              ('es_notified',          'r', 'p', 'heap', false, NULL),
+              ('es_import',            'v', 'p', NULL,   false, NULL),
+              ('es_position',          'S', 'p', NULL,   false, NULL),
+              ('es_projections',       'r', 'p', 'heap', false, '{fillfactor=50}'),
+              ('es_failures',          'r', 'p', 'heap', false, NULL),
+              ('es_failures_id_seq',   'S', 'p', NULL,   false, NULL),
+              ('es_projection_status', 'v', 'p', NULL,   false, NULL) $$,
+    'these are all relations, none of them unlogged');
 SELECT throws_ok('INSERT INTO es_notified (one, position) VALUES (false, 1)', '23514', NULL,
     'es_notified has one row');
 
@@ -133,6 +137,133 @@ SELECT is_empty(
         WHERE classid = 'pg_class'::regclass AND objid = 'es_position'::regclass
           AND deptype IN ('a', 'i') $$,
     'es_position belongs to no column');
+
+--
+-- Projections
+--
+SELECT bag_eq(
+    $$ SELECT a.attnum::int, a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+              pg_get_expr(d.adbin, d.adrelid)
+         FROM pg_attribute a
+         LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+        WHERE a.attrelid = 'es_projections'::regclass AND a.attnum > 0 $$,
+    $$ VALUES (1,  'name',           'text',                     true,  NULL),
+              (2,  'owner',          'regrole',                  true,  NULL),
+              (3,  'search_path',    'text',                     true,  NULL),
+              (4,  'handler',        'text',                     false, NULL),
+              (5,  'query',          'text',                     false, NULL),
+              (6,  'handler_schema', 'text',                     false, NULL),
+              (7,  'refresh',        'regclass',                 false, NULL),
+              (8,  'tables',         'regclass[]',               true,  NULL),
+              (9,  'category',       'text',                     false, NULL),
+              (10, 'types',          'text[]',                   false, NULL),
+              (11, 'mode',           'text',                     true,  NULL),
+              (12, 'start_position', 'bigint',                   true,  NULL),
+              (13, 'batch_size',     'integer',                  true,  NULL),
+              (14, 'on_failure',     'text',                     true,  NULL),
+              (15, 'max_attempts',   'integer',                  true,  NULL),
+              (16, 'min_interval',   'interval',                 true,  NULL),
+              (17, 'created_at',     'timestamp with time zone', true,  'clock_timestamp()'),
+              (18, 'state',          'text',                     true,  '''running''::text'),
+              (19, 'position',       'bigint',                   true,  NULL),
+              (20, 'history',        'bigint',                   true,  NULL),
+              (21, 'handled',        'bigint',                   true,  '0'),
+              (22, 'rate',           'double precision',         false, NULL),
+              (23, 'ran_at',         'timestamp with time zone', false, NULL),
+              (24, 'refreshed_at',   'timestamp with time zone', false, NULL),
+              (25, 'attempts',       'integer',                  true,  '0'),
+              (26, 'next_attempt',   'timestamp with time zone', false, NULL),
+              (27, 'batch_limit',    'integer',                  false, NULL),
+              (28, 'suspect_upto',   'bigint',                   false, NULL),
+              (29, 'sqlstate',       'text',                     false, NULL),
+              (30, 'message',        'text',                     false, NULL),
+              (31, 'detail',         'text',                     false, NULL),
+              (32, 'context',        'text',                     false, NULL) $$,
+    'es_projections has these columns');
+
+SELECT bag_eq(
+    $$ SELECT a.attnum::int, a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+              a.attidentity::text, pg_get_expr(d.adbin, d.adrelid)
+         FROM pg_attribute a
+         LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+        WHERE a.attrelid = 'es_failures'::regclass AND a.attnum > 0 $$,
+    $$ VALUES (1,  'id',              'bigint',                   true,  'a', NULL),
+              (2,  'projection',      'text',                     true,  '',  NULL),
+              (3,  'event_id',        'uuid',                     true,  '',  NULL),
+              (4,  'position',        'bigint',                   true,  '',  NULL),
+              (5,  'stream',          'text',                     true,  '',  NULL),
+              (6,  'type',            'text',                     true,  '',  NULL),
+              (7,  'sqlstate',        'text',                     false, '',  NULL),
+              (8,  'message',         'text',                     false, '',  NULL),
+              (9,  'detail',          'text',                     false, '',  NULL),
+              (10, 'context',         'text',                     false, '',  NULL),
+              (11, 'attempts',        'integer',                  true,  '',  NULL),
+              (12, 'first_failed_at', 'timestamp with time zone', true,  '',  'clock_timestamp()'),
+              (13, 'last_failed_at',  'timestamp with time zone', true,  '',  'clock_timestamp()') $$,
+    'es_failures has these columns');
+
+SELECT bag_eq(
+    $$ SELECT a.attnum::int, a.attname::text, format_type(a.atttypid, a.atttypmod)
+         FROM pg_attribute a
+        WHERE a.attrelid = 'es_projection_status'::regclass AND a.attnum > 0 $$,
+    $$ VALUES (1,  'name',              'text'),
+              (2,  'mode',              'text'),
+              (3,  'state',             'text'),
+              (4,  'position',          'bigint'),
+              (5,  'horizon',           'bigint'),
+              (6,  'lag_events',        'bigint'),
+              (7,  'lag_seconds',       'numeric'),
+              (8,  'handled',           'bigint'),
+              (9,  'events_per_second', 'double precision'),
+              (10, 'rebuild_percent',   'numeric'),
+              (11, 'rebuild_time_left', 'interval'),
+              (12, 'sqlstate',          'text'),
+              (13, 'last_error',        'text'),
+              (14, 'error_detail',      'text'),
+              (15, 'error_context',     'text'),
+              (16, 'attempts',          'integer'),
+              (17, 'next_attempt',      'timestamp with time zone'),
+              (18, 'parked',            'bigint') $$,
+    'es_projection_status has these columns');
+
+SELECT bag_eq(
+    $$ SELECT a.attrelid::regclass::text, a.attname::text
+         FROM pg_attribute a
+         JOIN pg_collation c ON c.oid = a.attcollation AND c.collname = 'C'
+        WHERE a.attrelid IN ('es_projections'::regclass, 'es_failures'::regclass) AND a.attnum > 0 $$,
+    $$ VALUES ('es_projections', 'name'), ('es_projections', 'category'), ('es_projections', 'types'),
+              ('es_failures', 'projection'), ('es_failures', 'stream'), ('es_failures', 'type') $$,
+    'their names are compared by their bytes, too');
+
+SELECT bag_eq(
+    $$ SELECT conrelid::regclass::text, contype::text, count(*)::int
+         FROM pg_constraint
+        WHERE conrelid IN ('es_projections'::regclass, 'es_failures'::regclass) AND contype <> 'n'
+        GROUP BY 1, 2 $$,
+    $$ VALUES ('es_projections', 'p', 1), ('es_projections', 'c', 4),
+              ('es_failures', 'p', 1), ('es_failures', 'u', 1) $$,
+    'they have these constraints');
+
+SELECT bag_eq(
+    $$ SELECT i.indexrelid::regclass::text, i.indisunique,
+              substring(pg_get_indexdef(i.indexrelid) FROM 'USING .*')
+         FROM pg_index i WHERE i.indrelid IN ('es_projections'::regclass, 'es_failures'::regclass) $$,
+    $$ VALUES ('es_projections_pkey',                 true,  'USING btree (name)'),
+              ('es_failures_pkey',                    true,  'USING btree (id)'),
+              ('es_failures_projection_position_key', true,  'USING btree (projection, "position")'),
+              ('es_failures_stream_idx',              false, 'USING btree (projection, stream, "position")') $$,
+    'they have these indexes');
+
+SELECT bag_eq(
+    $$ SELECT pg_get_triggerdef(oid, true), tgenabled::text
+         FROM pg_trigger
+        WHERE tgrelid IN ('es_projections'::regclass, 'es_failures'::regclass) AND NOT tgisinternal $$,
+    $$ VALUES ('CREATE TRIGGER es_projection_restore AFTER INSERT ON es_projections'
+               ' FOR EACH ROW EXECUTE FUNCTION es_projection_restore()', 'A') $$,
+    'a projection that is restored gets its trigger, always');
+
+SELECT is_empty('SELECT * FROM es_projections', 'no projection comes with the extension');
+SELECT is_empty('SELECT * FROM es_failures', 'nor a failure');
 
 SELECT * FROM finish();
 ROLLBACK;
