@@ -84,6 +84,9 @@ extern void shmem_end_wait(void);
 extern bool shmem_get_announced(Oid log, Announced *announced);
 extern void shmem_set_announced(const Announced *announced);
 
+/* attempt.c */
+extern ErrorData *attempt(void (*work) (void *arg), void *arg);
+
 /* run_as.c */
 
 /* Who ran before, and what must be put back. */

@@ -467,7 +467,7 @@ last_position(Relation log, Tuplestorestate *events)
 
 /*
  * Reads the next events that the projection wants: after its checkpoint, not
- * beyond upto, at most limit.  batch->upto is the checkpoint when these are
+ * beyond upto, at most limit, into batch->events.  batch->upto is the checkpoint when these are
  * handled: nothing else up to there is wanted.  A batch is either of the
  * projection's history or not.
  */
@@ -482,7 +482,6 @@ projection_read(const Projection *projection, Snapshot snapshot, int64 upto,
 		projection->position < projection->history;
 	if (!projection->rebuilding && batch->history)
 		upto = Min(upto, projection->history);
-	batch->events = projection_make_batch();
 	read_as_owner(projection, snapshot, read_sql(projection),
 				  read_params(projection, upto, limit), batch->events);
 	batch->count = tuplestore_tuple_count(batch->events);

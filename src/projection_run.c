@@ -11,13 +11,13 @@
  *	   so that any number of runners share the work and none waits;
  *	3. read the next events up to the horizon, in the same snapshot; put those
  *	   of parked streams aside;
- *	4. apply them in a subtransaction;
+ *	4. apply them;
  *	5. move the checkpoint, also over events that the projection does not want.
  *
  * The transaction that does it commits read model and checkpoint together:
  * every event takes effect exactly once, whatever crashes.
  *
- * If 4 fails the subtransaction is rolled back, and the row remembers the
+ * If 3 or 4 fails its subtransaction is rolled back, and the row remembers the
  * error, the number of attempts and when to try again.  After max_attempts the
  * batch is halved until the event that fails is alone.  Then the projection
  * stops, or the event is parked (failure.c).  A cancel or shutdown is no
@@ -41,7 +41,6 @@
 #include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -157,16 +156,6 @@ pass_over(const Run *run, const char *name)
 					   2, claim.types, claim.values, claim.nulls);
 }
 
-/* Is the error no fault of the handler? */
-static bool
-must_end(const ErrorData *error)
-{
-	return error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
-		error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN ||
-		error->sqlerrcode == ERRCODE_CRASH_SHUTDOWN ||
-		error->sqlerrcode == ERRCODE_DATABASE_DROPPED;
-}
-
 /* Fires deferred triggers and checks, so that their errors are the batch's. */
 static void
 fire_deferred(void)
@@ -178,39 +167,36 @@ fire_deferred(void)
 	AfterTriggerSetState(all);
 }
 
+/* What apply_batch needs. */
+typedef struct Application
+{
+	Projection *projection;
+	const Batch *batch;
+	bool		own_transaction;
+} Application;
+
+static void
+apply_batch(void *arg)
+{
+	Application *application = arg;
+
+	handler_apply(application->projection, application->batch->events,
+				  application->batch->history);
+	if (application->own_transaction)
+		fire_deferred();
+}
+
 /*
- * Applies the batch in a subtransaction.  Returns the error that it ended
- * with; NULL if there was none.
+ * Attempts to apply the batch.  Returns the error that it ended with; NULL if
+ * there was none.
  */
 ErrorData *
-projection_try(Projection *projection, const Batch *batch, bool own_transaction)
+projection_try(Projection *projection, const Batch *batch,
+			   bool own_transaction)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *volatile error = NULL;
+	Application application = {projection, batch, own_transaction};
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		handler_apply(projection, batch->events, batch->history);
-		if (own_transaction)
-			fire_deferred();
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	if (error != NULL && must_end(error))
-		ReThrowError(error);
-	return error;
+	return attempt(apply_batch, &application);
 }
 
 static bool
@@ -435,7 +421,7 @@ note_failure(const Projection *projection, const Batch *batch,
 	else if (batch->count > 1 && projection->kind != PROJECTION_REFRESH)
 		write_failure(projection, error, false, 0, batch->count / 2,
 					  suspect_upto);
-	else if (projection->park)
+	else if (projection->park && batch->count == 1)
 		park_and_move(projection, batch, error, started, parked);
 	else
 		write_failure(projection, error, true, 0, projection->batch_limit,
@@ -466,25 +452,56 @@ count_new(const Run *run, const Projection *projection)
 									   SPI_tuptable->tupdesc, 1, &isnull));
 }
 
-/* Takes the next batch, without the events that must wait. */
-static void
-take_batch(const Run *run, const Projection *projection, Batch *batch,
-		   List **parked)
+/* What read_batch needs. */
+typedef struct Reading
 {
+	const Run  *run;
+	const Projection *projection;
+	Batch	   *batch;
+} Reading;
+
+/* Reads the next batch; the owner may not be allowed to any more. */
+static void
+read_batch(void *arg)
+{
+	Reading    *reading = arg;
+	const Projection *projection = reading->projection;
 	int			limit = projection->batch_limit > 0 ?
 	projection->batch_limit : projection->batch_size;
 
 	if (projection->kind == PROJECTION_REFRESH)
 	{
-		batch->events = NULL;
-		batch->count = count_new(run, projection);
-		batch->upto = run->horizon;
-		batch->history = false;
-		return;
+		reading->batch->count = count_new(reading->run, projection);
+		reading->batch->upto = reading->run->horizon;
 	}
-	projection_read(projection, run->snapshot, run->horizon, limit, batch);
-	set_aside(projection, batch,
-			  failure_streams(run->log, projection->name), parked);
+	else
+		projection_read(projection, reading->run->snapshot,
+						reading->run->horizon, limit, reading->batch);
+}
+
+/*
+ * Reads a batch and applies it, but for those events that must wait behind
+ * parked ones.  Returns the error that this ended with.
+ */
+static ErrorData *
+try_batch(const Run *run, Projection *projection, Batch *batch,
+		  List **parked)
+{
+	Reading		reading = {run, projection, batch};
+	ErrorData  *error = attempt(read_batch, &reading);
+
+	if (error != NULL)
+	{
+		batch->count = 0;
+		batch->upto = projection->position;
+		return error;
+	}
+	if (projection->kind != PROJECTION_REFRESH)
+		set_aside(projection, batch,
+				  failure_streams(run->log, projection->name), parked);
+	if (batch->count == 0)
+		return NULL;
+	return projection_try(projection, batch, run->own_transaction);
 }
 
 /*
@@ -495,13 +512,10 @@ static int64
 run_batch(const Run *run, Projection *projection)
 {
 	TimestampTz started = GetCurrentTimestamp();
-	ErrorData  *error = NULL;
 	List	   *parked = NIL;
-	Batch		batch;
+	Batch		batch = {.events = projection_make_batch()};
+	ErrorData  *error = try_batch(run, projection, &batch, &parked);
 
-	take_batch(run, projection, &batch, &parked);
-	if (batch.count > 0)
-		error = projection_try(projection, &batch, run->own_transaction);
 	if (error == NULL)
 	{
 		projection_keep_parked(projection, parked);
@@ -509,8 +523,7 @@ run_batch(const Run *run, Projection *projection)
 	}
 	else
 		note_failure(projection, &batch, error, started, parked);
-	if (batch.events != NULL)
-		tuplestore_end(batch.events);
+	tuplestore_end(batch.events);
 	return error == NULL ? batch.count : 0;
 }
 
@@ -731,6 +744,7 @@ projection_replay(Projection *projection, Snapshot snapshot, int64 upto,
 		Batch		batch;
 
 		CHECK_FOR_INTERRUPTS();
+		batch.events = projection_make_batch();
 		projection_read(projection, snapshot, upto, limit, &batch);
 		MemoryContextSwitchTo(oldcontext);
 		if (replay_batch(projection, &batch, replay))

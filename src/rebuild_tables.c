@@ -26,7 +26,6 @@
 #include "postgres.h"
 
 #include "access/table.h"
-#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
@@ -38,7 +37,6 @@
 #include "utils/memutils.h"
 #include "utils/plancache.h"
 #include "utils/rel.h"
-#include "utils/resowner.h"
 
 #include "eventstore.h"
 
@@ -65,12 +63,13 @@ typedef struct Table
 
 /*
  * Runs a statement as the projection's owner, under whose tables' policies it
- * fails rather than leaves rows out.
+ * fails rather than leaves rows out.  restricted: as in run_as.
  */
 static uint64
-run_sql(const Projection *projection, const char *sql)
+run_statement(const Projection *projection, const char *sql, bool restricted)
 {
-	RunAs		saved = run_as(projection->owner, false, "pg_catalog, pg_temp");
+	RunAs		saved = run_as(projection->owner, restricted,
+							   "pg_catalog, pg_temp");
 	MemoryContext context = CurrentMemoryContext;
 	int			result;
 
@@ -82,6 +81,20 @@ run_sql(const Projection *projection, const char *sql)
 	MemoryContextSwitchTo(context);
 	run_as_end(saved);
 	return SPI_processed;
+}
+
+/* Runs what may call what the owner has written. */
+static uint64
+run_sql(const Projection *projection, const char *sql)
+{
+	return run_statement(projection, sql, true);
+}
+
+/* Runs what makes a temporary table, and calls nothing. */
+static void
+create_table(const Projection *projection, const char *sql)
+{
+	(void) run_statement(projection, sql, false);
 }
 
 /* A text that a statement of run_sql returns; NULL for null. */
@@ -203,9 +216,9 @@ rebuild_make_tables(const Projection *projection)
 	{
 		Table	   *table = lfirst(cell);
 
-		(void) run_sql(projection,
-					   psprintf("CREATE TEMPORARY TABLE %s (LIKE %s INCLUDING ALL)",
-								table->new, table->old));
+		create_table(projection,
+					 psprintf("CREATE TEMPORARY TABLE %s (LIKE %s INCLUDING ALL)",
+							  table->new, table->old));
 		table->new_relid =
 			get_relname_relid(get_rel_name(table->relid),
 							  LookupExplicitNamespace("pg_temp", false));
@@ -223,9 +236,9 @@ rebuild_make_tables(const Projection *projection)
 static void
 compact_table(const Projection *projection, Table *table)
 {
-	(void) run_sql(projection,
-				   psprintf("CREATE TEMPORARY TABLE %s AS SELECT %s FROM %s",
-							COMPACT_TABLE, table->columns, table->new));
+	create_table(projection,
+				 psprintf("CREATE TEMPORARY TABLE %s AS SELECT %s FROM %s",
+						  COMPACT_TABLE, table->columns, table->new));
 	(void) run_sql(projection, psprintf("TRUNCATE %s", table->new));
 	table->rows =
 		run_sql(projection,
@@ -359,6 +372,21 @@ swap_rows(const Projection *projection, List *tables)
 	(void) run_sql(projection, sql.data);
 }
 
+/* What swap_rows needs. */
+typedef struct Swap
+{
+	const Projection *projection;
+	List	   *tables;
+} Swap;
+
+static void
+attempt_swap(void *arg)
+{
+	Swap	   *swap = arg;
+
+	swap_rows(swap->projection, swap->tables);
+}
+
 /*
  * Does the same; false if rows that are updated one after the other have
  * exchanged what must be unique.
@@ -366,30 +394,12 @@ swap_rows(const Projection *projection, List *tables)
 static bool
 try_swap_rows(const Projection *projection, List *tables)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool swapped = true;
+	Swap		swap = {projection, tables};
+	ErrorData  *error = attempt(attempt_swap, &swap);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		swap_rows(projection, tables);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		if (geterrcode() != ERRCODE_UNIQUE_VIOLATION)
-			PG_RE_THROW();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		swapped = false;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return swapped;
+	if (error != NULL && error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION)
+		ReThrowError(error);
+	return error == NULL;
 }
 
 /*
@@ -420,7 +430,7 @@ check_foreign_key(HeapTuple row, TupleDesc desc)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("foreign key \"%s\" cannot be checked",
 						trigger.tgname),
-				 errdetail("The owner of eventstore may not read \"%s\" and \"%s\".",
+				 errdetail("The projection's owner may not read \"%s\" and \"%s\".",
 						   RelationGetRelationName(child),
 						   RelationGetRelationName(parent))));
 	table_close(parent, AccessShareLock);
@@ -431,7 +441,6 @@ check_foreign_key(HeapTuple row, TupleDesc desc)
 static void
 check_foreign_keys(const Projection *projection, List *tables)
 {
-	Oid			log = projection->log;
 	Oid			type = OIDARRAYOID;
 	Datum	   *oids = palloc(sizeof(Datum) * list_length(tables));
 	Datum		value;
@@ -445,13 +454,13 @@ check_foreign_keys(const Projection *projection, List *tables)
 		ObjectIdGetDatum(((Table *) lfirst(cell))->relid);
 	value = PointerGetDatum(construct_array(oids, list_length(tables), OIDOID,
 											sizeof(Oid), true, TYPALIGN_INT));
-	(void) run_own_sql(log,
+	(void) run_own_sql(projection->log,
 					   "SELECT oid, conname, conrelid, confrelid, conindid"
 					   " FROM pg_constraint WHERE contype = 'f'"
 					   " AND (conrelid = ANY ($1) OR confrelid = ANY ($1))",
 					   1, &type, &value, NULL);
 	keys = SPI_tuptable;
-	saved = run_as(run_as_owner(log), false, "pg_catalog, pg_temp");
+	saved = run_as(projection->owner, true, "pg_catalog, pg_temp");
 	for (i = 0; i < keys->numvals; i++)
 		check_foreign_key(keys->vals[i], keys->tupdesc);
 	run_as_end(saved);

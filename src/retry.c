@@ -33,6 +33,7 @@ read_event(Projection *projection, int64 position, Batch *batch)
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 
 	projection->position = position - 1;
+	batch->events = projection_make_batch();
 	projection_read(projection, snapshot, position, 1, batch);
 	UnregisterSnapshot(snapshot);
 	if (batch->count == 0)

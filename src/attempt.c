@@ -1,0 +1,63 @@
+/*-------------------------------------------------------------------------
+ *
+ * attempt.c
+ *		Doing something that may fail, in a subtransaction.
+ *
+ * If it fails, what it wrote is undone, and the caller decides what follows.
+ * A cancel or a shutdown is not for him to decide about, and is raised again.
+ *
+ * A tuplestore that outlives the attempt must be made before it: its files
+ * belong to the subtransaction that it was made in.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+
+#include "eventstore.h"
+
+/* Is the error not one of what was attempted? */
+static bool
+must_end(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
+		error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN ||
+		error->sqlerrcode == ERRCODE_CRASH_SHUTDOWN ||
+		error->sqlerrcode == ERRCODE_DATABASE_DROPPED;
+}
+
+/*
+ * Does the work.  Returns the error that it ended with, in the present memory
+ * context; NULL if there was none.
+ */
+ErrorData *
+attempt(void (*work) (void *arg), void *arg)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *volatile error = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		work(arg);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	if (error != NULL && must_end(error))
+		ReThrowError(error);
+	return error;
+}
