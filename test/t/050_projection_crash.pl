@@ -1,7 +1,7 @@
 # Every event takes effect exactly once in every read model, whatever is killed:
 # those who append, those who run projections, or the whole server.
 #
-# EVENTSTORE_CRASH_ROUNDS makes it longer (24 rounds), EVENTSTORE_CRASH_EVENTS
+# EVENTSTORE_CRASH_ROUNDS makes it longer (25 rounds), EVENTSTORE_CRASH_EVENTS
 # larger (200,000 events); EVENTSTORE_CRASH_SEED repeats what was chosen at random.
 use strict;
 use warnings;
@@ -16,7 +16,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-my $rounds = $ENV{EVENTSTORE_CRASH_ROUNDS} // 24;
+my $rounds = $ENV{EVENTSTORE_CRASH_ROUNDS} // 25;
 my $events = $ENV{EVENTSTORE_CRASH_EVENTS} // 200_000;
 my $seed = $ENV{EVENTSTORE_CRASH_SEED} // time() % 100_000;
 my $rate = $events / $rounds / 25;    # transactions a second, of 15 events; a round has about 2 seconds
@@ -30,7 +30,7 @@ my $node = new_store(
 	conf  => q{
 shared_preload_libraries = 'eventstore'
 eventstore.databases = 'postgres'
-eventstore.workers = 1
+eventstore.workers = 2
 restart_after_crash = on
 deadlock_timeout = 100ms
 });
@@ -40,44 +40,49 @@ sub event_count
 	return $node->safe_psql('postgres', 'SELECT count(*) FROM es_events');
 }
 
-# One of those who are there.
+# One of those who are there, or will be in a moment.
 sub one_of
 {
-	my (@who) = @_;
-	my @pids = map { pids_of($node, $_) } @who;
+	my ($who) = @_;
+	my @pids;
 
-	return @pids ? $pids[ int rand @pids ] : undef;
+	wait_until("there is a $who", sub { @pids = pids_of($node, $who) });
+	return $pids[ int rand @pids ];
 }
 
 # kill -9 makes the postmaster end all other processes, and recover.
 sub crash
 {
-	my (@who) = @_;
+	my ($who) = @_;
 	my $offset = -s $node->logfile;
-	my $pid = one_of(@who) // return 0;
 
-	kill_process($pid) or return 0;
+	kill_process(one_of($who)) or return 0;
 	wait_for_restart($node, $offset);
 	return 1;
 }
 
 sub signal_one
 {
-	my ($function, @who) = @_;
-	my $pid = one_of(@who) // return 0;
+	my ($function, $who) = @_;
+	my $pid = one_of($who);
 
 	return $node->safe_psql('postgres', "SELECT $function($pid)") eq 't';
 }
 
-# What is done in a round; true if there was somebody to do it to.
+# What is done in a round; false if the process has ended by itself.
 my %kill = (
-	'kill -9 of a runner'    => sub { crash('runner', 'worker') },
+	'kill -9 of a worker'    => sub { crash('worker') },
+	'kill -9 of a runner'    => sub { crash('runner') },
 	'kill -9 of an appender' => sub { crash('appender') },
 	'kill -9 of the postmaster' => sub { kill_postmaster($node); 1 },
-	'terminate a runner'   => sub { signal_one('pg_terminate_backend', 'runner', 'worker') },
+	'terminate a worker'    => sub { signal_one('pg_terminate_backend', 'worker') },
+	'terminate a runner'    => sub { signal_one('pg_terminate_backend', 'runner') },
 	'terminate an appender' => sub { signal_one('pg_terminate_backend', 'appender') },
-	'cancel a runner'      => sub { signal_one('pg_cancel_backend', 'runner') },
-	'cancel all'           => sub { signal_one('pg_cancel_backend', 'runner', 'appender') foreach 1 .. 10; 1 },
+	'cancel a worker'   => sub { signal_one('pg_cancel_backend', 'worker') },
+	'cancel everybody' => sub {
+		$node->safe_psql('postgres', q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity
+			WHERE application_name IN ('appender', 'runner') OR backend_type = 'eventstore worker'});
+	},
 	'an immediate stop' => sub { $node->stop('immediate'); $node->start; 1 });
 my %count;
 
@@ -100,15 +105,15 @@ foreach my $round (1 .. $rounds)
 
 	my $appenders = start_appenders($node, clients => 4, seconds => 60, rate => $rate);
 	@runners = map { $_->pumpable ? $_ : do { end_psql($_); () } } @runners;
-	push @runners, @runners % 2 ? start_poller($node) : start_runner($node) while @runners < 3;
+	push @runners, @runners % 2 ? start_poller($node) : start_runner($node) while @runners < 2;
 	sleep 0.02 while time() < $end;
-	wait_until("$name: appenders", sub { pids_of($node, 'appender') });
+	one_of($_) foreach qw(appender worker);
 	positions_rise($node, \%before, "$name, before");
 	$behind++ if $node->safe_psql('postgres', 'SELECT min(position) < es_horizon() FROM es_projections') eq 't';
 	my $killed = $kill{$kind}->();
 	ok($killed, "$name: somebody was there");
-	$kills += $killed;
-	$count{$kind} += $killed;
+	$kills++ if $killed;
+	$count{$kind}++ if $killed;
 	equals_fold($node, $name);
 	positions_rise($node, \%before, $name);
 	end_psql($appenders);

@@ -22,7 +22,7 @@ use EventStoreTest;
 our @EXPORT = qw(
   create_read_models create_projections projections
   differences equals_fold positions positions_rise catch_up
-  start_appenders start_runner start_poller end_psql
+  start_appenders start_repeating start_runner start_poller end_psql
   pids_of kill_process wait_until kill_postmaster wait_for_restart);
 
 my $patience = $PostgreSQL::Test::Utils::timeout_default;
@@ -151,13 +151,15 @@ sub equals_fold
 	return is($wrong, '', "$name: read models are the folds of the log");
 }
 
-# Checkpoints, by projection.
+# Checkpoints, by projection, that no crash can undo any more: a worker's commit is
+# written to disk later, but not after one that waits for it.
 sub positions
 {
 	my ($node) = @_;
 
-	return map { split /\|/ } split /\n/,
-	  $node->safe_psql('postgres', 'SELECT name, position FROM es_projections');
+	return map { split /\|/ } split /\n/, $node->safe_psql('postgres', q{
+		SELECT name, position FROM es_projections;
+		DO $$ BEGIN PERFORM pg_logical_emit_message(true, 'test', ''); END $$;});
 }
 
 # No checkpoint is below the one that was seen before; %$before is moved on.
