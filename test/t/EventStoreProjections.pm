@@ -230,6 +230,7 @@ END
 # Appenders, who end after some seconds or when their connection does.
 #   clients, seconds  how many, how long
 #   rate              transactions a second, of about 15 events each
+#   database          postgres if none
 sub start_appenders
 {
 	my ($node, %params) = @_;
@@ -248,7 +249,7 @@ sub start_appenders
 		[
 			'pgbench', '-n', '-c', $params{clients}, '-j', 1, '-T', $params{seconds},
 			$params{rate} ? ('-R', $params{rate}) : (), '--max-tries', 100,
-			@files, $node->connstr('postgres')
+			@files, $node->connstr($params{database} // 'postgres')
 		],
 		'<', '/dev/null', '>', "$folder/out", '2>', "$folder/err",
 		IPC::Run::timeout($patience));
@@ -258,20 +259,21 @@ sub start_appenders
 # ends.
 sub start_repeating
 {
-	my ($node, $name, $sql) = @_;
+	my ($node, $name, $sql, $database) = @_;
 	my $folder = PostgreSQL::Test::Utils::tempdir();
 
 	append_to_file("$folder/$name.sql", $sql x 2000);
 	local $ENV{PGAPPNAME} = $name;
-	return start_psql($node, "$folder/$name.sql", "$folder/$name", '-v', 'ON_ERROR_STOP=0');
+	return start_psql($node, "$folder/$name.sql", "$folder/$name", '-v', 'ON_ERROR_STOP=0',
+		'-d', $node->connstr($database // 'postgres'));
 }
 
 # One who runs projections, a batch a transaction.
 sub start_runner
 {
-	my ($node) = @_;
+	my ($node, $database) = @_;
 
-	return start_repeating($node, 'runner', "CALL es_work(false);\n");
+	return start_repeating($node, 'runner', "CALL es_work(false);\n", $database);
 }
 
 # One who does several batches in a transaction, and sometimes rolls them back.
