@@ -321,6 +321,7 @@ extern void projection_read(const Projection *projection, Snapshot snapshot,
 extern void handler_apply(Projection *projection, Tuplestorestate *events,
 						  bool history);
 extern void handler_check(Projection *projection);
+extern void handler_check_outside(const char *function);
 
 /* projection_run.c */
 

@@ -69,6 +69,9 @@ typedef struct TypeHandler
 /* Is history being replayed? */
 static bool replaying = false;
 
+/* How many batches are being applied, one within another. */
+static int	depth = 0;
+
 /*
  * es_replaying() returns boolean: is the handler that asks given an event of
  * the past, from before the projection was made or while it is rebuilt?
@@ -446,6 +449,7 @@ handler_apply(Projection *projection, Tuplestorestate *events,
 	can_refresh_concurrently(projection);
 	RunAs		saved = become_owner(projection);
 
+	depth++;
 	PG_TRY();
 	{
 		replaying = history;
@@ -454,11 +458,27 @@ handler_apply(Projection *projection, Tuplestorestate *events,
 	PG_FINALLY();
 	{
 		replaying = was_replaying;
+		depth--;
 	}
 	PG_END_TRY();
 	run_as_end(saved);
 	MemoryContextSwitchTo(oldcontext);
 	MemoryContextDelete(context);
+}
+
+/*
+ * Refuses what a handler must not do: what runs or changes projections counts
+ * on none being at work in its own transaction.
+ */
+void
+handler_check_outside(const char *function)
+{
+	if (depth > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("%s cannot be called by a handler", function),
+				 errdetail("This session is handing events to a projection."),
+				 errhint("A handler may append events, which are handled when it is their turn.")));
 }
 
 /*

@@ -404,6 +404,7 @@ es_create_projection(PG_FUNCTION_ARGS)
 	char	   *name;
 
 	PreventCommandIfReadOnly("es_create_projection()");
+	handler_check_outside("es_create_projection()");
 	check_arguments(fcinfo, log);
 	check_names(fcinfo);
 	name = text_to_cstring(PG_GETARG_TEXT_PP(ARG_NAME));
@@ -426,6 +427,7 @@ static Projection *
 begin_change(FunctionCallInfo fcinfo, const char *function)
 {
 	PreventCommandIfReadOnly(function);
+	handler_check_outside(function);
 	projection_check_isolation(function);
 	SPI_connect();
 	return projection_own(log_relid(fcinfo->flinfo->fn_oid),

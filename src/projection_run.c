@@ -93,7 +93,7 @@ end_run(Run *run)
 #define IS_DUE \
 	"coalesce(p.next_attempt <= clock_timestamp(), true)" \
 	" AND (p.refresh IS NULL OR p.refreshed_at IS NULL" \
-	" OR p.refreshed_at + p.min_interval <= clock_timestamp())"
+	" OR clock_timestamp() - p.refreshed_at >= p.min_interval)"
 #define EVENTS_OF(category) \
 	"EXISTS (SELECT FROM @extschema@.es_events e" \
 	" WHERE e.position > p.position AND e.position <= $1" \
@@ -593,6 +593,7 @@ es_run_projections(PG_FUNCTION_ARGS)
 	Run			run;
 
 	PreventCommandIfReadOnly("es_run_projections()");
+	handler_check_outside("es_run_projections()");
 	SPI_connect();
 	if (name != NULL)
 		(void) projection_get(log, name, "");

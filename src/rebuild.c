@@ -104,7 +104,7 @@ show_progress(Rebuild *rebuild, int progress)
 	const Projection *projection = rebuild->projection;
 	LOCKTAG		tag;
 
-	if (progress == rebuild->progress)
+	if (progress <= rebuild->progress)
 		return;
 	set_tag(&tag, projection, progress + 1, PROGRESS_LOCK_CLASS);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
@@ -271,6 +271,7 @@ es_rebuild_projection(PG_FUNCTION_ARGS)
 	int64		handled = 0;
 
 	PreventCommandIfReadOnly("es_rebuild_projection()");
+	handler_check_outside("es_rebuild_projection()");
 	projection_check_isolation("es_rebuild_projection()");
 	SPI_connect();
 	projection = projection_get(log, text_to_cstring(PG_GETARG_TEXT_PP(0)), "");

@@ -102,6 +102,7 @@ open_failure(FunctionCallInfo fcinfo, const char *function, Failure *failure)
 	Projection *projection = NULL;
 
 	PreventCommandIfReadOnly(function);
+	handler_check_outside(function);
 	projection_check_isolation(function);
 	if (failure_find(log, id, failure))
 		projection = projection_own(log, failure->projection);

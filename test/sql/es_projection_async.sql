@@ -385,6 +385,34 @@ SELECT es_drop_projection('p');
 SELECT es_run_projections();
 
 --
+-- A handler that runs projections, or a definition out of bounds, harms none
+--
+CREATE FUNCTION again(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM note(event);
+    PERFORM es_run_projections();
+END $$;
+SELECT es_append_batch('rec-1', 'none', '[{"type": "1"}, {"type": "2"}, {"type": "3"}]') IS NOT NULL;
+SELECT es_create_projection('again', 'again(es_events)', category => 'rec', max_attempts => 1);
+DO $$ BEGIN PERFORM es_run_projections(); END $$;
+SELECT count(*) = count(DISTINCT position) AS once FROM seen;
+SELECT es_drop_projection('again');
+TRUNCATE seen;
+SELECT es_create_projection('p', 'note(es_events)', category => 'rec');
+DO $$
+BEGIN
+    PERFORM es_create_projection('view', refresh => 'streams', min_interval => '178000000 years');
+EXCEPTION WHEN OTHERS THEN  -- it may be refused
+    NULL;
+END $$;
+DO $$ BEGIN PERFORM es_run_projections(); END $$;
+SELECT es_append('rec-2', 'none', '4') IS NOT NULL;
+DO $$ BEGIN PERFORM es_run_projections(); END $$;
+SELECT what FROM look();
+SELECT es_drop_projection(name) IS NOT NULL AS dropped FROM es_projections WHERE name = 'p';
+DO $$ BEGIN PERFORM es_drop_projection(name) FROM es_projections; END $$;
+
+--
 -- es_work
 --
 CREATE FUNCTION note_xid(event es_events) RETURNS void LANGUAGE sql AS $$

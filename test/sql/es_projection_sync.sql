@@ -329,6 +329,23 @@ SELECT es_append('m-5', 'any', 'x');
 SELECT es_drop_projection('p');
 SELECT es_append('m-5', 'any', 'x') IS NOT NULL;
 
+-- One that drops itself while it catches up leaves no trigger behind.
+CREATE FUNCTION leave(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM es_drop_projection(name) FROM es_projections WHERE name = 'leave';
+END $$;
+DO $$
+BEGIN
+    PERFORM es_create_projection('leave', 'leave(es_events)', mode => 'sync');
+EXCEPTION WHEN OTHERS THEN  -- it may be refused
+    NULL;
+END $$;
+SELECT count(*) FROM pg_trigger WHERE tgname = 'leave' AND NOT EXISTS (SELECT FROM es_projections WHERE name = 'leave');
+SELECT es_append('m-5', 'any', 'x') IS NOT NULL;
+SET client_min_messages = warning;
+DROP TRIGGER IF EXISTS leave ON es_events;
+RESET client_min_messages;
+
 -- The trigger function alone does nothing.
 SELECT es_projection_sync();
 CREATE TRIGGER mine AFTER INSERT ON es_events FOR EACH ROW EXECUTE FUNCTION es_projection_sync('p');
