@@ -19,14 +19,16 @@
 
 #include "eventstore.h"
 
-/* Is the error not one of what was attempted? */
+/*
+ * Is it a request to this session, and not an error of what was attempted?
+ * That may raise the same code by itself.
+ */
 static bool
-must_end(const ErrorData *error)
+is_request(const ErrorData *error)
 {
-	return error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
-		error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN ||
-		error->sqlerrcode == ERRCODE_CRASH_SHUTDOWN ||
-		error->sqlerrcode == ERRCODE_DATABASE_DROPPED;
+	return error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
+		error->funcname != NULL &&
+		strcmp(error->funcname, "ProcessInterrupts") == 0;
 }
 
 /*
@@ -57,7 +59,7 @@ attempt(void (*work) (void *arg), void *arg)
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
-	if (error != NULL && must_end(error))
+	if (error != NULL && is_request(error))
 		ReThrowError(error);
 	return error;
 }

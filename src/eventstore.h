@@ -16,6 +16,7 @@
 #include "datatype/timestamp.h"
 #include "executor/spi.h"
 #include "nodes/execnodes.h"
+#include "storage/lock.h"
 #include "utils/array.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
@@ -278,6 +279,15 @@ typedef struct Projection
 	SPIPlanPtr	plan;			/* of the query, if it is cached */
 } Projection;
 
+/*
+ * Classes of advisory locks of a rebuild, which users cannot reach; the view
+ * es_projection_status looks for them.  The key is a hash of the projection's
+ * name, and how far the rebuild is (0: there is one, n + 1: n thousandths are
+ * done), or when it began.
+ */
+#define REBUILD_LOCK_CLASS			4
+#define REBUILD_BEGIN_LOCK_CLASS	5
+
 /* Events that are handled together. */
 typedef struct Batch
 {
@@ -303,6 +313,9 @@ extern Projection *projection_find(Oid log, const char *name,
 								   const char *locking);
 extern Projection *projection_get(Oid log, const char *name,
 								  const char *locking);
+extern void projection_rebuild_tag(LOCKTAG *tag, const char *name,
+								   uint32 number, int class);
+extern bool projection_lock_rebuild(const char *name, bool wait);
 extern Projection *projection_peek(Oid log, const char *name);
 extern void projection_check_owner(const Projection *projection);
 extern Projection *projection_own(Oid log, const char *name);
@@ -351,6 +364,7 @@ extern void projection_check_isolation(const char *function);
 extern void projection_check_sync(const Projection *projection);
 extern void projection_attach(Projection *projection);
 extern void projection_detach(Projection *projection);
+extern void projection_drop_trigger(Projection *projection);
 extern void projection_finish(Projection *projection, Replay *replay);
 
 /* rebuild_tables.c */

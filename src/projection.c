@@ -18,6 +18,7 @@
 #include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_proc.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "executor/tstoreReceiver.h"
@@ -242,6 +243,32 @@ projection_peek(Oid log, const char *name)
 	return projection;
 }
 
+/* The tag of an advisory lock of the projection's rebuild. */
+void
+projection_rebuild_tag(LOCKTAG *tag, const char *name, uint32 number,
+					   int class)
+{
+	uint32		hash = DatumGetUInt32(DirectFunctionCall1Coll(hashtext,
+															  C_COLLATION_OID,
+															  CStringGetTextDatum(name)));
+
+	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, hash, number, class);
+}
+
+/*
+ * Keeps others from rebuilding the projection until the transaction ends;
+ * false if somebody does and it is not to wait.  To be taken before the row.
+ */
+bool
+projection_lock_rebuild(const char *name, bool wait)
+{
+	LOCKTAG		tag;
+
+	projection_rebuild_tag(&tag, name, 0, REBUILD_LOCK_CLASS);
+	return LockAcquire(&tag, ExclusiveLock, false, !wait) !=
+		LOCKACQUIRE_NOT_AVAIL;
+}
+
 /*
  * Refuses a projection that is not the caller's.
  */
@@ -350,16 +377,35 @@ projection_make_batch(void)
 }
 
 
+/* The columns of the log as a row of it has them, those that are dropped, too. */
+static void
+append_columns(StringInfo sql, TupleDesc desc)
+{
+	int			i;
+
+	for (i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute column = TupleDescAttr(desc, i);
+
+		appendStringInfo(sql, "%s%s%s", i > 0 ? ", " : "",
+						 column->attisdropped ? "" : "e.",
+						 column->attisdropped ? "NULL" :
+						 quote_identifier(NameStr(column->attname)));
+	}
+}
+
 /* The statement that reads the next events that a projection wants. */
 static char *
-read_sql(const Projection *projection)
+read_sql(const Projection *projection, Relation log)
 {
 	const char *schema =
-	quote_identifier(get_namespace_name(get_rel_namespace(projection->log)));
+	quote_identifier(get_namespace_name(RelationGetNamespace(log)));
 	StringInfoData sql;
 
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "SELECT e.* FROM %s.es_events e"
+	appendStringInfoString(&sql, "SELECT ");
+	append_columns(&sql, RelationGetDescr(log));
+	appendStringInfo(&sql, " FROM %s.es_events e"
 					 " WHERE e.position > $1 AND e.position <= $2", schema);
 	if (projection->category != NULL)
 		appendStringInfo(&sql, " AND %s.es_category(e.stream) = $3", schema);
@@ -421,25 +467,6 @@ read_as_owner(const Projection *projection, Snapshot snapshot,
 	run_as_end(saved);
 }
 
-/*
- * Rows of the log are kept as the log has them: no column may be missing.
- */
-static void
-check_columns(Relation log)
-{
-	int			i;
-
-	for (i = 0; i < RelationGetDescr(log)->natts; i++)
-	{
-		if (TupleDescAttr(RelationGetDescr(log), i)->attisdropped)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("a column of table \"es_events\" was dropped"),
-					 errdetail("Projections cannot read its column %d.", i + 1),
-					 errhint("Restore the log from a dump into a new database.")));
-	}
-}
-
 /* A slot for the rows of a batch; the log is open. */
 TupleTableSlot *
 projection_make_slot(Relation log)
@@ -477,12 +504,11 @@ projection_read(const Projection *projection, Snapshot snapshot, int64 upto,
 {
 	Relation	log = table_open(projection->log, AccessShareLock);
 
-	check_columns(log);
 	batch->history = projection->rebuilding ||
 		projection->position < projection->history;
 	if (!projection->rebuilding && batch->history)
 		upto = Min(upto, projection->history);
-	read_as_owner(projection, snapshot, read_sql(projection),
+	read_as_owner(projection, snapshot, read_sql(projection, log),
 				  read_params(projection, upto, limit), batch->events);
 	batch->count = tuplestore_tuple_count(batch->events);
 	batch->upto = batch->count == limit ?

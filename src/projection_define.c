@@ -93,7 +93,11 @@ check_word(const char *name, const char *value, const char *one,
 static void
 check_min_interval(const Interval *interval)
 {
-	if (interval->time < 0 || interval->day < 0 || interval->month < 0)
+	Interval	zero = {0};
+
+	if (DatumGetBool(DirectFunctionCall2(interval_lt,
+										 IntervalPGetDatum(interval),
+										 IntervalPGetDatum(&zero))))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("min_interval must not be negative"),
@@ -564,12 +568,14 @@ es_alter_projection(PG_FUNCTION_ARGS)
 Datum
 es_drop_projection(PG_FUNCTION_ARGS)
 {
-	Projection *projection = begin_change(fcinfo, "es_drop_projection()");
+	Projection *projection;
 	Oid			type = TEXTOID;
-	Datum		value = CStringGetTextDatum(projection->name);
+	Datum		value = PG_GETARG_DATUM(0);
 
-	if (projection->sync && projection->running)
-		projection_detach(projection);
+	/* in this order, as in a rebuild; dropping the trigger waits for readers */
+	(void) projection_lock_rebuild(text_to_cstring(PG_GETARG_TEXT_PP(0)), true);
+	projection = begin_change(fcinfo, "es_drop_projection()");
+	projection_drop_trigger(projection);
 	failure_remove_all(projection->log, projection->name);
 	(void) run_own_sql(projection->log,
 					   "DELETE FROM @extschema@.es_projections WHERE name = $1",

@@ -13,8 +13,8 @@
  *	3. it catches up with what came meanwhile: all of it is decided now;
  *	4. the trigger is made.
  *
- * It stops being sync under AccessExclusiveLock, with the last position as its
- * checkpoint.
+ * It stops being sync under the same lock, with the last position as its
+ * checkpoint; the trigger stays, disabled, until the projection is dropped.
  *
  * The trigger fires in every session_replication_role.  It does nothing for
  * rows that are inserted without us, by a restore: the read model is restored,
@@ -255,23 +255,56 @@ change_trigger(Oid log, const char *sql)
 	run_as_end(saved);
 }
 
+/* Is this the trigger of the projection of this name? */
+static bool
+is_trigger_of(const Trigger *trigger, Relation log, const char *name)
+{
+	return strcmp(trigger->tgname, name) == 0 &&
+		get_func_namespace(trigger->tgfoid) == RelationGetNamespace(log) &&
+		strcmp(get_func_name(trigger->tgfoid), "es_projection_sync") == 0;
+}
+
+/* Has es_events the projection's trigger, awake or not? */
+static bool
+has_trigger(Oid relid, const char *name)
+{
+	Relation	log = table_open(relid, AccessShareLock);
+	TriggerDesc *triggers = log->trigdesc;
+	bool		found = false;
+	int			i;
+
+	for (i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+		found = found || is_trigger_of(&triggers->triggers[i], log, name);
+	table_close(log, AccessShareLock);
+	return found;
+}
+
+/* Changes es_events: what ALTER TABLE is to do with the trigger. */
+static void
+alter_trigger(Oid log, const char *action, const char *name)
+{
+	change_trigger(log,
+				   psprintf("ALTER TABLE %s.es_events %s TRIGGER %s",
+							quote_identifier(get_namespace_name(get_rel_namespace(log))),
+							action, quote_identifier(name)));
+}
+
+/* Makes the trigger, or wakes the one that sleeps. */
 static void
 make_trigger(Oid log, const char *name)
 {
 	const char *schema =
 	quote_identifier(get_namespace_name(get_rel_namespace(log)));
-	const char *trigger = quote_identifier(name);
 
-	change_trigger(log,
-				   psprintf("CREATE TRIGGER %s AFTER INSERT ON %s.es_events"
-							" REFERENCING NEW TABLE AS new_events"
-							" FOR EACH STATEMENT"
-							" EXECUTE FUNCTION %s.es_projection_sync(%s)",
-							trigger, schema, schema,
-							quote_literal_cstr(name)));
-	change_trigger(log,
-				   psprintf("ALTER TABLE %s.es_events ENABLE ALWAYS TRIGGER %s",
-							schema, trigger));
+	if (!has_trigger(log, name))
+		change_trigger(log,
+					   psprintf("CREATE TRIGGER %s AFTER INSERT ON %s.es_events"
+								" REFERENCING NEW TABLE AS new_events"
+								" FOR EACH STATEMENT"
+								" EXECUTE FUNCTION %s.es_projection_sync(%s)",
+								quote_identifier(name), schema, schema,
+								quote_literal_cstr(name)));
+	alter_trigger(log, "ENABLE ALWAYS", name);
 }
 
 /*
@@ -394,38 +427,33 @@ projection_attach(Projection *projection)
 }
 
 /*
- * Ends being sync.  The row is locked; its mode is the caller's to change.
+ * Ends being sync: the trigger sleeps, as to drop it would wait for everybody
+ * who reads the log.  The row is locked; its mode is the caller's to change.
  */
 void
 projection_detach(Projection *projection)
 {
-	const char *schema =
-	quote_identifier(get_namespace_name(get_rel_namespace(projection->log)));
-
 	check_not_appending(projection);
-	LockRelationOid(projection->log, AccessExclusiveLock);
-	change_trigger(projection->log,
-				   psprintf("DROP TRIGGER IF EXISTS %s ON %s.es_events",
-							quote_identifier(projection->name), schema));
+	LockRelationOid(projection->log, ShareRowExclusiveLock);
+	alter_trigger(projection->log, "DISABLE", projection->name);
 	projection->position = projection_last_position(projection->log);
 }
 
-/* Has es_events a trigger of this name? */
-static bool
-has_trigger(Oid relid, const char *name)
+/*
+ * Drops the trigger, if the projection is or was sync.
+ */
+void
+projection_drop_trigger(Projection *projection)
 {
-	Relation	log = table_open(relid, AccessShareLock);
-	TriggerDesc *triggers = log->trigdesc;
-	bool		found = false;
-	int			i;
+	const char *schema =
+	quote_identifier(get_namespace_name(get_rel_namespace(projection->log)));
 
-	for (i = 0; triggers != NULL && i < triggers->numtriggers; i++)
-	{
-		if (strcmp(triggers->triggers[i].tgname, name) == 0)
-			found = true;
-	}
-	table_close(log, AccessShareLock);
-	return found;
+	if (!has_trigger(projection->log, projection->name))
+		return;
+	check_not_appending(projection);
+	change_trigger(projection->log,
+				   psprintf("DROP TRIGGER %s ON %s.es_events",
+							quote_identifier(projection->name), schema));
 }
 
 static char *
@@ -453,8 +481,7 @@ es_projection_restore(PG_FUNCTION_ARGS)
 		elog(ERROR, "es_projection_restore is for rows that are inserted");
 	name = column_text(trigger, "name");
 	if (strcmp(column_text(trigger, "mode"), "sync") == 0 &&
-		strcmp(column_text(trigger, "state"), "running") == 0 &&
-		!has_trigger(log, name))
+		strcmp(column_text(trigger, "state"), "running") == 0)
 	{
 		SPI_connect();
 		make_trigger(log, name);

@@ -29,7 +29,6 @@
 #include "postgres.h"
 
 #include "access/table.h"
-#include "catalog/pg_collation.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -42,15 +41,6 @@
 #include "eventstore.h"
 
 PG_FUNCTION_INFO_V1(es_rebuild_projection);
-
-/*
- * Classes of advisory locks that users cannot reach; es_projection_status
- * looks for the first two.  The key is the hash of the projection's name, and
- * how far the rebuild is (0: it is one, n + 1: n thousandths are done), or
- * when it began.
- */
-#define PROGRESS_LOCK_CLASS	4
-#define BEGIN_LOCK_CLASS	5
 
 #define DONE				1000	/* thousandths */
 #define NOTICE_STEP			100
@@ -65,16 +55,6 @@ typedef struct Rebuild
 	int			progress;		/* thousandths */
 } Rebuild;
 
-static void
-set_tag(LOCKTAG *tag, const Projection *projection, uint32 number, int class)
-{
-	uint32		hash = DatumGetUInt32(DirectFunctionCall1Coll(hashtext,
-															  C_COLLATION_OID,
-															  CStringGetTextDatum(projection->name)));
-
-	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, hash, number, class);
-}
-
 /*
  * Makes the rebuild the only one of the projection, and says when it began.
  */
@@ -84,16 +64,17 @@ lock_rebuild(const Projection *projection)
 	pg_time_t	now = timestamptz_to_time_t(GetCurrentTimestamp());
 	LOCKTAG		tag;
 
-	set_tag(&tag, projection, 0, PROGRESS_LOCK_CLASS);
-	if (LockAcquire(&tag, ExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+	if (!projection_lock_rebuild(projection->name, false))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("projection \"%s\" is being rebuilt", projection->name),
 				 errdetail("Another transaction rebuilds it."),
 				 errhint("es_projection_status shows how far it is.")));
-	set_tag(&tag, projection, 1, PROGRESS_LOCK_CLASS);
+	projection_rebuild_tag(&tag, projection->name, 1,
+						   REBUILD_LOCK_CLASS);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
-	set_tag(&tag, projection, (uint32) now, BEGIN_LOCK_CLASS);
+	projection_rebuild_tag(&tag, projection->name, (uint32) now,
+						   REBUILD_BEGIN_LOCK_CLASS);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 }
 
@@ -106,9 +87,11 @@ show_progress(Rebuild *rebuild, int progress)
 
 	if (progress <= rebuild->progress)
 		return;
-	set_tag(&tag, projection, progress + 1, PROGRESS_LOCK_CLASS);
+	projection_rebuild_tag(&tag, projection->name, progress + 1,
+						   REBUILD_LOCK_CLASS);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
-	set_tag(&tag, projection, rebuild->progress + 1, PROGRESS_LOCK_CLASS);
+	projection_rebuild_tag(&tag, projection->name, rebuild->progress + 1,
+						   REBUILD_LOCK_CLASS);
 	(void) LockRelease(&tag, ExclusiveLock, false);
 	if (progress / NOTICE_STEP != rebuild->progress / NOTICE_STEP)
 		ereport(NOTICE,

@@ -63,8 +63,9 @@ retry_event(Projection *projection, const Failure *failure)
 	failure_note(projection->log, failure->id, error);
 	ereport(WARNING,
 			(errcode(error->sqlerrcode),
-			 errmsg("event at position " INT64_FORMAT " failed again: %s",
-					failure->position, error->message),
+			 errmsg("event at position " INT64_FORMAT " failed%s: %s",
+					failure->position, failure->failed ? " again" : "",
+					error->message),
 			 error->detail ? errdetail("%s", error->detail) : 0,
 			 errhint("Later events of stream \"%s\" wait behind it.",
 					 failure->stream)));
