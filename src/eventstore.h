@@ -324,6 +324,8 @@ extern void projection_update(const Projection *projection, const char *set,
 							  const Datum *values, const char *nulls);
 extern bool projection_wants(const Projection *projection, text *stream,
 							 text *type);
+extern void projection_check_isolation(const char *function);
+extern int64 projection_last_position(Oid log);
 extern char *projection_relation_name(Oid relid);
 extern Tuplestorestate *projection_make_batch(void);
 extern TupleTableSlot *projection_make_slot(Relation log);
@@ -335,6 +337,9 @@ extern void handler_apply(Projection *projection, Tuplestorestate *events,
 						  bool history);
 extern void handler_check(Projection *projection);
 extern void handler_check_outside(const char *function);
+
+/* wait.c */
+extern void wait_nap(long milliseconds);
 
 /* projection_run.c */
 
@@ -356,11 +361,9 @@ extern ErrorData *projection_try(Projection *projection, const Batch *batch,
 extern void projection_replay(Projection *projection, Snapshot snapshot,
 							  int64 upto, Replay *replay);
 extern void projection_keep_parked(const Projection *projection, List *parked);
-extern int64 projection_last_position(Oid log);
 
 /* projection_sync.c */
 extern void projection_sync_init(void);
-extern void projection_check_isolation(const char *function);
 extern void projection_check_sync(const Projection *projection);
 extern void projection_attach(Projection *projection);
 extern void projection_detach(Projection *projection);

@@ -16,6 +16,7 @@
 
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_collation.h"
@@ -349,6 +350,38 @@ projection_wants(const Projection *projection, text *stream, text *type)
 			return true;
 	}
 	return false;
+}
+
+/*
+ * A transaction of one snapshot would not see what others have appended since.
+ */
+void
+projection_check_isolation(const char *function)
+{
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("%s must be called at isolation level READ COMMITTED",
+						function),
+				 errdetail("The transaction reads with one snapshot, and what is committed after it must be seen, too.")));
+}
+
+/*
+ * The position of the last event that is stored.
+ */
+int64
+projection_last_position(Oid log)
+{
+	int64		position;
+	bool		isnull;
+
+	(void) run_own_sql(log,
+					   "SELECT coalesce(max(position), 0) FROM @extschema@.es_events",
+					   0, NULL, NULL, NULL);
+	position = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
+										   SPI_tuptable->tupdesc, 1, &isnull));
+	SPI_freetuptable(SPI_tuptable);
+	return position;
 }
 
 /* The name of a relation with its schema, as SQL wants it. */

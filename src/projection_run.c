@@ -37,8 +37,6 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
-#include "pgstat.h"
-#include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -619,16 +617,6 @@ check_nonatomic(FunctionCallInfo fcinfo)
 			 errhint("CALL it by itself, or use es_run_projections() in a transaction.")));
 }
 
-static void
-sleep_idle(long milliseconds)
-{
-	(void) WaitLatch(MyLatch,
-					 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					 milliseconds, PG_WAIT_EXTENSION);
-	ResetLatch(MyLatch);
-	CHECK_FOR_INTERRUPTS();
-}
-
 /*
  * es_work(stop_when_idle): runs what is due, and commits after each batch.
  */
@@ -648,28 +636,10 @@ es_work(PG_FUNCTION_ARGS)
 		busy = projection_run_due(log);
 		SPI_commit();
 		if (!busy && !stop_when_idle)
-			sleep_idle(IDLE_SLEEP);
+			wait_nap(IDLE_SLEEP);
 	} while (busy || !stop_when_idle);
 	SPI_finish();
 	PG_RETURN_VOID();
-}
-
-/*
- * The position of the last event that is stored.
- */
-int64
-projection_last_position(Oid log)
-{
-	int64		position;
-	bool		isnull;
-
-	(void) run_own_sql(log,
-					   "SELECT coalesce(max(position), 0) FROM @extschema@.es_events",
-					   0, NULL, NULL, NULL);
-	position = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
-										   SPI_tuptable->tupdesc, 1, &isnull));
-	SPI_freetuptable(SPI_tuptable);
-	return position;
 }
 
 /*

@@ -308,20 +308,6 @@ make_trigger(Oid log, const char *name)
 }
 
 /*
- * A transaction of one snapshot would not see what others have appended since.
- */
-void
-projection_check_isolation(const char *function)
-{
-	if (IsolationUsesXactSnapshot())
-		ereport(ERROR,
-				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				 errmsg("%s must be called at isolation level READ COMMITTED",
-						function),
-				 errdetail("The transaction reads with one snapshot, and what is committed after it must be seen, too.")));
-}
-
-/*
  * Refuses to make or end a sync projection while an append fires its triggers:
  * its events would be handled by both the trigger and the batch, or by none.
  */

@@ -106,6 +106,27 @@ run_text(const Projection *projection, const char *sql)
 }
 
 /*
+ * The condition that t and s have one primary key, or one of another unique
+ * index without nulls; NULL if the table has none.
+ */
+static char *
+same_key(const Projection *projection, Oid relid)
+{
+	return run_text(projection,
+					psprintf("SELECT string_agg(format('t.%%1$I = s.%%1$I', a.attname), ' AND ')"
+							 " FROM (SELECT indrelid, indkey, indnkeyatts FROM pg_index i"
+							 " WHERE indrelid = %u AND indisunique AND indisvalid"
+							 " AND indimmediate AND indpred IS NULL AND indexprs IS NULL"
+							 " AND NOT EXISTS (SELECT FROM pg_attribute a"
+							 " WHERE a.attrelid = indrelid AND NOT a.attnotnull"
+							 " AND a.attnum = ANY ((indkey::int2[])[0:indnkeyatts - 1]))"
+							 " ORDER BY indisprimary DESC, indexrelid LIMIT 1) i"
+							 " JOIN pg_attribute a ON a.attrelid = i.indrelid"
+							 " AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])",
+							 relid));
+}
+
+/*
  * Looks up what the statements on a table need.
  */
 static Table *
@@ -127,19 +148,7 @@ describe_table(const Projection *projection, Oid relid)
 						  " FROM pg_attribute WHERE attrelid = %u AND attnum > 0"
 						  " AND NOT attisdropped AND attgenerated = ''"
 						  " AND attidentity <> 'a'", relid));
-	table->same_key =
-		run_text(projection,
-				 psprintf("SELECT string_agg(format('t.%%1$I = s.%%1$I', a.attname), ' AND ')"
-						  " FROM (SELECT indrelid, indkey, indnkeyatts FROM pg_index i"
-						  " WHERE indrelid = %u AND indisunique AND indisvalid"
-						  " AND indimmediate AND indpred IS NULL AND indexprs IS NULL"
-						  " AND NOT EXISTS (SELECT FROM pg_attribute a"
-						  " WHERE a.attrelid = indrelid AND NOT a.attnotnull"
-						  " AND a.attnum = ANY ((indkey::int2[])[0:indnkeyatts - 1]))"
-						  " ORDER BY indisprimary DESC, indexrelid LIMIT 1) i"
-						  " JOIN pg_attribute a ON a.attrelid = i.indrelid"
-						  " AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])",
-						  relid));
+	table->same_key = same_key(projection, relid);
 	table->update =
 		run_sql(projection,
 				psprintf("SELECT FROM pg_constraint WHERE contype = 'f' AND confrelid = %u",

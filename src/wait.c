@@ -64,9 +64,11 @@ has_handled(Oid log, const char *name, int64 position)
 	return handled;
 }
 
-/* Sleeps so long, or until a signal comes. */
-static void
-sleep_for(long milliseconds)
+/*
+ * Sleeps so long, or until a signal comes, and serves it.
+ */
+void
+wait_nap(long milliseconds)
 {
 	(void) WaitLatch(MyLatch,
 					 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
@@ -101,7 +103,7 @@ es_wait(PG_FUNCTION_ARGS)
 
 		if (left <= 0)
 			break;
-		sleep_for(Min(pause, left));
+		wait_nap(Min(pause, left));
 		pause = Min(pause * 2, LAST_SLEEP);
 	}
 	SPI_finish();
