@@ -10,7 +10,7 @@ VACUUM (ANALYZE) es_events;
 CREATE TABLE copied (position bigint PRIMARY KEY, stream text, amount int);
 CREATE TABLE counted (stream text PRIMARY KEY, n bigint, amount bigint);
 
--- Handlers, and loops that do the same. The last 50,000 events are enough for them.
+-- Handlers, and loops that do the same. The last 100,000 events are enough for them.
 CREATE FUNCTION copy_event(event es_events) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO copied VALUES (event.position, event.stream, (event.data->>'amount')::int);
@@ -24,7 +24,7 @@ CREATE PROCEDURE copy_loop() LANGUAGE plpgsql AS $$
 DECLARE
     event es_events;
 BEGIN
-    FOR event IN SELECT * FROM es_events WHERE position > 150000 ORDER BY position LOOP
+    FOR event IN SELECT * FROM es_events WHERE position > 100000 ORDER BY position LOOP
         INSERT INTO copied VALUES (event.position, event.stream, (event.data->>'amount')::int);
     END LOOP;
 END $$;
@@ -32,7 +32,7 @@ CREATE PROCEDURE count_loop() LANGUAGE plpgsql AS $$
 DECLARE
     event es_events;
 BEGIN
-    FOR event IN SELECT * FROM es_events WHERE position > 150000 ORDER BY position LOOP
+    FOR event IN SELECT * FROM es_events WHERE position > 100000 ORDER BY position LOOP
         INSERT INTO counted VALUES (event.stream, 1, (event.data->>'amount')::int)
         ON CONFLICT (stream) DO UPDATE SET n = counted.n + 1, amount = counted.amount + excluded.amount;
     END LOOP;
