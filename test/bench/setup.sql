@@ -31,3 +31,12 @@ INSERT INTO raw_events (version, stream, type, data)
 SELECT version, stream, type, data FROM es_events ORDER BY position;
 VACUUM (ANALYZE) es_events;
 VACUUM (ANALYZE) raw_events;
+
+-- What a statement trigger does in plpgsql, or a sync projection.
+CREATE TABLE counted (stream text PRIMARY KEY, n bigint, amount bigint);
+CREATE FUNCTION count_events() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO counted SELECT stream, count(*), sum((data->>'amount')::int) FROM new_events GROUP BY stream
+    ON CONFLICT (stream) DO UPDATE SET n = counted.n + excluded.n, amount = counted.amount + excluded.amount;
+    RETURN NULL;
+END $$;
