@@ -70,6 +70,7 @@ typedef struct Announced
 	int64		stored;			/* what es_notified says of it */
 	TimestampTz at;				/* when, and when that was stored */
 	TimestampTz stored_at;
+	double		pause;			/* ms that must follow, at least */
 } Announced;
 
 extern void shmem_init(void);
@@ -84,6 +85,7 @@ extern bool shmem_begin_wait(uint64 ends);
 extern void shmem_end_wait(void);
 extern bool shmem_get_announced(Oid log, Announced *announced);
 extern void shmem_set_announced(const Announced *announced);
+extern void shmem_set_pause(double pause);
 
 /* attempt.c */
 extern ErrorData *attempt(void (*work) (void *arg), void *arg);
@@ -230,6 +232,7 @@ extern void notify_expect(void);
 extern void notify_events(const NewEvent *events, int count);
 extern bool notify_by_worker(void);
 extern NotifyResult notify_send(Oid log);
+extern void notify_took(double milliseconds);
 
 /* import.c */
 extern void import_init(void);

@@ -62,6 +62,10 @@
 
 #define CHANNEL "es_events"
 
+/* How much longer than the sending a pause is, and its limit in milliseconds. */
+#define PAUSE_FACTOR	100
+#define LONGEST_PAUSE	1000
+
 /* How old, in milliseconds, es_notified is when it is written again. */
 #define STORE_INTERVAL 1000
 
@@ -429,7 +433,8 @@ look(Oid log, int64 horizon, TimestampTz now)
 	if (!shmem_get_announced(log, &announced))
 		return NOTIFY_SENT;
 	if (announced.position < horizon &&
-		!TimestampDifferenceExceeds(announced.at, now, notify_interval))
+		!TimestampDifferenceExceeds(announced.at, now,
+									Max(notify_interval, (int) announced.pause)))
 		return NOTIFY_LATER;
 	return announced.position < horizon || is_store_due(&announced, now) ?
 		NOTIFY_SENT : NOTIFY_NOTHING_NEW;
@@ -475,6 +480,19 @@ notify_send(Oid relid)
 		result = send_new(relid, horizon, now);
 	relation_close(log, NoLock);
 	return result;
+}
+
+/*
+ * A worker has sent notifications, which took it so much time of a processor.
+ * It grows with the number of sessions that listen, whatever they listen to, as
+ * the server wakes each of them; and what these do then costs several times as
+ * much.  So the pause after it is longer than notify_interval where they are
+ * many.
+ */
+void
+notify_took(double milliseconds)
+{
+	shmem_set_pause(Min(milliseconds * PAUSE_FACTOR, LONGEST_PAUSE));
 }
 
 /*

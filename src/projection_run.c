@@ -29,6 +29,7 @@
 
 #include "access/table.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "common/pg_prng.h"
@@ -38,6 +39,7 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -618,26 +620,52 @@ check_nonatomic(FunctionCallInfo fcinfo)
 }
 
 /*
+ * Commits without waiting for the disk, and begins the next transaction.  A
+ * crash may lose the last batches, each with its checkpoint: they are handled
+ * again.
+ */
+static void
+commit_batch(void)
+{
+	(void) set_config_option("synchronous_commit", "off", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+	SPI_commit();
+}
+
+/* Runs what is due, a batch a transaction, until nothing is. */
+static void
+work(Oid log)
+{
+	bool		busy;
+
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		busy = projection_run_due(log);
+		commit_batch();
+	} while (busy);
+	XLogFlush(XactLastCommitEnd);
+}
+
+/*
  * es_work(stop_when_idle): runs what is due, and commits after each batch.
+ * When it is idle, all that it did is on the disk.
  */
 Datum
 es_work(PG_FUNCTION_ARGS)
 {
 	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
 	bool		stop_when_idle = PG_ARGISNULL(0) || PG_GETARG_BOOL(0);
-	bool		busy;
 
 	check_nonatomic(fcinfo);
 	PreventCommandIfReadOnly("es_work()");
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
-	do
+	work(log);
+	while (!stop_when_idle)
 	{
-		CHECK_FOR_INTERRUPTS();
-		busy = projection_run_due(log);
-		SPI_commit();
-		if (!busy && !stop_when_idle)
-			wait_nap(IDLE_SLEEP);
-	} while (busy || !stop_when_idle);
+		wait_nap(IDLE_SLEEP);
+		work(log);
+	}
 	SPI_finish();
 	PG_RETURN_VOID();
 }

@@ -393,3 +393,14 @@ shmem_set_announced(const Announced *announced)
 	joined->announced = *announced;
 	SpinLockRelease(&joined->mutex);
 }
+
+/* Sets how long the next announcement must wait, at least. */
+void
+shmem_set_pause(double pause)
+{
+	if (joined == NULL)
+		return;
+	SpinLockAcquire(&joined->mutex);
+	joined->announced.pause = pause;
+	SpinLockRelease(&joined->mutex);
+}

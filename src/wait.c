@@ -27,7 +27,7 @@ PG_FUNCTION_INFO_V1(es_wait);
 
 /* Sleeps grow from the first to the last, in milliseconds. */
 #define FIRST_SLEEP		1
-#define LAST_SLEEP		20
+#define LAST_SLEEP		5
 
 /* Raises ES005 for a projection that has given up. */
 static void

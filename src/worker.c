@@ -42,6 +42,8 @@
  */
 #include "postgres.h"
 
+#include <time.h>
+
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
@@ -478,6 +480,17 @@ end_work(MemoryContext context)
 	MemoryContextReset(context);
 }
 
+/* What this process has used of a processor, in milliseconds. */
+static double
+processor_time(void)
+{
+	struct timespec used;
+
+	if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used) != 0)
+		return 0;
+	return used.tv_sec * 1000.0 + used.tv_nsec / 1000000.0;
+}
+
 /*
  * Announces what is new, if that is left to workers, of whom appenders know.
  * True if it is to come again soon.
@@ -486,6 +499,7 @@ static bool
 announce(MemoryContext context)
 {
 	NotifyResult result;
+	double		before;
 	Oid			log;
 
 	if (!notify_by_worker())
@@ -497,7 +511,10 @@ announce(MemoryContext context)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	result = notify_send(log);
 	PopActiveSnapshot();
+	before = processor_time();
 	end_work(context);
+	if (result == NOTIFY_SENT)
+		notify_took(processor_time() - before);
 
 	/* There is a record now of what lies behind. */
 	if (result != NOTIFY_LATER)
