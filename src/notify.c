@@ -16,10 +16,12 @@
  *	  workers do and appenders do not.
  *
  * With eventstore.notify = auto an appender takes the first way if no worker
- * takes the second, or none that would come to it soon.  It looks just before it commits.  If it sees one, its
- * events lie above what that worker has announced, as they are not committed
- * yet; so they are announced later, if not by that worker, then by the next,
- * which goes on from where the announcements of the last were committed.
+ * takes the second, or none that would come to it soon.  It looks when it
+ * appends, to save itself the list, and again before it commits.  If it sees
+ * one, its events lie above what that worker has announced, as they are not
+ * committed yet; so they are announced later, if not by that worker, then by
+ * the next, which goes on from where the announcements of the last were
+ * committed.
  *
  * How far that is, is known in shared memory (shmem.c) and, as of at most
  * some seconds ago, in the table es_notified: a row that were written a
@@ -189,8 +191,16 @@ notify_expect(void)
 	drawn = true;
 }
 
+/* Is it up to this transaction to send its notifications? */
+static bool
+sends_itself(void)
+{
+	return notify_mode == NOTIFY_COMMIT ||
+		(notify_mode == NOTIFY_AUTO && !shmem_worker_sends());
+}
+
 /*
- * Remembers whom to wake when the transaction commits.
+ * Remembers whom to wake when the transaction commits, if nobody else will.
  */
 void
 notify_events(const NewEvent *events, int count)
@@ -198,7 +208,7 @@ notify_events(const NewEvent *events, int count)
 	PendingKey	key;
 	int			i;
 
-	if (notify_mode == NOTIFY_OFF || count == 0)
+	if (notify_mode == NOTIFY_OFF || count == 0 || !sends_itself())
 		return;
 	if (pending == NULL)
 		make_pending();
@@ -238,14 +248,6 @@ send_pending(void)
 	hash_seq_init(&status, pending);
 	while ((entry = hash_seq_search(&status)) != NULL)
 		send_position(entry->key.channel, entry->position);
-}
-
-/* Is it up to this transaction to send its notifications? */
-static bool
-sends_itself(void)
-{
-	return notify_mode == NOTIFY_COMMIT ||
-		(notify_mode == NOTIFY_AUTO && !shmem_worker_sends());
 }
 
 /* The transaction is over, for all to see; nothing here may fail. */
