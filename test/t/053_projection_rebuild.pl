@@ -215,9 +215,11 @@ sub rebuilds
 	ok(finish_psql($rebuild->{psql}), "$test: $name is rebuilt")
 	  or diag(slurp_file("$rebuild->{file}.err"));
 	cmp_ok(slurp_file("$rebuild->{file}.out"), '>', $events / 4, "$test: from the log of $name");
-	is(join(' ', @seen), join(' ', sort { $a <=> $b } @seen), "$test: percents of $name rise");
+	is(join(', ', map { $seen[$_] < $seen[ $_ - 1 ] ? "$seen[$_] after $seen[$_ - 1]" : () } 1 .. $#seen),
+		'', "$test: percents of $name rise");
 	my %distinct = map { $_ => 1 } @seen;
-	cmp_ok(scalar(keys %distinct), '>', 3, "$test: and are seen by another session");
+	cmp_ok(scalar(keys %distinct), '>', 10, "$test: and are seen by another session")
+	  if $name eq 'by_handler';
 	is(percent($name), '', "$test: then there is no rebuild of $name any more");
 	equals_fold($node, $test, projections => [$name]);
 	positions_rise($node, \%before, $test);
@@ -225,6 +227,16 @@ sub rebuilds
 }
 
 create_read_models($node);
+# Slow enough to be ended in the middle, on any machine.
+value(q{
+	ALTER FUNCTION by_handler RENAME TO by_handler_quickly;
+	CREATE FUNCTION by_handler(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		IF es_replaying() AND event.position % 250 = 0 THEN
+			PERFORM pg_sleep(0.02);
+		END IF;
+		PERFORM by_handler_quickly(event);
+	END $$});
 value(qq{
 	INSERT INTO es_import (stream, type, data)
 	SELECT (ARRAY['account-', 'order-'])[1 + i % 2] || i % 20, (ARRAY['paid', 'refunded', 'noted'])[1 + i % 3],
