@@ -448,33 +448,38 @@ read_sql(const Projection *projection, Relation log)
 	return sql.data;
 }
 
-/* The parameters of read_sql. */
+/* The parameters of read_sql, and their types. */
+#define READ_PARAMS 5
+
+static Oid	read_types[READ_PARAMS] = {INT8OID, INT8OID, TEXTOID, TEXTARRAYOID,
+INT4OID};
+
 static ParamListInfo
 read_params(const Projection *projection, int64 upto, int limit)
 {
-	ParamListInfo params = makeParamList(5);
-	Oid			types[5] = {INT8OID, INT8OID, TEXTOID, TEXTARRAYOID, INT4OID};
-	Datum		values[5] = {
+	ParamListInfo params = makeParamList(READ_PARAMS);
+	Datum		values[READ_PARAMS] = {
 		Int64GetDatum(projection->position), Int64GetDatum(upto),
 		PointerGetDatum(projection->category),
 		PointerGetDatum(projection->types), Int32GetDatum(limit)
 	};
 	int			i;
 
-	for (i = 0; i < 5; i++)
+	for (i = 0; i < READ_PARAMS; i++)
 	{
 		params->params[i].value = values[i];
 		params->params[i].isnull = (i == 2 && projection->category == NULL) ||
 			(i == 3 && projection->types == NULL);
 		params->params[i].pflags = PARAM_FLAG_CONST;
-		params->params[i].ptype = types[i];
+		params->params[i].ptype = read_types[i];
 	}
 	return params;
 }
 
 /*
- * Runs a query as the projection's owner, with the snapshot; its rows go to
- * the store.
+ * Runs the statement of read_sql as the projection's owner, with the snapshot;
+ * its rows go to the store.  It is planned each time anew, for how much of the
+ * log it reads.
  */
 static void
 read_as_owner(const Projection *projection, Snapshot snapshot,
@@ -491,7 +496,9 @@ read_as_owner(const Projection *projection, Snapshot snapshot,
 									CurrentMemoryContext, false, NULL, NULL);
 	PushActiveSnapshot(snapshot);
 	SPI_connect();
-	result = SPI_execute_extended(sql, &options);
+	result = SPI_execute_plan_extended(run_as_plan(sql, READ_PARAMS, read_types,
+												   CURSOR_OPT_CUSTOM_PLAN),
+									   &options);
 	if (result < 0)
 		elog(ERROR, "%s: %s", SPI_result_code_string(result), sql);
 	SPI_finish();

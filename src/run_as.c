@@ -80,7 +80,7 @@ run_as_owner(Oid relid)
 	return owner;
 }
 
-/* A statement of ours whose plan is kept, by a hash of its text. */
+/* A statement whose plan is kept, by a hash of its text. */
 typedef struct Statement
 {
 	uint64		hash;
@@ -120,16 +120,20 @@ get_statement(const char *sql)
 	return statement;
 }
 
-/* The plan of a statement, which is made when it is run for the first time. */
-static SPIPlanPtr
-get_plan(const char *sql, int nargs, Oid *types)
+/*
+ * The plan of a statement, which is made when it is run for the first time and
+ * kept for the session.  options: as for SPI_prepare_cursor.  Only for
+ * statements of which there are few; SPI must be connected.
+ */
+SPIPlanPtr
+run_as_plan(const char *sql, int nargs, Oid *types, int options)
 {
 	Statement  *statement = get_statement(sql);
 	SPIPlanPtr	plan = statement->plan;
 
 	if (plan != NULL && strcmp(statement->sql, sql) == 0)
 		return plan;
-	plan = SPI_prepare(sql, nargs, types);
+	plan = SPI_prepare_cursor(sql, nargs, types, options);
 	if (plan == NULL)
 		elog(ERROR, "%s: %s", SPI_result_code_string(SPI_result), sql);
 	if (statement->plan == NULL && strcmp(statement->sql, sql) == 0)
@@ -158,7 +162,8 @@ run_statement(Oid log, const char *sql, int nargs, Oid *types, Datum *values,
 	MemoryContext context = CurrentMemoryContext;
 	int			result;
 
-	result = SPI_execute_plan(get_plan(TextDatumGetCString(query), nargs, types),
+	result = SPI_execute_plan(run_as_plan(TextDatumGetCString(query), nargs,
+										  types, 0),
 							  values, nulls, read_only, 0);
 	MemoryContextSwitchTo(context);
 	if (result < 0)
