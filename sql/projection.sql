@@ -1,8 +1,9 @@
 -- Handlers are kept by their names, not as regprocedure, which pg_upgrade
--- refuses in a table.
+-- refuses in a table; owners by theirs, not as regrole, as a restore where one
+-- of them is missing must not lose all projections.
 CREATE TABLE es_projections (
     name           text COLLATE "C" NOT NULL PRIMARY KEY,
-    owner          regrole     NOT NULL,
+    owner          name        NOT NULL,
     search_path    text        NOT NULL,
     handler        text,
     query          text,
@@ -140,7 +141,7 @@ CREATE VIEW es_projection_status AS
 
 COMMENT ON TABLE es_projections IS 'projections: what they are made of, and how far they are';
 COMMENT ON COLUMN es_projections.name IS 'what it is called; a sync projection''s trigger has the same name';
-COMMENT ON COLUMN es_projections.owner IS 'whose rights it has';
+COMMENT ON COLUMN es_projections.owner IS 'role whose rights it has';
 COMMENT ON COLUMN es_projections.search_path IS 'where it finds what it names, as it was when it was created';
 COMMENT ON COLUMN es_projections.handler IS 'function that is called for each event';
 COMMENT ON COLUMN es_projections.query IS 'statement that is run for each batch';

@@ -255,7 +255,8 @@ typedef struct Projection
 	Oid			log;			/* es_events */
 	char	   *name;
 	TimestampTz created_at;
-	Oid			owner;
+	Oid			owner;			/* 0: there is no role of this name */
+	char	   *owner_name;
 	char	   *search_path;
 	ProjectionKind kind;
 	char	   *target;			/* signature, schema's name, or statement */
@@ -322,6 +323,8 @@ extern void projection_rebuild_tag(LOCKTAG *tag, const char *name,
 								   uint32 number, int class);
 extern bool projection_lock_rebuild(const char *name, bool wait);
 extern Projection *projection_peek(Oid log, const char *name);
+extern RunAs projection_run_as(const Projection *projection, bool restricted,
+							   const char *search_path);
 extern void projection_check_owner(const Projection *projection);
 extern Projection *projection_own(Oid log, const char *name);
 extern void projection_update(const Projection *projection, const char *set,

@@ -399,18 +399,9 @@ become_owner(const Projection *projection)
 	const char *path = psprintf(projection->rebuilding ? "pg_temp, %s" : "%s, pg_temp",
 								projection->search_path);
 
-	if (GetUserNameFromId(projection->owner, true) == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("the owner of projection \"%s\" does not exist",
-						projection->name),
-				 errdetail("There is no role with oid %u any more.",
-						   projection->owner),
-				 errhint("Drop the projection and create it again.")));
-
 	/* REFRESH restricts the view's query by itself, and needs a temp table */
-	return run_as(projection->owner,
-				  projection->kind != PROJECTION_REFRESH, path);
+	return projection_run_as(projection,
+							 projection->kind != PROJECTION_REFRESH, path);
 }
 
 /* Hands the events to what the projection is made of, as the owner. */

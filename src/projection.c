@@ -54,14 +54,15 @@ enum
 	LOAD_MODE, LOAD_STATE, LOAD_ON_FAILURE, LOAD_START_POSITION,
 	LOAD_POSITION, LOAD_HISTORY, LOAD_BATCH_SIZE, LOAD_MAX_ATTEMPTS,
 	LOAD_ATTEMPTS, LOAD_BATCH_LIMIT, LOAD_SUSPECT_UPTO, LOAD_NAME,
-	LOAD_MESSAGE, LOAD_CREATED_AT
+	LOAD_MESSAGE, LOAD_CREATED_AT, LOAD_OWNER_NAME
 };
 
 #define LOAD_SQL \
-	"SELECT owner, search_path, handler, query, handler_schema, refresh," \
+	"SELECT (SELECT r.oid FROM pg_roles r WHERE r.rolname = owner)," \
+	" search_path, handler, query, handler_schema, refresh," \
 	" tables, category, types, mode, state, on_failure, start_position," \
 	" position, history, batch_size, max_attempts, attempts, batch_limit," \
-	" suspect_upto, name, message, created_at FROM @extschema@.es_projections "
+	" suspect_upto, name, message, created_at, owner FROM @extschema@.es_projections "
 
 /* A column of the row that was read; 0 for null. */
 static Datum
@@ -147,6 +148,7 @@ make_projection(Oid log)
 	projection->name = loaded_text(LOAD_NAME);
 	projection->created_at = DatumGetTimestampTz(loaded(LOAD_CREATED_AT));
 	projection->owner = DatumGetObjectId(loaded(LOAD_OWNER));
+	projection->owner_name = pstrdup(NameStr(*DatumGetName(loaded(LOAD_OWNER_NAME))));
 	projection->search_path = loaded_text(LOAD_SEARCH_PATH);
 	load_kind(projection);
 	load_filter(projection);
@@ -276,13 +278,31 @@ projection_lock_rebuild(const char *name, bool wait)
 void
 projection_check_owner(const Projection *projection)
 {
-	if (!has_privs_of_role(GetUserId(), projection->owner))
+	if (!superuser() &&
+		(!OidIsValid(projection->owner) ||
+		 !has_privs_of_role(GetUserId(), projection->owner)))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be owner of projection \"%s\"", projection->name),
-				 errdetail("Its owner is \"%s\".",
-						   GetUserNameFromId(projection->owner, false)),
+				 errdetail("Its owner is \"%s\".", projection->owner_name),
 				 errhint("Ask the owner, or become a member of that role.")));
+}
+
+/*
+ * Becomes the projection's owner, as run_as does.
+ */
+RunAs
+projection_run_as(const Projection *projection, bool restricted,
+				  const char *search_path)
+{
+	if (!OidIsValid(projection->owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the owner of projection \"%s\" does not exist",
+						projection->name),
+				 errdetail("There is no role \"%s\".", projection->owner_name),
+				 errhint("Create the role, or drop the projection and create it again.")));
+	return run_as(projection->owner, restricted, search_path);
 }
 
 /*
@@ -486,7 +506,8 @@ read_as_owner(const Projection *projection, Snapshot snapshot,
 			  const char *sql, ParamListInfo params, Tuplestorestate *store)
 {
 	SPIExecuteOptions options = {0};
-	RunAs		saved = run_as(projection->owner, true, "pg_catalog, pg_temp");
+	RunAs		saved = projection_run_as(projection, true,
+										  "pg_catalog, pg_temp");
 	int			result;
 
 	options.params = params;

@@ -355,7 +355,7 @@ static void
 insert_projection(FunctionCallInfo fcinfo, Oid log)
 {
 	Oid			types[16] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, REGCLASSOID,
-		REGCLASSARRAYOID, TEXTOID, TEXTARRAYOID, REGROLEOID, INT8OID, INT4OID,
+		REGCLASSARRAYOID, TEXTOID, TEXTARRAYOID, NAMEOID, INT8OID, INT4OID,
 	TEXTOID, INT4OID, INTERVALOID, TEXTOID, INT8OID};
 	Datum		values[16];
 	char		nulls[16];
@@ -367,7 +367,8 @@ insert_projection(FunctionCallInfo fcinfo, Oid log)
 		values[i] = stored_argument(fcinfo, i);
 		nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
 	}
-	values[ARG_MODE] = ObjectIdGetDatum(GetUserId());	/* $9: the owner */
+	values[ARG_MODE] = DirectFunctionCall1(namein,	/* $9: the owner */
+										   CStringGetDatum(GetUserNameFromId(GetUserId(), false)));
 	if (PG_ARGISNULL(ARG_START_POSITION))
 		values[ARG_START_POSITION] = Int64GetDatum(horizon);
 	nulls[ARG_START_POSITION] = ' ';

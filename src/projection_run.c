@@ -29,7 +29,6 @@
 
 #include "access/table.h"
 #include "access/xact.h"
-#include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "common/pg_prng.h"
@@ -39,7 +38,6 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -619,19 +617,6 @@ check_nonatomic(FunctionCallInfo fcinfo)
 			 errhint("CALL it by itself, or use es_run_projections() in a transaction.")));
 }
 
-/*
- * Commits without waiting for the disk, and begins the next transaction.  A
- * crash may lose the last batches, each with its checkpoint: they are handled
- * again.
- */
-static void
-commit_batch(void)
-{
-	(void) set_config_option("synchronous_commit", "off", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-	SPI_commit();
-}
-
 /* Runs what is due, a batch a transaction, until nothing is. */
 static void
 work(Oid log)
@@ -642,14 +627,12 @@ work(Oid log)
 	{
 		CHECK_FOR_INTERRUPTS();
 		busy = projection_run_due(log);
-		commit_batch();
+		SPI_commit();
 	} while (busy);
-	XLogFlush(XactLastCommitEnd);
 }
 
 /*
  * es_work(stop_when_idle): runs what is due, and commits after each batch.
- * When it is idle, all that it did is on the disk.
  */
 Datum
 es_work(PG_FUNCTION_ARGS)

@@ -68,8 +68,8 @@ typedef struct Table
 static uint64
 run_statement(const Projection *projection, const char *sql, bool restricted)
 {
-	RunAs		saved = run_as(projection->owner, restricted,
-							   "pg_catalog, pg_temp");
+	RunAs		saved = projection_run_as(projection, restricted,
+										  "pg_catalog, pg_temp");
 	MemoryContext context = CurrentMemoryContext;
 	int			result;
 
@@ -469,7 +469,7 @@ check_foreign_keys(const Projection *projection, List *tables)
 					   " AND (conrelid = ANY ($1) OR confrelid = ANY ($1))",
 					   1, &type, &value, NULL);
 	keys = SPI_tuptable;
-	saved = run_as(projection->owner, true, "pg_catalog, pg_temp");
+	saved = projection_run_as(projection, true, "pg_catalog, pg_temp");
 	for (i = 0; i < keys->numvals; i++)
 		check_foreign_key(keys->vals[i], keys->tupdesc);
 	run_as_end(saved);

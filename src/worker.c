@@ -405,13 +405,6 @@ set_options(void)
 	set_option("default_transaction_isolation", "read committed");
 	set_option("default_transaction_read_only", "off");
 	set_option("default_transaction_deferrable", "off");
-
-	/*
-	 * A read model and its checkpoint, announcements and their record are
-	 * committed together.  A crash loses the last of them together, and they
-	 * are made again: there is nothing to wait for the disk for.
-	 */
-	set_option("synchronous_commit", "off");
 	SetConfigOption("application_name", MyBgworkerEntry->bgw_name,
 					PGC_USERSET, PGC_S_SESSION);
 }
@@ -511,6 +504,13 @@ announce(MemoryContext context)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	result = notify_send(log);
 	PopActiveSnapshot();
+
+	/*
+	 * what a crash takes back is announced again: no need to wait for the
+	 * disk
+	 */
+	(void) set_config_option("synchronous_commit", "off", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	before = processor_time();
 	end_work(context);
 	if (result == NOTIFY_SENT)

@@ -148,7 +148,7 @@ SELECT bag_eq(
          LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
         WHERE a.attrelid = 'es_projections'::regclass AND a.attnum > 0 $$,
     $$ VALUES (1,  'name',           'text',                     true,  NULL),
-              (2,  'owner',          'regrole',                  true,  NULL),
+              (2,  'owner',          'name',                     true,  NULL),
               (3,  'search_path',    'text',                     true,  NULL),
               (4,  'handler',        'text',                     false, NULL),
               (5,  'query',          'text',                     false, NULL),
@@ -231,7 +231,7 @@ SELECT bag_eq(
          FROM pg_attribute a
          JOIN pg_collation c ON c.oid = a.attcollation AND c.collname = 'C'
         WHERE a.attrelid IN ('es_projections'::regclass, 'es_failures'::regclass) AND a.attnum > 0 $$,
-    $$ VALUES ('es_projections', 'name'), ('es_projections', 'category'), ('es_projections', 'types'),
+    $$ VALUES ('es_projections', 'name'), ('es_projections', 'owner'), ('es_projections', 'category'), ('es_projections', 'types'),
               ('es_failures', 'projection'), ('es_failures', 'stream'), ('es_failures', 'type') $$,
     'their names are compared by their bytes, too');
 

@@ -244,5 +244,28 @@ foreach my $file (qw(busy.custom busy.directory))
 		't', "$restored: all is handled");
 }
 
+# Where the owner of one projection is missing.
+create_database($source, 'owned', 'public');
+$source->safe_psql('owned', q{
+	CREATE EXTENSION eventstore;
+	CREATE TABLE seen (projection text, position bigint);
+	CREATE ROLE ann;
+	ALTER TABLE seen OWNER TO ann;
+	GRANT SELECT ON es_events TO ann;
+	GRANT EXECUTE ON FUNCTION es_create_projection TO ann;
+	SELECT es_append('a-1', 'none', 'x');
+	SELECT es_create_projection('ours', query => $$INSERT INTO seen SELECT 'ours', position FROM new_events$$);
+	SET ROLE ann;
+	SELECT es_create_projection('of ann', query => $$INSERT INTO seen SELECT 'of ann', position FROM new_events$$, max_attempts => 1)});
+dump_to('owned', 'owned', '-Fc');
+restore($target, 'owned', 'owned', '--no-owner', '--no-privileges');
+$target->safe_psql('owned', 'SELECT es_run_projections()');
+is($target->safe_psql('owned', 'SELECT name, state, last_error FROM es_projection_status ORDER BY name'),
+	qq{of ann|failed|the owner of projection "of ann" does not exist\nours|running|}, 'the one of the missing role says so, the other runs');
+$target->safe_psql('owned', q{CREATE ROLE ann; GRANT SELECT ON es_events TO ann; GRANT INSERT ON seen TO ann;
+	SELECT es_resume_projection('of ann'), es_run_projections()});
+is($target->safe_psql('owned', 'SELECT string_agg(projection, $$ $$ ORDER BY projection) FROM seen'), 'of ann ours',
+	'and goes on when the role is there');
+
 $_->stop foreach ($source, $target);
 done_testing();
