@@ -473,6 +473,39 @@ handler_check_outside(const char *function)
 }
 
 /*
+ * Refuses a schema in which a function for a type is of the wrong form.  More
+ * may come later, and are checked when they are called.
+ */
+static void
+check_type_handlers(const Projection *projection)
+{
+	Oid			event_type = get_rel_type_id(projection->log);
+	Oid			types[2] = {OIDOID, OIDOID};
+	Datum		values[2] = {
+		ObjectIdGetDatum(get_namespace_oid(projection->target, false)),
+		ObjectIdGetDatum(event_type)
+	};
+	SPITupleTable *found;
+	uint64		i;
+
+	(void) run_own_sql(projection->log,
+					   "SELECT oid FROM pg_proc WHERE pronamespace = $1"
+					   " AND starts_with(proname::text, 'on_') AND pronargs = 1"
+					   " AND proargtypes[0] = $2 ORDER BY proname",
+					   2, types, values, NULL);
+	found = SPI_tuptable;
+	for (i = 0; i < found->numvals; i++)
+	{
+		bool		isnull;
+
+		check_handler(DatumGetObjectId(SPI_getbinval(found->vals[i],
+													 found->tupdesc, 1,
+													 &isnull)), event_type);
+	}
+	SPI_freetuptable(found);
+}
+
+/*
  * Refuses a projection that cannot work: its handler is of the wrong form, its
  * query cannot be planned, its owner may not read the log.
  */
@@ -489,6 +522,8 @@ handler_check(Projection *projection)
 	if (projection->kind == PROJECTION_HANDLER ||
 		projection->kind == PROJECTION_SCHEMA)
 		init_calls(&calls, projection);
+	if (projection->kind == PROJECTION_SCHEMA)
+		check_type_handlers(projection);
 	else if (projection->kind == PROJECTION_QUERY)
 	{
 		SPI_connect();

@@ -131,6 +131,16 @@ SELECT refused($$ 'p5', query => 'VALUES (1)' $$);
 
 -- Schemas.
 SELECT refused($$ 'p', handler_schema => 'nowhere' $$);
+CREATE SCHEMA bad_handlers;
+CREATE FUNCTION bad_handlers.on_wrong(es_events) RETURNS int LANGUAGE sql RETURN 1;
+SELECT refused($$ 'p', handler_schema => 'bad_handlers' $$);
+DROP FUNCTION bad_handlers.on_wrong(es_events);
+CREATE FUNCTION bad_handlers.other(es_events) RETURNS int LANGUAGE sql RETURN 1;
+CREATE FUNCTION bad_handlers.on_wrong(int) RETURNS int LANGUAGE sql RETURN 1;
+SELECT refused($$ 'p', handler_schema => 'bad_handlers' $$);
+SET client_min_messages = warning;
+DROP SCHEMA bad_handlers CASCADE;
+RESET client_min_messages;
 SELECT refused($$ 'p', handler_schema => 1::oid $$);
 SELECT refused($$ 'p', handler_schema => 0::oid $$);
 
