@@ -28,6 +28,14 @@ BEGIN
         INSERT INTO copied VALUES (event.position, event.stream, (event.data->>'amount')::int);
     END LOOP;
 END $$;
+CREATE PROCEDURE copy_calls() LANGUAGE plpgsql AS $$
+DECLARE
+    event es_events;
+BEGIN
+    FOR event IN SELECT * FROM es_events WHERE position > 100000 ORDER BY position LOOP
+        PERFORM copy_event(event);
+    END LOOP;
+END $$;
 CREATE PROCEDURE count_loop() LANGUAGE plpgsql AS $$
 DECLARE
     event es_events;
