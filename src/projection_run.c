@@ -120,6 +120,14 @@ claim_values(const Run *run, const char *name)
 	return claim;
 }
 
+/* How many events the next batch may have. */
+static int
+batch_limit(const Projection *projection)
+{
+	return projection->batch_limit > 0 ?
+		projection->batch_limit : projection->batch_size;
+}
+
 /*
  * Claims a projection that is due and has events to handle; NULL if there is
  * none.  name: only this one; NULL: any.
@@ -127,14 +135,14 @@ claim_values(const Run *run, const char *name)
 static Projection *
 claim(const Run *run, const char *name)
 {
-	ClaimValues claim = claim_values(run, name);
+	ClaimValues given = claim_values(run, name);
 
 	return projection_select(run->log,
 							 "p WHERE " IS_RUNNING " AND " IS_NAMED
 							 " AND " IS_DUE " AND " HAS_EVENTS
 							 " ORDER BY p.ran_at NULLS FIRST LIMIT 1"
 							 " FOR UPDATE SKIP LOCKED",
-							 2, claim.types, claim.values, claim.nulls);
+							 2, given.types, given.values, given.nulls);
 }
 
 /*
@@ -143,7 +151,7 @@ claim(const Run *run, const char *name)
 static void
 pass_over(const Run *run, const char *name)
 {
-	ClaimValues claim = claim_values(run, name);
+	ClaimValues given = claim_values(run, name);
 
 	(void) run_own_sql(run->log,
 					   "UPDATE @extschema@.es_projections SET position = $1"
@@ -151,7 +159,7 @@ pass_over(const Run *run, const char *name)
 					   " FROM @extschema@.es_projections p"
 					   " WHERE " IS_RUNNING " AND " IS_NAMED
 					   " AND NOT " HAS_EVENTS " FOR UPDATE SKIP LOCKED)",
-					   2, claim.types, claim.values, claim.nulls);
+					   2, given.types, given.values, given.nulls);
 }
 
 /* Fires deferred triggers and checks, so that their errors are the batch's. */
@@ -214,6 +222,7 @@ is_parked(const List *streams, text *stream)
 typedef struct Parked
 {
 	MinimalTuple event;
+	text	   *stream;
 	ErrorData  *error;			/* NULL: it waits behind another */
 	int			attempts;
 } Parked;
@@ -222,8 +231,11 @@ static Parked *
 make_parked(TupleTableSlot *slot, ErrorData *error, int attempts)
 {
 	Parked	   *parked = palloc0(sizeof(Parked));
+	bool		isnull;
 
 	parked->event = ExecCopySlotMinimalTuple(slot);
+	parked->stream = DatumGetTextPCopy(slot_getattr(slot, Anum_es_events_stream,
+													&isnull));
 	parked->error = error;
 	parked->attempts = attempts;
 	return parked;
@@ -464,8 +476,6 @@ read_batch(void *arg)
 {
 	Reading    *reading = arg;
 	const Projection *projection = reading->projection;
-	int			limit = projection->batch_limit > 0 ?
-	projection->batch_limit : projection->batch_size;
 
 	if (projection->kind == PROJECTION_REFRESH)
 	{
@@ -474,7 +484,8 @@ read_batch(void *arg)
 	}
 	else
 		projection_read(projection, reading->run->snapshot,
-						reading->run->horizon, limit, reading->batch);
+						reading->run->horizon, batch_limit(projection),
+						reading->batch);
 }
 
 /*
@@ -654,24 +665,18 @@ es_work(PG_FUNCTION_ARGS)
 }
 
 /*
- * Sets the only event of the batch aside; its stream is parked from now on.
+ * Sets the only event of the batch aside; its stream is parked from now on,
+ * and batches have their full size again.
  */
 static void
 replay_park(Projection *projection, const Batch *batch, ErrorData *error,
 			Replay *replay)
 {
-	Relation	log = table_open(projection->log, AccessShareLock);
-	TupleTableSlot *slot = projection_make_slot(log);
 	Parked	   *parked = park_only(projection, batch, error, 1);
-	bool		isnull;
-	Datum		stream;
 
-	ExecStoreMinimalTuple(parked->event, slot, false);
-	stream = slot_getattr(slot, Anum_es_events_stream, &isnull);
-	replay->streams = lappend(replay->streams, DatumGetTextPCopy(stream));
 	replay->parked = lappend(replay->parked, parked);
-	ExecDropSingleTupleTableSlot(slot);
-	table_close(log, AccessShareLock);
+	replay->streams = lappend(replay->streams, parked->stream);
+	projection->batch_limit = 0;
 }
 
 /*
@@ -721,13 +726,12 @@ projection_replay(Projection *projection, Snapshot snapshot, int64 upto,
 	while (projection->position < upto)
 	{
 		MemoryContext oldcontext = MemoryContextSwitchTo(context);
-		int			limit = projection->batch_limit > 0 ?
-		projection->batch_limit : projection->batch_size;
 		Batch		batch;
 
 		CHECK_FOR_INTERRUPTS();
 		batch.events = projection_make_batch();
-		projection_read(projection, snapshot, upto, limit, &batch);
+		projection_read(projection, snapshot, upto, batch_limit(projection),
+						&batch);
 		MemoryContextSwitchTo(oldcontext);
 		if (replay_batch(projection, &batch, replay))
 			projection->position = batch.upto;

@@ -212,8 +212,9 @@ rename_constraints(const Projection *projection, const Table *table)
 }
 
 /*
- * Makes a temporary table for each of the projection's tables.  Plans that know the old ones are made
- * again, as no temporary table of the same name was there when they were made.
+ * Makes a temporary table for each of the projection's tables.  Plans that
+ * know the old ones are made again, as no temporary table of the same name was
+ * there when they were made.
  */
 List *
 rebuild_make_tables(const Projection *projection)
