@@ -1,31 +1,56 @@
+-- What failed is an event, of a projection or a subscription, or a message of
+-- the inbox.
 CREATE TABLE es_failures (
     id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    projection      text COLLATE "C" NOT NULL,
-    event_id        uuid        NOT NULL,
-    position        bigint      NOT NULL,
-    stream          text COLLATE "C" NOT NULL,
-    type            text COLLATE "C" NOT NULL,
+    projection      text COLLATE "C",
+    subscription    text COLLATE "C",
+    partition       int,
+    topic           text COLLATE "C",
+    group_id        text COLLATE "C",
+    event_id        uuid,
+    position        bigint,
+    stream          text COLLATE "C",
+    type            text COLLATE "C",
+    checksum        text COLLATE "C",
+    payload         text,
+    metadata        jsonb,
+    handler         text,
+    receiver        name,
     sqlstate        text,
     message         text,
     detail          text,
     context         text,
     attempts        int         NOT NULL,
+    retry_at        timestamptz,
     first_failed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     last_failed_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
-    UNIQUE (projection, position)
+    UNIQUE (projection, position),
+    UNIQUE (subscription, position),
+    UNIQUE (topic, group_id, checksum),
+    CHECK (num_nonnulls(projection, subscription, topic) = 1),
+    CHECK ((topic IS NULL AND num_nonnulls(event_id, position, stream, type) = 4
+            AND num_nonnulls(group_id, checksum, payload, metadata, handler, receiver) = 0)
+           OR (topic IS NOT NULL AND num_nulls(event_id, position, stream, type) = 4
+               AND num_nulls(group_id, checksum, payload, metadata, handler, receiver) = 0)),
+    CHECK ((subscription IS NULL) = (partition IS NULL))
 );
-CREATE INDEX es_failures_stream_idx ON es_failures (projection, stream, position);
+CREATE INDEX es_failures_projection_stream_idx ON es_failures (projection, stream, position);
+CREATE INDEX es_failures_subscription_stream_idx ON es_failures (subscription, stream, position);
 
 SELECT pg_catalog.pg_extension_config_dump('es_failures', '');
 SELECT pg_catalog.pg_extension_config_dump('es_failures_id_seq', '');
 
 CREATE FUNCTION es_failures(projection text DEFAULT NULL, stream text DEFAULT NULL, type text DEFAULT NULL,
-                            max_count bigint DEFAULT 20, skip bigint DEFAULT 0)
+                            max_count bigint DEFAULT 20, skip bigint DEFAULT 0, subscription text DEFAULT NULL,
+                            topic text DEFAULT NULL, group_id text DEFAULT NULL)
     RETURNS SETOF es_failures LANGUAGE sql STABLE PARALLEL SAFE
 BEGIN ATOMIC
     SELECT f.*
       FROM es_failures f
      WHERE (es_failures.projection IS NULL OR f.projection = es_failures.projection)
+       AND (es_failures.subscription IS NULL OR f.subscription = es_failures.subscription)
+       AND (es_failures.topic IS NULL OR f.topic = es_failures.topic)
+       AND (es_failures.group_id IS NULL OR f.group_id = es_failures.group_id)
        AND (es_failures.stream IS NULL OR f.stream = es_failures.stream)
        AND (es_failures.type IS NULL OR f.type = es_failures.type)
      ORDER BY f.last_failed_at DESC, f.id DESC
@@ -39,23 +64,33 @@ CREATE FUNCTION es_discard(failure_id bigint)
 REVOKE EXECUTE ON FUNCTION es_retry(bigint), es_discard(bigint) FROM PUBLIC;
 
 COMMENT ON SEQUENCE es_failures_id_seq IS 'ids of failures';
-COMMENT ON TABLE es_failures IS 'events that a projection could not handle, and those of the same stream that wait behind them';
+COMMENT ON TABLE es_failures IS 'what could not be handled: events of projections and subscriptions, with those of the same stream that wait behind them, and messages of the inbox';
 COMMENT ON COLUMN es_failures.id IS 'what es_retry and es_discard take';
 COMMENT ON COLUMN es_failures.projection IS 'the projection that failed';
+COMMENT ON COLUMN es_failures.subscription IS 'the subscription whose consumers failed';
+COMMENT ON COLUMN es_failures.partition IS 'the event''s partition in the subscription';
+COMMENT ON COLUMN es_failures.topic IS 'the topic of a message that was received';
+COMMENT ON COLUMN es_failures.group_id IS 'its group';
 COMMENT ON COLUMN es_failures.event_id IS 'the event''s id';
 COMMENT ON COLUMN es_failures.position IS 'the event''s place in the log';
 COMMENT ON COLUMN es_failures.stream IS 'the event''s stream';
 COMMENT ON COLUMN es_failures.type IS 'the event''s type';
-COMMENT ON COLUMN es_failures.sqlstate IS 'the last error''s code; null: the event only waits behind an earlier one of its stream';
-COMMENT ON COLUMN es_failures.message IS 'the last error''s message';
+COMMENT ON COLUMN es_failures.checksum IS 'the message''s checksum';
+COMMENT ON COLUMN es_failures.payload IS 'the message as it was received';
+COMMENT ON COLUMN es_failures.metadata IS 'what was known about it';
+COMMENT ON COLUMN es_failures.handler IS 'the function that failed to handle it';
+COMMENT ON COLUMN es_failures.receiver IS 'role that received it, with whose rights the handler runs';
+COMMENT ON COLUMN es_failures.sqlstate IS 'the last error''s code; null where a consumer gave the reason in his own words';
+COMMENT ON COLUMN es_failures.message IS 'the last error''s message; null: the event only waits behind an earlier one of its stream';
 COMMENT ON COLUMN es_failures.detail IS 'the last error''s detail';
 COMMENT ON COLUMN es_failures.context IS 'where the last error was raised';
-COMMENT ON COLUMN es_failures.attempts IS 'how often the event was tried';
+COMMENT ON COLUMN es_failures.attempts IS 'how often it was tried';
+COMMENT ON COLUMN es_failures.retry_at IS 'when a subscription delivers it again; null: it is parked until es_retry, or waits';
 COMMENT ON COLUMN es_failures.first_failed_at IS 'when it was set aside';
 COMMENT ON COLUMN es_failures.last_failed_at IS 'when it was tried last';
-COMMENT ON FUNCTION es_failures(text, text, text, bigint, bigint) IS
-    'failures of a projection, a stream or a type, the newest first, at most so many after skipping some';
+COMMENT ON FUNCTION es_failures(text, text, text, bigint, bigint, text, text, text) IS
+    'failures of a projection, a stream, a type, a subscription, a topic or a group, the newest first, at most so many after skipping some';
 COMMENT ON FUNCTION es_retry(bigint) IS
-    'tries the parked events of a failure''s stream again, in order; returns how many were handled';
+    'tries what failed again: the parked events of its stream in order, or the message; returns how many were handled, or are delivered again';
 COMMENT ON FUNCTION es_discard(bigint) IS
-    'gives an event up; those that only waited behind it are handled';
+    'gives up what failed; events that only waited behind it go on';

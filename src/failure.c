@@ -149,7 +149,7 @@ failure_first(Oid log, const char *projection, const char *stream,
 	bool		isnull;
 
 	if (run_own_sql(log,
-					"SELECT id, position, sqlstate IS NOT NULL"
+					"SELECT id, position, message IS NOT NULL"
 					" FROM @extschema@.es_failures"
 					" WHERE projection = $1 AND stream = $2"
 					" ORDER BY position LIMIT 1", 2, types, values, NULL) == 0)
