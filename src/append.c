@@ -55,20 +55,6 @@ typedef struct AppendCall
 	int64		position;		/* of the last event; 0: none */
 } AppendCall;
 
-/*
- * Refuses a null for the argument.
- */
-static void
-check_not_null(FunctionCallInfo fcinfo, int argument, const char *name)
-{
-	if (PG_ARGISNULL(argument))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", name),
-				 errdetail("Argument %d of %s() is null.", argument + 1,
-						   get_func_name(fcinfo->flinfo->fn_oid))));
-}
-
 /* Takes the first two arguments, which all three functions have. */
 static void
 init_append(AppendCall *append, FunctionCallInfo fcinfo)
@@ -76,8 +62,8 @@ init_append(AppendCall *append, FunctionCallInfo fcinfo)
 	if (XactReadOnly)
 		PreventCommandIfReadOnly(psprintf("%s()",
 										  get_func_name(fcinfo->flinfo->fn_oid)));
-	check_not_null(fcinfo, 0, "stream");
-	check_not_null(fcinfo, 1, "expected");
+	argument_not_null(fcinfo, 0, "stream");
+	argument_not_null(fcinfo, 1, "expected");
 	append->stream = PG_GETARG_TEXT_PP(0);
 	append->expected = PG_GETARG_INT64(1);
 	stream_check_name(append->stream);
@@ -294,8 +280,8 @@ es_append(PG_FUNCTION_ARGS)
 	NewEvent   *event;
 
 	init_append(&append, fcinfo);
-	check_not_null(fcinfo, 2, "type");
-	check_not_null(fcinfo, 3, "data");
+	argument_not_null(fcinfo, 2, "type");
+	argument_not_null(fcinfo, 3, "data");
 	make_events(&append, 1);
 	event = append.events;
 	event->type = PG_GETARG_TEXT_PP(2);
@@ -457,7 +443,7 @@ es_append_batch_jsonb(PG_FUNCTION_ARGS)
 	AppendCall	append = {0};
 
 	init_append(&append, fcinfo);
-	check_not_null(fcinfo, 2, "events");
+	argument_not_null(fcinfo, 2, "events");
 	read_events(&append, PG_GETARG_JSONB_P(2));
 	return append_and_return(fcinfo, &append);
 }
@@ -531,8 +517,8 @@ es_append_batch_arrays(PG_FUNCTION_ARGS)
 	int			i;
 
 	init_append(&append, fcinfo);
-	check_not_null(fcinfo, 2, "types");
-	check_not_null(fcinfo, 3, "data");
+	argument_not_null(fcinfo, 2, "types");
+	argument_not_null(fcinfo, 3, "data");
 	types = read_array(fcinfo, 2, "types", false);
 	data = read_array(fcinfo, 3, "data", false);
 	metadata = read_array(fcinfo, 4, "metadata", true);

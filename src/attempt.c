@@ -3,7 +3,8 @@
  * attempt.c
  *		Doing something that may fail, in a subtransaction.
  *
- * If it fails, what it wrote is undone, and the caller decides what follows.
+ * If it fails, what it wrote is undone, and the caller decides what follows; so
+ * it is if it says itself that it was in vain.  Its locks are gone then, too.
  * A cancel or a shutdown is not for him to decide about, and is raised again.
  *
  * A tuplestore that outlives the attempt must be made before it: its files
@@ -32,11 +33,12 @@ is_request(const ErrorData *error)
 }
 
 /*
- * Does the work.  Returns the error that it ended with, in the present memory
- * context; NULL if there was none.
+ * Does the work, which returns whether what it wrote is to stay.  Returns the
+ * error that it ended with, in the present memory context; NULL if there was
+ * none.
  */
 ErrorData *
-attempt(void (*work) (void *arg), void *arg)
+attempt(bool (*work) (void *arg), void *arg)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -46,8 +48,10 @@ attempt(void (*work) (void *arg), void *arg)
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		work(arg);
-		ReleaseCurrentSubTransaction();
+		if (work(arg))
+			ReleaseCurrentSubTransaction();
+		else
+			RollbackAndReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
 	{

@@ -27,6 +27,7 @@
 #define ERRCODE_ES_WRONG_EXPECTED_VERSION	MAKE_SQLSTATE('E','S','0','0','1')
 #define ERRCODE_ES_DUPLICATE_EVENT			MAKE_SQLSTATE('E','S','0','0','2')
 #define ERRCODE_ES_PROJECTION_FAILED		MAKE_SQLSTATE('E','S','0','0','5')
+#define ERRCODE_ES_NOT_CLAIMED				MAKE_SQLSTATE('E','S','0','0','6')
 
 /* stream.c */
 
@@ -81,6 +82,7 @@ extern bool shmem_join(const char *database);
 extern uint64 shmem_ends(void);
 extern void shmem_set_sending(bool sending);
 extern void shmem_set_working(bool working);
+extern bool shmem_wakes(void);
 extern bool shmem_begin_wait(uint64 ends);
 extern void shmem_end_wait(void);
 extern bool shmem_get_announced(Oid log, Announced *announced);
@@ -88,7 +90,21 @@ extern void shmem_set_announced(const Announced *announced);
 extern void shmem_set_pause(double pause);
 
 /* attempt.c */
-extern ErrorData *attempt(void (*work) (void *arg), void *arg);
+extern ErrorData *attempt(bool (*work) (void *arg), void *arg);
+
+/* sleep.c */
+
+/* The statement that sleeps, and its transaction's resources. */
+typedef struct Sleeper
+{
+	struct QueryDesc *query;	/* NULL: it keeps its snapshot */
+	ResourceOwner owner;
+} Sleeper;
+
+extern void sleep_nap(long milliseconds);
+extern Sleeper sleep_prepare(FunctionCallInfo fcinfo);
+extern void sleep_release_snapshot(const Sleeper *sleeper);
+extern void sleep_restore_snapshot(const Sleeper *sleeper);
 
 /* run_as.c */
 
@@ -109,6 +125,23 @@ extern uint64 run_own_sql(Oid log, const char *sql, int nargs, Oid *types,
 						  Datum *values, const char *nulls);
 extern uint64 run_own_query(Oid log, const char *sql, int nargs, Oid *types,
 							Datum *values, const char *nulls);
+extern Datum run_own_value(int column);
+extern char *run_own_text(int column);
+
+/* numbers.c */
+
+/* Numbers of a column of type bigint[]. */
+typedef struct Numbers
+{
+	int64	   *values;
+	int			count;
+} Numbers;
+
+extern Numbers numbers_load(int column);
+extern ArrayType *numbers_array(Numbers numbers);
+extern int64 numbers_last(Numbers numbers);
+extern void numbers_append(Numbers *numbers, int64 value);
+extern void numbers_prune(Numbers *numbers, int64 upto);
 
 /* log.c */
 
@@ -190,32 +223,121 @@ extern TriggerData *log_check_trigger(FunctionCallInfo fcinfo,
 extern void log_check_type(text *type);
 extern void log_check_metadata(Datum metadata);
 
+/* argument.c */
+extern void argument_not_null(FunctionCallInfo fcinfo, int argument,
+							  const char *name);
+extern void argument_range(const char *name, int64 value, int64 least,
+						   int64 greatest);
+extern void argument_word(const char *name, const char *value,
+						  const char *one, const char *other);
+extern void argument_interval(const char *name, const Interval *interval,
+							  bool zero_is_possible);
+extern void argument_name(const char *of, const char *name, int limit);
+extern void argument_types(ArrayType *types);
+
 /* horizon.c */
 extern int64 horizon_find(Oid log, Snapshot snapshot);
+extern int64 horizon_now(Oid log);
+
+/* events.c */
+
+/* Which events somebody gets, and with whose rights they are read. */
+typedef struct EventSource
+{
+	Oid			log;			/* es_events */
+	Oid			reader;			/* a role */
+	text	   *category;		/* NULL: any */
+	ArrayType  *types;			/* NULL: any */
+	int			partitions;		/* 0 or 1: they are not divided */
+	int			partition;
+	ArrayType  *except;			/* positions that are left out; NULL: none */
+	ArrayType  *only;			/* the only ones that are not; NULL: all */
+} EventSource;
+
+/* Events that are handled together. */
+typedef struct Batch
+{
+	Tuplestorestate *events;	/* rows of es_events in position order */
+	int64		count;
+	int64		upto;			/* the checkpoint when they are handled */
+	bool		history;		/* are they of a projection's past? */
+} Batch;
+
+extern Tuplestorestate *events_make_batch(void);
+extern TupleTableSlot *events_make_slot(Relation log);
+extern int64 events_last_position(Oid log, Tuplestorestate *events);
+extern void events_read(const EventSource *source, Snapshot snapshot,
+						int64 after, int64 upto, int limit, Batch *batch);
 
 /* failure.c */
 
-/* An event that a projection could not handle. */
+/* Stands for the pause until another attempt, if there will be none. */
+#define FAILURE_PARKED	(-1.0)
+
+/* Whose failures: a projection's or a subscription's. */
+typedef struct FailureOwner
+{
+	Oid			log;
+	const char *column;			/* "projection" or "subscription" */
+	const char *name;
+	int			partition;		/* -1: there are none */
+} FailureOwner;
+
+typedef enum FailureKind
+{
+	FAILURE_PROJECTION,
+	FAILURE_SUBSCRIPTION,
+	FAILURE_INBOX
+} FailureKind;
+
+/* A row of es_failures. */
 typedef struct Failure
 {
 	int64		id;
-	char	   *projection;
+	FailureKind kind;
+	char	   *name;			/* of the projection or subscription */
+	int			partition;
 	char	   *stream;
 	int64		position;
+	int			attempts;
 	bool		failed;			/* else it waits behind another */
 } Failure;
 
 extern void failure_error_values(const ErrorData *error, Datum *values,
 								 char *nulls);
-extern void failure_add(Oid log, const char *projection, TupleTableSlot *event,
-						const ErrorData *error, int attempts);
-extern void failure_note(Oid log, int64 id, const ErrorData *error);
+extern double failure_pause(int attempts);
+extern void failure_add(FailureOwner owner, TupleTableSlot *event,
+						const ErrorData *error, int attempts, double pause);
+extern void failure_again(Oid log, int64 id, const ErrorData *error,
+						  int attempts, double pause);
 extern bool failure_remove(Oid log, int64 id);
-extern void failure_remove_all(Oid log, const char *projection);
+extern void failure_remove_after(FailureOwner owner, int64 position);
 extern bool failure_find(Oid log, int64 id, Failure *failure);
-extern bool failure_first(Oid log, const char *projection, const char *stream,
+extern bool failure_first(FailureOwner owner, const char *stream,
 						  Failure *failure);
-extern List *failure_streams(Oid log, const char *projection);
+extern List *failure_streams(FailureOwner owner);
+extern int64 failure_make_due(FailureOwner owner, const char *stream);
+extern void failure_remove_stream(FailureOwner owner, const char *stream,
+								  int64 upto);
+extern bool failure_at(FailureOwner owner, int64 position, Failure *failure);
+
+/* aside.c */
+
+/* An event that is set aside. */
+typedef struct Aside
+{
+	MinimalTuple event;
+	int64		position;
+	ErrorData  *error;			/* NULL: it waits behind another */
+	int			attempts;		/* how often it was tried */
+} Aside;
+
+extern List *aside_take(Oid log, Batch *batch, const List *streams,
+						List *aside);
+extern List *aside_first(Oid log, const Batch *batch, ErrorData *error,
+						 int attempts, List *aside, text **stream);
+extern void aside_keep(FailureOwner owner, const List *aside,
+					   double pause);
 
 /* notify.c */
 
@@ -294,15 +416,6 @@ typedef struct Projection
 #define REBUILD_LOCK_CLASS			4
 #define REBUILD_BEGIN_LOCK_CLASS	5
 
-/* Events that are handled together. */
-typedef struct Batch
-{
-	Tuplestorestate *events;	/* rows of es_events in position order */
-	int64		count;
-	int64		upto;			/* the checkpoint when they are handled */
-	bool		history;		/* are they of the past? */
-} Batch;
-
 /* What is set when nothing is wrong with a projection any more. */
 #define PROJECTION_NO_ERROR \
 	", attempts = 0, next_attempt = NULL, batch_limit = NULL," \
@@ -323,6 +436,7 @@ extern void projection_rebuild_tag(LOCKTAG *tag, const char *name,
 								   uint32 number, int class);
 extern bool projection_lock_rebuild(const char *name, bool wait);
 extern Projection *projection_peek(Oid log, const char *name);
+extern FailureOwner projection_failures(const Projection *projection);
 extern RunAs projection_run_as(const Projection *projection, bool restricted,
 							   const char *search_path);
 extern void projection_check_owner(const Projection *projection);
@@ -335,8 +449,6 @@ extern bool projection_wants(const Projection *projection, text *stream,
 extern void projection_check_isolation(const char *function);
 extern int64 projection_last_position(Oid log);
 extern char *projection_relation_name(Oid relid);
-extern Tuplestorestate *projection_make_batch(void);
-extern TupleTableSlot *projection_make_slot(Relation log);
 extern void projection_read(const Projection *projection, Snapshot snapshot,
 							int64 upto, int limit, Batch *batch);
 
@@ -345,9 +457,6 @@ extern void handler_apply(Projection *projection, Tuplestorestate *events,
 						  bool history);
 extern void handler_check(Projection *projection);
 extern void handler_check_outside(const char *function);
-
-/* wait.c */
-extern void wait_nap(long milliseconds);
 
 /* projection_run.c */
 
@@ -383,6 +492,101 @@ extern List *rebuild_make_tables(const Projection *projection);
 extern void rebuild_compact_tables(const Projection *projection, List *tables);
 extern void rebuild_swap_tables(const Projection *projection, List *tables);
 extern void rebuild_drop_tables(const Projection *projection, List *tables);
+
+/* subscription.c */
+
+/* A subscription, as es_subscriptions has it. */
+typedef struct Subscription
+{
+	Oid			log;			/* es_events */
+	char	   *name;
+	Oid			owner;			/* 0: there is no role of this name */
+	char	   *owner_name;
+	text	   *category;		/* NULL: any */
+	ArrayType  *types;			/* NULL: any */
+	int			partitions;
+	Interval	lease;
+	int			max_attempts;
+	int			max_in_flight;
+} Subscription;
+
+/* One of its partitions, as es_partitions has it. */
+typedef struct Partition
+{
+	Subscription subscription;
+	int			number;
+	int64		position;		/* the checkpoint */
+	int64		reached;		/* up to here there is nothing else to deliver */
+	char	   *consumer;		/* who has it in hand; NULL: unknown */
+	TimestampTz leased_until;	/* 0: nothing is in hand */
+	int64		token;			/* the last one */
+	int64		acked_token;
+	Numbers		tokens;			/* of the deliveries in hand */
+	Numbers		uptos;			/* the last position of each */
+	char	   *stream;			/* of es_failures that is in hand; else NULL */
+	Numbers		settled;		/* by es_nack, after the checkpoint */
+	Numbers		lost_upto;		/* events up to here, from the checkpoint on, */
+	Numbers		lost_times;		/* were delivered so often and lost */
+	bool		has_failures;
+} Partition;
+
+/* The last bits of a token are the number of its partition. */
+#define ES_MAX_PARTITIONS		1024
+
+extern Partition *partition_select(Oid log, const char *rest, int nargs,
+								   Oid *types, Datum *values,
+								   const char *nulls);
+extern Partition *partition_own(Oid log, const char *name, int number);
+extern void partition_write(const Partition *partition, bool served);
+extern bool partition_in_hand(const Partition *partition);
+extern void partition_free(Partition *partition);
+extern void partition_extend_lease(Partition *partition);
+extern int	partition_find_token(const Partition *partition, int64 token);
+extern void partition_refuse_token(const Partition *partition, int64 token);
+extern Partition *partition_of_token(Oid log, const char *name, int64 token);
+extern EventSource partition_source(const Partition *partition);
+extern void subscription_check(Oid log, const char *name);
+extern void subscription_check_owner(const Subscription *subscription);
+extern FailureOwner subscription_failures(Oid log, const char *name,
+										  int partition);
+
+/* delivery.c */
+
+/* Where a partition was found to have nothing to be delivered. */
+typedef struct Scanned
+{
+	int64		from;			/* after this */
+	int64		to;				/* up to this */
+} Scanned;
+
+/* What a consumer asks for, and gets. */
+typedef struct Delivery
+{
+	Oid			log;
+	const char *name;			/* of the subscription */
+	const char *consumer;		/* NULL: it has no name */
+	int			max_count;
+	int64		after_token;	/* 0: none */
+	Scanned    *scanned;		/* by partition; NULL: not remembered */
+
+	Partition  *partition;		/* what is delivered is of */
+	Batch		batch;			/* the events */
+	Numbers		positions;		/* of a parked stream: those of the events */
+	Numbers		attempts;		/* and which attempt it is at each */
+
+	int64		horizon;
+	int64		lost_upto;		/* end of the delivery that was just lost */
+	bool		checkpoint_moved;	/* it must not go back any more */
+} Delivery;
+
+extern int	delivery_lost(const Partition *partition, int64 position);
+extern int	delivery_attempt(const Delivery *delivery, int64 position,
+							 int *number);
+extern bool delivery_make(Delivery *delivery, bool final);
+extern TimestampTz delivery_next_time(const Delivery *delivery);
+
+/* poll.c */
+extern void poll_init(void);
 
 /* worker.c */
 extern void worker_init(void);

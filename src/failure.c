@@ -1,24 +1,31 @@
 /*-------------------------------------------------------------------------
  *
  * failure.c
- *		es_failures: events that a projection could not handle, and those of
- *		the same streams that wait behind them.
+ *		es_failures: events that a projection, or consumers of a subscription,
+ *		could not handle, and those of the same streams that wait behind them.
+ *		(It has failed messages, too; those are inbox.c's.)
  *
- * A stream is parked for a projection as long as it has a row here.  Of its
- * rows the first is the one that failed; the others have no error, and keep
- * their order by waiting.  Who writes here holds the lock on the projection's
- * row, so that nobody handles an event of the stream in between.
+ * A stream is parked for a projection or subscription as long as it has a row
+ * here.  Of its rows the first is the one that failed; the others have no
+ * message, and keep their order by waiting.  Who writes here holds the lock on
+ * the projection's row, or the partition's of the subscription, so that nobody
+ * handles an event of the stream in between.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "common/pg_prng.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
 #include "utils/uuid.h"
 
 #include "eventstore.h"
+
+/* Pauses between attempts grow from the first to the last, in seconds. */
+#define FIRST_PAUSE		0.1
+#define LAST_PAUSE		60.0
 
 static Datum
 text_or_null(const char *string, char *null)
@@ -27,11 +34,15 @@ text_or_null(const char *string, char *null)
 	return string ? CStringGetTextDatum(string) : (Datum) 0;
 }
 
-/* What is kept of an error: four values, and which of them are null. */
+/*
+ * What is kept of an error: four values, and which of them are null.  A
+ * consumer's reason has no code.
+ */
 void
 failure_error_values(const ErrorData *error, Datum *values, char *nulls)
 {
-	values[0] = text_or_null(error ? unpack_sql_state(error->sqlerrcode) : NULL,
+	values[0] = text_or_null(error && error->sqlerrcode ?
+							 unpack_sql_state(error->sqlerrcode) : NULL,
 							 &nulls[0]);
 	values[1] = text_or_null(error ? error->message : NULL, &nulls[1]);
 	values[2] = text_or_null(error ? error->detail : NULL, &nulls[2]);
@@ -39,51 +50,77 @@ failure_error_values(const ErrorData *error, Datum *values, char *nulls)
 }
 
 /*
+ * How long to wait after so many failed attempts, in seconds.
+ */
+double
+failure_pause(int attempts)
+{
+	double		pause = FIRST_PAUSE;
+
+	while (--attempts > 0 && pause < LAST_PAUSE)
+		pause *= 2;
+	return Min(pause, LAST_PAUSE) *
+		(0.5 + pg_prng_double(&pg_global_prng_state));
+}
+
+/*
  * Sets an event aside.  error: why; NULL if it only waits behind another.
+ * pause: as for failure_again.  One that is there already stays as it is.
  */
 void
-failure_add(Oid log, const char *projection, TupleTableSlot *event,
-			const ErrorData *error, int attempts)
+failure_add(FailureOwner owner, TupleTableSlot *event,
+			const ErrorData *error, int attempts, double pause)
 {
-	Oid			types[10] = {TEXTOID, UUIDOID, INT8OID, TEXTOID, TEXTOID,
-	INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
-	Datum		values[10];
-	char		nulls[10];
+	Oid			types[12] = {TEXTOID, UUIDOID, INT8OID, TEXTOID, TEXTOID,
+	INT4OID, INT4OID, FLOAT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
+	Datum		values[12];
+	char		nulls[12];
 	bool		isnull;
 
 	memset(nulls, ' ', sizeof(nulls));
-	values[0] = CStringGetTextDatum(projection);
+	values[0] = CStringGetTextDatum(owner.name);
 	values[1] = slot_getattr(event, Anum_es_events_id, &isnull);
 	values[2] = slot_getattr(event, Anum_es_events_position, &isnull);
 	values[3] = slot_getattr(event, Anum_es_events_stream, &isnull);
 	values[4] = slot_getattr(event, Anum_es_events_type, &isnull);
 	values[5] = Int32GetDatum(attempts);
-	failure_error_values(error, &values[6], &nulls[6]);
-	(void) run_own_sql(log,
-					   "INSERT INTO @extschema@.es_failures (projection, event_id,"
-					   " position, stream, type, attempts, sqlstate, message,"
-					   " detail, context)"
-					   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-					   10, types, values, nulls);
+	values[6] = Int32GetDatum(owner.partition);
+	values[7] = Float8GetDatum(pause);
+	failure_error_values(error, &values[8], &nulls[8]);
+	(void) run_own_sql(owner.log,
+					   psprintf("INSERT INTO @extschema@.es_failures (%s, event_id,"
+								" position, stream, type, attempts, partition, retry_at,"
+								" sqlstate, message, detail, context)"
+								" VALUES ($1, $2, $3, $4, $5, $6, nullif($7, -1),"
+								" clock_timestamp() + make_interval(secs => nullif($8, -1)),"
+								" $9, $10, $11, $12)"
+								" ON CONFLICT (%s, position) DO NOTHING",
+								owner.column, owner.column),
+					   12, types, values, nulls);
 }
 
 /*
- * Notes that a failed event was tried again, and why it failed.
+ * Notes that a failed event was tried again, so many times, and why it failed.
+ * pause: seconds until it is tried again by itself; FAILURE_PARKED: it is not.
  */
 void
-failure_note(Oid log, int64 id, const ErrorData *error)
+failure_again(Oid log, int64 id, const ErrorData *error, int attempts,
+			  double pause)
 {
-	Oid			types[5] = {INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
-	Datum		values[5] = {Int64GetDatum(id)};
-	char		nulls[5] = {' '};
+	Oid			types[7] = {INT8OID, INT4OID, FLOAT8OID, TEXTOID, TEXTOID,
+	TEXTOID, TEXTOID};
+	Datum		values[7] = {Int64GetDatum(id), Int32GetDatum(attempts),
+	Float8GetDatum(pause)};
+	char		nulls[7] = {' ', ' ', ' '};
 
-	failure_error_values(error, &values[1], &nulls[1]);
+	failure_error_values(error, &values[3], &nulls[3]);
 	(void) run_own_sql(log,
-					   "UPDATE @extschema@.es_failures SET sqlstate = $2,"
-					   " message = $3, detail = $4, context = $5,"
-					   " attempts = attempts + 1, last_failed_at = clock_timestamp()"
+					   "UPDATE @extschema@.es_failures SET attempts = attempts + $2,"
+					   " retry_at = clock_timestamp() + make_interval(secs => nullif($3, -1)),"
+					   " sqlstate = $4, message = $5, detail = $6, context = $7,"
+					   " last_failed_at = clock_timestamp()"
 					   " WHERE id = $1",
-					   5, types, values, nulls);
+					   7, types, values, nulls);
 }
 
 /*
@@ -101,17 +138,29 @@ failure_remove(Oid log, int64 id)
 }
 
 /*
- * Forgets all failures of a projection.
+ * Forgets all failures of a projection or subscription after a position.
  */
 void
-failure_remove_all(Oid log, const char *projection)
+failure_remove_after(FailureOwner owner, int64 position)
 {
-	Oid			type = TEXTOID;
-	Datum		value = CStringGetTextDatum(projection);
+	Oid			types[2] = {TEXTOID, INT8OID};
+	Datum		values[2] = {CStringGetTextDatum(owner.name),
+	Int64GetDatum(position)};
 
-	(void) run_own_sql(log,
-					   "DELETE FROM @extschema@.es_failures WHERE projection = $1",
-					   1, &type, &value, NULL);
+	(void) run_own_sql(owner.log,
+					   psprintf("DELETE FROM @extschema@.es_failures"
+								" WHERE %s = $1 AND position > $2",
+								owner.column),
+					   2, types, values, NULL);
+}
+
+/* Of what kind a failure is, by which of its columns is not null. */
+static FailureKind
+found_kind(void)
+{
+	if (run_own_value(1))
+		return FAILURE_PROJECTION;
+	return run_own_value(2) ? FAILURE_SUBSCRIPTION : FAILURE_INBOX;
 }
 
 /*
@@ -124,14 +173,19 @@ failure_find(Oid log, int64 id, Failure *failure)
 	Datum		value = Int64GetDatum(id);
 
 	if (run_own_sql(log,
-					"SELECT projection, stream FROM @extschema@.es_failures"
+					"SELECT projection, subscription, stream, partition,"
+					" position, attempts, message IS NOT NULL"
+					" FROM @extschema@.es_failures"
 					" WHERE id = $1", 1, &type, &value, NULL) == 0)
 		return false;
 	failure->id = id;
-	failure->projection = SPI_getvalue(SPI_tuptable->vals[0],
-									   SPI_tuptable->tupdesc, 1);
-	failure->stream = SPI_getvalue(SPI_tuptable->vals[0],
-								   SPI_tuptable->tupdesc, 2);
+	failure->kind = found_kind();
+	failure->name = run_own_text(failure->kind == FAILURE_PROJECTION ? 1 : 2);
+	failure->stream = run_own_text(3);
+	failure->partition = DatumGetInt32(run_own_value(4));
+	failure->position = DatumGetInt64(run_own_value(5));
+	failure->attempts = DatumGetInt32(run_own_value(6));
+	failure->failed = DatumGetBool(run_own_value(7));
 	SPI_freetuptable(SPI_tuptable);
 	return true;
 }
@@ -140,48 +194,43 @@ failure_find(Oid log, int64 id, Failure *failure)
  * Reads the first failure of the stream; false if it has none.
  */
 bool
-failure_first(Oid log, const char *projection, const char *stream,
-			  Failure *failure)
+failure_first(FailureOwner owner, const char *stream, Failure *failure)
 {
 	Oid			types[2] = {TEXTOID, TEXTOID};
-	Datum		values[2] = {CStringGetTextDatum(projection),
+	Datum		values[2] = {CStringGetTextDatum(owner.name),
 	CStringGetTextDatum(stream)};
-	bool		isnull;
+	int64		id;
 
-	if (run_own_sql(log,
-					"SELECT id, position, message IS NOT NULL"
-					" FROM @extschema@.es_failures"
-					" WHERE projection = $1 AND stream = $2"
-					" ORDER BY position LIMIT 1", 2, types, values, NULL) == 0)
+	if (run_own_sql(owner.log,
+					psprintf("SELECT id FROM @extschema@.es_failures"
+							 " WHERE %s = $1 AND stream = $2"
+							 " ORDER BY position LIMIT 1", owner.column),
+					2, types, values, NULL) == 0)
 		return false;
-	failure->id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
-											  SPI_tuptable->tupdesc, 1,
-											  &isnull));
-	failure->position = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
-													SPI_tuptable->tupdesc, 2,
-													&isnull));
-	failure->failed = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
-												 SPI_tuptable->tupdesc, 3,
-												 &isnull));
+	id = DatumGetInt64(run_own_value(1));
 	SPI_freetuptable(SPI_tuptable);
-	return true;
+	return failure_find(owner.log, id, failure);
 }
 
 /*
- * The streams that are parked for a projection, as a list of text.
+ * The streams that are parked for a projection, or in a partition of a
+ * subscription, as a list of text.
  */
 List *
-failure_streams(Oid log, const char *projection)
+failure_streams(FailureOwner owner)
 {
-	Oid			type = TEXTOID;
-	Datum		value = CStringGetTextDatum(projection);
+	Oid			types[2] = {TEXTOID, INT4OID};
+	Datum		values[2] = {CStringGetTextDatum(owner.name),
+	Int32GetDatum(owner.partition)};
 	List	   *streams = NIL;
 	uint64		count;
 	uint64		i;
 
-	count = run_own_sql(log,
-						"SELECT DISTINCT stream FROM @extschema@.es_failures"
-						" WHERE projection = $1", 1, &type, &value, NULL);
+	count = run_own_sql(owner.log,
+						psprintf("SELECT DISTINCT stream FROM @extschema@.es_failures"
+								 " WHERE %s = $1 AND coalesce(partition, -1) = $2",
+								 owner.column),
+						2, types, values, NULL);
 	for (i = 0; i < count; i++)
 	{
 		bool		isnull;
@@ -192,4 +241,61 @@ failure_streams(Oid log, const char *projection)
 	}
 	SPI_freetuptable(SPI_tuptable);
 	return streams;
+}
+
+/*
+ * Makes the events of a parked stream due for a subscription; returns how many
+ * there are.
+ */
+int64
+failure_make_due(FailureOwner owner, const char *stream)
+{
+	Oid			types[2] = {TEXTOID, TEXTOID};
+	Datum		values[2] = {CStringGetTextDatum(owner.name),
+	CStringGetTextDatum(stream)};
+
+	(void) run_own_sql(owner.log,
+					   "UPDATE @extschema@.es_failures SET retry_at = clock_timestamp()"
+					   " WHERE subscription = $1 AND stream = $2"
+					   " AND message IS NOT NULL",
+					   2, types, values, NULL);
+	(void) run_own_sql(owner.log,
+					   "SELECT count(*) FROM @extschema@.es_failures"
+					   " WHERE subscription = $1 AND stream = $2",
+					   2, types, values, NULL);
+	return DatumGetInt64(run_own_value(1));
+}
+
+/*
+ * Forgets the failures of a stream of a subscription up to a position.
+ */
+void
+failure_remove_stream(FailureOwner owner, const char *stream, int64 upto)
+{
+	Oid			types[3] = {TEXTOID, TEXTOID, INT8OID};
+	Datum		values[3] = {CStringGetTextDatum(owner.name),
+	CStringGetTextDatum(stream), Int64GetDatum(upto)};
+
+	(void) run_own_sql(owner.log,
+					   "DELETE FROM @extschema@.es_failures"
+					   " WHERE subscription = $1 AND stream = $2 AND position <= $3",
+					   3, types, values, NULL);
+}
+
+/*
+ * Reads the failure of a subscription at a position; false if it has none.
+ */
+bool
+failure_at(FailureOwner owner, int64 position, Failure *failure)
+{
+	Oid			types[2] = {TEXTOID, INT8OID};
+	Datum		values[2] = {CStringGetTextDatum(owner.name),
+	Int64GetDatum(position)};
+
+	if (run_own_sql(owner.log,
+					"SELECT id FROM @extschema@.es_failures"
+					" WHERE subscription = $1 AND position = $2",
+					2, types, values, NULL) == 0)
+		return false;
+	return failure_find(owner.log, DatumGetInt64(run_own_value(1)), failure);
 }

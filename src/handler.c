@@ -239,7 +239,7 @@ static void
 call_handlers(const Projection *projection, Tuplestorestate *events)
 {
 	Relation	log = table_open(projection->log, AccessShareLock);
-	TupleTableSlot *slot = projection_make_slot(log);
+	TupleTableSlot *slot = events_make_slot(log);
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
 												  "eventstore event",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -511,7 +511,7 @@ void
 handler_check(Projection *projection)
 {
 	RunAs		saved = become_owner(projection);
-	Tuplestorestate *none = projection_make_batch();
+	Tuplestorestate *none = events_make_batch();
 	Calls		calls;
 
 	if (pg_class_aclcheck(projection->log, projection->owner,

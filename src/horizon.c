@@ -319,3 +319,16 @@ es_horizon(PG_FUNCTION_ARGS)
 	}
 	PG_RETURN_INT64(cache->horizon);
 }
+
+/*
+ * The horizon of this moment, whatever the isolation level.
+ */
+int64
+horizon_now(Oid log)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	int64		horizon = horizon_find(log, snapshot);
+
+	UnregisterSnapshot(snapshot);
+	return horizon;
+}

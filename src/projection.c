@@ -14,20 +14,15 @@
  */
 #include "postgres.h"
 
-#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
-#include "executor/tstoreReceiver.h"
-#include "executor/tuptable.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "tcop/dest.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/rel.h"
 #include "utils/snapmgr.h"
 
 #include "compat.h"
@@ -53,45 +48,26 @@ enum
 	" position, history, batch_size, max_attempts, attempts, batch_limit," \
 	" suspect_upto, name, message, created_at, owner FROM @extschema@.es_projections "
 
-/* A column of the row that was read; 0 for null. */
-static Datum
-loaded(int column)
-{
-	bool		isnull;
-	Datum		value = SPI_getbinval(SPI_tuptable->vals[0],
-									  SPI_tuptable->tupdesc, column, &isnull);
-
-	return isnull ? (Datum) 0 : value;
-}
-
-static char *
-loaded_text(int column)
-{
-	Datum		value = loaded(column);
-
-	return value ? TextDatumGetCString(value) : NULL;
-}
-
 static bool
 loaded_is(int column, const char *word)
 {
-	return strcmp(loaded_text(column), word) == 0;
+	return strcmp(run_own_text(column), word) == 0;
 }
 
 /* Takes the one of the four kinds that the row has. */
 static void
 load_kind(Projection *projection)
 {
-	if ((projection->target = loaded_text(LOAD_HANDLER)) != NULL)
+	if ((projection->target = run_own_text(LOAD_HANDLER)) != NULL)
 		projection->kind = PROJECTION_HANDLER;
-	else if ((projection->target = loaded_text(LOAD_QUERY)) != NULL)
+	else if ((projection->target = run_own_text(LOAD_QUERY)) != NULL)
 		projection->kind = PROJECTION_QUERY;
-	else if ((projection->target = loaded_text(LOAD_HANDLER_SCHEMA)) != NULL)
+	else if ((projection->target = run_own_text(LOAD_HANDLER_SCHEMA)) != NULL)
 		projection->kind = PROJECTION_SCHEMA;
 	else
 	{
 		projection->kind = PROJECTION_REFRESH;
-		projection->refresh = DatumGetObjectId(loaded(LOAD_REFRESH));
+		projection->refresh = DatumGetObjectId(run_own_value(LOAD_REFRESH));
 	}
 }
 
@@ -99,10 +75,10 @@ load_kind(Projection *projection)
 static void
 load_filter(Projection *projection)
 {
-	Datum		types = loaded(LOAD_TYPES);
+	Datum		types = run_own_value(LOAD_TYPES);
 
-	if (loaded(LOAD_CATEGORY))
-		projection->category = DatumGetTextPCopy(loaded(LOAD_CATEGORY));
+	if (run_own_value(LOAD_CATEGORY))
+		projection->category = DatumGetTextPCopy(run_own_value(LOAD_CATEGORY));
 	if (!types)
 		return;
 	projection->types = DatumGetArrayTypePCopy(types);
@@ -117,7 +93,7 @@ load_tables(Projection *projection)
 	int			count;
 	int			i;
 
-	deconstruct_array(DatumGetArrayTypeP(loaded(LOAD_TABLES)), REGCLASSOID,
+	deconstruct_array(DatumGetArrayTypeP(run_own_value(LOAD_TABLES)), REGCLASSOID,
 					  sizeof(Oid), true, TYPALIGN_INT, &tables, NULL, &count);
 	for (i = 0; i < count; i++)
 		projection->tables = lappend_oid(projection->tables,
@@ -134,27 +110,27 @@ make_projection(Oid log)
 	Projection *projection = palloc0(sizeof(Projection));
 
 	projection->log = log;
-	projection->name = loaded_text(LOAD_NAME);
-	projection->created_at = DatumGetTimestampTz(loaded(LOAD_CREATED_AT));
-	projection->owner = DatumGetObjectId(loaded(LOAD_OWNER));
-	projection->owner_name = pstrdup(NameStr(*DatumGetName(loaded(LOAD_OWNER_NAME))));
-	projection->search_path = loaded_text(LOAD_SEARCH_PATH);
+	projection->name = run_own_text(LOAD_NAME);
+	projection->created_at = DatumGetTimestampTz(run_own_value(LOAD_CREATED_AT));
+	projection->owner = DatumGetObjectId(run_own_value(LOAD_OWNER));
+	projection->owner_name = pstrdup(NameStr(*DatumGetName(run_own_value(LOAD_OWNER_NAME))));
+	projection->search_path = run_own_text(LOAD_SEARCH_PATH);
 	load_kind(projection);
 	load_filter(projection);
 	load_tables(projection);
 	projection->sync = loaded_is(LOAD_MODE, "sync");
 	projection->running = loaded_is(LOAD_STATE, "running");
 	projection->failed = loaded_is(LOAD_STATE, "failed");
-	projection->message = loaded_text(LOAD_MESSAGE);
+	projection->message = run_own_text(LOAD_MESSAGE);
 	projection->park = loaded_is(LOAD_ON_FAILURE, "park");
-	projection->start_position = DatumGetInt64(loaded(LOAD_START_POSITION));
-	projection->position = DatumGetInt64(loaded(LOAD_POSITION));
-	projection->history = DatumGetInt64(loaded(LOAD_HISTORY));
-	projection->batch_size = DatumGetInt32(loaded(LOAD_BATCH_SIZE));
-	projection->max_attempts = DatumGetInt32(loaded(LOAD_MAX_ATTEMPTS));
-	projection->attempts = DatumGetInt32(loaded(LOAD_ATTEMPTS));
-	projection->batch_limit = DatumGetInt32(loaded(LOAD_BATCH_LIMIT));
-	projection->suspect_upto = DatumGetInt64(loaded(LOAD_SUSPECT_UPTO));
+	projection->start_position = DatumGetInt64(run_own_value(LOAD_START_POSITION));
+	projection->position = DatumGetInt64(run_own_value(LOAD_POSITION));
+	projection->history = DatumGetInt64(run_own_value(LOAD_HISTORY));
+	projection->batch_size = DatumGetInt32(run_own_value(LOAD_BATCH_SIZE));
+	projection->max_attempts = DatumGetInt32(run_own_value(LOAD_MAX_ATTEMPTS));
+	projection->attempts = DatumGetInt32(run_own_value(LOAD_ATTEMPTS));
+	projection->batch_limit = DatumGetInt32(run_own_value(LOAD_BATCH_LIMIT));
+	projection->suspect_upto = DatumGetInt64(run_own_value(LOAD_SUSPECT_UPTO));
 	return projection;
 }
 
@@ -277,12 +253,18 @@ projection_check_owner(const Projection *projection)
 				 errhint("Ask the owner, or become a member of that role.")));
 }
 
-/*
- * Becomes the projection's owner, as run_as does.
- */
-RunAs
-projection_run_as(const Projection *projection, bool restricted,
-				  const char *search_path)
+/* Whose failures those of the projection are. */
+FailureOwner
+projection_failures(const Projection *projection)
+{
+	FailureOwner owner = {projection->log, "projection", projection->name, -1};
+
+	return owner;
+}
+
+/* The owner's role; an error if there is none of this name any more. */
+static Oid
+projection_owner(const Projection *projection)
 {
 	if (!OidIsValid(projection->owner))
 		ereport(ERROR,
@@ -291,7 +273,17 @@ projection_run_as(const Projection *projection, bool restricted,
 						projection->name),
 				 errdetail("There is no role \"%s\".", projection->owner_name),
 				 errhint("Create the role, or drop the projection and create it again.")));
-	return run_as(projection->owner, restricted, search_path);
+	return projection->owner;
+}
+
+/*
+ * Becomes the projection's owner, as run_as does.
+ */
+RunAs
+projection_run_as(const Projection *projection, bool restricted,
+				  const char *search_path)
+{
+	return run_as(projection_owner(projection), restricted, search_path);
 }
 
 /*
@@ -382,13 +374,11 @@ int64
 projection_last_position(Oid log)
 {
 	int64		position;
-	bool		isnull;
 
 	(void) run_own_sql(log,
 					   "SELECT coalesce(max(position), 0) FROM @extschema@.es_events",
 					   0, NULL, NULL, NULL);
-	position = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
-										   SPI_tuptable->tupdesc, 1, &isnull));
+	position = DatumGetInt64(run_own_value(1));
 	SPI_freetuptable(SPI_tuptable);
 	return position;
 }
@@ -410,158 +400,25 @@ projection_relation_name(Oid relid)
 }
 
 /*
- * Opens an empty batch, which is kept in memory as far as work_mem goes.
- */
-Tuplestorestate *
-projection_make_batch(void)
-{
-	return tuplestore_begin_heap(false, false, work_mem);
-}
-
-
-/* The columns of the log as a row of it has them, those that are dropped, too. */
-static void
-append_columns(StringInfo sql, TupleDesc desc)
-{
-	int			i;
-
-	for (i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute column = TupleDescAttr(desc, i);
-
-		appendStringInfo(sql, "%s%s%s", i > 0 ? ", " : "",
-						 column->attisdropped ? "" : "e.",
-						 column->attisdropped ? "NULL" :
-						 quote_identifier(NameStr(column->attname)));
-	}
-}
-
-/* The statement that reads the next events that a projection wants. */
-static char *
-read_sql(const Projection *projection, Relation log)
-{
-	const char *schema =
-	quote_identifier(get_namespace_name(RelationGetNamespace(log)));
-	StringInfoData sql;
-
-	initStringInfo(&sql);
-	appendStringInfoString(&sql, "SELECT ");
-	append_columns(&sql, RelationGetDescr(log));
-	appendStringInfo(&sql, " FROM %s.es_events e"
-					 " WHERE e.position > $1 AND e.position <= $2", schema);
-	if (projection->category != NULL)
-		appendStringInfo(&sql, " AND %s.es_category(e.stream) = $3", schema);
-	if (projection->types != NULL)
-		appendStringInfoString(&sql, " AND e.type = ANY ($4)");
-	appendStringInfoString(&sql, " ORDER BY e.position LIMIT $5");
-	return sql.data;
-}
-
-/* The parameters of read_sql, and their types. */
-#define READ_PARAMS 5
-
-static Oid	read_types[READ_PARAMS] = {INT8OID, INT8OID, TEXTOID, TEXTARRAYOID,
-INT4OID};
-
-static ParamListInfo
-read_params(const Projection *projection, int64 upto, int limit)
-{
-	ParamListInfo params = makeParamList(READ_PARAMS);
-	Datum		values[READ_PARAMS] = {
-		Int64GetDatum(projection->position), Int64GetDatum(upto),
-		PointerGetDatum(projection->category),
-		PointerGetDatum(projection->types), Int32GetDatum(limit)
-	};
-	int			i;
-
-	for (i = 0; i < READ_PARAMS; i++)
-	{
-		params->params[i].value = values[i];
-		params->params[i].isnull = (i == 2 && projection->category == NULL) ||
-			(i == 3 && projection->types == NULL);
-		params->params[i].pflags = PARAM_FLAG_CONST;
-		params->params[i].ptype = read_types[i];
-	}
-	return params;
-}
-
-/*
- * Runs the statement of read_sql as the projection's owner, with the snapshot;
- * its rows go to the store.  It is planned each time anew, for how much of the
- * log it reads.
- */
-static void
-read_as_owner(const Projection *projection, Snapshot snapshot,
-			  const char *sql, ParamListInfo params, Tuplestorestate *store)
-{
-	SPIExecuteOptions options = {0};
-	RunAs		saved = projection_run_as(projection, true,
-										  "pg_catalog, pg_temp");
-	int			result;
-
-	options.params = params;
-	options.read_only = true;
-	options.dest = CreateDestReceiver(DestTuplestore);
-	SetTuplestoreDestReceiverParams(options.dest, store,
-									CurrentMemoryContext, false, NULL, NULL);
-	PushActiveSnapshot(snapshot);
-	SPI_connect();
-	result = SPI_execute_plan_extended(run_as_plan(sql, READ_PARAMS, read_types,
-												   CURSOR_OPT_CUSTOM_PLAN),
-									   &options);
-	if (result < 0)
-		elog(ERROR, "%s: %s", SPI_result_code_string(result), sql);
-	SPI_finish();
-	PopActiveSnapshot();
-	options.dest->rDestroy(options.dest);
-	run_as_end(saved);
-}
-
-/* A slot for the rows of a batch; the log is open. */
-TupleTableSlot *
-projection_make_slot(Relation log)
-{
-	return MakeSingleTupleTableSlot(RelationGetDescr(log),
-									&TTSOpsMinimalTuple);
-}
-
-/* The position of the batch's last event. */
-static int64
-last_position(Relation log, Tuplestorestate *events)
-{
-	TupleTableSlot *slot = projection_make_slot(log);
-	int64		position;
-	bool		isnull;
-
-	tuplestore_rescan(events);
-	tuplestore_skiptuples(events, tuplestore_tuple_count(events) - 1, true);
-	(void) tuplestore_gettupleslot(events, true, false, slot);
-	position = DatumGetInt64(slot_getattr(slot, Anum_es_events_position,
-										  &isnull));
-	ExecDropSingleTupleTableSlot(slot);
-	return position;
-}
-
-/*
  * Reads the next events that the projection wants: after its checkpoint, not
- * beyond upto, at most limit, into batch->events.  batch->upto is the checkpoint when these are
- * handled: nothing else up to there is wanted.  A batch is either of the
- * projection's history or not.
+ * beyond upto, at most limit, into batch->events.  batch->upto is the
+ * checkpoint when these are handled: nothing else up to there is wanted.  A
+ * batch is either of the projection's history or not.
  */
 void
 projection_read(const Projection *projection, Snapshot snapshot, int64 upto,
 				int limit, Batch *batch)
 {
-	Relation	log = table_open(projection->log, AccessShareLock);
+	EventSource source = {
+		.log = projection->log,
+		.reader = projection_owner(projection),
+		.category = projection->category,
+		.types = projection->types
+	};
 
 	batch->history = projection->rebuilding ||
 		projection->position < projection->history;
 	if (!projection->rebuilding && batch->history)
 		upto = Min(upto, projection->history);
-	read_as_owner(projection, snapshot, read_sql(projection, log),
-				  read_params(projection, upto, limit), batch->events);
-	batch->count = tuplestore_tuple_count(batch->events);
-	batch->upto = batch->count == limit ?
-		last_position(log, batch->events) : upto;
-	table_close(log, AccessShareLock);
+	events_read(&source, snapshot, projection->position, upto, limit, batch);
 }

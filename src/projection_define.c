@@ -55,96 +55,6 @@ static const char *const arg_names[] = {
 	"max_attempts", "min_interval"
 };
 
-/* Refuses a null for an argument that has none. */
-static void
-check_not_null(FunctionCallInfo fcinfo, int arg)
-{
-	if (PG_ARGISNULL(arg))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", arg_names[arg]),
-				 errdetail("Argument %d of %s() is null.", arg + 1,
-						   get_func_name(fcinfo->flinfo->fn_oid))));
-}
-
-static void
-check_range(const char *name, int64 value, int64 least, int64 greatest)
-{
-	if (value < least || value > greatest)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s is out of range", name),
-				 errdetail("It is " INT64_FORMAT "; from " INT64_FORMAT " to " INT64_FORMAT " is possible.",
-						   value, least, greatest)));
-}
-
-/* Refuses what is neither of two words. */
-static void
-check_word(const char *name, const char *value, const char *one,
-		   const char *other)
-{
-	if (strcmp(value, one) != 0 && strcmp(value, other) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("unknown %s \"%s\"", name, value),
-				 errdetail("It is '%s' or '%s'.", one, other)));
-}
-
-static void
-check_min_interval(const Interval *interval)
-{
-	Interval	zero = {0};
-
-	if (DatumGetBool(DirectFunctionCall2(interval_lt,
-										 IntervalPGetDatum(interval),
-										 IntervalPGetDatum(&zero))))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("min_interval must not be negative"),
-				 errdetail("It is %s.",
-						   DatumGetCString(DirectFunctionCall1(interval_out,
-															   IntervalPGetDatum(interval))))));
-}
-
-/* A name becomes that of a trigger. */
-static void
-check_name(const char *name)
-{
-	if (name[0] == '\0' || strlen(name) >= NAMEDATALEN)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_NAME),
-				 errmsg("a projection's name must have 1 to %d bytes",
-						NAMEDATALEN - 1),
-				 errdetail("The name has %zu bytes.", strlen(name))));
-}
-
-/* Refuses types that are no list of types' names. */
-static void
-check_types(ArrayType *types)
-{
-	Datum	   *values;
-	bool	   *nulls;
-	int			count;
-	int			i;
-
-	if (ARR_NDIM(types) > 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
-				 errmsg("types must be an array of one dimension"),
-				 errdetail("The array has %d dimensions.", ARR_NDIM(types))));
-	deconstruct_array(types, TEXTOID, -1, false, TYPALIGN_INT, &values,
-					  &nulls, &count);
-	for (i = 0; i < count; i++)
-	{
-		if (nulls[i])
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("types must not have null elements"),
-					 errdetail("Element %d is null.", i + 1)));
-		log_check_type(DatumGetTextPP(values[i]));
-	}
-}
-
 /*
  * Refuses a relation that is not of the kinds, or not the caller's.
  */
@@ -233,7 +143,7 @@ check_on_failure(text *on_failure, bool refresh)
 {
 	const char *word = text_to_cstring(on_failure);
 
-	check_word("on_failure", word, "stop", "park");
+	argument_word("on_failure", word, "stop", "park");
 	if (refresh && strcmp(word, "park") == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -255,23 +165,25 @@ check_arguments(FunctionCallInfo fcinfo, Oid log)
 	int			i;
 
 	for (i = 0; i < (int) lengthof(required); i++)
-		check_not_null(fcinfo, required[i]);
-	check_name(text_to_cstring(PG_GETARG_TEXT_PP(ARG_NAME)));
+		argument_not_null(fcinfo, required[i], arg_names[required[i]]);
+	argument_name("a projection",
+				  text_to_cstring(PG_GETARG_TEXT_PP(ARG_NAME)), NAMEDATALEN - 1);
 	check_one_kind(fcinfo);
-	check_word("mode", text_to_cstring(PG_GETARG_TEXT_PP(ARG_MODE)),
-			   "sync", "async");
+	argument_word("mode", text_to_cstring(PG_GETARG_TEXT_PP(ARG_MODE)),
+				  "sync", "async");
 	check_on_failure(PG_GETARG_TEXT_PP(ARG_ON_FAILURE),
 					 !PG_ARGISNULL(ARG_REFRESH));
-	check_range("batch_size", PG_GETARG_INT32(ARG_BATCH_SIZE), 1,
-				MAX_BATCH_SIZE);
-	check_range("max_attempts", PG_GETARG_INT32(ARG_MAX_ATTEMPTS), 1,
-				MAX_MAX_ATTEMPTS);
+	argument_range("batch_size", PG_GETARG_INT32(ARG_BATCH_SIZE), 1,
+				   MAX_BATCH_SIZE);
+	argument_range("max_attempts", PG_GETARG_INT32(ARG_MAX_ATTEMPTS), 1,
+				   MAX_MAX_ATTEMPTS);
 	if (!PG_ARGISNULL(ARG_START_POSITION))
-		check_range("start_position", PG_GETARG_INT64(ARG_START_POSITION), 0,
-					PG_INT64_MAX);
-	check_min_interval(PG_GETARG_INTERVAL_P(ARG_MIN_INTERVAL));
+		argument_range("start_position", PG_GETARG_INT64(ARG_START_POSITION), 0,
+					   PG_INT64_MAX);
+	argument_interval("min_interval", PG_GETARG_INTERVAL_P(ARG_MIN_INTERVAL),
+					  true);
 	if (!PG_ARGISNULL(ARG_TYPES))
-		check_types(PG_GETARG_ARRAYTYPE_P(ARG_TYPES));
+		argument_types(PG_GETARG_ARRAYTYPE_P(ARG_TYPES));
 	check_tables(log, PG_GETARG_ARRAYTYPE_P(ARG_TABLES));
 	if (!PG_ARGISNULL(ARG_REFRESH))
 		check_relation(log, PG_GETARG_OID(ARG_REFRESH), "m",
@@ -337,17 +249,6 @@ check_names(FunctionCallInfo fcinfo)
 						   PG_GETARG_OID(ARG_HANDLER_SCHEMA))));
 }
 
-/* The position up to which all is decided now. */
-static int64
-current_horizon(Oid log)
-{
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	int64		horizon = horizon_find(log, snapshot);
-
-	UnregisterSnapshot(snapshot);
-	return horizon;
-}
-
 /*
  * Stores the row of a projection that is async so far.
  */
@@ -359,7 +260,7 @@ insert_projection(FunctionCallInfo fcinfo, Oid log)
 	TEXTOID, INT4OID, INTERVALOID, TEXTOID, INT8OID};
 	Datum		values[16];
 	char		nulls[16];
-	int64		horizon = current_horizon(log);
+	int64		horizon = horizon_now(log);
 	int			i;
 
 	for (i = 0; i <= ARG_MIN_INTERVAL; i++)
@@ -517,17 +418,17 @@ static void
 check_settings(FunctionCallInfo fcinfo, const Projection *projection)
 {
 	if (!PG_ARGISNULL(1))
-		check_word("mode", text_to_cstring(PG_GETARG_TEXT_PP(1)), "sync",
-				   "async");
+		argument_word("mode", text_to_cstring(PG_GETARG_TEXT_PP(1)), "sync",
+					  "async");
 	if (!PG_ARGISNULL(2))
-		check_range("batch_size", PG_GETARG_INT32(2), 1, MAX_BATCH_SIZE);
+		argument_range("batch_size", PG_GETARG_INT32(2), 1, MAX_BATCH_SIZE);
 	if (!PG_ARGISNULL(3))
 		check_on_failure(PG_GETARG_TEXT_PP(3),
 						 projection->kind == PROJECTION_REFRESH);
 	if (!PG_ARGISNULL(4))
-		check_range("max_attempts", PG_GETARG_INT32(4), 1, MAX_MAX_ATTEMPTS);
+		argument_range("max_attempts", PG_GETARG_INT32(4), 1, MAX_MAX_ATTEMPTS);
 	if (!PG_ARGISNULL(5))
-		check_min_interval(PG_GETARG_INTERVAL_P(5));
+		argument_interval("min_interval", PG_GETARG_INTERVAL_P(5), true);
 }
 
 /*
@@ -543,7 +444,7 @@ es_alter_projection(PG_FUNCTION_ARGS)
 	Projection *projection;
 	int			i;
 
-	check_not_null(fcinfo, ARG_NAME);
+	argument_not_null(fcinfo, ARG_NAME, "name");
 	projection = begin_change(fcinfo, "es_alter_projection()");
 	check_settings(fcinfo, projection);
 	for (i = 0; i < 4; i++)
@@ -577,7 +478,7 @@ es_drop_projection(PG_FUNCTION_ARGS)
 	(void) projection_lock_rebuild(text_to_cstring(PG_GETARG_TEXT_PP(0)), true);
 	projection = begin_change(fcinfo, "es_drop_projection()");
 	projection_drop_trigger(projection);
-	failure_remove_all(projection->log, projection->name);
+	failure_remove_after(projection_failures(projection), 0);
 	(void) run_own_sql(projection->log,
 					   "DELETE FROM @extschema@.es_projections WHERE name = $1",
 					   1, &type, &value, NULL);

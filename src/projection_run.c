@@ -31,7 +31,6 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
-#include "common/pg_prng.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -47,10 +46,6 @@
 
 PG_FUNCTION_INFO_V1(es_run_projections);
 PG_FUNCTION_INFO_V1(es_work);
-
-/* Pauses between attempts grow from the first to the last, in seconds. */
-#define FIRST_PAUSE		0.1
-#define LAST_PAUSE		60.0
 
 /* How long an idle es_work sleeps, in milliseconds. */
 #define IDLE_SLEEP		100
@@ -181,7 +176,7 @@ typedef struct Application
 	bool		own_transaction;
 } Application;
 
-static void
+static bool
 apply_batch(void *arg)
 {
 	Application *application = arg;
@@ -190,6 +185,7 @@ apply_batch(void *arg)
 				  application->batch->history);
 	if (application->own_transaction)
 		fire_deferred();
+	return true;
 }
 
 /*
@@ -205,114 +201,13 @@ projection_try(Projection *projection, const Batch *batch,
 	return attempt(apply_batch, &application);
 }
 
-static bool
-is_parked(const List *streams, text *stream)
-{
-	ListCell   *cell;
-
-	foreach(cell, streams)
-	{
-		if (stream_equal(lfirst(cell), stream))
-			return true;
-	}
-	return false;
-}
-
-/* An event that is set aside while a batch is handled. */
-typedef struct Parked
-{
-	MinimalTuple event;
-	text	   *stream;
-	ErrorData  *error;			/* NULL: it waits behind another */
-	int			attempts;
-} Parked;
-
-static Parked *
-make_parked(TupleTableSlot *slot, ErrorData *error, int attempts)
-{
-	Parked	   *parked = palloc0(sizeof(Parked));
-	bool		isnull;
-
-	parked->event = ExecCopySlotMinimalTuple(slot);
-	parked->stream = DatumGetTextPCopy(slot_getattr(slot, Anum_es_events_stream,
-													&isnull));
-	parked->error = error;
-	parked->attempts = attempts;
-	return parked;
-}
-
-/*
- * Takes the events of parked streams out of the batch and adds them to the
- * list of what is set aside.
- */
-static void
-set_aside(const Projection *projection, Batch *batch, const List *streams,
-		  List **parked)
-{
-	Relation	log;
-	TupleTableSlot *slot;
-	Tuplestorestate *rest;
-
-	if (streams == NIL)
-		return;
-	log = table_open(projection->log, AccessShareLock);
-	slot = projection_make_slot(log);
-	rest = projection_make_batch();
-	tuplestore_rescan(batch->events);
-	while (tuplestore_gettupleslot(batch->events, true, false, slot))
-	{
-		bool		isnull;
-		Datum		stream = slot_getattr(slot, Anum_es_events_stream, &isnull);
-
-		if (is_parked(streams, DatumGetTextPP(stream)))
-			*parked = lappend(*parked, make_parked(slot, NULL, 0));
-		else
-			tuplestore_puttupleslot(rest, slot);
-	}
-	ExecDropSingleTupleTableSlot(slot);
-	table_close(log, AccessShareLock);
-	tuplestore_end(batch->events);
-	batch->events = rest;
-	batch->count = tuplestore_tuple_count(rest);
-}
-
-/* Parks the only event of a batch. */
-static Parked *
-park_only(const Projection *projection, const Batch *batch, ErrorData *error,
-		  int attempts)
-{
-	Relation	log = table_open(projection->log, AccessShareLock);
-	TupleTableSlot *slot = projection_make_slot(log);
-	Parked	   *parked;
-
-	tuplestore_rescan(batch->events);
-	(void) tuplestore_gettupleslot(batch->events, true, false, slot);
-	parked = make_parked(slot, error, attempts);
-	ExecDropSingleTupleTableSlot(slot);
-	table_close(log, AccessShareLock);
-	return parked;
-}
-
 /*
  * Stores what was set aside in es_failures.
  */
 void
 projection_keep_parked(const Projection *projection, List *parked)
 {
-	Relation	log = table_open(projection->log, AccessShareLock);
-	TupleTableSlot *slot = projection_make_slot(log);
-	ListCell   *cell;
-
-	foreach(cell, parked)
-	{
-		Parked	   *one = lfirst(cell);
-
-		ExecStoreMinimalTuple(one->event, slot, false);
-		failure_add(projection->log, projection->name, slot, one->error,
-					one->attempts);
-	}
-	ExecDropSingleTupleTableSlot(slot);
-	table_close(log, AccessShareLock);
+	aside_keep(projection_failures(projection), parked, FAILURE_PARKED);
 }
 
 /*
@@ -356,18 +251,6 @@ note_success(const Projection *projection, const Batch *batch,
 					projection->attempts > 0 && !searching);
 }
 
-/* How long to wait after so many failed attempts, in seconds. */
-static double
-pause_after(int attempts)
-{
-	double		pause = FIRST_PAUSE;
-
-	while (--attempts > 0 && pause < LAST_PAUSE)
-		pause *= 2;
-	return Min(pause, LAST_PAUSE) *
-		(0.5 + pg_prng_double(&pg_global_prng_state));
-}
-
 /*
  * Writes a failure of the batch into the row.  pause: seconds to the next
  * attempt.  batch_limit: for the next batch, 0 for none.
@@ -407,9 +290,10 @@ park_and_move(const Projection *projection, const Batch *batch,
 			  ErrorData *error, TimestampTz started, List *parked)
 {
 	Batch		rest = {.upto = batch->upto};
+	text	   *stream;
 
-	parked = lappend(parked, park_only(projection, batch, error,
-									   projection->attempts + 1));
+	parked = aside_first(projection->log, batch, error,
+						 projection->attempts + 1, parked, &stream);
 	projection_keep_parked(projection, parked);
 	move_checkpoint(projection, &rest, started, true);
 }
@@ -426,7 +310,7 @@ note_failure(const Projection *projection, const Batch *batch,
 	int64		suspect_upto = Max(projection->suspect_upto, batch->upto);
 
 	if (attempts < projection->max_attempts)
-		write_failure(projection, error, false, pause_after(attempts),
+		write_failure(projection, error, false, failure_pause(attempts),
 					  projection->batch_limit, projection->suspect_upto);
 	else if (batch->count > 1 && projection->kind != PROJECTION_REFRESH)
 		write_failure(projection, error, false, 0, batch->count / 2,
@@ -471,7 +355,7 @@ typedef struct Reading
 } Reading;
 
 /* Reads the next batch; the owner may not be allowed to any more. */
-static void
+static bool
 read_batch(void *arg)
 {
 	Reading    *reading = arg;
@@ -486,6 +370,7 @@ read_batch(void *arg)
 		projection_read(projection, reading->run->snapshot,
 						reading->run->horizon, batch_limit(projection),
 						reading->batch);
+	return true;
 }
 
 /*
@@ -506,8 +391,9 @@ try_batch(const Run *run, Projection *projection, Batch *batch,
 		return error;
 	}
 	if (projection->kind != PROJECTION_REFRESH)
-		set_aside(projection, batch,
-				  failure_streams(run->log, projection->name), parked);
+		*parked = aside_take(run->log, batch,
+							 failure_streams(projection_failures(projection)),
+							 *parked);
 	if (batch->count == 0)
 		return NULL;
 	return projection_try(projection, batch, run->own_transaction);
@@ -522,7 +408,7 @@ run_batch(const Run *run, Projection *projection)
 {
 	TimestampTz started = GetCurrentTimestamp();
 	List	   *parked = NIL;
-	Batch		batch = {.events = projection_make_batch()};
+	Batch		batch = {.events = events_make_batch()};
 	ErrorData  *error = try_batch(run, projection, &batch, &parked);
 
 	if (error == NULL)
@@ -657,7 +543,7 @@ es_work(PG_FUNCTION_ARGS)
 	work(log);
 	while (!stop_when_idle)
 	{
-		wait_nap(IDLE_SLEEP);
+		sleep_nap(IDLE_SLEEP);
 		work(log);
 	}
 	SPI_finish();
@@ -672,10 +558,11 @@ static void
 replay_park(Projection *projection, const Batch *batch, ErrorData *error,
 			Replay *replay)
 {
-	Parked	   *parked = park_only(projection, batch, error, 1);
+	text	   *stream;
 
-	replay->parked = lappend(replay->parked, parked);
-	replay->streams = lappend(replay->streams, parked->stream);
+	replay->parked = aside_first(projection->log, batch, error, 1,
+								 replay->parked, &stream);
+	replay->streams = lappend(replay->streams, stream);
 	projection->batch_limit = 0;
 }
 
@@ -687,9 +574,9 @@ static bool
 replay_batch(Projection *projection, Batch *batch, Replay *replay)
 {
 	ErrorData  *error = NULL;
-	List	   *waiting = NIL;
+	List	   *waiting;
 
-	set_aside(projection, batch, replay->streams, &waiting);
+	waiting = aside_take(projection->log, batch, replay->streams, NIL);
 	if (batch->count > 0)
 	{
 		if (replay->park)
@@ -729,7 +616,7 @@ projection_replay(Projection *projection, Snapshot snapshot, int64 upto,
 		Batch		batch;
 
 		CHECK_FOR_INTERRUPTS();
-		batch.events = projection_make_batch();
+		batch.events = events_make_batch();
 		projection_read(projection, snapshot, upto, batch_limit(projection),
 						&batch);
 		MemoryContextSwitchTo(oldcontext);

@@ -158,8 +158,8 @@ filter_events(const Projection *projection, Relation log,
 
 	if (projection->category == NULL && projection->types == NULL)
 		return appended;
-	wanted = projection_make_batch();
-	slot = projection_make_slot(log);
+	wanted = events_make_batch();
+	slot = events_make_slot(log);
 	tuplestore_rescan(appended);
 	while (tuplestore_gettupleslot(appended, true, false, slot))
 	{
@@ -342,7 +342,7 @@ projection_check_sync(const Projection *projection)
 				 errmsg("projection \"%s\" cannot be sync", projection->name),
 				 errdetail("Row security hides events from its owner, and a trigger is given all of them."),
 				 errhint("Leave it async, or let a role own it that may read all events.")));
-	if (failure_streams(projection->log, projection->name) != NIL)
+	if (failure_streams(projection_failures(projection)) != NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("projection \"%s\" cannot be sync", projection->name),

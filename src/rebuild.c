@@ -185,7 +185,7 @@ write_row(const Projection *projection, const Replay *replay)
 	Oid			type = INT8OID;
 	Datum		value = Int64GetDatum(projection->position);
 
-	failure_remove_all(projection->log, projection->name);
+	failure_remove_after(projection_failures(projection), 0);
 	projection_keep_parked(projection, replay->parked);
 	projection_update(projection,
 					  "position = $2, state = CASE state WHEN 'failed' THEN"

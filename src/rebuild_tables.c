@@ -388,13 +388,13 @@ typedef struct Swap
 	const Projection *projection;
 	List	   *tables;
 } Swap;
-
-static void
+static bool
 attempt_swap(void *arg)
 {
 	Swap	   *swap = arg;
 
 	swap_rows(swap->projection, swap->tables);
+	return true;
 }
 
 /*

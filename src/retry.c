@@ -3,10 +3,12 @@
  * retry.c
  *		es_retry and es_discard: what becomes of an event that was set aside.
  *
- * Both lock the projection's row first, so that no runner parks more of the
- * stream meanwhile.  The events of a stream are tried in order, from the first
- * that is parked on, whichever of them is named; each in a subtransaction, and
- * it leaves es_failures in the same transaction in which it takes effect.
+ * Both lock the projection's row first, or the subscription's partition, so
+ * that nobody parks more of the stream meanwhile.  For a projection the events
+ * of a stream are tried in order, from the first that is parked on, whichever
+ * of them is named; each in a subtransaction, and it leaves es_failures in the
+ * same transaction in which it takes effect.  Those of a subscription become
+ * due, and the next es_poll delivers them.
  *
  *-------------------------------------------------------------------------
  */
@@ -33,7 +35,7 @@ read_event(Projection *projection, int64 position, Batch *batch)
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 
 	projection->position = position - 1;
-	batch->events = projection_make_batch();
+	batch->events = events_make_batch();
 	projection_read(projection, snapshot, position, 1, batch);
 	UnregisterSnapshot(snapshot);
 	if (batch->count == 0)
@@ -60,7 +62,7 @@ retry_event(Projection *projection, const Failure *failure)
 	tuplestore_end(batch.events);
 	if (error == NULL)
 		return failure_remove(projection->log, failure->id);
-	failure_note(projection->log, failure->id, error);
+	failure_again(projection->log, failure->id, error, 1, FAILURE_PARKED);
 	ereport(WARNING,
 			(errcode(error->sqlerrcode),
 			 errmsg("event at position " INT64_FORMAT " failed%s: %s",
@@ -82,7 +84,7 @@ retry_stream(Projection *projection, char *stream)
 	Failure		failure = {.stream = stream};
 	int64		handled = 0;
 
-	while (failure_first(projection->log, projection->name, stream, &failure))
+	while (failure_first(projection_failures(projection), stream, &failure))
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (!retry_event(projection, &failure))
@@ -93,23 +95,22 @@ retry_stream(Projection *projection, char *stream)
 }
 
 /*
- * Finds the failure and locks its projection, which is returned.
+ * Finds the failure and locks what it belongs to, so that nobody handles it
+ * meanwhile; for a projection that is returned.
  */
 static Projection *
-open_failure(FunctionCallInfo fcinfo, const char *function, Failure *failure)
+open_failure(Oid log, int64 id, Failure *failure)
 {
-	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
-	int64		id = PG_GETARG_INT64(0);
 	Projection *projection = NULL;
+	bool		found = failure_find(log, id, failure);
 
-	PreventCommandIfReadOnly(function);
-	handler_check_outside(function);
-	projection_check_isolation(function);
-	if (failure_find(log, id, failure))
-		projection = projection_own(log, failure->projection);
+	if (found && failure->kind == FAILURE_PROJECTION)
+		projection = projection_own(log, failure->name);
+	else if (found && failure->kind == FAILURE_SUBSCRIPTION)
+		(void) partition_own(log, failure->name, failure->partition);
 
 	/* somebody else may have been faster */
-	if (projection == NULL || !failure_find(log, id, failure))
+	if (!found || !failure_find(log, id, failure))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("there is no failure with id " INT64_FORMAT, id),
@@ -118,39 +119,55 @@ open_failure(FunctionCallInfo fcinfo, const char *function, Failure *failure)
 	return projection;
 }
 
+/* What both functions begin with. */
+static Projection *
+begin_retry(FunctionCallInfo fcinfo, const char *function, Failure *failure)
+{
+	PreventCommandIfReadOnly(function);
+	handler_check_outside(function);
+	projection_check_isolation(function);
+	SPI_connect();
+	return open_failure(log_relid(fcinfo->flinfo->fn_oid), PG_GETARG_INT64(0),
+						failure);
+}
+
 /*
  * es_retry(failure_id) returns bigint: tries the parked events of that one's
- * stream again; returns how many were handled.
+ * stream again; returns how many were handled, or will be delivered.
  */
 Datum
 es_retry(PG_FUNCTION_ARGS)
 {
-	Projection *projection;
 	Failure		failure;
+	Projection *projection = begin_retry(fcinfo, "es_retry()", &failure);
+	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
 	int64		handled;
 
-	SPI_connect();
-	projection = open_failure(fcinfo, "es_retry()", &failure);
-	handled = retry_stream(projection, failure.stream);
+	if (failure.kind == FAILURE_PROJECTION)
+		handled = retry_stream(projection, failure.stream);
+	else
+		handled = failure_make_due(subscription_failures(log, failure.name,
+														 failure.partition),
+								   failure.stream);
 	SPI_finish();
 	PG_RETURN_INT64(handled);
 }
 
 /*
  * es_discard(failure_id): gives the event up.  Those that only waited behind
- * it are handled.
+ * it are handled, or will be delivered.
  */
 Datum
 es_discard(PG_FUNCTION_ARGS)
 {
-	Projection *projection;
 	Failure		failure,
 				next;
+	Projection *projection = begin_retry(fcinfo, "es_discard()", &failure);
+	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
 
-	SPI_connect();
-	projection = open_failure(fcinfo, "es_discard()", &failure);
-	(void) failure_remove(projection->log, failure.id);
-	if (failure_first(projection->log, projection->name, failure.stream,
+	(void) failure_remove(log, failure.id);
+	if (failure.kind == FAILURE_PROJECTION &&
+		failure_first(projection_failures(projection), failure.stream,
 					  &next) && !next.failed)
 		(void) retry_stream(projection, failure.stream);
 	SPI_finish();

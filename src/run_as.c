@@ -193,3 +193,27 @@ run_own_query(Oid log, const char *sql, int nargs, Oid *types, Datum *values,
 {
 	return run_statement(log, sql, nargs, types, values, nulls, true);
 }
+
+/*
+ * A column of the first row of the result; 0 for null.
+ */
+Datum
+run_own_value(int column)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[0],
+									  SPI_tuptable->tupdesc, column, &isnull);
+
+	return isnull ? (Datum) 0 : value;
+}
+
+/*
+ * The same of a text, in the present memory context; NULL for null.
+ */
+char *
+run_own_text(int column)
+{
+	Datum		value = run_own_value(column);
+
+	return value ? TextDatumGetCString(value) : NULL;
+}

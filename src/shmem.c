@@ -7,29 +7,30 @@
  * a slot for each database of eventstore.databases.  Without a slot nothing
  * here does anything, and everybody is told that there is no worker.
  *
- * An appender whose transaction is over counts it, and wakes those workers
- * that wait:
+ * An appender whose transaction is over counts it, and wakes those who wait for
+ * that, workers and long polls of consumers:
  *
- *		appender						worker
+ *		appender						who waits
  *		1. transaction is over			1. remembers the count
  *		2. adds 1 to the count			2. does all there is to do
- *		3. takes all marks, and sets	3. marks itself as waiting
- *		   the latches of these			4. if the count has changed: back to 1
- *										5. waits
+ *		3. if anybody waits, takes		3. marks itself, and then that anybody
+ *		   that mark and all others,	   waits
+ *		   and sets the latches of		4. if the count has changed: back to 1
+ *		   these						5. waits
  *
- * Step 2 of the one and 3 of the other are atomic operations with a full
- * memory barrier: either the appender sees the mark, or the worker sees the
- * count.  A worker that works or rests has no mark, so that a stream of
- * commits costs an addition each, and a signal only now and then.
+ * Steps 2 of the one and 3 of the other are atomic operations with full memory
+ * barriers: either the appender sees the mark, or the other sees the count.
+ * Who works or rests has no mark, so that a stream of commits costs an addition
+ * each, and a signal only now and then.
  *
- * Each worker has a bit: in present, in waiting, and in sending from its first
- * successful look for what is to be announced until it fails to announce or
- * ends.  An appender whose eventstore.notify is auto leaves its notifications
+ * Each process of the server has a bit among the marks of a database.  Each
+ * worker has one more: in present, and in sending from its first successful
+ * look for what is to be announced until it fails to announce or ends.  An appender whose eventstore.notify is auto leaves its notifications
  * to such a worker; but not to one that has been in one transaction for long,
  * with a slow handler perhaps, since nobody knows when it will look again.
  *
- * The latches are those of the workers' PGPROCs, which stay where they are: a
- * latch that is set after its worker has gone wakes somebody in vain.
+ * The latches are those of the PGPROCs, which stay where they are: a latch that
+ * is set after its process has gone wakes somebody in vain.
  *
  * The slot also has what was last announced, so that the table es_notified
  * need not be written each time.  It is lost with the memory; then more is
@@ -44,6 +45,7 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
+#include "storage/proc.h"
 #include "storage/shmem.h"
 #include "storage/spin.h"
 #include "utils/builtins.h"
@@ -63,13 +65,12 @@
 typedef struct DatabaseSlot
 {
 	pg_atomic_uint64 ends;		/* transactions of appenders that are over */
-	pg_atomic_uint32 waiting;
+	pg_atomic_uint32 waiting;	/* does anybody wait? */
 	pg_atomic_uint32 sending;
 	pg_atomic_uint64 working[SLOT_WORKERS]; /* since when; 0: it is not */
 	Oid			database;		/* 0 until its first worker came */
 	slock_t		mutex;			/* of all that follows */
 	uint32		present;
-	Latch	   *latches[SLOT_WORKERS];
 	Announced	announced;
 } DatabaseSlot;
 
@@ -84,6 +85,7 @@ static shmem_request_hook_type next_request_hook = NULL;
 static shmem_startup_hook_type next_startup_hook = NULL;
 static DatabaseSlot *slots = NULL;	/* one for each name of the list */
 static int	slot_count = 0;
+static pg_atomic_uint64 *marks = NULL;	/* of who waits; see marks_of */
 
 static DatabaseSlot *joined = NULL; /* a worker's own */
 static int	place = -1;			/* its bit there */
@@ -126,12 +128,34 @@ check_databases(char **value, void **extra, GucSource source)
 	return false;
 }
 
+/* How many words of 64 bits have one for each process of the server. */
+static int
+mark_words(void)
+{
+	return (MaxBackends + 63) / 64;
+}
+
+/* The words of a slot. */
+static pg_atomic_uint64 *
+marks_of(DatabaseSlot *slot)
+{
+	return marks + (slot - slots) * mark_words();
+}
+
+static Size
+marks_size(void)
+{
+	return mul_size(mul_size(slot_count, mark_words()),
+					sizeof(pg_atomic_uint64));
+}
+
 static void
 request_memory(void)
 {
 	if (next_request_hook)
 		next_request_hook();
 	RequestAddinShmemSpace(mul_size(slot_count, sizeof(DatabaseSlot)));
+	RequestAddinShmemSpace(marks_size());
 }
 
 /* At the start of the server, and again after a crash of one of its processes. */
@@ -158,6 +182,9 @@ make_slots(void)
 			pg_atomic_init_u64(&slots[i].working[j], 0);
 		SpinLockInit(&slots[i].mutex);
 	}
+	marks = ShmemInitStruct("eventstore marks", marks_size(), &found);
+	for (i = 0; i < slot_count * mark_words() && !found; i++)
+		pg_atomic_init_u64(&marks[i], 0);
 	LWLockRelease(AddinShmemInitLock);
 }
 
@@ -202,15 +229,31 @@ my_slot(void)
 	return mine;
 }
 
+/* Takes the marks of a word, and wakes the processes that they are of. */
+static void
+wake_marked(pg_atomic_uint64 *word, int first)
+{
+	uint64		marked;
+	int			i;
+
+	if (pg_atomic_read_u64(word) == 0)
+		return;
+	marked = pg_atomic_exchange_u64(word, 0);
+	for (i = 0; marked != 0; i++, marked >>= 1)
+	{
+		if ((marked & 1) != 0)
+			SetLatch(&ProcGlobal->allProcs[first + i].procLatch);
+	}
+}
+
 /*
- * An appender's transaction is over: wakes the workers that wait.  Must not
- * fail, as the transaction may have been committed.
+ * An appender's transaction is over: wakes those who wait.  Must not fail, as
+ * the transaction may have been committed.
  */
 void
 shmem_wake(void)
 {
 	DatabaseSlot *slot = my_slot();
-	uint32		waiting;
 	int			i;
 
 	if (slot == NULL)
@@ -218,14 +261,9 @@ shmem_wake(void)
 	pg_atomic_fetch_add_u64(&slot->ends, 1);
 	if (pg_atomic_read_u32(&slot->waiting) == 0)
 		return;
-	waiting = pg_atomic_exchange_u32(&slot->waiting, 0);
-	for (i = 0; i < SLOT_WORKERS; i++)
-	{
-		Latch	   *latch = slot->latches[i];
-
-		if ((waiting & (UINT32_C(1) << i)) != 0 && latch != NULL)
-			SetLatch(latch);
-	}
+	(void) pg_atomic_exchange_u32(&slot->waiting, 0);
+	for (i = 0; i < mark_words(); i++)
+		wake_marked(&marks_of(slot)[i], i * 64);
 }
 
 /* Has a worker been in one transaction for long? */
@@ -263,10 +301,8 @@ leave(int code, Datum arg)
 	uint32		bit = UINT32_C(1) << place;
 
 	pg_atomic_fetch_and_u32(&joined->sending, ~bit);
-	pg_atomic_fetch_and_u32(&joined->waiting, ~bit);
 	SpinLockAcquire(&joined->mutex);
 	joined->present &= ~bit;
-	joined->latches[place] = NULL;
 	pg_atomic_write_u64(&joined->working[place], 0);
 	SpinLockRelease(&joined->mutex);
 	joined = NULL;
@@ -284,7 +320,6 @@ take_place(DatabaseSlot *slot)
 	if (place < SLOT_WORKERS)
 	{
 		slot->present |= UINT32_C(1) << place;
-		slot->latches[place] = MyLatch;
 		slot->database = MyDatabaseId;
 		joined = slot;
 	}
@@ -316,11 +351,20 @@ shmem_join(const char *database)
 	return joined != NULL;
 }
 
+/* Are those who wait woken, in this database? */
+bool
+shmem_wakes(void)
+{
+	return my_slot() != NULL;
+}
+
 /* How many appenders' transactions have come to their end. */
 uint64
 shmem_ends(void)
 {
-	return joined == NULL ? 0 : pg_atomic_read_u64(&joined->ends);
+	DatabaseSlot *slot = my_slot();
+
+	return slot == NULL ? 0 : pg_atomic_read_u64(&slot->ends);
 }
 
 /* Says whether appenders may leave notifications to this worker. */
@@ -349,24 +393,46 @@ shmem_set_working(bool working)
 							working ? GetCurrentTimestamp() : 0);
 }
 
+/* The word of this process's mark, and its bit there. */
+static pg_atomic_uint64 *
+my_mark(DatabaseSlot *slot, uint64 *bit)
+{
+	int			number = MyProc - ProcGlobal->allProcs;
+
+	*bit = UINT64_C(1) << (number % 64);
+	return &marks_of(slot)[number / 64];
+}
+
 /*
- * From now on this worker's latch is set when a transaction ends.  False if
+ * From now on this process's latch is set when a transaction ends.  False if
  * one has ended since the count was read.
  */
 bool
 shmem_begin_wait(uint64 ends)
 {
-	if (joined == NULL)
+	DatabaseSlot *slot = my_slot();
+	pg_atomic_uint64 *word;
+	uint64		bit;
+
+	if (slot == NULL)
 		return true;
-	pg_atomic_fetch_or_u32(&joined->waiting, UINT32_C(1) << place);
-	return pg_atomic_read_u64(&joined->ends) == ends;
+	word = my_mark(slot, &bit);
+	pg_atomic_fetch_or_u64(word, bit);
+	(void) pg_atomic_exchange_u32(&slot->waiting, 1);
+	return pg_atomic_read_u64(&slot->ends) == ends;
 }
 
 void
 shmem_end_wait(void)
 {
-	if (joined != NULL)
-		pg_atomic_fetch_and_u32(&joined->waiting, ~(UINT32_C(1) << place));
+	DatabaseSlot *slot = my_slot();
+	pg_atomic_uint64 *word;
+	uint64		bit;
+
+	if (slot == NULL)
+		return;
+	word = my_mark(slot, &bit);
+	pg_atomic_fetch_and_u64(word, ~bit);
 }
 
 /*

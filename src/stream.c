@@ -37,6 +37,7 @@
 #define STREAM_LOCK_CLASS 3
 
 PG_FUNCTION_INFO_V1(es_category);
+PG_FUNCTION_INFO_V1(es_partition);
 
 /* How many streams the transaction with this local id has locked. */
 static LocalTransactionId locking_lxid = InvalidLocalTransactionId;
@@ -108,6 +109,24 @@ stream_hash(text *stream)
 {
 	return hash_bytes_extended((unsigned char *) VARDATA_ANY(stream),
 							   VARSIZE_ANY_EXHDR(stream), 0);
+}
+
+/*
+ * es_partition(stream, partitions) returns int: in which partition a stream
+ * is.  It must never change: subscriptions depend on it.
+ */
+Datum
+es_partition(PG_FUNCTION_ARGS)
+{
+	text	   *stream = PG_GETARG_TEXT_PP(0);
+	int32		partitions = PG_GETARG_INT32(1);
+
+	if (partitions < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("partitions must be positive"),
+				 errdetail("It is %d.", partitions)));
+	PG_RETURN_INT32((int32) (stream_hash(stream) % (uint64) partitions));
 }
 
 /*

@@ -14,9 +14,6 @@
 
 #include "executor/spi.h"
 #include "fmgr.h"
-#include "miscadmin.h"
-#include "pgstat.h"
-#include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -65,19 +62,6 @@ has_handled(Oid log, const char *name, int64 position)
 }
 
 /*
- * Sleeps so long, or until a signal comes, and serves it.
- */
-void
-wait_nap(long milliseconds)
-{
-	(void) WaitLatch(MyLatch,
-					 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					 milliseconds, PG_WAIT_EXTENSION);
-	ResetLatch(MyLatch);
-	CHECK_FOR_INTERRUPTS();
-}
-
-/*
  * es_wait(projection, position, timeout) returns boolean: true as soon as the
  * projection has handled everything up to the position, false if the time is
  * over before.
@@ -103,7 +87,7 @@ es_wait(PG_FUNCTION_ARGS)
 
 		if (left <= 0)
 			break;
-		wait_nap(Min(pause, left));
+		sleep_nap(Min(pause, left));
 		pause = Min(pause * 2, LAST_SLEEP);
 	}
 	SPI_finish();

@@ -1,0 +1,163 @@
+-- Owners are kept by name, as those of projections.
+CREATE TABLE es_subscriptions (
+    name           text COLLATE "C" NOT NULL PRIMARY KEY,
+    owner          name        NOT NULL,
+    category       text COLLATE "C",
+    types          text[] COLLATE "C",
+    start_position bigint      NOT NULL CHECK (start_position >= 0),
+    partitions     int         NOT NULL CHECK (partitions BETWEEN 1 AND 1024),
+    lease          interval    NOT NULL CHECK (lease > '0'),
+    max_attempts   int         NOT NULL CHECK (max_attempts BETWEEN 1 AND 1000),
+    max_in_flight  int         NOT NULL CHECK (max_in_flight BETWEEN 1 AND 1000000),
+    created_at     timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+CREATE TABLE es_partitions (
+    subscription text COLLATE "C" NOT NULL,
+    partition    int         NOT NULL,
+    position     bigint      NOT NULL CHECK (position >= 0),
+    reached      bigint      NOT NULL,
+    served_at    timestamptz,
+    consumer     text,
+    leased_until timestamptz,
+    token        bigint      NOT NULL DEFAULT 0,
+    acked_token  bigint      NOT NULL DEFAULT 0,
+    tokens       bigint[]    NOT NULL DEFAULT '{}',
+    uptos        bigint[]    NOT NULL DEFAULT '{}',
+    stream       text COLLATE "C",
+    has_failures boolean     NOT NULL DEFAULT false,
+    settled      bigint[]    NOT NULL DEFAULT '{}',
+    lost_upto    bigint[]    NOT NULL DEFAULT '{}',
+    lost_times   bigint[]    NOT NULL DEFAULT '{}',
+    PRIMARY KEY (subscription, partition)
+) WITH (fillfactor = 50);
+
+SELECT pg_catalog.pg_extension_config_dump('es_subscriptions', '');
+SELECT pg_catalog.pg_extension_config_dump('es_partitions', '');
+
+CREATE FUNCTION es_create_subscription(
+    name text, category text DEFAULT NULL, types text[] DEFAULT NULL, start_position bigint DEFAULT 0,
+    partitions int DEFAULT 1, lease interval DEFAULT '30s', max_attempts int DEFAULT 10,
+    max_in_flight int DEFAULT 1000)
+    RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+CREATE FUNCTION es_drop_subscription(name text)
+    RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+CREATE FUNCTION es_seek(subscription text, "position" bigint)
+    RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+CREATE FUNCTION es_poll(
+    subscription text, consumer text DEFAULT NULL, max_count int DEFAULT 100, wait interval DEFAULT '0',
+    after_token bigint DEFAULT NULL,
+    OUT token bigint, OUT partition int, OUT attempt int,
+    OUT "position" bigint, OUT version bigint, OUT fence xid8, OUT recorded_at timestamptz,
+    OUT occurred_at timestamptz, OUT id uuid, OUT stream text, OUT type text, OUT data jsonb, OUT metadata jsonb)
+    RETURNS SETOF record AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 100;
+CREATE FUNCTION es_ack(subscription text, token bigint, upto_position bigint DEFAULT NULL)
+    RETURNS bigint AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+CREATE FUNCTION es_nack(subscription text, token bigint, "position" bigint, reason text, action text DEFAULT 'retry')
+    RETURNS text AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+REVOKE EXECUTE ON FUNCTION
+    es_create_subscription(text, text, text[], bigint, int, interval, int, int),
+    es_drop_subscription(text), es_seek(text, bigint),
+    es_poll(text, text, int, interval, bigint),
+    es_ack(text, bigint, bigint), es_nack(text, bigint, bigint, text, text)
+    FROM PUBLIC;
+
+CREATE VIEW es_subscription_status AS
+    SELECT p.subscription, p.partition, p.consumer,
+           CASE WHEN p.leased_until IS NOT NULL THEN greatest(p.leased_until - clock_timestamp(), '0') END AS lease_left,
+           p.position, h.horizon,
+           CASE WHEN p.position >= h.horizon THEN 0 ELSE
+               (SELECT count(*) FROM es_events e
+                 WHERE e.position > p.position AND e.position <= h.horizon
+                   AND (s.category IS NULL OR es_category(e.stream) = s.category)
+                   AND (s.types IS NULL OR e.type = ANY (s.types))
+                   AND es_partition(e.stream, s.partitions) = p.partition)
+           END AS lag_events,
+           CASE WHEN p.position >= h.horizon THEN 0 ELSE
+               coalesce(extract(epoch FROM greatest(clock_timestamp() -
+                   (SELECT e.recorded_at FROM es_events e
+                     WHERE e.position > p.position AND e.position <= h.horizon
+                       AND (s.category IS NULL OR es_category(e.stream) = s.category)
+                       AND (s.types IS NULL OR e.type = ANY (s.types))
+                       AND es_partition(e.stream, s.partitions) = p.partition
+                     ORDER BY e.position LIMIT 1), '0')), 0)
+           END AS lag_seconds,
+           CASE WHEN p.leased_until IS NULL THEN 0
+                WHEN p.stream IS NOT NULL THEN
+                    (SELECT count(*) FROM es_failures f
+                      WHERE f.subscription = p.subscription AND f.stream = p.stream
+                        AND f.position <= p.uptos[1])
+                ELSE
+                    (SELECT count(*) FROM es_events e
+                      WHERE e.position > p.position AND e.position <= p.uptos[cardinality(p.uptos)]
+                        AND (s.category IS NULL OR es_category(e.stream) = s.category)
+                        AND (s.types IS NULL OR e.type = ANY (s.types))
+                        AND es_partition(e.stream, s.partitions) = p.partition
+                        AND e.position <> ALL (p.settled))
+           END AS in_flight,
+           f.parked, f.oldest_parked_age
+      FROM es_subscriptions s
+      JOIN es_partitions p ON p.subscription = s.name
+     CROSS JOIN (SELECT es_horizon() AS horizon OFFSET 0) h
+     CROSS JOIN LATERAL (
+         SELECT count(*) AS parked, clock_timestamp() - min(f.first_failed_at) AS oldest_parked_age
+           FROM es_failures f
+          WHERE f.subscription = p.subscription AND f.partition = p.partition
+            AND EXISTS (SELECT FROM es_failures g
+                         WHERE g.subscription = f.subscription AND g.stream = f.stream
+                           AND g.position <= f.position
+                           AND g.message IS NOT NULL AND g.retry_at IS NULL)) f;
+
+COMMENT ON TABLE es_subscriptions IS 'subscriptions: which events they get, and how';
+COMMENT ON COLUMN es_subscriptions.name IS 'what it is called';
+COMMENT ON COLUMN es_subscriptions.owner IS 'role with whose rights events are read';
+COMMENT ON COLUMN es_subscriptions.category IS 'the category that it gets; null: all';
+COMMENT ON COLUMN es_subscriptions.types IS 'the types that it gets; null: all';
+COMMENT ON COLUMN es_subscriptions.start_position IS 'it began after this position';
+COMMENT ON COLUMN es_subscriptions.partitions IS 'into how many partitions its streams are divided';
+COMMENT ON COLUMN es_subscriptions.lease IS 'how long what was delivered is in hand of one consumer';
+COMMENT ON COLUMN es_subscriptions.max_attempts IS 'how often an event is delivered before it is parked';
+COMMENT ON COLUMN es_subscriptions.max_in_flight IS 'how many events of a partition may be in hand';
+COMMENT ON COLUMN es_subscriptions.created_at IS 'when it was created';
+COMMENT ON TABLE es_partitions IS 'partitions of subscriptions: how far each is, and who has it in hand';
+COMMENT ON COLUMN es_partitions.subscription IS 'the subscription';
+COMMENT ON COLUMN es_partitions.partition IS 'number of the partition, from 0; that of a stream by es_partition()';
+COMMENT ON COLUMN es_partitions.position IS 'its checkpoint: everything up to here is acknowledged, set aside or not wanted';
+COMMENT ON COLUMN es_partitions.reached IS 'up to here the log was read, and nothing more found';
+COMMENT ON COLUMN es_partitions.served_at IS 'when it was delivered last';
+COMMENT ON COLUMN es_partitions.consumer IS 'who has it in hand; null: one without a name, or nobody';
+COMMENT ON COLUMN es_partitions.leased_until IS 'until when; null: nothing is in hand';
+COMMENT ON COLUMN es_partitions.token IS 'of the last delivery';
+COMMENT ON COLUMN es_partitions.acked_token IS 'of the last delivery that was acknowledged as a whole';
+COMMENT ON COLUMN es_partitions.tokens IS 'of the deliveries in hand, in order';
+COMMENT ON COLUMN es_partitions.uptos IS 'the last position of each of them';
+COMMENT ON COLUMN es_partitions.stream IS 'stream of es_failures that is in hand; null: events after the checkpoint';
+COMMENT ON COLUMN es_partitions.has_failures IS 'may it have rows in es_failures?';
+COMMENT ON COLUMN es_partitions.settled IS 'positions after the checkpoint that es_nack has settled';
+COMMENT ON COLUMN es_partitions.lost_upto IS 'events after the checkpoint and up to these positions were delivered and lost';
+COMMENT ON COLUMN es_partitions.lost_times IS 'how often, for each of these positions';
+COMMENT ON VIEW es_subscription_status IS 'how far the subscriptions are, by partition';
+COMMENT ON COLUMN es_subscription_status.subscription IS 'the subscription';
+COMMENT ON COLUMN es_subscription_status.partition IS 'number of the partition';
+COMMENT ON COLUMN es_subscription_status.consumer IS 'who has it in hand; null: one without a name, or nobody';
+COMMENT ON COLUMN es_subscription_status.lease_left IS 'how long his lease lasts; null: nothing is in hand';
+COMMENT ON COLUMN es_subscription_status.position IS 'its checkpoint';
+COMMENT ON COLUMN es_subscription_status.horizon IS 'up to which position it could be';
+COMMENT ON COLUMN es_subscription_status.lag_events IS 'how many of its events come after the checkpoint';
+COMMENT ON COLUMN es_subscription_status.lag_seconds IS 'age of the first of them; 0 when there is none';
+COMMENT ON COLUMN es_subscription_status.in_flight IS 'how many of them are in hand';
+COMMENT ON COLUMN es_subscription_status.parked IS 'events that are parked in es_failures, and those behind them';
+COMMENT ON COLUMN es_subscription_status.oldest_parked_age IS 'how long the oldest of them is; null: there is none';
+COMMENT ON FUNCTION es_create_subscription(text, text, text[], bigint, int, interval, int, int) IS
+    'makes a subscription of all events, of a category or of some types';
+COMMENT ON FUNCTION es_drop_subscription(text) IS
+    'drops a subscription and what it has parked';
+COMMENT ON FUNCTION es_seek(text, bigint) IS
+    'lets a subscription go on after another position; null: with what comes from now on';
+COMMENT ON FUNCTION es_poll(text, text, int, interval, bigint) IS
+    'delivers the next events of one partition to a consumer; waits for some if there are none';
+COMMENT ON FUNCTION es_ack(text, bigint, bigint) IS
+    'acknowledges a delivery, or its events up to a position; returns the checkpoint';
+COMMENT ON FUNCTION es_nack(text, bigint, bigint, text, text) IS
+    'settles an event that could not be handled: retry, park or skip; returns what was done';

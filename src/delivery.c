@@ -1,0 +1,623 @@
+/*-------------------------------------------------------------------------
+ *
+ * delivery.c
+ *		One delivery of a subscription: which partition, which events.
+ *
+ * Under the lock of a partition's row, and in one transaction with what it
+ * writes there and in es_failures:
+ *
+ *	1. take a snapshot and its horizon;
+ *	2. claim a partition: the one that the consumer has in hand, else the one
+ *	   that has waited longest of those that are free, or whose lease has run
+ *	   out, and have something to be delivered;
+ *	3. what was in hand is lost: its tokens are void, and how often each of its
+ *	   events was lost is kept;
+ *	4. a parked stream that is due comes first, when nothing is in hand: so its
+ *	   events lie below the checkpoint, which stays where it is;
+ *	5. else the next events of the log, after what was read last (reached), up
+ *	   to the horizon; those of parked streams are set aside;
+ *	6. write who has it now, until when, by which token, and how far it goes.
+ *
+ * What is found to have nothing is remembered (reached), and the next
+ * partition is tried.
+ *
+ * A consumer that dies does not say which event killed it.  So a delivery that
+ * was lost is repeated with fewer events, the last attempt with one; if that
+ * is lost, too, it is parked.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "eventstore.h"
+
+/* The first event of a stream of es_failures that is to be delivered now. */
+#define IS_DUE(checkpoint) \
+	"(f.retry_at <= clock_timestamp() OR f.message IS NULL)" \
+	" AND f.position <= " checkpoint " AND NOT EXISTS (" \
+	"SELECT FROM @extschema@.es_failures g WHERE g.subscription = f.subscription" \
+	" AND g.stream = f.stream AND g.position < f.position)"
+
+#define IS_MINE "(p.leased_until IS NOT NULL AND p.consumer = $3)"
+
+#define HAS_SOMETHING \
+	"(p.reached < $2 OR EXISTS (SELECT FROM @extschema@.es_failures f" \
+	" WHERE f.subscription = p.subscription AND f.partition = p.partition AND " \
+	IS_DUE("p.position") "))"
+
+/* Why an event is parked that was never acknowledged. */
+static ErrorData *
+lost_error(int times)
+{
+	ErrorData  *error = palloc0(sizeof(ErrorData));
+
+	error->message = "the lease ran out before it was acknowledged";
+	error->detail = psprintf("It was delivered and lost %d times.", times);
+	return error;
+}
+
+/* The numbers of the partitions in the list, as an array. */
+static Datum
+partition_numbers(const List *partitions)
+{
+	Datum	   *numbers = palloc(sizeof(Datum) * (list_length(partitions) + 1));
+	int			count = 0;
+	ListCell   *cell;
+
+	foreach(cell, partitions)
+		numbers[count++] = Int32GetDatum(((Partition *) lfirst(cell))->number);
+	return PointerGetDatum(construct_array(numbers, count, INT4OID, 4, true,
+										   TYPALIGN_INT));
+}
+
+/*
+ * Claims the next partition that may have something for the consumer; NULL if
+ * there is none.  tried: not these.
+ */
+static Partition *
+claim(const Delivery *delivery, const List *tried)
+{
+	Oid			types[4] = {TEXTOID, INT8OID, TEXTOID, INT4ARRAYOID};
+	Datum		values[4] = {
+		CStringGetTextDatum(delivery->name), Int64GetDatum(delivery->horizon),
+		delivery->consumer ? CStringGetTextDatum(delivery->consumer) : (Datum) 0,
+		partition_numbers(tried)
+	};
+	char		nulls[4] = {' ', ' ', delivery->consumer ? ' ' : 'n', ' '};
+
+	return partition_select(delivery->log,
+							"WHERE s.name = $1 AND p.partition <> ALL ($4)"
+							" AND (p.leased_until <= clock_timestamp() OR " IS_MINE
+							" OR p.leased_until IS NULL AND " HAS_SOMETHING ")"
+							" ORDER BY " IS_MINE " IS TRUE DESC,"
+							" p.served_at NULLS FIRST, p.partition LIMIT 1"
+							" FOR UPDATE OF p SKIP LOCKED",
+							4, types, values, nulls);
+}
+
+/*
+ * How often the event at the position, after the checkpoint, was delivered and
+ * lost.
+ */
+int
+delivery_lost(const Partition *partition, int64 position)
+{
+	int			i;
+
+	for (i = 0; i < partition->lost_upto.count; i++)
+	{
+		if (partition->lost_upto.values[i] >= position)
+			return (int) partition->lost_times.values[i];
+	}
+	return 0;
+}
+
+/*
+ * Which attempt the delivery is at its event at the position.  number: of the
+ * event among those of a parked stream, which some may be missing of; it
+ * starts with 0.
+ */
+int
+delivery_attempt(const Delivery *delivery, int64 position, int *number)
+{
+	if (delivery->positions.count == 0)
+		return delivery_lost(delivery->partition, position) + 1;
+	while (delivery->positions.values[*number] < position)
+		(*number)++;
+	return (int) delivery->attempts.values[*number];
+}
+
+/*
+ * Counts that everything after the checkpoint and up to the position was lost
+ * once more.
+ */
+static void
+add_loss(Partition *partition, int64 upto)
+{
+	Numbers		old_upto = partition->lost_upto;
+	Numbers		old_times = partition->lost_times;
+	bool		placed = false;
+	int			i;
+
+	partition->lost_upto.count = partition->lost_times.count = 0;
+	for (i = 0; i < old_upto.count; i++)
+	{
+		int64		end = old_upto.values[i];
+		int64		times = old_times.values[i];
+
+		if (end <= partition->position)
+			continue;
+		if (end > upto && !placed)
+		{
+			numbers_append(&partition->lost_upto, upto);
+			numbers_append(&partition->lost_times, times + 1);
+		}
+		placed = placed || end >= upto;
+		numbers_append(&partition->lost_upto, end);
+		numbers_append(&partition->lost_times, end <= upto ? times + 1 : times);
+	}
+	if (!placed)
+	{
+		numbers_append(&partition->lost_upto, upto);
+		numbers_append(&partition->lost_times, 1);
+	}
+}
+
+/*
+ * The parked stream that was in hand was lost: its first event has failed, and
+ * is delivered again or stays parked.
+ */
+static void
+lose_stream(const Partition *partition)
+{
+	const Subscription *subscription = &partition->subscription;
+	FailureOwner owner = subscription_failures(subscription->log,
+											   subscription->name,
+											   partition->number);
+	Failure		first;
+
+	if (!failure_first(owner, partition->stream, &first))
+		return;
+	failure_again(subscription->log, first.id, lost_error(first.attempts), 0,
+				  first.attempts >= subscription->max_attempts ?
+				  FAILURE_PARKED : 0);
+}
+
+/*
+ * What was in hand was lost.
+ */
+static void
+lose(Delivery *delivery, Partition *partition)
+{
+	if (partition->stream != NULL)
+		lose_stream(partition);
+	else
+	{
+		delivery->lost_upto = numbers_last(partition->uptos);
+		add_loss(partition, delivery->lost_upto);
+		partition->reached = partition->position;
+	}
+	partition_free(partition);
+}
+
+/* The token of the partition's next delivery. */
+static int64
+next_token(const Partition *partition)
+{
+	int64		time = Max(GetCurrentTimestamp(),
+						   partition->token / ES_MAX_PARTITIONS + 1);
+
+	return time * ES_MAX_PARTITIONS + partition->number;
+}
+
+/*
+ * Gives what was read, up to the position of its last event, to the consumer.
+ */
+static void
+give(Delivery *delivery, Partition *partition, int64 upto)
+{
+	partition->token = next_token(partition);
+	numbers_append(&partition->tokens, partition->token);
+	numbers_append(&partition->uptos, upto);
+	partition->consumer = delivery->consumer ? pstrdup(delivery->consumer) :
+		NULL;
+	partition_extend_lease(partition);
+	partition_write(partition, true);
+	delivery->partition = partition;
+}
+
+/*
+ * Finds the stream of es_failures that is to be delivered next, below the
+ * checkpoint; NULL if there is none.
+ */
+static char *
+find_due_stream(const Partition *partition)
+{
+	Oid			types[3] = {TEXTOID, INT4OID, INT8OID};
+	Datum		values[3] = {
+		CStringGetTextDatum(partition->subscription.name),
+		Int32GetDatum(partition->number), Int64GetDatum(partition->position)
+	};
+
+	if (run_own_sql(partition->subscription.log,
+					"SELECT f.stream FROM @extschema@.es_failures f"
+					" WHERE f.subscription = $1 AND f.partition = $2 AND "
+					IS_DUE("$3")
+					" ORDER BY coalesce(f.retry_at, f.first_failed_at), f.position"
+					" LIMIT 1", 3, types, values, NULL) == 0)
+		return NULL;
+	return run_own_text(1);
+}
+
+/*
+ * Takes the first events of the stream from es_failures, and counts an attempt
+ * at each; one that has failed comes alone.  Fills positions and attempts
+ * of the delivery.
+ */
+static void
+take_failures(Delivery *delivery, const Partition *partition,
+			  const char *stream)
+{
+	Oid			types[4] = {TEXTOID, TEXTOID, INT8OID, INT4OID};
+	Datum		values[4] = {
+		CStringGetTextDatum(partition->subscription.name),
+		CStringGetTextDatum(stream), Int64GetDatum(partition->position),
+		Int32GetDatum(Min(delivery->max_count,
+						  partition->subscription.max_in_flight))
+	};
+	uint64		count;
+	uint64		i;
+
+	count = run_own_sql(delivery->log,
+						"WITH f AS (SELECT id, row_number() OVER (ORDER BY position) = 1"
+						" OR first_value(message) OVER (ORDER BY position) IS NULL AS fits"
+						" FROM @extschema@.es_failures WHERE subscription = $1"
+						" AND stream = $2 AND position <= $3"
+						" ORDER BY position LIMIT $4),"
+						" u AS (UPDATE @extschema@.es_failures u"
+						" SET attempts = u.attempts + 1 FROM f"
+						" WHERE u.id = f.id AND f.fits"
+						" RETURNING u.position, u.attempts)"
+						" SELECT position, attempts FROM u ORDER BY position",
+						4, types, values, NULL);
+	for (i = 0; i < count; i++)
+	{
+		bool		isnull;
+
+		numbers_append(&delivery->positions,
+					   DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i],
+												   SPI_tuptable->tupdesc, 1,
+												   &isnull)));
+		numbers_append(&delivery->attempts,
+					   DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i],
+												   SPI_tuptable->tupdesc, 2,
+												   &isnull)));
+	}
+	SPI_freetuptable(SPI_tuptable);
+}
+
+/* Parks a stream whose first event the owner cannot read any more. */
+static void
+park_hidden(const Partition *partition, const char *stream)
+{
+	const Subscription *subscription = &partition->subscription;
+	ErrorData	error = {
+		.sqlerrcode = ERRCODE_INSUFFICIENT_PRIVILEGE,
+		.message = "the event is hidden from the subscription's owner"
+	};
+	Failure		first;
+
+	if (failure_first(subscription_failures(subscription->log,
+											subscription->name,
+											partition->number),
+					  stream, &first))
+		failure_again(subscription->log, first.id, &error, 0, FAILURE_PARKED);
+}
+
+/*
+ * Delivers the parked stream that is due, if there is one.
+ */
+static bool
+deliver_stream(Delivery *delivery, Partition *partition, Snapshot snapshot)
+{
+	char	   *stream = find_due_stream(partition);
+	EventSource source;
+	Numbers		positions;
+
+	if (stream == NULL)
+		return false;
+	take_failures(delivery, partition, stream);
+	positions = delivery->positions;
+	source = partition_source(partition);
+	source.except = NULL;
+	source.only = numbers_array(positions);
+	delivery->batch.events = events_make_batch();
+	events_read(&source, snapshot, positions.values[0] - 1,
+				numbers_last(positions), positions.count, &delivery->batch);
+	if (delivery->batch.count == 0)
+	{
+		park_hidden(partition, stream);
+		delivery->checkpoint_moved = true;
+		delivery->positions.count = delivery->attempts.count = 0;
+		return false;
+	}
+	partition->stream = stream;
+	give(delivery, partition, numbers_last(positions));
+	return true;
+}
+
+/* How many events are in hand, at most as many as may be. */
+static int
+count_in_hand(const Partition *partition, Snapshot snapshot)
+{
+	EventSource source = partition_source(partition);
+	Batch		batch = {.events = events_make_batch()};
+
+	events_read(&source, snapshot, partition->position,
+				numbers_last(partition->uptos),
+				partition->subscription.max_in_flight, &batch);
+	tuplestore_end(batch.events);
+	return (int) batch.count;
+}
+
+/*
+ * How many events the next delivery may have.
+ */
+static int
+delivery_limit(const Delivery *delivery, const Partition *partition,
+			   Snapshot snapshot)
+{
+	const Subscription *subscription = &partition->subscription;
+	int			lost = delivery_lost(partition, partition->reached + 1);
+	int			limit = delivery->max_count;
+	int			in_hand = 0;
+
+	if (partition_in_hand(partition))
+	{
+		if (delivery_lost(partition, partition->position + 1) > 0)
+			return 0;			/* one that is suspected is alone in hand */
+		in_hand = count_in_hand(partition, snapshot);
+	}
+	if (lost > 0 && lost + 1 >= subscription->max_attempts)
+		limit = 1;
+	else if (lost > 0)
+		limit = Max(limit >> Min(lost, 30), 1);
+	return Min(limit, subscription->max_in_flight - in_hand);
+}
+
+/* Where to read on: what has nothing more was read before. */
+static int64
+read_from(const Delivery *delivery, const Partition *partition)
+{
+	const Scanned *scanned = delivery->scanned;
+
+	if (scanned == NULL)
+		return partition->reached;
+	scanned += partition->number;
+	return partition->reached >= scanned->from ?
+		Max(partition->reached, scanned->to) : partition->reached;
+}
+
+/* Remembers that the partition has nothing from where it was read from on. */
+static void
+note_scanned(Delivery *delivery, const Partition *partition)
+{
+	Scanned    *scanned = delivery->scanned;
+
+	if (scanned == NULL)
+		return;
+	scanned += partition->number;
+	scanned->from = partition->reached;
+	scanned->to = delivery->horizon;
+}
+
+/*
+ * Parks the only event of a batch if it was the only one of the delivery that
+ * was lost, and was tried often enough.
+ */
+static bool
+park_lost(Delivery *delivery, Partition *partition)
+{
+	const Subscription *subscription = &partition->subscription;
+	Batch	   *batch = &delivery->batch;
+	int			lost = delivery_lost(partition, batch->upto);
+	List	   *aside;
+	text	   *stream;
+
+	if (batch->count != 1 || batch->upto != delivery->lost_upto ||
+		lost < subscription->max_attempts)
+		return false;
+	aside = aside_first(delivery->log, batch, lost_error(lost), lost, NIL,
+						&stream);
+	aside_keep(subscription_failures(delivery->log, subscription->name,
+									 partition->number),
+			   aside, FAILURE_PARKED);
+	partition->has_failures = true;
+	batch->count = 0;
+	return true;
+}
+
+/* Sets the events of parked streams aside. */
+static void
+set_aside(Delivery *delivery, Partition *partition)
+{
+	FailureOwner owner = subscription_failures(delivery->log, delivery->name,
+											   partition->number);
+	List	   *streams = failure_streams(owner);
+	List	   *aside = aside_take(delivery->log, &delivery->batch, streams, NIL);
+	ListCell   *cell;
+
+	partition->has_failures = streams != NIL;
+	foreach(cell, aside)
+	{
+		Aside	   *one = lfirst(cell);
+
+		one->attempts = delivery_lost(partition, one->position);
+	}
+	aside_keep(owner, aside, FAILURE_PARKED);
+}
+
+/*
+ * Reads the next events of the log that can be delivered, at most limit, into
+ * the batch.  False if there are none up to the horizon.
+ */
+static bool
+read_log(Delivery *delivery, Partition *partition, Snapshot snapshot,
+		 int limit)
+{
+	EventSource source = partition_source(partition);
+	Batch	   *batch = &delivery->batch;
+	int64		from = read_from(delivery, partition);
+
+	while (from < delivery->horizon)
+	{
+		batch->events = events_make_batch();
+		events_read(&source, snapshot, from, delivery->horizon, limit, batch);
+		if (batch->count == 0)
+		{
+			note_scanned(delivery, partition);
+			break;
+		}
+		if (!park_lost(delivery, partition) && partition->has_failures)
+			set_aside(delivery, partition);
+		if (batch->count > 0)
+			return true;
+
+		/* what was set aside or parked is done with */
+		from = partition->reached = batch->upto;
+		if (!partition_in_hand(partition))
+			partition->position = from;
+		delivery->checkpoint_moved = true;
+		tuplestore_end(batch->events);
+	}
+	partition->reached = delivery->horizon;
+	return false;
+}
+
+/*
+ * Delivers the next events of the log, if there are any.
+ */
+static bool
+deliver_log(Delivery *delivery, Partition *partition, Snapshot snapshot)
+{
+	int			limit = delivery_limit(delivery, partition, snapshot);
+
+	if (limit < 1 || !read_log(delivery, partition, snapshot, limit))
+		return false;
+	partition->reached = delivery->batch.upto;
+	give(delivery, partition,
+		 events_last_position(delivery->log, delivery->batch.events));
+	return true;
+}
+
+/*
+ * Delivers from the first partition that has something for the consumer.
+ * Those that have not are written only if final, or if there is something.
+ */
+static bool
+deliver_any(Delivery *delivery, Snapshot snapshot, bool final)
+{
+	List	   *empty = NIL;
+	Partition  *partition;
+	bool		found = false;
+	ListCell   *cell;
+
+	while (!found && (partition = claim(delivery, empty)) != NULL)
+	{
+		subscription_check_owner(&partition->subscription);
+		delivery->lost_upto = 0;
+		if (partition_in_hand(partition))
+			lose(delivery, partition);
+		found = (partition->has_failures &&
+				 deliver_stream(delivery, partition, snapshot)) ||
+			deliver_log(delivery, partition, snapshot);
+		if (!found)
+			empty = lappend(empty, partition);
+	}
+	if (!found && empty == NIL)
+		subscription_check(delivery->log, delivery->name);
+	foreach(cell, empty)
+	{
+		partition = lfirst(cell);
+		if (!found && final)
+			partition->position = partition->reached;
+		if (found || final)
+			partition_write(partition, false);
+		delivery->checkpoint_moved |= !found;
+	}
+	return found;
+}
+
+/*
+ * Delivers what follows a delivery that the consumer has in hand.  What was
+ * delivered after that is lost.
+ */
+static bool
+deliver_after(Delivery *delivery, Snapshot snapshot)
+{
+	Partition  *partition = partition_of_token(delivery->log, delivery->name,
+											   delivery->after_token);
+	int			place = partition_find_token(partition, delivery->after_token);
+
+	delivery->lost_upto = 0;
+	if (place < 0)
+		partition_refuse_token(partition, delivery->after_token);
+	if (partition->stream != NULL)
+		return false;
+	if (place + 1 < partition->tokens.count)
+	{
+		add_loss(partition, numbers_last(partition->uptos));
+		partition->tokens.count = partition->uptos.count = place + 1;
+		partition->reached = numbers_last(partition->uptos);
+	}
+	return deliver_log(delivery, partition, snapshot);
+}
+
+/*
+ * Delivers events to a consumer, if there are any for him.  final: what is
+ * found to have none is written down, too.
+ */
+bool
+delivery_make(Delivery *delivery, bool final)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	bool		found;
+
+	delivery->horizon = horizon_find(delivery->log, snapshot);
+	if (delivery->after_token != 0)
+		found = deliver_after(delivery, snapshot);
+	else
+		found = deliver_any(delivery, snapshot, final);
+	UnregisterSnapshot(snapshot);
+	return found;
+}
+
+/*
+ * When a lease of the subscription runs out, or a parked stream is due, so
+ * that there may be something to deliver; 0: there is no such time.
+ */
+TimestampTz
+delivery_next_time(const Delivery *delivery)
+{
+	Oid			type = TEXTOID;
+	Datum		value = CStringGetTextDatum(delivery->name);
+
+	(void) run_own_sql(delivery->log,
+					   "SELECT least((SELECT min(leased_until)"
+					   " FROM @extschema@.es_partitions"
+					   " WHERE subscription = $1 AND leased_until > clock_timestamp()),"
+					   " (SELECT min(retry_at) FROM @extschema@.es_failures"
+					   " WHERE subscription = $1 AND retry_at > clock_timestamp()))",
+					   1, &type, &value, NULL);
+	return DatumGetTimestampTz(run_own_value(1));
+}

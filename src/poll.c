@@ -1,0 +1,307 @@
+/*-------------------------------------------------------------------------
+ *
+ * poll.c
+ *		es_poll(): looks for something to deliver, and waits for it.
+ *
+ * A look while there is time left is a subtransaction.  If it finds nothing it
+ * is rolled back, and its locks with it, so that none is held during the sleep;
+ * what it has found out about the log is remembered here (Scanned).  The last
+ * look is made in the transaction itself, and leaves it in the tables.
+ *
+ * During the sleep there is no snapshot either, where that is possible
+ * (sleep.c).  It ends when a transaction of an appender ends (shmem.c), when a
+ * lease runs out or a parked stream is due, after eventstore.poll_interval, or
+ * by a signal.  Where nobody wakes, it is short, and longer each time.
+ *
+ * The transaction of a delivery that has written nothing else does not wait
+ * for the disk.  If a crash takes it back, its token is void, and what was
+ * delivered is delivered again.  A checkpoint that was moved is waited for.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+
+#include "eventstore.h"
+
+PG_FUNCTION_INFO_V1(es_poll);
+
+#define MAX_MAX_COUNT		1000000
+#define LONGEST_CONSUMER	255
+
+/* Columns of es_poll before those of the event. */
+#define DELIVERY_COLUMNS	3
+
+/* Sleeps where nobody wakes grow from the first to the last, in milliseconds. */
+#define FIRST_SLEEP		1
+#define LAST_SLEEP		100
+
+/* The longest sleep where somebody does, and the longest pause before it. */
+#define LONGEST_SLEEP	1000
+#define LONGEST_PAUSE	50
+
+/* Arguments, in their order. */
+enum
+{
+	ARG_SUBSCRIPTION, ARG_CONSUMER, ARG_MAX_COUNT, ARG_WAIT, ARG_AFTER_TOKEN
+};
+
+/* A call of es_poll. */
+typedef struct Poll
+{
+	Delivery	delivery;
+	TimestampTz until;			/* when it gives up */
+	Sleeper		sleeper;
+	long		sleep;			/* the next one, where nobody wakes */
+	bool		final;			/* is the look the last one? */
+	bool		found;			/* something */
+	TimestampTz next;			/* when there may be something; 0: unknown */
+	long		pause;			/* before it can be woken again */
+	ReturnSetInfo *result;
+	MemoryContext context;		/* of a look */
+} Poll;
+
+/* Where the log ended when a delivery was written, for its commit. */
+static XLogRecPtr delivery_end = InvalidXLogRecPtr;
+static int	saved_synchronous_commit = -1;
+
+/*
+ * At the end of the transaction: it need not wait for the disk if a delivery
+ * is all that it has written.
+ */
+static void
+poll_at_transaction_end(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_PRE_COMMIT)
+	{
+		if (delivery_end == InvalidXLogRecPtr ||
+			delivery_end != XactLastRecEnd)
+			return;
+		saved_synchronous_commit = synchronous_commit;
+		synchronous_commit = SYNCHRONOUS_COMMIT_OFF;
+	}
+	else if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT ||
+			 event == XACT_EVENT_PREPARE)
+	{
+		if (saved_synchronous_commit >= 0)
+			synchronous_commit = saved_synchronous_commit;
+		saved_synchronous_commit = -1;
+		delivery_end = InvalidXLogRecPtr;
+	}
+}
+
+/*
+ * Notes what the transaction has written so far.  before: what it had before
+ * the delivery.
+ */
+static void
+note_delivery(const Delivery *delivery, XLogRecPtr before)
+{
+	if (delivery->checkpoint_moved ||
+		(before != InvalidXLogRecPtr && before != delivery_end))
+		return;
+	delivery_end = XactLastRecEnd;
+}
+
+/* Takes the arguments. */
+static void
+init_poll(Poll *poll, FunctionCallInfo fcinfo)
+{
+	Delivery   *delivery = &poll->delivery;
+
+	argument_not_null(fcinfo, ARG_SUBSCRIPTION, "subscription");
+	argument_not_null(fcinfo, ARG_MAX_COUNT, "max_count");
+	argument_not_null(fcinfo, ARG_WAIT, "wait");
+	argument_range("max_count", PG_GETARG_INT32(ARG_MAX_COUNT), 1,
+				   MAX_MAX_COUNT);
+	argument_interval("wait", PG_GETARG_INTERVAL_P(ARG_WAIT), true);
+	memset(poll, 0, sizeof(Poll));
+	delivery->log = log_relid(fcinfo->flinfo->fn_oid);
+	delivery->name = text_to_cstring(PG_GETARG_TEXT_PP(ARG_SUBSCRIPTION));
+	if (!PG_ARGISNULL(ARG_CONSUMER))
+	{
+		delivery->consumer = text_to_cstring(PG_GETARG_TEXT_PP(ARG_CONSUMER));
+		argument_name("a consumer", delivery->consumer, LONGEST_CONSUMER);
+	}
+	delivery->max_count = PG_GETARG_INT32(ARG_MAX_COUNT);
+	if (!PG_ARGISNULL(ARG_AFTER_TOKEN))
+	{
+		delivery->after_token = PG_GETARG_INT64(ARG_AFTER_TOKEN);
+		argument_range("after_token", delivery->after_token, 1, PG_INT64_MAX);
+	}
+	poll->until = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+														  TimestampTzGetDatum(GetCurrentTimestamp()),
+														  PG_GETARG_DATUM(ARG_WAIT)));
+	poll->sleep = FIRST_SLEEP;
+}
+
+/* How many milliseconds are left until then. */
+static long
+milliseconds_to(TimestampTz then)
+{
+	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), then);
+}
+
+/* Returns the rows of a delivery: token, partition, attempt, and the event. */
+static void
+put_rows(const Delivery *delivery, ReturnSetInfo *result)
+{
+	const Partition *partition = delivery->partition;
+	Relation	log = table_open(delivery->log, AccessShareLock);
+	TupleTableSlot *slot = events_make_slot(log);
+	Datum		values[DELIVERY_COLUMNS + Natts_es_events];
+	bool		nulls[DELIVERY_COLUMNS + Natts_es_events] = {false};
+	int			number = 0;
+
+	values[0] = Int64GetDatum(partition->token);
+	values[1] = Int32GetDatum(partition->number);
+	tuplestore_rescan(delivery->batch.events);
+	while (tuplestore_gettupleslot(delivery->batch.events, true, false, slot))
+	{
+		slot_getallattrs(slot);
+		memcpy(&values[DELIVERY_COLUMNS], slot->tts_values,
+			   sizeof(Datum) * Natts_es_events);
+		memcpy(&nulls[DELIVERY_COLUMNS], slot->tts_isnull,
+			   sizeof(bool) * Natts_es_events);
+		values[2] = Int32GetDatum(delivery_attempt(delivery,
+												   DatumGetInt64(slot->tts_values[Anum_es_events_position - 1]),
+												   &number));
+		tuplestore_putvalues(result->setResult, result->setDesc, values,
+							 nulls);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(log, AccessShareLock);
+	tuplestore_end(delivery->batch.events);
+}
+
+/* Looks once; the last time it is remembered in the tables. */
+static bool
+look(void *arg)
+{
+	Poll	   *poll = arg;
+
+	MemoryContext context = MemoryContextSwitchTo(poll->context);
+
+	MemoryContextReset(poll->context);
+	poll->found = delivery_make(&poll->delivery, poll->final);
+	if (poll->found)
+		put_rows(&poll->delivery, poll->result);
+	else if (!poll->final)
+		poll->next = delivery_next_time(&poll->delivery);
+	MemoryContextSwitchTo(context);
+	return poll->found;
+}
+
+/* Looks in a subtransaction, which is rolled back if nothing is found. */
+static void
+look_and_forget(Poll *poll)
+{
+	ErrorData  *error = attempt(look, poll);
+
+	if (error != NULL)
+		ReThrowError(error);
+}
+
+/* How long to sleep, in milliseconds. */
+static long
+sleep_time(Poll *poll)
+{
+	long		time = shmem_wakes() ? LONGEST_SLEEP : poll->sleep;
+
+	poll->sleep = Min(poll->sleep * 2, LAST_SLEEP);
+	time = Min(time, milliseconds_to(poll->until));
+	return poll->next == 0 ? time : Min(time, milliseconds_to(poll->next));
+}
+
+/*
+ * Sleeps until it is woken, but not for longer than there is time.  ends: as of
+ * before the look that found nothing.  Who is woken for nothing again and again
+ * pauses before he can be woken once more, so that a stream of commits to other
+ * categories does not keep him busy.
+ */
+static void
+rest(Poll *poll, uint64 ends)
+{
+	long		time = sleep_time(poll);
+
+	sleep_release_snapshot(&poll->sleeper);
+	if (time > 0 && poll->pause > 0)
+		sleep_nap(Min(time, poll->pause));
+	if (time > 0 && shmem_begin_wait(ends))
+		sleep_nap(time);
+	shmem_end_wait();
+	poll->pause = ends == shmem_ends() ? 0 :
+		Min(Max(poll->pause * 2, 1), LONGEST_PAUSE);
+	CHECK_FOR_INTERRUPTS();
+	sleep_restore_snapshot(&poll->sleeper);
+}
+
+/* Looks and sleeps until something is found or the time is over. */
+static void
+wait_for_delivery(Poll *poll)
+{
+	poll->delivery.scanned = palloc0(sizeof(Scanned) * ES_MAX_PARTITIONS);
+	for (;;)
+	{
+		uint64		ends = shmem_ends();
+
+		look_and_forget(poll);
+		if (poll->found || milliseconds_to(poll->until) <= 0)
+			return;
+		rest(poll, ends);
+	}
+}
+
+/*
+ * es_poll(subscription, consumer, max_count, wait, after_token): delivers the
+ * next events of one partition.  Errors: ES006 for after_token.
+ */
+Datum
+es_poll(PG_FUNCTION_ARGS)
+{
+	XLogRecPtr	before = XactLastRecEnd;
+	Poll		poll;
+
+	PreventCommandIfReadOnly("es_poll()");
+	init_poll(&poll, fcinfo);
+	InitMaterializedSRF(fcinfo, 0);
+	poll.result = (ReturnSetInfo *) fcinfo->resultinfo;
+	poll.sleeper = sleep_prepare(fcinfo);
+	SPI_connect();
+	poll.context = AllocSetContextCreate(CurrentMemoryContext,
+										 "eventstore poll",
+										 ALLOCSET_DEFAULT_SIZES);
+	if (milliseconds_to(poll.until) > 0)
+	{
+		projection_check_isolation("es_poll() with wait");
+		wait_for_delivery(&poll);
+	}
+	poll.final = true;
+	if (!poll.found)
+		(void) look(&poll);
+	if (poll.found)
+		note_delivery(&poll.delivery, before);
+	SPI_finish();
+	return (Datum) 0;
+}
+
+/*
+ * Asks to be told of the ends of transactions.
+ */
+void
+poll_init(void)
+{
+	RegisterXactCallback(poll_at_transaction_end, NULL);
+}
