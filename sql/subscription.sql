@@ -24,8 +24,10 @@ CREATE TABLE es_partitions (
     acked_token  bigint      NOT NULL DEFAULT 0,
     tokens       bigint[]    NOT NULL DEFAULT '{}',
     uptos        bigint[]    NOT NULL DEFAULT '{}',
+    counts       bigint[]    NOT NULL DEFAULT '{}',
     stream       text COLLATE "C",
     has_failures boolean     NOT NULL DEFAULT false,
+    due_at       timestamptz,
     settled      bigint[]    NOT NULL DEFAULT '{}',
     lost_upto    bigint[]    NOT NULL DEFAULT '{}',
     lost_times   bigint[]    NOT NULL DEFAULT '{}',
@@ -132,8 +134,10 @@ COMMENT ON COLUMN es_partitions.token IS 'of the last delivery';
 COMMENT ON COLUMN es_partitions.acked_token IS 'of the last delivery that was acknowledged as a whole';
 COMMENT ON COLUMN es_partitions.tokens IS 'of the deliveries in hand, in order';
 COMMENT ON COLUMN es_partitions.uptos IS 'the last position of each of them';
+COMMENT ON COLUMN es_partitions.counts IS 'how many events of each of them are in hand';
 COMMENT ON COLUMN es_partitions.stream IS 'stream of es_failures that is in hand; null: events after the checkpoint';
 COMMENT ON COLUMN es_partitions.has_failures IS 'may it have rows in es_failures?';
+COMMENT ON COLUMN es_partitions.due_at IS 'when one of them may have to be delivered; null: none is to be';
 COMMENT ON COLUMN es_partitions.settled IS 'positions after the checkpoint that es_nack has settled';
 COMMENT ON COLUMN es_partitions.lost_upto IS 'events after the checkpoint and up to these positions were delivered and lost';
 COMMENT ON COLUMN es_partitions.lost_times IS 'how often, for each of these positions';

@@ -98,16 +98,16 @@ read_in_hand(const Partition *partition, int64 after, int64 upto, int limit,
 	UnregisterSnapshot(snapshot);
 }
 
-/* Is any event in hand that is not settled? */
-static bool
-has_unsettled(const Partition *partition)
+/* How many events in hand are not settled, up to a position? */
+static int64
+count_unsettled(const Partition *partition, int64 upto)
 {
 	Batch		batch;
 
-	read_in_hand(partition, partition->position,
-				 numbers_last(partition->uptos), 1, &batch);
+	read_in_hand(partition, partition->position, upto,
+				 partition->subscription.max_in_flight, &batch);
 	tuplestore_end(batch.events);
-	return batch.count > 0;
+	return batch.count;
 }
 
 /*
@@ -126,12 +126,36 @@ finish(Partition *partition)
 		partition->lost_upto.count = partition->lost_times.count = 0;
 }
 
-/* The lease of what is still in hand begins anew. */
+/* Is anything in hand that is not settled? */
+static bool
+is_left(const Partition *partition)
+{
+	Failure		first;
+
+	if (partition->stream == NULL)
+		return partition->settled.count == 0 ||
+			count_unsettled(partition, numbers_last(partition->uptos)) > 0;
+	return failure_first(failures_of(partition), partition->stream, &first) &&
+		first.position <= numbers_last(partition->uptos);
+}
+
+/*
+ * If anything is still in hand, its lease begins anew.
+ */
 static void
 keep(Partition *partition)
 {
+	if (!is_left(partition))
+	{
+		finish(partition);
+		return;
+	}
 	numbers_prune(&partition->settled, partition->position);
 	partition_extend_lease(partition);
+	partition_look_for_due(partition);
+	if (partition->stream == NULL)
+		partition->counts.values[0] = count_unsettled(partition,
+													  partition->uptos.values[0]);
 }
 
 /* Acknowledges events of the log up to the position. */
@@ -148,14 +172,10 @@ ack_log(Partition *partition, int64 upto)
 	partition->position = Max(partition->position, upto);
 	while (partition->uptos.values[done] <= partition->position)
 		done++;
-	partition->uptos.values += done;
-	partition->tokens.values += done;
-	partition->uptos.count -= done;
-	partition->tokens.count -= done;
-	if (partition->settled.count > 0 && !has_unsettled(partition))
-		finish(partition);
-	else
-		keep(partition);
+	numbers_skip(&partition->uptos, done);
+	numbers_skip(&partition->tokens, done);
+	numbers_skip(&partition->counts, done);
+	keep(partition);
 }
 
 /* Acknowledges events of a parked stream up to the position. */
@@ -221,20 +241,6 @@ get_action(text *action)
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("unknown action \"%s\"", word),
 			 errdetail("It is 'retry', 'park' or 'skip'.")));
-}
-
-/* Was the event settled before, by the same call perhaps? */
-static bool
-is_settled(const Partition *partition, int64 position)
-{
-	int			i;
-
-	for (i = 0; i < partition->settled.count; i++)
-	{
-		if (partition->settled.values[i] == position)
-			return true;
-	}
-	return false;
 }
 
 /*
@@ -326,18 +332,6 @@ nack_stream(Partition *partition, int64 position, ErrorData *error,
 	return action;
 }
 
-/* Is anything left in hand that is not settled? */
-static bool
-is_left(const Partition *partition)
-{
-	Failure		first;
-
-	if (partition->stream == NULL)
-		return has_unsettled(partition);
-	return failure_first(failures_of(partition), partition->stream, &first) &&
-		first.position <= numbers_last(partition->uptos);
-}
-
 /*
  * Settles an event in hand that was not settled before; returns what was done.
  */
@@ -346,16 +340,13 @@ nack(Partition *partition, int64 position, text *reason, Action action)
 {
 	ErrorData	error = {.message = text_to_cstring(reason)};
 
-	if (is_settled(partition, position))
-		return action;
+	if (numbers_have(&partition->settled, position))
+		return action;			/* by the same call, perhaps */
 	if (partition->stream != NULL)
 		action = nack_stream(partition, position, &error, action);
 	else
 		action = nack_log(partition, position, &error, action);
-	if (is_left(partition))
-		keep(partition);
-	else
-		finish(partition);
+	keep(partition);
 	partition_write(partition, false);
 	return action;
 }

@@ -50,10 +50,7 @@
 
 #define IS_MINE "(p.leased_until IS NOT NULL AND p.consumer = $3)"
 
-#define HAS_SOMETHING \
-	"(p.reached < $2 OR EXISTS (SELECT FROM @extschema@.es_failures f" \
-	" WHERE f.subscription = p.subscription AND f.partition = p.partition AND " \
-	IS_DUE("p.position") "))"
+#define HAS_SOMETHING "(p.reached < $2 OR p.due_at <= clock_timestamp())"
 
 /* Why an event is parked that was never acknowledged. */
 static ErrorData *
@@ -229,6 +226,7 @@ give(Delivery *delivery, Partition *partition, int64 upto)
 	partition->token = next_token(partition);
 	numbers_append(&partition->tokens, partition->token);
 	numbers_append(&partition->uptos, upto);
+	numbers_append(&partition->counts, delivery->batch.count);
 	partition->consumer = delivery->consumer ? pstrdup(delivery->consumer) :
 		NULL;
 	partition_extend_lease(partition);
@@ -324,6 +322,32 @@ park_hidden(const Partition *partition, const char *stream)
 		failure_again(subscription->log, first.id, &error, 0, FAILURE_PARKED);
 }
 
+/* When the next parked stream will be due; 0: none of them by itself. */
+static TimestampTz
+next_due_at(const Partition *partition)
+{
+	Oid			types[2] = {TEXTOID, INT4OID};
+	Datum		values[2] = {
+		CStringGetTextDatum(partition->subscription.name),
+		Int32GetDatum(partition->number)
+	};
+
+	(void) run_own_sql(partition->subscription.log,
+					   "SELECT min(retry_at) FROM @extschema@.es_failures"
+					   " WHERE subscription = $1 AND partition = $2"
+					   " AND retry_at > clock_timestamp()",
+					   2, types, values, NULL);
+	return DatumGetTimestampTz(run_own_value(1));
+}
+
+/* May a parked stream be due? */
+static bool
+is_due(const Partition *partition)
+{
+	return partition->due_at != 0 &&
+		partition->due_at <= GetCurrentTimestamp();
+}
+
 /*
  * Delivers the parked stream that is due, if there is one.
  */
@@ -335,12 +359,15 @@ deliver_stream(Delivery *delivery, Partition *partition, Snapshot snapshot)
 	Numbers		positions;
 
 	if (stream == NULL)
+	{
+		partition->due_at = next_due_at(partition);
 		return false;
+	}
 	take_failures(delivery, partition, stream);
 	positions = delivery->positions;
 	source = partition_source(partition);
-	source.except = NULL;
-	source.only = numbers_array(positions);
+	source.except.count = 0;
+	source.only = positions;
 	delivery->batch.events = events_make_batch();
 	events_read(&source, snapshot, positions.values[0] - 1,
 				numbers_last(positions), positions.count, &delivery->batch);
@@ -356,43 +383,36 @@ deliver_stream(Delivery *delivery, Partition *partition, Snapshot snapshot)
 	return true;
 }
 
-/* How many events are in hand, at most as many as may be. */
-static int
-count_in_hand(const Partition *partition, Snapshot snapshot)
+/* How many events are in hand. */
+static int64
+count_in_hand(const Partition *partition)
 {
-	EventSource source = partition_source(partition);
-	Batch		batch = {.events = events_make_batch()};
+	int64		count = 0;
+	int			i;
 
-	events_read(&source, snapshot, partition->position,
-				numbers_last(partition->uptos),
-				partition->subscription.max_in_flight, &batch);
-	tuplestore_end(batch.events);
-	return (int) batch.count;
+	for (i = 0; i < partition->counts.count; i++)
+		count += partition->counts.values[i];
+	return count;
 }
 
 /*
  * How many events the next delivery may have.
  */
 static int
-delivery_limit(const Delivery *delivery, const Partition *partition,
-			   Snapshot snapshot)
+delivery_limit(const Delivery *delivery, const Partition *partition)
 {
 	const Subscription *subscription = &partition->subscription;
 	int			lost = delivery_lost(partition, partition->reached + 1);
 	int			limit = delivery->max_count;
-	int			in_hand = 0;
 
-	if (partition_in_hand(partition))
-	{
-		if (delivery_lost(partition, partition->position + 1) > 0)
-			return 0;			/* one that is suspected is alone in hand */
-		in_hand = count_in_hand(partition, snapshot);
-	}
+	if (partition_in_hand(partition) &&
+		delivery_lost(partition, partition->position + 1) > 0)
+		return 0;				/* one that is suspected is alone in hand */
 	if (lost > 0 && lost + 1 >= subscription->max_attempts)
 		limit = 1;
 	else if (lost > 0)
 		limit = Max(limit >> Min(lost, 30), 1);
-	return Min(limit, subscription->max_in_flight - in_hand);
+	return Min(limit, subscription->max_in_flight - count_in_hand(partition));
 }
 
 /* Where to read on: what has nothing more was read before. */
@@ -463,6 +483,7 @@ set_aside(Delivery *delivery, Partition *partition)
 		Aside	   *one = lfirst(cell);
 
 		one->attempts = delivery_lost(partition, one->position);
+		numbers_append(&partition->settled, one->position);
 	}
 	aside_keep(owner, aside, FAILURE_PARKED);
 }
@@ -496,7 +517,10 @@ read_log(Delivery *delivery, Partition *partition, Snapshot snapshot,
 		/* what was set aside or parked is done with */
 		from = partition->reached = batch->upto;
 		if (!partition_in_hand(partition))
+		{
 			partition->position = from;
+			numbers_prune(&partition->settled, from);
+		}
 		delivery->checkpoint_moved = true;
 		tuplestore_end(batch->events);
 	}
@@ -510,7 +534,7 @@ read_log(Delivery *delivery, Partition *partition, Snapshot snapshot,
 static bool
 deliver_log(Delivery *delivery, Partition *partition, Snapshot snapshot)
 {
-	int			limit = delivery_limit(delivery, partition, snapshot);
+	int			limit = delivery_limit(delivery, partition);
 
 	if (limit < 1 || !read_log(delivery, partition, snapshot, limit))
 		return false;
@@ -538,7 +562,7 @@ deliver_any(Delivery *delivery, Snapshot snapshot, bool final)
 		delivery->lost_upto = 0;
 		if (partition_in_hand(partition))
 			lose(delivery, partition);
-		found = (partition->has_failures &&
+		found = (is_due(partition) &&
 				 deliver_stream(delivery, partition, snapshot)) ||
 			deliver_log(delivery, partition, snapshot);
 		if (!found)
@@ -578,6 +602,7 @@ deliver_after(Delivery *delivery, Snapshot snapshot)
 	{
 		add_loss(partition, numbers_last(partition->uptos));
 		partition->tokens.count = partition->uptos.count = place + 1;
+		partition->counts.count = place + 1;
 		partition->reached = numbers_last(partition->uptos);
 	}
 	return deliver_log(delivery, partition, snapshot);
@@ -613,11 +638,10 @@ delivery_next_time(const Delivery *delivery)
 	Datum		value = CStringGetTextDatum(delivery->name);
 
 	(void) run_own_sql(delivery->log,
-					   "SELECT least((SELECT min(leased_until)"
-					   " FROM @extschema@.es_partitions"
-					   " WHERE subscription = $1 AND leased_until > clock_timestamp()),"
-					   " (SELECT min(retry_at) FROM @extschema@.es_failures"
-					   " WHERE subscription = $1 AND retry_at > clock_timestamp()))",
+					   "SELECT least(min(leased_until) FILTER"
+					   " (WHERE leased_until > clock_timestamp()),"
+					   " min(due_at) FILTER (WHERE due_at > clock_timestamp()))"
+					   " FROM @extschema@.es_partitions WHERE subscription = $1",
 					   1, &type, &value, NULL);
 	return DatumGetTimestampTz(run_own_value(1));
 }

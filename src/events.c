@@ -4,14 +4,19 @@
  *		Reading the log in batches, for those who handle events: projections
  *		and subscriptions.
  *
- * Events are read by SQL as a role, with its privileges and row security, in
- * position order, up to the horizon of the snapshot that reads them.
+ * Events are read as a role, with its privileges and row security, in position
+ * order, up to the horizon of the snapshot that reads them.  Where the role may
+ * read all of them they are looked up in an index, on the position or on
+ * category and position; else by SQL, which knows what it may read.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/stratnum.h"
 #include "access/table.h"
+#include "access/tableam.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "executor/tstoreReceiver.h"
@@ -19,11 +24,15 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "tcop/dest.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/rls.h"
 #include "utils/snapmgr.h"
 
+#include "compat.h"
 #include "eventstore.h"
 
 /*
@@ -90,9 +99,9 @@ read_sql(const EventSource *source, Relation log)
 	if (source->partitions > 1)
 		appendStringInfo(&sql, " AND %s.es_partition(e.stream, $5) = $6",
 						 schema);
-	if (source->except != NULL)
+	if (source->except.count > 0)
 		appendStringInfoString(&sql, " AND e.position <> ALL ($7)");
-	if (source->only != NULL)
+	if (source->only.count > 0)
 		appendStringInfoString(&sql, " AND e.position = ANY ($8)");
 	appendStringInfoString(&sql, " ORDER BY e.position LIMIT $9");
 	return sql.data;
@@ -106,7 +115,8 @@ read_params(const EventSource *source, int64 after, int64 upto, int limit)
 		Int64GetDatum(after), Int64GetDatum(upto),
 		PointerGetDatum(source->category), PointerGetDatum(source->types),
 		Int32GetDatum(source->partitions), Int32GetDatum(source->partition),
-		PointerGetDatum(source->except), PointerGetDatum(source->only),
+		PointerGetDatum(numbers_array(source->except)),
+		PointerGetDatum(numbers_array(source->only)),
 		Int32GetDatum(limit)
 	};
 	int			i;
@@ -120,8 +130,6 @@ read_params(const EventSource *source, int64 after, int64 upto, int limit)
 	}
 	params->params[READ_CATEGORY].isnull = source->category == NULL;
 	params->params[READ_TYPES].isnull = source->types == NULL;
-	params->params[READ_EXCEPT].isnull = source->except == NULL;
-	params->params[READ_ONLY].isnull = source->only == NULL;
 	return params;
 }
 
@@ -156,6 +164,126 @@ read_as_reader(const EventSource *source, Snapshot snapshot, const char *sql,
 	run_as_end(saved);
 }
 
+/* May the reader read all events? */
+static bool
+may_read_all(const EventSource *source)
+{
+	return pg_class_aclcheck(source->log, source->reader,
+							 ACL_SELECT) == ACLCHECK_OK &&
+		check_enable_rls(source->log, source->reader, true) != RLS_ENABLED;
+}
+
+/* Events that are looked up in an index. */
+typedef struct EventScan
+{
+	const EventSource *source;
+	Datum	   *types;
+	int			type_count;
+	Relation	index;
+	ScanKeyData keys[3];
+	int			key_count;
+} EventScan;
+
+static void
+add_key(EventScan *scan, int column, int strategy, RegProcedure procedure,
+		Datum value)
+{
+	ScanKeyEntryInitialize(&scan->keys[scan->key_count++], 0, column, strategy,
+						   InvalidOid, scan->index->rd_indcollation[column - 1],
+						   procedure, value);
+}
+
+/*
+ * Opens the index and makes the keys; false if there is no index to use.
+ */
+static bool
+open_scan(EventScan *scan, const EventSource *source, Relation log,
+		  int64 after, int64 upto)
+{
+	int			position = 1;
+
+	memset(scan, 0, sizeof(EventScan));
+	scan->source = source;
+	scan->index = source->category ? log_open_category_index(log) :
+		log_open_position_index(log);
+	if (scan->index == NULL)
+		return false;
+	if (source->category != NULL)
+		add_key(scan, position++, BTEqualStrategyNumber, F_TEXTEQ,
+				PointerGetDatum(source->category));
+	add_key(scan, position, BTGreaterStrategyNumber, F_INT8GT,
+			Int64GetDatum(after));
+	add_key(scan, position, BTLessEqualStrategyNumber, F_INT8LE,
+			Int64GetDatum(upto));
+	if (source->types != NULL)
+		deconstruct_array(source->types, TEXTOID, -1, false, TYPALIGN_INT,
+						  &scan->types, NULL, &scan->type_count);
+	return true;
+}
+
+static bool
+has_type(const EventScan *scan, TupleTableSlot *slot)
+{
+	bool		isnull;
+	text	   *type = DatumGetTextPP(slot_getattr(slot, Anum_es_events_type,
+												   &isnull));
+	int			i;
+
+	for (i = 0; i < scan->type_count; i++)
+	{
+		if (stream_equal(DatumGetTextPP(scan->types[i]), type))
+			return true;
+	}
+	return false;
+}
+
+/* Is the event wanted, as far as the index does not know? */
+static bool
+is_wanted(const EventScan *scan, TupleTableSlot *slot)
+{
+	const EventSource *source = scan->source;
+	bool		isnull;
+
+	if (source->partitions > 1 &&
+		stream_partition(DatumGetTextPP(slot_getattr(slot, Anum_es_events_stream,
+													 &isnull)),
+						 source->partitions) != source->partition)
+		return false;
+	if (source->types != NULL && !has_type(scan, slot))
+		return false;
+	return source->except.count == 0 ||
+		!numbers_have(&source->except,
+					  DatumGetInt64(slot_getattr(slot, Anum_es_events_position,
+												 &isnull)));
+}
+
+/*
+ * Reads from the index until the limit is reached.
+ */
+static void
+read_index(EventScan *scan, Relation log, Snapshot snapshot, int limit,
+		   Tuplestorestate *store)
+{
+	TupleTableSlot *slot = table_slot_create(log, NULL);
+	IndexScanDesc index_scan = compat_index_beginscan(log, scan->index,
+													  snapshot,
+													  scan->key_count);
+
+	index_rescan(index_scan, scan->keys, scan->key_count, NULL, 0);
+	while (limit > 0 &&
+		   index_getnext_slot(index_scan, ForwardScanDirection, slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!is_wanted(scan, slot))
+			continue;
+		tuplestore_puttupleslot(store, slot);
+		limit--;
+	}
+	index_endscan(index_scan);
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(scan->index, AccessShareLock);
+}
+
 /*
  * The position of the last of some events; there is at least one.
  */
@@ -187,9 +315,14 @@ events_read(const EventSource *source, Snapshot snapshot, int64 after,
 			int64 upto, int limit, Batch *batch)
 {
 	Relation	log = table_open(source->log, AccessShareLock);
+	EventScan	scan;
 
-	read_as_reader(source, snapshot, read_sql(source, log),
-				   read_params(source, after, upto, limit), batch->events);
+	if (source->only.count == 0 && may_read_all(source) &&
+		open_scan(&scan, source, log, after, upto))
+		read_index(&scan, log, snapshot, limit, batch->events);
+	else
+		read_as_reader(source, snapshot, read_sql(source, log),
+					   read_params(source, after, upto, limit), batch->events);
 	batch->count = tuplestore_tuple_count(batch->events);
 	batch->upto = batch->count == limit ?
 		events_last_position(source->log, batch->events) : upto;

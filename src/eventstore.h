@@ -45,6 +45,7 @@ extern void stream_lock(Oid log, text *stream);
 extern int	stream_category_length(text *stream);
 extern bool stream_equal(text *a, text *b);
 extern uint64 stream_hash(text *stream);
+extern int	stream_partition(text *stream, int partitions);
 
 /* expected_version.c */
 
@@ -142,6 +143,8 @@ extern ArrayType *numbers_array(Numbers numbers);
 extern int64 numbers_last(Numbers numbers);
 extern void numbers_append(Numbers *numbers, int64 value);
 extern void numbers_prune(Numbers *numbers, int64 upto);
+extern void numbers_skip(Numbers *numbers, int count);
+extern bool numbers_have(const Numbers *numbers, int64 value);
 
 /* log.c */
 
@@ -218,6 +221,7 @@ extern void log_insert(Log *log, NewEvent *events, int count);
 extern bool log_is_appending(void);
 extern void log_duplicate_fail(const pg_uuid_t *id, const char *why);
 extern Relation log_open_position_index(Relation log);
+extern Relation log_open_category_index(Relation log);
 extern TriggerData *log_check_trigger(FunctionCallInfo fcinfo,
 									  const char *relation);
 extern void log_check_type(text *type);
@@ -250,8 +254,8 @@ typedef struct EventSource
 	ArrayType  *types;			/* NULL: any */
 	int			partitions;		/* 0 or 1: they are not divided */
 	int			partition;
-	ArrayType  *except;			/* positions that are left out; NULL: none */
-	ArrayType  *only;			/* the only ones that are not; NULL: all */
+	Numbers		except;			/* positions that are left out */
+	Numbers		only;			/* the only ones that are not; none: all */
 } EventSource;
 
 /* Events that are handled together. */
@@ -523,11 +527,13 @@ typedef struct Partition
 	int64		acked_token;
 	Numbers		tokens;			/* of the deliveries in hand */
 	Numbers		uptos;			/* the last position of each */
+	Numbers		counts;			/* how many events of each are in hand */
 	char	   *stream;			/* of es_failures that is in hand; else NULL */
 	Numbers		settled;		/* by es_nack, after the checkpoint */
 	Numbers		lost_upto;		/* events up to here, from the checkpoint on, */
 	Numbers		lost_times;		/* were delivered so often and lost */
-	bool		has_failures;
+	bool		has_failures;	/* may it have any? */
+	TimestampTz due_at;			/* a parked stream may be due; 0: none is */
 } Partition;
 
 /* The last bits of a token are the number of its partition. */
@@ -539,6 +545,7 @@ extern Partition *partition_select(Oid log, const char *rest, int nargs,
 extern Partition *partition_own(Oid log, const char *name, int number);
 extern void partition_write(const Partition *partition, bool served);
 extern bool partition_in_hand(const Partition *partition);
+extern void partition_look_for_due(Partition *partition);
 extern void partition_free(Partition *partition);
 extern void partition_extend_lease(Partition *partition);
 extern int	partition_find_token(const Partition *partition, int64 token);

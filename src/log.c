@@ -32,6 +32,7 @@
 #include "access/detoast.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/relation.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_trigger.h"
@@ -52,6 +53,8 @@
 
 #include "compat.h"
 #include "eventstore.h"
+
+#define CATEGORY_INDEX "es_events_category_position_idx"
 
 PG_FUNCTION_INFO_V1(es_events_refuse);
 PG_FUNCTION_INFO_V1(es_events_fence);
@@ -213,6 +216,46 @@ log_open_position_index(Relation log)
 	if (index->rd_index->indkey.values[0] != Anum_es_events_position)
 		missing_index("(position)");
 	return index;
+}
+
+/* Is the index one on (es_category(stream), position), of all events? */
+static bool
+is_category_index(Relation index, Oid schema)
+{
+	List	   *expressions = RelationGetIndexExpressions(index);
+	FuncExpr   *call;
+
+	if (index->rd_index->indnatts != 2 || !index->rd_index->indisvalid ||
+		index->rd_index->indkey.values[1] != Anum_es_events_position ||
+		list_length(expressions) != 1 || !IsA(linitial(expressions), FuncExpr) ||
+		RelationGetIndexPredicate(index) != NIL)
+		return false;
+	call = linitial(expressions);
+	return list_length(call->args) == 1 && IsA(linitial(call->args), Var) &&
+		castNode(Var, linitial(call->args))->varattno == Anum_es_events_stream &&
+		get_func_namespace(call->funcid) == schema &&
+		strcmp(get_func_name(call->funcid), "es_category") == 0;
+}
+
+/*
+ * Opens the index on category and position; NULL if somebody has replaced it.
+ */
+Relation
+log_open_category_index(Relation log)
+{
+	Oid			schema = RelationGetNamespace(log);
+	Oid			relid = get_relname_relid(CATEGORY_INDEX, schema);
+	Relation	index = OidIsValid(relid) ?
+	try_relation_open(relid, AccessShareLock) : NULL;
+
+	if (index == NULL)
+		return NULL;
+	if (index->rd_rel->relkind == RELKIND_INDEX &&
+		index->rd_index->indrelid == RelationGetRelid(log) &&
+		is_category_index(index, schema))
+		return index;
+	relation_close(index, AccessShareLock);
+	return NULL;
 }
 
 /*

@@ -78,3 +78,25 @@ numbers_prune(Numbers *numbers, int64 upto)
 	}
 	numbers->count = kept;
 }
+
+/* Is it one of them? */
+bool
+numbers_have(const Numbers *numbers, int64 value)
+{
+	int			i;
+
+	for (i = 0; i < numbers->count; i++)
+	{
+		if (numbers->values[i] == value)
+			return true;
+	}
+	return false;
+}
+
+/* Takes the first ones away. */
+void
+numbers_skip(Numbers *numbers, int count)
+{
+	numbers->values += count;
+	numbers->count -= count;
+}

@@ -94,6 +94,19 @@ retry_stream(Projection *projection, char *stream)
 	return handled;
 }
 
+/* Locks the failure's partition, and lets it look for what is due. */
+static void
+lock_partition(Oid log, const Failure *failure)
+{
+	Partition  *partition = partition_own(log, failure->name,
+										  failure->partition);
+
+	if (partition == NULL)
+		return;
+	partition_look_for_due(partition);
+	partition_write(partition, false);
+}
+
 /*
  * Finds the failure and locks what it belongs to, so that nobody handles it
  * meanwhile; for a projection that is returned.
@@ -107,7 +120,7 @@ open_failure(Oid log, int64 id, Failure *failure)
 	if (found && failure->kind == FAILURE_PROJECTION)
 		projection = projection_own(log, failure->name);
 	else if (found && failure->kind == FAILURE_SUBSCRIPTION)
-		(void) partition_own(log, failure->name, failure->partition);
+		lock_partition(log, failure);
 
 	/* somebody else may have been faster */
 	if (!found || !failure_find(log, id, failure))

@@ -80,10 +80,14 @@ run_as_owner(Oid relid)
 	return owner;
 }
 
-/* A statement whose plan is kept, by a hash of its text. */
+/*
+ * A statement whose plan is kept, by a hash of its text.  log: that of
+ * run_own_sql, or 0.
+ */
 typedef struct Statement
 {
 	uint64		hash;
+	Oid			log;
 	char	   *sql;
 	SPIPlanPtr	plan;
 } Statement;
@@ -91,13 +95,13 @@ typedef struct Statement
 static HTAB *statements = NULL;
 
 /*
- * The entry of a statement; one of another text if they have one hash.
+ * The entry of a statement; NULL if another one has its hash.
  */
 static Statement *
-get_statement(const char *sql)
+get_statement(Oid log, const char *sql)
 {
 	uint64		hash = hash_bytes_extended((const unsigned char *) sql,
-										   strlen(sql), 0);
+										   strlen(sql), log);
 	Statement  *statement;
 	bool		found;
 
@@ -115,9 +119,28 @@ get_statement(const char *sql)
 	if (!found)
 	{
 		statement->plan = NULL;
+		statement->log = log;
 		statement->sql = MemoryContextStrdup(TopMemoryContext, sql);
 	}
-	return statement;
+	return statement->log == log && strcmp(statement->sql, sql) == 0 ?
+		statement : NULL;
+}
+
+/* Makes the plan of a statement and keeps it, if there is an entry for it. */
+static SPIPlanPtr
+make_plan(Statement *statement, const char *sql, int nargs, Oid *types,
+		  int options)
+{
+	SPIPlanPtr	plan = SPI_prepare_cursor(sql, nargs, types, options);
+
+	if (plan == NULL)
+		elog(ERROR, "%s: %s", SPI_result_code_string(SPI_result), sql);
+	if (statement != NULL)
+	{
+		SPI_keepplan(plan);
+		statement->plan = plan;
+	}
+	return plan;
 }
 
 /*
@@ -128,20 +151,28 @@ get_statement(const char *sql)
 SPIPlanPtr
 run_as_plan(const char *sql, int nargs, Oid *types, int options)
 {
-	Statement  *statement = get_statement(sql);
-	SPIPlanPtr	plan = statement->plan;
+	Statement  *statement = get_statement(InvalidOid, sql);
 
-	if (plan != NULL && strcmp(statement->sql, sql) == 0)
-		return plan;
-	plan = SPI_prepare_cursor(sql, nargs, types, options);
-	if (plan == NULL)
-		elog(ERROR, "%s: %s", SPI_result_code_string(SPI_result), sql);
-	if (statement->plan == NULL && strcmp(statement->sql, sql) == 0)
-	{
-		SPI_keepplan(plan);
-		statement->plan = plan;
-	}
-	return plan;
+	return statement != NULL && statement->plan != NULL ? statement->plan :
+		make_plan(statement, sql, nargs, types, options);
+}
+
+/* The same of a statement of ours; @extschema@ is replaced. */
+static SPIPlanPtr
+own_plan(Oid log, const char *sql, int nargs, Oid *types)
+{
+	Statement  *statement = get_statement(log, sql);
+	const char *schema;
+	Datum		query;
+
+	if (statement != NULL && statement->plan != NULL)
+		return statement->plan;
+	schema = quote_identifier(get_namespace_name(get_rel_namespace(log)));
+	query = DirectFunctionCall3Coll(replace_text, C_COLLATION_OID,
+									CStringGetTextDatum(sql),
+									CStringGetTextDatum(SCHEMA_MARK),
+									CStringGetTextDatum(schema));
+	return make_plan(statement, TextDatumGetCString(query), nargs, types, 0);
 }
 
 /*
@@ -152,19 +183,13 @@ static uint64
 run_statement(Oid log, const char *sql, int nargs, Oid *types, Datum *values,
 			  const char *nulls, bool read_only)
 {
-	const char *schema = quote_identifier(get_namespace_name(get_rel_namespace(log)));
-	Datum		query = DirectFunctionCall3Coll(replace_text, C_COLLATION_OID,
-												CStringGetTextDatum(sql),
-												CStringGetTextDatum(SCHEMA_MARK),
-												CStringGetTextDatum(schema));
 	RunAs		saved = run_as(run_as_owner(log), false,
 							   "pg_catalog, pg_temp");
 	MemoryContext context = CurrentMemoryContext;
 	int			result;
 
-	result = SPI_execute_plan(run_as_plan(TextDatumGetCString(query), nargs,
-										  types, 0),
-							  values, nulls, read_only, 0);
+	result = SPI_execute_plan(own_plan(log, sql, nargs, types), values, nulls,
+							  read_only, 0);
 	MemoryContextSwitchTo(context);
 	if (result < 0)
 		elog(ERROR, "%s: %s", SPI_result_code_string(result), sql);

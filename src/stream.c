@@ -112,8 +112,17 @@ stream_hash(text *stream)
 }
 
 /*
- * es_partition(stream, partitions) returns int: in which partition a stream
- * is.  It must never change: subscriptions depend on it.
+ * In which of so many partitions a stream is.  That must never change:
+ * subscriptions depend on it.
+ */
+int
+stream_partition(text *stream, int partitions)
+{
+	return (int) (stream_hash(stream) % (uint64) partitions);
+}
+
+/*
+ * es_partition(stream, partitions) returns int.
  */
 Datum
 es_partition(PG_FUNCTION_ARGS)
@@ -126,7 +135,7 @@ es_partition(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("partitions must be positive"),
 				 errdetail("It is %d.", partitions)));
-	PG_RETURN_INT32((int32) (stream_hash(stream) % (uint64) partitions));
+	PG_RETURN_INT32(stream_partition(stream, partitions));
 }
 
 /*

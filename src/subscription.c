@@ -42,7 +42,7 @@ enum
 	LOAD_LEASE, LOAD_MAX_ATTEMPTS, LOAD_MAX_IN_FLIGHT, LOAD_PARTITION,
 	LOAD_POSITION, LOAD_REACHED, LOAD_CONSUMER, LOAD_LEASED_UNTIL, LOAD_TOKEN,
 	LOAD_ACKED_TOKEN, LOAD_TOKENS, LOAD_UPTOS, LOAD_STREAM, LOAD_SETTLED,
-	LOAD_LOST_UPTO, LOAD_LOST_TIMES, LOAD_HAS_FAILURES
+	LOAD_LOST_UPTO, LOAD_LOST_TIMES, LOAD_HAS_FAILURES, LOAD_DUE_AT, LOAD_COUNTS
 };
 
 #define SUBSCRIPTION_COLUMNS \
@@ -52,7 +52,8 @@ enum
 #define LOAD_SQL \
 	"SELECT " SUBSCRIPTION_COLUMNS ", p.partition, p.position, p.reached," \
 	" p.consumer, p.leased_until, p.token, p.acked_token, p.tokens, p.uptos," \
-	" p.stream, p.settled, p.lost_upto, p.lost_times, p.has_failures" \
+	" p.stream, p.settled, p.lost_upto, p.lost_times, p.has_failures," \
+	" p.due_at, p.counts" \
 	" FROM @extschema@.es_subscriptions s" \
 	" JOIN @extschema@.es_partitions p ON p.subscription = s.name "
 
@@ -97,6 +98,8 @@ make_partition(Oid log)
 	partition->lost_upto = numbers_load(LOAD_LOST_UPTO);
 	partition->lost_times = numbers_load(LOAD_LOST_TIMES);
 	partition->has_failures = DatumGetBool(run_own_value(LOAD_HAS_FAILURES));
+	partition->due_at = DatumGetTimestampTz(run_own_value(LOAD_DUE_AT));
+	partition->counts = numbers_load(LOAD_COUNTS);
 	return partition;
 }
 
@@ -181,11 +184,16 @@ partition_own(Oid log, const char *name, int number)
 {
 	Oid			types[2] = {TEXTOID, INT4OID};
 	Datum		values[2] = {CStringGetTextDatum(name), Int32GetDatum(number)};
+	Partition  *partition = partition_select(log,
+											 "WHERE s.name = $1 AND p.partition = $2"
+											 " FOR UPDATE OF p",
+											 2, types, values, NULL);
 
-	subscription_check(log, name);
-	return partition_select(log,
-							"WHERE s.name = $1 AND p.partition = $2"
-							" FOR UPDATE OF p", 2, types, values, NULL);
+	if (partition == NULL)
+		subscription_check(log, name);
+	else
+		subscription_check_owner(&partition->subscription);
+	return partition;
 }
 
 /* Whose failures those of a subscription are. */
@@ -213,7 +221,20 @@ partition_free(Partition *partition)
 	partition->consumer = NULL;
 	partition->leased_until = 0;
 	partition->tokens.count = partition->uptos.count = 0;
+	partition->counts.count = 0;
 	partition->stream = NULL;
+	partition_look_for_due(partition);
+}
+
+/*
+ * A parked stream may be due now: its failures have changed, or it was above
+ * the checkpoint.
+ */
+void
+partition_look_for_due(Partition *partition)
+{
+	if (partition->has_failures)
+		partition->due_at = GetCurrentTimestamp();
 }
 
 /*
@@ -291,7 +312,8 @@ partition_source(const Partition *partition)
 		.category = subscription->category,
 		.types = subscription->types,
 		.partitions = subscription->partitions,
-		.partition = partition->number
+		.partition = partition->number,
+		.except = partition->settled
 	};
 
 	if (!OidIsValid(subscription->owner))
@@ -301,9 +323,30 @@ partition_source(const Partition *partition)
 						subscription->name),
 				 errdetail("There is no role \"%s\".", subscription->owner_name),
 				 errhint("Create the role, or drop the subscription and create it again.")));
-	if (partition->settled.count > 0)
-		source.except = numbers_array(partition->settled);
 	return source;
+}
+
+/* The statement that writes a row, and how many values it has. */
+#define WRITE_SQL \
+	"UPDATE @extschema@.es_partitions SET position = $3, reached = $4," \
+	" consumer = $5, leased_until = $6, token = $7, acked_token = $8," \
+	" tokens = $9, uptos = $10, counts = $11, stream = $12, settled = $13," \
+	" lost_upto = $14, lost_times = $15, has_failures = $16, due_at = $17," \
+	" served_at = CASE WHEN $18 THEN clock_timestamp() ELSE served_at END" \
+	" WHERE subscription = $1 AND partition = $2"
+#define WRITE_VALUES 18
+
+/* A text, or 0 for null. */
+static Datum
+text_datum(const char *string)
+{
+	return string ? CStringGetTextDatum(string) : (Datum) 0;
+}
+
+static Datum
+numbers_datum(Numbers numbers)
+{
+	return PointerGetDatum(numbers_array(numbers));
 }
 
 /*
@@ -312,50 +355,38 @@ partition_source(const Partition *partition)
 void
 partition_write(const Partition *partition, bool served)
 {
-	Oid			types[16] = {TEXTOID, INT4OID, INT8OID, INT8OID, TEXTOID,
-		TIMESTAMPTZOID, INT8OID, INT8OID, INT8ARRAYOID, INT8ARRAYOID, TEXTOID,
-	INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, BOOLOID, BOOLOID};
-	Datum		values[16] = {
-		CStringGetTextDatum(partition->subscription.name),
+	Oid			types[WRITE_VALUES] = {TEXTOID, INT4OID, INT8OID, INT8OID, TEXTOID,
+		TIMESTAMPTZOID, INT8OID, INT8OID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
+	TEXTOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, BOOLOID, TIMESTAMPTZOID, BOOLOID};
+	Datum		values[WRITE_VALUES] = {
+		text_datum(partition->subscription.name),
 		Int32GetDatum(partition->number),
 		Int64GetDatum(partition->position),
 		Int64GetDatum(Max(partition->reached, partition->position)),
-		(Datum) 0,
+		text_datum(partition->consumer),
 		TimestampTzGetDatum(partition->leased_until),
 		Int64GetDatum(partition->token),
 		Int64GetDatum(partition->acked_token),
-		PointerGetDatum(numbers_array(partition->tokens)),
-		PointerGetDatum(numbers_array(partition->uptos)),
-		(Datum) 0,
-		PointerGetDatum(numbers_array(partition->settled)),
-		PointerGetDatum(numbers_array(partition->lost_upto)),
-		PointerGetDatum(numbers_array(partition->lost_times)),
-		BoolGetDatum(served),
-		BoolGetDatum(partition->has_failures)
+		numbers_datum(partition->tokens),
+		numbers_datum(partition->uptos),
+		numbers_datum(partition->counts),
+		text_datum(partition->stream),
+		numbers_datum(partition->settled),
+		numbers_datum(partition->lost_upto),
+		numbers_datum(partition->lost_times),
+		BoolGetDatum(partition->has_failures),
+		TimestampTzGetDatum(partition->due_at),
+		BoolGetDatum(served)
 	};
-	char		nulls[16];
+	char		nulls[WRITE_VALUES];
 
 	memset(nulls, ' ', sizeof(nulls));
-	if (partition->consumer != NULL)
-		values[4] = CStringGetTextDatum(partition->consumer);
-	else
-		nulls[4] = 'n';
-	if (!partition_in_hand(partition))
-		nulls[5] = 'n';
-	if (partition->stream != NULL)
-		values[10] = CStringGetTextDatum(partition->stream);
-	else
-		nulls[10] = 'n';
-	(void) run_own_sql(partition->subscription.log,
-					   "UPDATE @extschema@.es_partitions SET position = $3,"
-					   " reached = $4, consumer = $5, leased_until = $6,"
-					   " token = $7, acked_token = $8, tokens = $9, uptos = $10,"
-					   " stream = $11, settled = $12, lost_upto = $13,"
-					   " lost_times = $14, served_at ="
-					   " CASE WHEN $15 THEN clock_timestamp() ELSE served_at END,"
-					   " has_failures = $16"
-					   " WHERE subscription = $1 AND partition = $2",
-					   16, types, values, nulls);
+	nulls[4] = partition->consumer ? ' ' : 'n';
+	nulls[5] = partition->leased_until ? ' ' : 'n';
+	nulls[11] = partition->stream ? ' ' : 'n';
+	nulls[16] = partition->due_at ? ' ' : 'n';
+	(void) run_own_sql(partition->subscription.log, WRITE_SQL, WRITE_VALUES,
+					   types, values, nulls);
 }
 
 /* Arguments of es_create_subscription, in their order. */
@@ -525,8 +556,9 @@ es_seek(PG_FUNCTION_ARGS)
 	(void) run_own_sql(log,
 					   "UPDATE @extschema@.es_partitions SET position = $2,"
 					   " reached = $2, consumer = NULL, leased_until = NULL,"
-					   " tokens = '{}', uptos = '{}', stream = NULL,"
-					   " settled = '{}', lost_upto = '{}', lost_times = '{}'"
+					   " tokens = '{}', uptos = '{}', counts = '{}', stream = NULL,"
+					   " settled = '{}', lost_upto = '{}', lost_times = '{}',"
+					   " due_at = CASE WHEN has_failures THEN clock_timestamp() END"
 					   " WHERE subscription = $1", 2, types, values, NULL);
 	SPI_finish();
 	PG_RETURN_VOID();
