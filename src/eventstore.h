@@ -236,6 +236,9 @@ extern bool notify_by_worker(void);
 extern NotifyResult notify_send(Oid log);
 extern void notify_took(double milliseconds);
 
+/* append.c */
+extern int64 append_event(Oid relid, NewEvent *event);
+
 /* import.c */
 extern void import_init(void);
 
