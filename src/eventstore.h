@@ -103,6 +103,7 @@ typedef struct RunAs
 extern RunAs run_as(Oid userid, bool restricted, const char *search_path);
 extern void run_as_end(RunAs saved);
 extern Oid	run_as_owner(Oid relid);
+extern char *run_as_session_path(void);
 extern SPIPlanPtr run_as_plan(const char *sql, int nargs, Oid *types,
 							  int options);
 extern uint64 run_own_sql(Oid log, const char *sql, int nargs, Oid *types,
