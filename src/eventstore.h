@@ -388,6 +388,10 @@ extern void rebuild_compact_tables(const Projection *projection, List *tables);
 extern void rebuild_swap_tables(const Projection *projection, List *tables);
 extern void rebuild_drop_tables(const Projection *projection, List *tables);
 
+/* inbox.c */
+extern int64 inbox_retry(Oid log, int64 failure_id);
+extern void inbox_discard(Oid log, int64 failure_id);
+
 /* worker.c */
 extern void worker_init(void);
 
