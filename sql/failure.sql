@@ -16,6 +16,7 @@ CREATE TABLE es_failures (
     metadata        jsonb,
     handler         text,
     receiver        name,
+    search_path     text,
     sqlstate        text,
     message         text,
     detail          text,
@@ -29,9 +30,9 @@ CREATE TABLE es_failures (
     UNIQUE (topic, group_id, checksum),
     CHECK (num_nonnulls(projection, subscription, topic) = 1),
     CHECK ((topic IS NULL AND num_nonnulls(event_id, position, stream, type) = 4
-            AND num_nonnulls(group_id, checksum, payload, metadata, handler, receiver) = 0)
+            AND num_nonnulls(group_id, checksum, payload, metadata, handler, receiver, search_path) = 0)
            OR (topic IS NOT NULL AND num_nulls(event_id, position, stream, type) = 4
-               AND num_nulls(group_id, checksum, payload, metadata, handler, receiver) = 0)),
+               AND num_nulls(group_id, checksum, payload, metadata, handler, receiver, search_path) = 0)),
     CHECK ((subscription IS NULL) = (partition IS NULL))
 );
 CREATE INDEX es_failures_projection_stream_idx ON es_failures (projection, stream, position);
@@ -80,6 +81,7 @@ COMMENT ON COLUMN es_failures.payload IS 'the message as it was received';
 COMMENT ON COLUMN es_failures.metadata IS 'what was known about it';
 COMMENT ON COLUMN es_failures.handler IS 'the function that failed to handle it';
 COMMENT ON COLUMN es_failures.receiver IS 'role that received it, with whose rights the handler runs';
+COMMENT ON COLUMN es_failures.search_path IS 'where the handler finds what it names, as it was when it was called';
 COMMENT ON COLUMN es_failures.sqlstate IS 'the last error''s code; null where a consumer gave the reason in his own words';
 COMMENT ON COLUMN es_failures.message IS 'the last error''s message; null: the event only waits behind an earlier one of its stream';
 COMMENT ON COLUMN es_failures.detail IS 'the last error''s detail';

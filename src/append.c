@@ -214,9 +214,8 @@ store(Log *log, AppendCall *append, int64 last)
  * Steps 2 to 6 of the header.
  */
 static void
-append_events(AppendCall *append, Oid funcid)
+append_events(AppendCall *append, Oid relid)
 {
-	Oid			relid = log_relid(funcid);
 	Log		   *log;
 	int64		last;
 
@@ -232,6 +231,27 @@ append_events(AppendCall *append, Oid funcid)
 			append->version = last;
 	}
 	log_close(log);
+}
+
+/*
+ * Appends one event, whatever the version of its stream is, without asking
+ * for the caller's right to do so; returns its position.  The event's
+ * metadata is an object.
+ */
+int64
+append_event(Oid relid, NewEvent *event)
+{
+	AppendCall	append = {
+		.stream = event->stream,
+		.expected = EXPECTED_ANY,
+		.events = event,
+		.count = 1
+	};
+
+	stream_check_name(event->stream);
+	log_check_type(event->type);
+	append_events(&append, relid);
+	return append.position;
 }
 
 /*
@@ -263,7 +283,7 @@ append_and_return(FunctionCallInfo fcinfo, AppendCall *append)
 	Datum		values[2];
 	bool		nulls[2] = {false, false};
 
-	append_events(append, fcinfo->flinfo->fn_oid);
+	append_events(append, log_relid(fcinfo->flinfo->fn_oid));
 	values[0] = Int64GetDatum(append->version);
 	values[1] = Int64GetDatum(append->position);
 	nulls[1] = append->position == 0;

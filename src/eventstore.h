@@ -120,6 +120,7 @@ typedef struct RunAs
 extern RunAs run_as(Oid userid, bool restricted, const char *search_path);
 extern void run_as_end(RunAs saved);
 extern Oid	run_as_owner(Oid relid);
+extern char *run_as_session_path(void);
 extern SPIPlanPtr run_as_plan(const char *sql, int nargs, Oid *types,
 							  int options);
 extern uint64 run_own_sql(Oid log, const char *sql, int nargs, Oid *types,
@@ -362,6 +363,9 @@ extern bool notify_by_worker(void);
 extern NotifyResult notify_send(Oid log);
 extern void notify_took(double milliseconds);
 
+/* append.c */
+extern int64 append_event(Oid relid, NewEvent *event);
+
 /* import.c */
 extern void import_init(void);
 
@@ -594,6 +598,10 @@ extern TimestampTz delivery_next_time(const Delivery *delivery);
 
 /* poll.c */
 extern void poll_init(void);
+
+/* inbox.c */
+extern int64 inbox_retry(Oid log, int64 failure_id);
+extern void inbox_discard(Oid log, int64 failure_id);
 
 /* worker.c */
 extern void worker_init(void);

@@ -190,32 +190,6 @@ check_arguments(FunctionCallInfo fcinfo, Oid log)
 					   "a materialized view");
 }
 
-/*
- * The search_path of the session without pg_temp, which has its place.
- */
-static char *
-current_search_path(void)
-{
-	char	   *path = pstrdup(namespace_search_path);
-	StringInfoData kept;
-	List	   *names;
-	ListCell   *cell;
-
-	initStringInfo(&kept);
-	if (!SplitIdentifierString(path, ',', &names))
-		names = NIL;
-	foreach(cell, names)
-	{
-		if (strcmp(lfirst(cell), "pg_temp") == 0)
-			continue;
-		appendStringInfo(&kept, "%s%s", kept.len > 0 ? ", " : "",
-						 quote_identifier(lfirst(cell)));
-	}
-	if (kept.len == 0)
-		appendStringInfoString(&kept, "pg_catalog");
-	return kept.data;
-}
-
 /* The argument as it is; text of what is kept by name. */
 static Datum
 stored_argument(FunctionCallInfo fcinfo, int arg)
@@ -273,7 +247,7 @@ insert_projection(FunctionCallInfo fcinfo, Oid log)
 	if (PG_ARGISNULL(ARG_START_POSITION))
 		values[ARG_START_POSITION] = Int64GetDatum(horizon);
 	nulls[ARG_START_POSITION] = ' ';
-	values[14] = CStringGetTextDatum(current_search_path());
+	values[14] = CStringGetTextDatum(run_as_session_path());
 	values[15] = Int64GetDatum(horizon);
 	nulls[14] = nulls[15] = ' ';
 	(void) run_own_sql(log,

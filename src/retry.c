@@ -8,7 +8,7 @@
  * of a stream are tried in order, from the first that is parked on, whichever
  * of them is named; each in a subtransaction, and it leaves es_failures in the
  * same transaction in which it takes effect.  Those of a subscription become
- * due, and the next es_poll delivers them.
+ * due, and the next es_poll delivers them.  Messages are inbox.c's.
  *
  *-------------------------------------------------------------------------
  */
@@ -145,8 +145,8 @@ begin_retry(FunctionCallInfo fcinfo, const char *function, Failure *failure)
 }
 
 /*
- * es_retry(failure_id) returns bigint: tries the parked events of that one's
- * stream again; returns how many were handled, or will be delivered.
+ * es_retry(failure_id) returns bigint: tries the message, or the parked events
+ * of the stream, again; returns how many were handled, or will be delivered.
  */
 Datum
 es_retry(PG_FUNCTION_ARGS)
@@ -158,6 +158,8 @@ es_retry(PG_FUNCTION_ARGS)
 
 	if (failure.kind == FAILURE_PROJECTION)
 		handled = retry_stream(projection, failure.stream);
+	else if (failure.kind == FAILURE_INBOX)
+		handled = inbox_retry(log, failure.id);
 	else
 		handled = failure_make_due(subscription_failures(log, failure.name,
 														 failure.partition),
@@ -178,7 +180,10 @@ es_discard(PG_FUNCTION_ARGS)
 	Projection *projection = begin_retry(fcinfo, "es_discard()", &failure);
 	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
 
-	(void) failure_remove(log, failure.id);
+	if (failure.kind == FAILURE_INBOX)
+		inbox_discard(log, failure.id);
+	else
+		(void) failure_remove(log, failure.id);
 	if (failure.kind == FAILURE_PROJECTION &&
 		failure_first(projection_failures(projection), failure.stream,
 					  &next) && !next.failed)

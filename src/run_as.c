@@ -17,6 +17,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
 #include "common/hashfn.h"
@@ -30,6 +31,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
+#include "utils/varlena.h"
 
 #include "compat.h"
 #include "eventstore.h"
@@ -78,6 +80,33 @@ run_as_owner(Oid relid)
 	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	ReleaseSysCache(tuple);
 	return owner;
+}
+
+/*
+ * The search_path of the session, to be kept for later.  Without pg_temp, which
+ * is put where it belongs then.
+ */
+char *
+run_as_session_path(void)
+{
+	char	   *path = pstrdup(namespace_search_path);
+	StringInfoData kept;
+	List	   *names;
+	ListCell   *cell;
+
+	initStringInfo(&kept);
+	if (!SplitIdentifierString(path, ',', &names))
+		names = NIL;
+	foreach(cell, names)
+	{
+		if (strcmp(lfirst(cell), "pg_temp") == 0)
+			continue;
+		appendStringInfo(&kept, "%s%s", kept.len > 0 ? ", " : "",
+						 quote_identifier(lfirst(cell)));
+	}
+	if (kept.len == 0)
+		appendStringInfoString(&kept, "pg_catalog");
+	return kept.data;
 }
 
 /*

@@ -19,8 +19,8 @@ SELECT bag_eq(
     $$ SELECT unnest(extconfig)::regclass::text AS name, unnest(extcondition) AS condition
          FROM pg_extension WHERE extname = 'eventstore' $$,
     $$ VALUES ('es_events', ''), ('es_position', ''), ('es_projections', ''),
-              ('es_failures', ''), ('es_failures_id_seq', '') $$,
-    'pg_dump takes all events, projections, failures and the sequences');
+              ('es_failures', ''), ('es_failures_id_seq', ''), ('es_inbox', ''), ('es_inbox_id_seq', '') $$,
+    'pg_dump takes all events, projections, failures, messages and the sequences');
 -- es_notified is no user's data: what was announced here was not announced to
 -- who listens elsewhere.
 SELECT results_eq(
@@ -46,10 +46,10 @@ SELECT is_empty(
 SELECT is_empty(
     $$ SELECT attrelid::regclass, attname FROM pg_attribute
         WHERE attrelid IN ('es_events'::regclass, 'es_projections'::regclass, 'es_failures'::regclass,
-                           'es_projection_status'::regclass)
+                           'es_projection_status'::regclass, 'es_inbox'::regclass, 'es_ack_event'::regclass)
           AND attnum > 0 AND NOT attisdropped
           AND coalesce(col_description(attrelid, attnum), '') = '' $$,
-    'every column of the tables and of the status has a comment');
+    'every column of the tables, of the status and of es_ack_event has a comment');
 SELECT isnt(obj_description(oid, 'pg_extension'), NULL, 'the extension has a comment')
   FROM pg_extension WHERE extname = 'eventstore';
 

@@ -1,7 +1,7 @@
 -- Every function with its names and defaults, which callers write, and its
--- marks, which the planner trusts; the type es_expected_version.
+-- marks, which the planner trusts; the types es_expected_version and es_ack_event.
 BEGIN;
-SELECT plan(11);
+SELECT plan(12);
 -- Defaults that are intervals are shown in it.
 SET LOCAL intervalstyle = postgres;
 
@@ -76,7 +76,15 @@ SELECT bag_eq(
     ('es_replaying', '', 'boolean'),
     ('es_failures',
      'projection text DEFAULT NULL::text, stream text DEFAULT NULL::text, type text DEFAULT NULL::text,'
-     ' max_count bigint DEFAULT 20, skip bigint DEFAULT 0', 'SETOF es_failures'),
+     ' max_count bigint DEFAULT 20, skip bigint DEFAULT 0, subscription text DEFAULT NULL::text,'
+     ' topic text DEFAULT NULL::text, group_id text DEFAULT NULL::text', 'SETOF es_failures'),
+    ('es_checksum', 'payload text', 'text'),
+    ('es_receive',
+     'topic text, group_id text, payload text, handler regprocedure, metadata jsonb DEFAULT ''{}''::jsonb,'
+     ' max_retries integer DEFAULT NULL::integer, retry_count integer DEFAULT 0', 'text'),
+    ('es_inbox',
+     'entity_id text DEFAULT NULL::text, topic text DEFAULT NULL::text, group_id text DEFAULT NULL::text,'
+     ' event_type text DEFAULT NULL::text, max_count bigint DEFAULT 20, skip bigint DEFAULT 0', 'SETOF es_inbox'),
     ('es_retry', 'failure_id bigint', 'bigint'),
     ('es_discard', 'failure_id bigint', 'void') $$,
     'functions, arguments and results');
@@ -141,6 +149,9 @@ SELECT bag_eq(
               ('es_wait',               'c',   'v', 'u', true),
               ('es_replaying',          'c',   's', 'r', true),
               ('es_failures',           'sql', 's', 's', false),
+              ('es_checksum',           'c',   'i', 's', true),
+              ('es_receive',            'c',   'v', 'u', false),
+              ('es_inbox',              'sql', 's', 's', false),
               ('es_retry',              'c',   'v', 'u', true),
               ('es_discard',            'c',   'v', 'u', true),
               ('es_projection_sync',    'c',   'v', 'u', false),
@@ -196,6 +207,14 @@ SELECT bag_eq(
                '<>(es_expected_version,es_expected_version)',
                '=(es_expected_version,es_expected_version)') $$,
     'it has = and <>, each other''s negator');
+
+SELECT bag_eq(
+    $$ SELECT a.attnum::int, a.attname::text, format_type(a.atttypid, a.atttypmod)
+         FROM pg_attribute a
+        WHERE a.attrelid = 'es_ack_event'::regclass AND a.attnum > 0 $$,
+    $$ VALUES (1, 'entity_id', 'text'), (2, 'event_time', 'timestamp with time zone'), (3, 'event_type', 'text'),
+              (4, 'event_version', 'text'), (5, 'stream', 'text') $$,
+    'es_ack_event has these fields');
 
 SELECT * FROM finish();
 ROLLBACK;

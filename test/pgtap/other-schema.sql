@@ -1,7 +1,7 @@
 -- The extension works from a schema that is not in search_path, and is not led
 -- astray by objects of its names in one that is.
 BEGIN;
-SELECT plan(29);
+SELECT plan(33);
 
 DROP EXTENSION eventstore;
 CREATE SCHEMA es2;
@@ -62,6 +62,15 @@ SELECT is((SELECT count(*) FROM seen), 4::bigint, 'whose handler was called');
 SELECT is((SELECT name || ' ' || mode || ' ' || lag_events FROM es2.es_projection_status), 'p sync 0',
     'es_projection_status');
 SELECT lives_ok($$ SELECT es2.es_drop_projection('p') $$, 'es_drop_projection');
+
+CREATE TABLE es_inbox (name text);
+CREATE TYPE es_ack_event AS (name text);
+CREATE FUNCTION on_message(payload text, metadata jsonb) RETURNS es2.es_ack_event LANGUAGE sql
+    RETURN ROW(1 / length(payload), NULL, 'came', NULL, 'message-1')::es2.es_ack_event;
+SELECT is(es2.es_receive('t', 'g', 'p', 'on_message(text, jsonb)'), 'acknowledged', 'es_receive');
+SELECT is(es2.es_receive('t', 'g', '', 'on_message(text, jsonb)', max_retries => 0), 'failed', 'es_receive of what fails');
+SELECT is((SELECT payload FROM es2.es_inbox()), 'p', 'es_inbox');
+SELECT is(es2.es_stream_version('message-1'), 1::bigint, 'a message that is appended');
 
 SELECT is_empty('SELECT * FROM public.es_events', 'nothing went into another table of the name');
 

@@ -1,6 +1,6 @@
 -- Who may do what before anything is granted, and what single grants give.
 BEGIN;
-SELECT plan(52);
+SELECT plan(65);
 
 CREATE TEMP VIEW members AS
 SELECT classid, objid
@@ -47,6 +47,7 @@ SELECT bag_eq(
               ('es_run_projections(text,integer)'),
               ('es_work(boolean)'),
               ('es_wait(text,bigint,interval)'),
+              ('es_receive(text,text,text,regprocedure,jsonb,integer,integer)'),
               ('es_retry(bigint)'),
               ('es_discard(bigint)'),
               ('es_projection_sync()'),
@@ -87,6 +88,11 @@ SELECT throws_ok($$ CALL es_work() $$, '42501', NULL, 'nobody: es_work');
 SELECT throws_ok($$ SELECT es_wait('p', 1) $$, '42501', NULL, 'nobody: es_wait');
 SELECT throws_ok($$ SELECT es_retry(1) $$, '42501', NULL, 'nobody: es_retry');
 SELECT throws_ok($$ SELECT es_discard(1) $$, '42501', NULL, 'nobody: es_discard');
+SELECT throws_ok($$ SELECT es_receive('t', 'g', 'p', 'es_category(text)') $$, '42501', NULL, 'nobody: es_receive');
+SELECT throws_ok('SELECT * FROM es_inbox()', '42501', NULL, 'nobody: es_inbox');
+SELECT throws_ok('INSERT INTO es_inbox (topic, group_id, checksum, payload) VALUES (1, 1, 1, 1)', '42501', NULL, 'nobody: a message');
+SELECT throws_ok($$ SELECT setval('es_inbox_id_seq', 1) $$, '42501', NULL, 'nobody: the sequence of messages');
+SELECT isnt(es_checksum(''), NULL, 'nobody: es_checksum');
 SELECT throws_ok('SELECT * FROM es_failures()', '42501', NULL, 'nobody: es_failures');
 SELECT throws_ok('SELECT * FROM es_projections', '42501', NULL, 'nobody: the table of projections');
 SELECT throws_ok('SELECT * FROM es_projection_status', '42501', NULL, 'nobody: the status of projections');
@@ -139,6 +145,28 @@ SELECT throws_ok('SELECT * FROM es_read()', '42501', NULL, 'writer: does not rea
 SELECT throws_ok($$ SELECT es_append_batch('account-1', 'any', '[]') $$, '42501', NULL, 'writer: appends no batch');
 SELECT throws_ok($$ INSERT INTO es_import (stream, type) VALUES ('account-1', 'x') $$, '42501', NULL, 'writer: imports nothing');
 SELECT throws_ok($$ SELECT setval('es_position', 1) $$, '42501', NULL, 'writer: does not set the sequence');
+RESET ROLE;
+
+--
+-- A role with EXECUTE on es_receive and nothing else
+--
+CREATE ROLE es_test_receiver;
+CREATE FUNCTION es_test.on_message(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql
+    RETURN (payload, NULL, 'came', NULL, CASE WHEN 1 / length(payload) = 1 THEN 'message-1' END)::es_ack_event;
+CREATE FUNCTION es_test.hidden(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql RETURN NULL::es_ack_event;
+REVOKE EXECUTE ON FUNCTION es_test.hidden FROM PUBLIC;
+GRANT USAGE ON SCHEMA es_test TO es_test_receiver;
+GRANT EXECUTE ON FUNCTION es_receive TO es_test_receiver;
+
+SET LOCAL ROLE es_test_receiver;
+SELECT is(es_receive('t', 'g', 'p', 'es_test.on_message(text, jsonb)'), 'acknowledged', 'receiver: receives, and appends');
+SELECT is(es_receive('t', 'g', 'p', 'es_test.on_message(text, jsonb)'), 'duplicate', 'receiver: is told of a duplicate');
+SELECT is(es_receive('t', 'g', '', 'es_test.on_message(text, jsonb)', max_retries => 0), 'failed', 'receiver: leaves a failure');
+SELECT throws_ok($$ SELECT es_receive('t', 'g', 'x', 'es_test.hidden(text, jsonb)') $$, '42501', NULL, 'receiver: calls no function that is not for it');
+SELECT throws_ok('SELECT * FROM es_inbox', '42501', NULL, 'receiver: does not read messages');
+SELECT throws_ok('SELECT * FROM es_failures', '42501', NULL, 'receiver: does not read failures');
+SELECT throws_ok($$ SELECT es_append('message-1', 'any', 'x') $$, '42501', NULL, 'receiver: does not append by itself');
+SELECT throws_ok('SELECT es_retry(1)', '42501', NULL, 'receiver: does not retry');
 RESET ROLE;
 
 --

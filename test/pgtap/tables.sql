@@ -1,7 +1,7 @@
 -- The log: its table, sequence and import view, column by column. Whoever
 -- changes one of them changes what users' queries, dumps and tools rely on.
 BEGIN;
-SELECT plan(31);
+SELECT plan(33);
 
 --
 -- Columns
@@ -117,6 +117,8 @@ SELECT bag_eq(
               ('es_projections',       'r', 'p', 'heap', false, '{fillfactor=50}'),
               ('es_failures',          'r', 'p', 'heap', false, NULL),
               ('es_failures_id_seq',   'S', 'p', NULL,   false, NULL),
+              ('es_inbox',             'r', 'p', 'heap', false, '{fillfactor=95}'),
+              ('es_inbox_id_seq',      'S', 'p', NULL,   false, NULL),
               ('es_projection_status', 'v', 'p', NULL,   false, NULL) $$,
     'these are all relations, none of them unlogged');
 SELECT throws_ok('INSERT INTO es_notified (one, position) VALUES (false, 1)', '23514', NULL,
@@ -188,19 +190,50 @@ SELECT bag_eq(
          LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
         WHERE a.attrelid = 'es_failures'::regclass AND a.attnum > 0 $$,
     $$ VALUES (1,  'id',              'bigint',                   true,  'a', NULL),
-              (2,  'projection',      'text',                     true,  '',  NULL),
-              (3,  'event_id',        'uuid',                     true,  '',  NULL),
-              (4,  'position',        'bigint',                   true,  '',  NULL),
-              (5,  'stream',          'text',                     true,  '',  NULL),
-              (6,  'type',            'text',                     true,  '',  NULL),
-              (7,  'sqlstate',        'text',                     false, '',  NULL),
-              (8,  'message',         'text',                     false, '',  NULL),
-              (9,  'detail',          'text',                     false, '',  NULL),
-              (10, 'context',         'text',                     false, '',  NULL),
-              (11, 'attempts',        'integer',                  true,  '',  NULL),
-              (12, 'first_failed_at', 'timestamp with time zone', true,  '',  'clock_timestamp()'),
-              (13, 'last_failed_at',  'timestamp with time zone', true,  '',  'clock_timestamp()') $$,
+              (2,  'projection',      'text',                     false, '',  NULL),
+              (3,  'subscription',    'text',                     false, '',  NULL),
+              (4,  'partition',       'integer',                  false, '',  NULL),
+              (5,  'topic',           'text',                     false, '',  NULL),
+              (6,  'group_id',        'text',                     false, '',  NULL),
+              (7,  'event_id',        'uuid',                     false, '',  NULL),
+              (8,  'position',        'bigint',                   false, '',  NULL),
+              (9,  'stream',          'text',                     false, '',  NULL),
+              (10, 'type',            'text',                     false, '',  NULL),
+              (11, 'checksum',        'text',                     false, '',  NULL),
+              (12, 'payload',         'text',                     false, '',  NULL),
+              (13, 'metadata',        'jsonb',                    false, '',  NULL),
+              (14, 'handler',         'text',                     false, '',  NULL),
+              (15, 'receiver',        'name',                     false, '',  NULL),
+              (16, 'search_path',     'text',                     false, '',  NULL),
+              (17, 'sqlstate',        'text',                     false, '',  NULL),
+              (18, 'message',         'text',                     false, '',  NULL),
+              (19, 'detail',          'text',                     false, '',  NULL),
+              (20, 'context',         'text',                     false, '',  NULL),
+              (21, 'attempts',        'integer',                  true,  '',  NULL),
+              (22, 'retry_at',        'timestamp with time zone', false, '',  NULL),
+              (23, 'first_failed_at', 'timestamp with time zone', true,  '',  'clock_timestamp()'),
+              (24, 'last_failed_at',  'timestamp with time zone', true,  '',  'clock_timestamp()') $$,
     'es_failures has these columns');
+
+SELECT bag_eq(
+    $$ SELECT a.attnum::int, a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+              a.attidentity::text, pg_get_expr(d.adbin, d.adrelid)
+         FROM pg_attribute a
+         LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+        WHERE a.attrelid = 'es_inbox'::regclass AND a.attnum > 0 $$,
+    $$ VALUES (1,  'id',              'bigint',                   true,  'a', NULL),
+              (2,  'topic',           'text',                     true,  '',  NULL),
+              (3,  'group_id',        'text',                     true,  '',  NULL),
+              (4,  'entity_id',       'text',                     false, '',  NULL),
+              (5,  'event_time',      'timestamp with time zone', false, '',  NULL),
+              (6,  'event_type',      'text',                     false, '',  NULL),
+              (7,  'event_version',   'text',                     false, '',  NULL),
+              (8,  'checksum',        'text',                     true,  '',  NULL),
+              (9,  'payload',         'text',                     true,  '',  NULL),
+              (10, 'metadata',        'jsonb',                    true,  '',  '''{}''::jsonb'),
+              (11, 'position',        'bigint',                   false, '',  NULL),
+              (12, 'received_at',     'timestamp with time zone', false, '',  'clock_timestamp()') $$,
+    'es_inbox has these columns');
 
 SELECT bag_eq(
     $$ SELECT a.attnum::int, a.attname::text, format_type(a.atttypid, a.atttypmod)
@@ -230,17 +263,20 @@ SELECT bag_eq(
     $$ SELECT a.attrelid::regclass::text, a.attname::text
          FROM pg_attribute a
          JOIN pg_collation c ON c.oid = a.attcollation AND c.collname = 'C'
-        WHERE a.attrelid IN ('es_projections'::regclass, 'es_failures'::regclass) AND a.attnum > 0 $$,
+        WHERE a.attrelid IN ('es_projections'::regclass, 'es_failures'::regclass, 'es_inbox'::regclass) AND a.attnum > 0 $$,
     $$ VALUES ('es_projections', 'name'), ('es_projections', 'owner'), ('es_projections', 'category'), ('es_projections', 'types'),
-              ('es_failures', 'projection'), ('es_failures', 'stream'), ('es_failures', 'type') $$,
+              ('es_failures', 'projection'), ('es_failures', 'subscription'), ('es_failures', 'topic'), ('es_failures', 'group_id'),
+              ('es_failures', 'stream'), ('es_failures', 'type'), ('es_failures', 'checksum'), ('es_failures', 'receiver'),
+              ('es_inbox', 'topic'), ('es_inbox', 'group_id'), ('es_inbox', 'checksum') $$,
     'their names are compared by their bytes, too');
 
 SELECT bag_eq(
     $$ SELECT conrelid::regclass::text, contype::text, count(*)::int
          FROM pg_constraint
-        WHERE conrelid IN ('es_projections'::regclass, 'es_failures'::regclass) AND contype NOT IN ('c', 'n')
+        WHERE conrelid IN ('es_projections'::regclass, 'es_failures'::regclass, 'es_inbox'::regclass) AND contype NOT IN ('c', 'n')
         GROUP BY 1, 2 $$,
-    $$ VALUES ('es_projections', 'p', 1), ('es_failures', 'p', 1), ('es_failures', 'u', 1) $$,
+    $$ VALUES ('es_projections', 'p', 1), ('es_failures', 'p', 1), ('es_failures', 'u', 3),
+              ('es_inbox', 'p', 1), ('es_inbox', 'u', 1) $$,
     'they have these keys');
 
 -- What a runner relies on, also when somebody edits a row.
@@ -253,23 +289,29 @@ SELECT es_drop_projection('p');
 SELECT bag_eq(
     $$ SELECT i.indexrelid::regclass::text, i.indisunique,
               substring(pg_get_indexdef(i.indexrelid) FROM 'USING .*')
-         FROM pg_index i WHERE i.indrelid IN ('es_projections'::regclass, 'es_failures'::regclass) $$,
+         FROM pg_index i WHERE i.indrelid IN ('es_projections'::regclass, 'es_failures'::regclass, 'es_inbox'::regclass) $$,
     $$ VALUES ('es_projections_pkey',                 true,  'USING btree (name)'),
               ('es_failures_pkey',                    true,  'USING btree (id)'),
               ('es_failures_projection_position_key', true,  'USING btree (projection, "position")'),
-              ('es_failures_stream_idx',              false, 'USING btree (projection, stream, "position")') $$,
+              ('es_failures_subscription_position_key', true, 'USING btree (subscription, "position")'),
+              ('es_failures_topic_group_id_checksum_key', true, 'USING btree (topic, group_id, checksum)'),
+              ('es_failures_projection_stream_idx',   false, 'USING btree (projection, stream, "position")'),
+              ('es_failures_subscription_stream_idx', false, 'USING btree (subscription, stream, "position")'),
+              ('es_inbox_pkey',                       true,  'USING btree (id)'),
+              ('es_inbox_topic_group_id_checksum_key', true, 'USING btree (topic, group_id, checksum)') $$,
     'they have these indexes');
 
 SELECT bag_eq(
     $$ SELECT pg_get_triggerdef(oid, true), tgenabled::text
          FROM pg_trigger
-        WHERE tgrelid IN ('es_projections'::regclass, 'es_failures'::regclass) AND NOT tgisinternal $$,
+        WHERE tgrelid IN ('es_projections'::regclass, 'es_failures'::regclass, 'es_inbox'::regclass) AND NOT tgisinternal $$,
     $$ VALUES ('CREATE TRIGGER es_projection_restore AFTER INSERT ON es_projections'
                ' FOR EACH ROW EXECUTE FUNCTION es_projection_restore()', 'A') $$,
     'a projection that is restored gets its trigger, always');
 
 SELECT is_empty('SELECT * FROM es_projections', 'no projection comes with the extension');
 SELECT is_empty('SELECT * FROM es_failures', 'nor a failure');
+SELECT is_empty('SELECT * FROM es_inbox', 'nor a message');
 
 SELECT * FROM finish();
 ROLLBACK;
