@@ -112,11 +112,13 @@ lock_partition(Oid log, const Failure *failure)
  * meanwhile; for a projection that is returned.
  */
 static Projection *
-open_failure(Oid log, int64 id, Failure *failure)
+open_failure(Oid log, int64 id, const char *function, Failure *failure)
 {
 	Projection *projection = NULL;
 	bool		found = failure_find(log, id, failure);
 
+	if (found && failure->kind != FAILURE_INBOX)
+		projection_check_isolation(function);
 	if (found && failure->kind == FAILURE_PROJECTION)
 		projection = projection_own(log, failure->name);
 	else if (found && failure->kind == FAILURE_SUBSCRIPTION)
@@ -138,10 +140,9 @@ begin_retry(FunctionCallInfo fcinfo, const char *function, Failure *failure)
 {
 	PreventCommandIfReadOnly(function);
 	handler_check_outside(function);
-	projection_check_isolation(function);
 	SPI_connect();
 	return open_failure(log_relid(fcinfo->flinfo->fn_oid), PG_GETARG_INT64(0),
-						failure);
+						function, failure);
 }
 
 /*
