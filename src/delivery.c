@@ -146,7 +146,8 @@ add_loss(Partition *partition, int64 upto)
 	bool		placed = false;
 	int			i;
 
-	partition->lost_upto.count = partition->lost_times.count = 0;
+	memset(&partition->lost_upto, 0, sizeof(Numbers));
+	memset(&partition->lost_times, 0, sizeof(Numbers));
 	for (i = 0; i < old_upto.count; i++)
 	{
 		int64		end = old_upto.values[i];
@@ -514,15 +515,14 @@ read_log(Delivery *delivery, Partition *partition, Snapshot snapshot,
 		if (batch->count > 0)
 			return true;
 
-		/* what was set aside or parked is done with */
-		from = partition->reached = batch->upto;
-		if (!partition_in_hand(partition))
-		{
-			partition->position = from;
-			numbers_prune(&partition->settled, from);
-		}
-		delivery->checkpoint_moved = true;
 		tuplestore_end(batch->events);
+		if (partition_in_hand(partition))
+			return false;		/* it goes on when that is acknowledged */
+
+		/* what was set aside or parked is done with */
+		from = partition->position = partition->reached = batch->upto;
+		numbers_prune(&partition->settled, from);
+		delivery->checkpoint_moved = true;
 	}
 	partition->reached = delivery->horizon;
 	return false;

@@ -137,6 +137,7 @@ typedef struct Numbers
 {
 	int64	   *values;
 	int			count;
+	int			room;			/* for so many */
 } Numbers;
 
 extern Numbers numbers_load(int column);

@@ -25,7 +25,8 @@ numbers_load(int column)
 	deconstruct_array(DatumGetArrayTypeP(run_own_value(column)), INT8OID,
 					  sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &values,
 					  NULL, &numbers.count);
-	numbers.values = palloc(sizeof(int64) * numbers.count);
+	numbers.room = numbers.count;
+	numbers.values = palloc(sizeof(int64) * numbers.room);
 	for (i = 0; i < numbers.count; i++)
 		numbers.values[i] = DatumGetInt64(values[i]);
 	return numbers;
@@ -55,13 +56,16 @@ numbers_last(Numbers numbers)
 void
 numbers_append(Numbers *numbers, int64 value)
 {
-	int64	   *values = palloc(sizeof(int64) * (numbers->count + 1));
+	if (numbers->count == numbers->room)
+	{
+		int64	   *values = numbers->values;
 
-	if (numbers->count > 0)
-		memcpy(values, numbers->values, sizeof(int64) * numbers->count);
-	values[numbers->count] = value;
-	numbers->values = values;
-	numbers->count++;
+		numbers->room = Max(numbers->room * 2, 8);
+		numbers->values = palloc(sizeof(int64) * numbers->room);
+		if (numbers->count > 0)
+			memcpy(numbers->values, values, sizeof(int64) * numbers->count);
+	}
+	numbers->values[numbers->count++] = value;
 }
 
 /* Takes away those that are not greater. */
@@ -99,4 +103,5 @@ numbers_skip(Numbers *numbers, int count)
 {
 	numbers->values += count;
 	numbers->count -= count;
+	numbers->room -= count;
 }
