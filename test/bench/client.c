@@ -16,14 +16,14 @@
  *		The same until es_wait() for this projection returned.
  *	client poll COUNT NAME
  *		The same until a long poll of this subscription brought the event.
- *	client read CLIENTS UPTO
- *		Reads the log up to the position by SELECT ... LIMIT 100, each client
+ *	client read CLIENTS UPTO SIZE
+ *		Reads the log up to the position by SELECT ... LIMIT SIZE, each client
  *		one part of it, and says how many events a second that was.
- *	client share CLIENTS UPTO
+ *	client share CLIENTS UPTO SIZE
  *		The same, but the clients divide the streams among them, by the same
  *		function as the partitions of a subscription.
- *	client deliver CLIENTS UPTO NAME BATCHES
- *		The same by es_poll in batches of 100 and an es_ack after so many
+ *	client deliver CLIENTS UPTO SIZE NAME BATCHES
+ *		The same by es_poll in batches of this size and an es_ack after so many
  *		batches.
  *
  * Connects as the environment says.  Appends do not wait for the disk, which is
@@ -262,6 +262,7 @@ typedef struct Reader
 	int			number;
 	int			clients;
 	long long	upto;
+	int			size;			/* of a batch */
 	bool		share;
 	const char *subscription;	/* NULL: by SELECT */
 	int			batches;		/* for one es_ack */
@@ -299,8 +300,9 @@ read_log(Reader *reader)
 
 	snprintf(sql, sizeof(sql),
 			 "SELECT * FROM es_events WHERE position > $1 AND position <= $2"
-			 " AND (%d = 1 OR es_partition(stream, %d) = %d) ORDER BY position LIMIT 100",
-			 reader->share ? reader->clients : 1, reader->clients, reader->number);
+			 " AND (%d = 1 OR es_partition(stream, %d) = %d) ORDER BY position LIMIT %d",
+			 reader->share ? reader->clients : 1, reader->clients, reader->number,
+			 reader->size);
 	prepare(reader->session, "read", sql);
 	snprintf(position, sizeof(position), "%lld", first);
 	snprintf(end, sizeof(end), "%lld", reader->share ||
@@ -323,18 +325,20 @@ static void
 read_deliveries(Reader *reader)
 {
 	char		consumer[30];
+	char		size[30];
 	char		token[30] = "";
-	const char *poll_values[3] = {reader->subscription, consumer, NULL};
+	const char *poll_values[4] = {reader->subscription, consumer, NULL, size};
 	const char *ack_values[2] = {reader->subscription, token};
 	int			batches = 0;
 
 	snprintf(consumer, sizeof(consumer), "%d", reader->number);
+	snprintf(size, sizeof(size), "%d", reader->size);
 	prepare(reader->session, "poll",
-			"SELECT * FROM es_poll($1, $2, after_token => $3::bigint)");
+			"SELECT * FROM es_poll($1, $2, $4::int, after_token => $3::bigint)");
 	prepare(reader->session, "ack", "SELECT es_ack($1, $2::bigint)");
 	while (atomic_load(reader->left) > 0 || batches > 0)
 	{
-		PGresult   *result = execute(reader->session, "poll", 3, poll_values);
+		PGresult   *result = execute(reader->session, "poll", 4, poll_values);
 		int			count = PQntuples(result);
 
 		if (count > 0)
@@ -345,7 +349,7 @@ read_deliveries(Reader *reader)
 		}
 		PQclear(result);
 		poll_values[2] = batches > 0 ? token : NULL;
-		if (batches > 0 && (batches == reader->batches || count < 100))
+		if (batches > 0 && (batches == reader->batches || count < reader->size))
 		{
 			PQclear(execute(reader->session, "ack", 2, ack_values));
 			poll_values[2] = NULL;
@@ -406,11 +410,12 @@ main(int argc, char **argv)
 		measure(count, UNTIL_PROJECTED, argv[3]);
 	else if (argc == 4 && strcmp(mode, "poll") == 0)
 		measure(count, UNTIL_DELIVERED, argv[3]);
-	else if (argc == 4 && (strcmp(mode, "read") == 0 || strcmp(mode, "share") == 0))
-		read_all((Reader) {.clients = count,.upto = atoll(argv[3]),.share = mode[0] == 's'});
-	else if (argc == 6 && strcmp(mode, "deliver") == 0)
-		read_all((Reader) {.clients = count,.upto = atoll(argv[3]),
-				 .subscription = argv[4],.batches = atoi(argv[5])});
+	else if (argc == 5 && (strcmp(mode, "read") == 0 || strcmp(mode, "share") == 0))
+		read_all((Reader) {.clients = count,.upto = atoll(argv[3]),.size = atoi(argv[4]),
+				 .share = mode[0] == 's'});
+	else if (argc == 7 && strcmp(mode, "deliver") == 0)
+		read_all((Reader) {.clients = count,.upto = atoll(argv[3]),.size = atoi(argv[4]),
+				 .subscription = argv[5],.batches = atoi(argv[6])});
 	else
 	{
 		fputs("usage: client MODE COUNT [ARGUMENTS]; the modes are in client.c\n", stderr);
