@@ -54,6 +54,17 @@ compat_index_beginscan(Relation heap, Relation index, Snapshot snapshot,
 #endif
 }
 
+/* For an update that may find triggers, but never a row that has changed. */
+static inline void
+compat_recheck_init(EPQState *recheck, EState *estate)
+{
+#if PG_VERSION_NUM >= 160000
+	EvalPlanQualInit(recheck, estate, NULL, NIL, -1, NIL);
+#else
+	EvalPlanQualInit(recheck, estate, NULL, NIL, -1);
+#endif
+}
+
 /* The primary key's index, InvalidOid without one. */
 static inline Oid
 compat_primary_key_index(Relation rel)

@@ -48,10 +48,6 @@
 	"SELECT FROM @extschema@.es_failures g WHERE g.subscription = f.subscription" \
 	" AND g.stream = f.stream AND g.position < f.position)"
 
-#define IS_MINE "(p.leased_until IS NOT NULL AND p.consumer = $3)"
-
-#define HAS_SOMETHING "(p.reached < $2 OR p.due_at <= clock_timestamp())"
-
 /* Why an event is parked that was never acknowledged. */
 static ErrorData *
 lost_error(int times)
@@ -63,43 +59,87 @@ lost_error(int times)
 	return error;
 }
 
-/* The numbers of the partitions in the list, as an array. */
-static Datum
-partition_numbers(const List *partitions)
+/* Has the consumer the partition in hand? */
+static bool
+is_mine(const Delivery *delivery, const Partition *partition)
 {
-	Datum	   *numbers = palloc(sizeof(Datum) * (list_length(partitions) + 1));
-	int			count = 0;
-	ListCell   *cell;
+	return partition_in_hand(partition) && delivery->consumer != NULL &&
+		partition->consumer != NULL &&
+		strcmp(partition->consumer, delivery->consumer) == 0;
+}
 
-	foreach(cell, partitions)
-		numbers[count++] = Int32GetDatum(((Partition *) lfirst(cell))->number);
-	return PointerGetDatum(construct_array(numbers, count, INT4OID, 4, true,
-										   TYPALIGN_INT));
+/* May a parked stream be due? */
+static bool
+is_due(const Partition *partition, TimestampTz now)
+{
+	return partition->due_at != 0 && partition->due_at <= now;
+}
+
+/* May the partition have something for the consumer? */
+static bool
+is_eligible(const Delivery *delivery, const Partition *partition)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (partition_in_hand(partition))
+		return partition->leased_until <= now || is_mine(delivery, partition);
+	return partition->reached < delivery->horizon || is_due(partition, now);
 }
 
 /*
- * Claims the next partition that may have something for the consumer; NULL if
- * there is none.  tried: not these.
+ * Is the one to be tried before the other: the consumer's own, or what has
+ * waited longer?
+ */
+static bool
+is_before(const Delivery *delivery, const Partition *one,
+		  const Partition *other)
+{
+	bool		mine = is_mine(delivery, one);
+
+	if (mine != is_mine(delivery, other))
+		return mine;
+	return one->served_at < other->served_at;
+}
+
+/* Takes the one that is to be tried first out of the list. */
+static Partition *
+take_first(const Delivery *delivery, List **partitions)
+{
+	Partition  *first = NULL;
+	ListCell   *cell;
+
+	foreach(cell, *partitions)
+	{
+		Partition  *one = lfirst(cell);
+
+		if (is_eligible(delivery, one) &&
+			(first == NULL || is_before(delivery, one, first)))
+			first = one;
+	}
+	*partitions = list_delete_ptr(*partitions, first);
+	return first;
+}
+
+/*
+ * Claims the next partition of the list that has something for the consumer,
+ * and takes it out of there; NULL if there is none.  Whether that is so counts
+ * when it is locked.
  */
 static Partition *
-claim(const Delivery *delivery, const List *tried)
+claim(const Delivery *delivery, const Subscription *subscription,
+	  List **partitions)
 {
-	Oid			types[4] = {TEXTOID, INT8OID, TEXTOID, INT4ARRAYOID};
-	Datum		values[4] = {
-		CStringGetTextDatum(delivery->name), Int64GetDatum(delivery->horizon),
-		delivery->consumer ? CStringGetTextDatum(delivery->consumer) : (Datum) 0,
-		partition_numbers(tried)
-	};
-	char		nulls[4] = {' ', ' ', delivery->consumer ? ' ' : 'n', ' '};
+	Partition  *candidate;
 
-	return partition_select(delivery->log,
-							"WHERE s.name = $1 AND p.partition <> ALL ($4)"
-							" AND (p.leased_until <= clock_timestamp() OR " IS_MINE
-							" OR p.leased_until IS NULL AND " HAS_SOMETHING ")"
-							" ORDER BY " IS_MINE " IS TRUE DESC,"
-							" p.served_at NULLS FIRST, p.partition LIMIT 1"
-							" FOR UPDATE OF p SKIP LOCKED",
-							4, types, values, nulls);
+	while ((candidate = take_first(delivery, partitions)) != NULL)
+	{
+		Partition  *partition = partition_lock(subscription, candidate->number,
+											   false);
+
+		if (partition != NULL && is_eligible(delivery, partition))
+			return partition;
+	}
+	return NULL;
 }
 
 /*
@@ -341,14 +381,6 @@ next_due_at(const Partition *partition)
 	return DatumGetTimestampTz(run_own_value(1));
 }
 
-/* May a parked stream be due? */
-static bool
-is_due(const Partition *partition)
-{
-	return partition->due_at != 0 &&
-		partition->due_at <= GetCurrentTimestamp();
-}
-
 /*
  * Delivers the parked stream that is due, if there is one.
  */
@@ -552,24 +584,26 @@ static bool
 deliver_any(Delivery *delivery, Snapshot snapshot, bool final)
 {
 	List	   *empty = NIL;
+	List	   *partitions;
+	Subscription subscription;
 	Partition  *partition;
 	bool		found = false;
 	ListCell   *cell;
 
-	while (!found && (partition = claim(delivery, empty)) != NULL)
+	subscription_own(delivery->log, delivery->name, &subscription);
+	partitions = partition_list(&subscription);
+	while (!found &&
+		   (partition = claim(delivery, &subscription, &partitions)) != NULL)
 	{
-		subscription_check_owner(&partition->subscription);
 		delivery->lost_upto = 0;
 		if (partition_in_hand(partition))
 			lose(delivery, partition);
-		found = (is_due(partition) &&
+		found = (is_due(partition, GetCurrentTimestamp()) &&
 				 deliver_stream(delivery, partition, snapshot)) ||
 			deliver_log(delivery, partition, snapshot);
 		if (!found)
 			empty = lappend(empty, partition);
 	}
-	if (!found && empty == NIL)
-		subscription_check(delivery->log, delivery->name);
 	foreach(cell, empty)
 	{
 		partition = lfirst(cell);

@@ -11,6 +11,7 @@
 #ifndef EVENTSTORE_H
 #define EVENTSTORE_H
 
+#include "access/genam.h"
 #include "access/transam.h"
 #include "commands/trigger.h"
 #include "datatype/timestamp.h"
@@ -130,6 +131,26 @@ extern uint64 run_own_query(Oid log, const char *sql, int nargs, Oid *types,
 extern Datum run_own_value(int column);
 extern char *run_own_text(int column);
 
+/* row.c */
+
+/* A row of a table of ours, and its table. */
+typedef struct Row
+{
+	Relation	rel;
+	Relation	index;			/* of the primary key */
+	Snapshot	snapshot;
+	IndexScanDesc scan;
+	TupleTableSlot *slot;
+} Row;
+
+extern void row_open(Row *row, Oid log, const char *table, LOCKMODE lock);
+extern void row_close(Row *row);
+extern void row_find(Row *row, const char *name, const int *number);
+extern bool row_next(Row *row);
+extern bool row_lock(Row *row, bool wait);
+extern void row_update(Row *row, HeapTuple old, const Datum *values,
+					   const bool *nulls, int count);
+
 /* numbers.c */
 
 /* Numbers of a column of type bigint[]. */
@@ -140,7 +161,7 @@ typedef struct Numbers
 	int			room;			/* for so many */
 } Numbers;
 
-extern Numbers numbers_load(int column);
+extern Numbers numbers_of(Datum array);
 extern ArrayType *numbers_array(Numbers numbers);
 extern int64 numbers_last(Numbers numbers);
 extern void numbers_append(Numbers *numbers, int64 value);
@@ -504,6 +525,9 @@ extern void rebuild_drop_tables(const Projection *projection, List *tables);
 
 /* subscription.c */
 
+/* The last bits of a token are the number of its partition. */
+#define ES_MAX_PARTITIONS		1024
+
 /* A subscription, as es_subscriptions has it. */
 typedef struct Subscription
 {
@@ -519,11 +543,22 @@ typedef struct Subscription
 	int			max_in_flight;
 } Subscription;
 
-/* One of its partitions, as es_partitions has it. */
+extern bool subscription_find(Oid log, const char *name,
+							  Subscription *subscription);
+extern void subscription_own(Oid log, const char *name,
+							 Subscription *subscription);
+extern FailureOwner subscription_failures(Oid log, const char *name,
+										  int partition);
+
+/* partition.c */
+
+/* A partition of a subscription, as es_partitions has it. */
 typedef struct Partition
 {
 	Subscription subscription;
+	HeapTuple	row;			/* as it is stored */
 	int			number;
+	TimestampTz served_at;		/* 0: never */
 	int64		position;		/* the checkpoint */
 	int64		reached;		/* up to here there is nothing else to deliver */
 	char	   *consumer;		/* who has it in hand; NULL: unknown */
@@ -541,14 +576,11 @@ typedef struct Partition
 	TimestampTz due_at;			/* a parked stream may be due; 0: none is */
 } Partition;
 
-/* The last bits of a token are the number of its partition. */
-#define ES_MAX_PARTITIONS		1024
-
-extern Partition *partition_select(Oid log, const char *rest, int nargs,
-								   Oid *types, Datum *values,
-								   const char *nulls);
+extern List *partition_list(const Subscription *subscription);
+extern Partition *partition_lock(const Subscription *subscription, int number,
+								 bool wait);
 extern Partition *partition_own(Oid log, const char *name, int number);
-extern void partition_write(const Partition *partition, bool served);
+extern void partition_write(Partition *partition, bool served);
 extern bool partition_in_hand(const Partition *partition);
 extern void partition_look_for_due(Partition *partition);
 extern void partition_free(Partition *partition);
@@ -557,10 +589,6 @@ extern int	partition_find_token(const Partition *partition, int64 token);
 extern void partition_refuse_token(const Partition *partition, int64 token);
 extern Partition *partition_of_token(Oid log, const char *name, int64 token);
 extern EventSource partition_source(const Partition *partition);
-extern void subscription_check(Oid log, const char *name);
-extern void subscription_check_owner(const Subscription *subscription);
-extern FailureOwner subscription_failures(Oid log, const char *name,
-										  int partition);
 
 /* delivery.c */
 

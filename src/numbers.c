@@ -13,16 +13,16 @@
 #include "eventstore.h"
 
 /*
- * The numbers of a column of the first row of the result of run_own_sql.
+ * The numbers of an array, which has no nulls.
  */
 Numbers
-numbers_load(int column)
+numbers_of(Datum array)
 {
 	Numbers		numbers;
 	Datum	   *values;
 	int			i;
 
-	deconstruct_array(DatumGetArrayTypeP(run_own_value(column)), INT8OID,
+	deconstruct_array(DatumGetArrayTypeP(array), INT8OID,
 					  sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &values,
 					  NULL, &numbers.count);
 	numbers.room = numbers.count;

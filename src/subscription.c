@@ -1,14 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * subscription.c
- *		A subscription: its row in es_subscriptions, and those of its partitions
- *		in es_partitions.
+ *		A subscription: its row in es_subscriptions; es_create_subscription,
+ *		es_drop_subscription, es_seek.
  *
- * Rows are read and written as the owner of the log.  Who delivers from a
- * partition, or settles what was delivered, holds the lock of the partition's
- * row until the end of his transaction: es_poll by FOR UPDATE SKIP LOCKED, as
- * others can go on with another partition, the rest by FOR UPDATE.  Who wants
- * all partitions locks them in the order of their numbers.
+ * Who changes all partitions of a subscription locks them in the order of
+ * their numbers, and so waits for those who deliver or acknowledge.
  *
  *-------------------------------------------------------------------------
  */
@@ -33,119 +30,59 @@ PG_FUNCTION_INFO_V1(es_seek);
 #define MAX_MAX_ATTEMPTS	1000
 #define MAX_MAX_IN_FLIGHT	1000000
 
-/*
- * The columns of both tables that are read, in this order.
- */
+/* Columns of es_subscriptions. */
 enum
 {
-	LOAD_NAME = 1, LOAD_OWNER, LOAD_CATEGORY, LOAD_TYPES, LOAD_PARTITIONS,
-	LOAD_LEASE, LOAD_MAX_ATTEMPTS, LOAD_MAX_IN_FLIGHT, LOAD_PARTITION,
-	LOAD_POSITION, LOAD_REACHED, LOAD_CONSUMER, LOAD_LEASED_UNTIL, LOAD_TOKEN,
-	LOAD_ACKED_TOKEN, LOAD_TOKENS, LOAD_UPTOS, LOAD_STREAM, LOAD_SETTLED,
-	LOAD_LOST_UPTO, LOAD_LOST_TIMES, LOAD_HAS_FAILURES, LOAD_DUE_AT, LOAD_COUNTS
+	SUB_NAME, SUB_OWNER, SUB_CATEGORY, SUB_TYPES, SUB_START_POSITION,
+	SUB_PARTITIONS, SUB_LEASE, SUB_MAX_ATTEMPTS, SUB_MAX_IN_FLIGHT, SUB_COLUMNS
 };
 
-#define SUBSCRIPTION_COLUMNS \
-	"s.name, s.owner, s.category, s.types, s.partitions, s.lease," \
-	" s.max_attempts, s.max_in_flight"
-
-#define LOAD_SQL \
-	"SELECT " SUBSCRIPTION_COLUMNS ", p.partition, p.position, p.reached," \
-	" p.consumer, p.leased_until, p.token, p.acked_token, p.tokens, p.uptos," \
-	" p.stream, p.settled, p.lost_upto, p.lost_times, p.has_failures," \
-	" p.due_at, p.counts" \
-	" FROM @extschema@.es_subscriptions s" \
-	" JOIN @extschema@.es_partitions p ON p.subscription = s.name "
-
+/* Takes what a row has, in the present memory context. */
 static void
-load_subscription(Subscription *subscription, Oid log)
+load_subscription(Subscription *subscription, Oid log, const Row *row)
 {
+	Datum	   *values = row->slot->tts_values;
+	bool	   *nulls = row->slot->tts_isnull;
+
+	memset(subscription, 0, sizeof(Subscription));
+	slot_getsomeattrs(row->slot, SUB_COLUMNS);
 	subscription->log = log;
-	subscription->name = run_own_text(LOAD_NAME);
-	subscription->owner_name = pstrdup(NameStr(*DatumGetName(run_own_value(LOAD_OWNER))));
+	subscription->name = TextDatumGetCString(values[SUB_NAME]);
+	subscription->owner_name = pstrdup(NameStr(*DatumGetName(values[SUB_OWNER])));
 	subscription->owner = get_role_oid(subscription->owner_name, true);
-	if (run_own_value(LOAD_CATEGORY))
-		subscription->category = DatumGetTextPCopy(run_own_value(LOAD_CATEGORY));
-	if (run_own_value(LOAD_TYPES))
-		subscription->types = DatumGetArrayTypePCopy(run_own_value(LOAD_TYPES));
-	subscription->partitions = DatumGetInt32(run_own_value(LOAD_PARTITIONS));
-	subscription->lease = *DatumGetIntervalP(run_own_value(LOAD_LEASE));
-	subscription->max_attempts = DatumGetInt32(run_own_value(LOAD_MAX_ATTEMPTS));
-	subscription->max_in_flight = DatumGetInt32(run_own_value(LOAD_MAX_IN_FLIGHT));
-}
-
-/*
- * Makes a partition of the row that was just read, in the current memory
- * context.
- */
-static Partition *
-make_partition(Oid log)
-{
-	Partition  *partition = palloc0(sizeof(Partition));
-
-	load_subscription(&partition->subscription, log);
-	partition->number = DatumGetInt32(run_own_value(LOAD_PARTITION));
-	partition->position = DatumGetInt64(run_own_value(LOAD_POSITION));
-	partition->reached = DatumGetInt64(run_own_value(LOAD_REACHED));
-	partition->consumer = run_own_text(LOAD_CONSUMER);
-	partition->leased_until = DatumGetTimestampTz(run_own_value(LOAD_LEASED_UNTIL));
-	partition->token = DatumGetInt64(run_own_value(LOAD_TOKEN));
-	partition->acked_token = DatumGetInt64(run_own_value(LOAD_ACKED_TOKEN));
-	partition->tokens = numbers_load(LOAD_TOKENS);
-	partition->uptos = numbers_load(LOAD_UPTOS);
-	partition->stream = run_own_text(LOAD_STREAM);
-	partition->settled = numbers_load(LOAD_SETTLED);
-	partition->lost_upto = numbers_load(LOAD_LOST_UPTO);
-	partition->lost_times = numbers_load(LOAD_LOST_TIMES);
-	partition->has_failures = DatumGetBool(run_own_value(LOAD_HAS_FAILURES));
-	partition->due_at = DatumGetTimestampTz(run_own_value(LOAD_DUE_AT));
-	partition->counts = numbers_load(LOAD_COUNTS);
-	return partition;
-}
-
-/*
- * Reads the first partition p, of a subscription s, that fits the rest of the
- * statement, in which $1, $2 ... are the values; NULL if there is none.
- */
-Partition *
-partition_select(Oid log, const char *rest, int nargs, Oid *types,
-				 Datum *values, const char *nulls)
-{
-	Partition  *partition;
-
-	if (run_own_sql(log, psprintf(LOAD_SQL "%s", rest), nargs, types, values,
-					nulls) == 0)
-		return NULL;
-	partition = make_partition(log);
-	SPI_freetuptable(SPI_tuptable);
-	return partition;
+	if (!nulls[SUB_CATEGORY])
+		subscription->category = DatumGetTextPCopy(values[SUB_CATEGORY]);
+	if (!nulls[SUB_TYPES])
+		subscription->types = DatumGetArrayTypePCopy(values[SUB_TYPES]);
+	subscription->partitions = DatumGetInt32(values[SUB_PARTITIONS]);
+	subscription->lease = *DatumGetIntervalP(values[SUB_LEASE]);
+	subscription->max_attempts = DatumGetInt32(values[SUB_MAX_ATTEMPTS]);
+	subscription->max_in_flight = DatumGetInt32(values[SUB_MAX_IN_FLIGHT]);
 }
 
 /*
  * Reads the subscription of this name; false if there is none.
  */
-static bool
-find_subscription(Oid log, const char *name, Subscription *subscription)
+bool
+subscription_find(Oid log, const char *name, Subscription *subscription)
 {
-	Oid			type = TEXTOID;
-	Datum		value = CStringGetTextDatum(name);
+	Row			row;
+	bool		found;
 
-	memset(subscription, 0, sizeof(Subscription));
-	if (run_own_sql(log,
-					"SELECT " SUBSCRIPTION_COLUMNS
-					" FROM @extschema@.es_subscriptions s WHERE s.name = $1",
-					1, &type, &value, NULL) == 0)
-		return false;
-	load_subscription(subscription, log);
-	SPI_freetuptable(SPI_tuptable);
-	return true;
+	row_open(&row, log, "es_subscriptions", AccessShareLock);
+	row_find(&row, name, NULL);
+	found = row_next(&row);
+	if (found)
+		load_subscription(subscription, log, &row);
+	row_close(&row);
+	return found;
 }
 
 /*
  * Refuses a subscription that is not the caller's.
  */
-void
-subscription_check_owner(const Subscription *subscription)
+static void
+check_owner(const Subscription *subscription)
 {
 	if (!superuser() &&
 		(!OidIsValid(subscription->owner) ||
@@ -159,41 +96,18 @@ subscription_check_owner(const Subscription *subscription)
 }
 
 /*
- * Refuses a subscription that is not there, or not the caller's.
+ * Reads the caller's subscription; an error if it is not there, or not his.
  */
 void
-subscription_check(Oid log, const char *name)
+subscription_own(Oid log, const char *name, Subscription *subscription)
 {
-	Subscription subscription;
-
-	if (!find_subscription(log, name, &subscription))
+	if (!subscription_find(log, name, subscription))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("subscription \"%s\" does not exist", name),
 				 errdetail("There is no subscription of this name in this database."),
 				 errhint("es_subscription_status lists the subscriptions.")));
-	subscription_check_owner(&subscription);
-}
-
-/*
- * Reads a partition of the caller's subscription and locks it.  NULL if it has
- * none of this number.
- */
-Partition *
-partition_own(Oid log, const char *name, int number)
-{
-	Oid			types[2] = {TEXTOID, INT4OID};
-	Datum		values[2] = {CStringGetTextDatum(name), Int32GetDatum(number)};
-	Partition  *partition = partition_select(log,
-											 "WHERE s.name = $1 AND p.partition = $2"
-											 " FOR UPDATE OF p",
-											 2, types, values, NULL);
-
-	if (partition == NULL)
-		subscription_check(log, name);
-	else
-		subscription_check_owner(&partition->subscription);
-	return partition;
+	check_owner(subscription);
 }
 
 /* Whose failures those of a subscription are. */
@@ -203,190 +117,6 @@ subscription_failures(Oid log, const char *name, int partition)
 	FailureOwner owner = {log, "subscription", name, partition};
 
 	return owner;
-}
-
-/* Is anything of it in hand? */
-bool
-partition_in_hand(const Partition *partition)
-{
-	return partition->leased_until != 0;
-}
-
-/*
- * Nothing of it is in hand any more.
- */
-void
-partition_free(Partition *partition)
-{
-	partition->consumer = NULL;
-	partition->leased_until = 0;
-	partition->tokens.count = partition->uptos.count = 0;
-	partition->counts.count = 0;
-	partition->stream = NULL;
-	partition_look_for_due(partition);
-}
-
-/*
- * A parked stream may be due now: its failures have changed, or it was above
- * the checkpoint.
- */
-void
-partition_look_for_due(Partition *partition)
-{
-	if (partition->has_failures)
-		partition->due_at = GetCurrentTimestamp();
-}
-
-/*
- * What is in hand is the consumer's for another lease from now on.
- */
-void
-partition_extend_lease(Partition *partition)
-{
-	partition->leased_until =
-		DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-												TimestampTzGetDatum(GetCurrentTimestamp()),
-												IntervalPGetDatum(&partition->subscription.lease)));
-}
-
-/* The place of the token among those of the deliveries in hand; -1: not there. */
-int
-partition_find_token(const Partition *partition, int64 token)
-{
-	int			i;
-
-	for (i = 0; i < partition->tokens.count; i++)
-	{
-		if (partition->tokens.values[i] == token)
-			return i;
-	}
-	return -1;
-}
-
-/*
- * Refuses a token by which nothing is in hand.
- */
-void
-partition_refuse_token(const Partition *partition, int64 token)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_ES_NOT_CLAIMED),
-			 errmsg("nothing is in hand with token " INT64_FORMAT, token),
-			 partition == NULL ? errdetail("The subscription has no such partition.") :
-			 partition_in_hand(partition) ?
-			 errdetail("The events of partition %d were given to %s with token " INT64_FORMAT ".",
-					   partition->number,
-					   partition->consumer ?
-					   psprintf("consumer \"%s\"", partition->consumer) :
-					   "another consumer", partition->token) :
-			 errdetail("Nothing of partition %d is in hand of anybody.",
-					   partition->number),
-			 errhint("Give up what was delivered with the token, and poll again.")));
-}
-
-/*
- * Locks the partition of the caller's subscription that the token is of.
- */
-Partition *
-partition_of_token(Oid log, const char *name, int64 token)
-{
-	Partition  *partition = partition_own(log, name,
-										  (int) (token & (ES_MAX_PARTITIONS - 1)));
-
-	if (partition == NULL)
-		partition_refuse_token(NULL, token);
-	return partition;
-}
-
-/*
- * Which events it gets; an error if there is no role any more that could read
- * them.
- */
-EventSource
-partition_source(const Partition *partition)
-{
-	const Subscription *subscription = &partition->subscription;
-	EventSource source = {
-		.log = subscription->log,
-		.reader = subscription->owner,
-		.category = subscription->category,
-		.types = subscription->types,
-		.partitions = subscription->partitions,
-		.partition = partition->number,
-		.except = partition->settled
-	};
-
-	if (!OidIsValid(subscription->owner))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("the owner of subscription \"%s\" does not exist",
-						subscription->name),
-				 errdetail("There is no role \"%s\".", subscription->owner_name),
-				 errhint("Create the role, or drop the subscription and create it again.")));
-	return source;
-}
-
-/* The statement that writes a row, and how many values it has. */
-#define WRITE_SQL \
-	"UPDATE @extschema@.es_partitions SET position = $3, reached = $4," \
-	" consumer = $5, leased_until = $6, token = $7, acked_token = $8," \
-	" tokens = $9, uptos = $10, counts = $11, stream = $12, settled = $13," \
-	" lost_upto = $14, lost_times = $15, has_failures = $16, due_at = $17," \
-	" served_at = CASE WHEN $18 THEN clock_timestamp() ELSE served_at END" \
-	" WHERE subscription = $1 AND partition = $2"
-#define WRITE_VALUES 18
-
-/* A text, or 0 for null. */
-static Datum
-text_datum(const char *string)
-{
-	return string ? CStringGetTextDatum(string) : (Datum) 0;
-}
-
-static Datum
-numbers_datum(Numbers numbers)
-{
-	return PointerGetDatum(numbers_array(numbers));
-}
-
-/*
- * Writes the partition's row.  served: it has just been delivered from.
- */
-void
-partition_write(const Partition *partition, bool served)
-{
-	Oid			types[WRITE_VALUES] = {TEXTOID, INT4OID, INT8OID, INT8OID, TEXTOID,
-		TIMESTAMPTZOID, INT8OID, INT8OID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
-	TEXTOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, BOOLOID, TIMESTAMPTZOID, BOOLOID};
-	Datum		values[WRITE_VALUES] = {
-		text_datum(partition->subscription.name),
-		Int32GetDatum(partition->number),
-		Int64GetDatum(partition->position),
-		Int64GetDatum(Max(partition->reached, partition->position)),
-		text_datum(partition->consumer),
-		TimestampTzGetDatum(partition->leased_until),
-		Int64GetDatum(partition->token),
-		Int64GetDatum(partition->acked_token),
-		numbers_datum(partition->tokens),
-		numbers_datum(partition->uptos),
-		numbers_datum(partition->counts),
-		text_datum(partition->stream),
-		numbers_datum(partition->settled),
-		numbers_datum(partition->lost_upto),
-		numbers_datum(partition->lost_times),
-		BoolGetDatum(partition->has_failures),
-		TimestampTzGetDatum(partition->due_at),
-		BoolGetDatum(served)
-	};
-	char		nulls[WRITE_VALUES];
-
-	memset(nulls, ' ', sizeof(nulls));
-	nulls[4] = partition->consumer ? ' ' : 'n';
-	nulls[5] = partition->leased_until ? ' ' : 'n';
-	nulls[11] = partition->stream ? ' ' : 'n';
-	nulls[16] = partition->due_at ? ' ' : 'n';
-	(void) run_own_sql(partition->subscription.log, WRITE_SQL, WRITE_VALUES,
-					   types, values, nulls);
 }
 
 /* Arguments of es_create_subscription, in their order. */
@@ -480,7 +210,7 @@ es_create_subscription(PG_FUNCTION_ARGS)
 	check_arguments(fcinfo);
 	name = text_to_cstring(PG_GETARG_TEXT_PP(ARG_NAME));
 	SPI_connect();
-	if (find_subscription(log, name, &other))
+	if (subscription_find(log, name, &other))
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("subscription \"%s\" already exists", name),
@@ -497,8 +227,9 @@ lock_partitions(Oid log, const char *name)
 {
 	Oid			type = TEXTOID;
 	Datum		value = CStringGetTextDatum(name);
+	Subscription subscription;
 
-	subscription_check(log, name);
+	subscription_own(log, name, &subscription);
 	(void) run_own_sql(log,
 					   "SELECT FROM @extschema@.es_partitions"
 					   " WHERE subscription = $1 ORDER BY partition FOR UPDATE",

@@ -1,0 +1,182 @@
+/*-------------------------------------------------------------------------
+ *
+ * row.c
+ *		Rows of our own tables, looked up by their primary keys, locked and
+ *		updated without a plan: for what is done at each delivery.
+ *
+ * As by SELECT ... FOR UPDATE and UPDATE of the log's owner: who locks a row
+ * waits for the one who has it, and gets its last version; at the isolation
+ * levels of one snapshot that is an error if it has changed since.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "commands/trigger.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "compat.h"
+#include "eventstore.h"
+
+/*
+ * Opens a table of ours, which stands in the schema of the log, to look up its
+ * rows.
+ */
+void
+row_open(Row *row, Oid log, const char *table, LOCKMODE lock)
+{
+	Oid			relid = get_relname_relid(table, get_rel_namespace(log));
+
+	if (!OidIsValid(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("table \"%s\" does not exist", table),
+				 errdetail("It is part of the extension."),
+				 errhint("Create the extension anew.")));
+	row->rel = table_open(relid, lock);
+	row->index = index_open(compat_primary_key_index(row->rel), AccessShareLock);
+	row->snapshot = RegisterSnapshot(GetTransactionSnapshot());
+	row->slot = table_slot_create(row->rel, NULL);
+	row->scan = NULL;
+}
+
+/*
+ * Closes it; locks stay to the end of the transaction.
+ */
+void
+row_close(Row *row)
+{
+	if (row->scan != NULL)
+		index_endscan(row->scan);
+	ExecDropSingleTupleTableSlot(row->slot);
+	UnregisterSnapshot(row->snapshot);
+	index_close(row->index, NoLock);
+	table_close(row->rel, NoLock);
+}
+
+/* A column of the primary key must have the value. */
+static void
+make_key(Row *row, ScanKey key, int column, RegProcedure procedure,
+		 Datum value)
+{
+	ScanKeyEntryInitialize(key, 0, column, BTEqualStrategyNumber, InvalidOid,
+						   row->index->rd_indcollation[column - 1], procedure,
+						   value);
+}
+
+/*
+ * Looks for the rows whose primary key begins with the name, and goes on with
+ * the number; NULL: any.
+ */
+void
+row_find(Row *row, const char *name, const int *number)
+{
+	ScanKeyData keys[2];
+	int			count = 1;
+
+	make_key(row, &keys[0], 1, F_TEXTEQ, CStringGetTextDatum(name));
+	if (number != NULL)
+		make_key(row, &keys[count++], 2, F_INT4EQ, Int32GetDatum(*number));
+	row->scan = compat_index_beginscan(row->rel, row->index, row->snapshot,
+									   count);
+	index_rescan(row->scan, keys, count, NULL, 0);
+}
+
+/*
+ * Takes the next one into row->slot; false if there is none.
+ */
+bool
+row_next(Row *row)
+{
+	return index_getnext_slot(row->scan, ForwardScanDirection, row->slot);
+}
+
+/*
+ * Locks the row that was taken, and takes its last version.  False if it is
+ * gone, or if somebody else has it and is not to be waited for.
+ */
+bool
+row_lock(Row *row, bool wait)
+{
+	TM_FailureData failure;
+	TM_Result	result = table_tuple_lock(row->rel, &row->slot->tts_tid,
+										  row->snapshot, row->slot,
+										  GetCurrentCommandId(false),
+										  LockTupleExclusive,
+										  wait ? LockWaitBlock : LockWaitSkip,
+										  TUPLE_LOCK_FLAG_FIND_LAST_VERSION,
+										  &failure);
+
+	if (result == TM_WouldBlock)
+		return false;
+	if (IsolationUsesXactSnapshot() && (result != TM_Ok || failure.traversed))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not serialize access due to concurrent update"),
+				 errdetail("A row of \"%s\" has changed since the transaction's snapshot.",
+						   RelationGetRelationName(row->rel)),
+				 errhint("The transaction might succeed if retried.")));
+	return result == TM_Ok;
+}
+
+/* Makes what updates the row, under the lock of the table. */
+static ResultRelInfo *
+open_update(Row *row, EState *estate)
+{
+	ResultRelInfo *relinfo;
+	MemoryContext context = MemoryContextSwitchTo(estate->es_query_cxt);
+
+	/* The server makes it: its size varies in minor releases */
+	relinfo = ExecGetTriggerResultRel(estate, RelationGetRelid(row->rel), NULL);
+	estate->es_trig_target_relations = NIL;
+	estate->es_opened_result_relations = list_make1(relinfo);
+	estate->es_snapshot = row->snapshot;
+	ExecOpenIndices(relinfo, false);
+	MemoryContextSwitchTo(context);
+	return relinfo;
+}
+
+/*
+ * Writes new values into a row that was locked and copied: those of the first
+ * columns; later ones stay as they are.
+ */
+void
+row_update(Row *row, HeapTuple old, const Datum *values, const bool *nulls,
+		   int count)
+{
+	EState	   *estate = CreateExecutorState();
+	ResultRelInfo *relinfo = open_update(row, estate);
+	TupleTableSlot *slot = table_slot_create(row->rel, NULL);
+	EPQState	recheck;
+
+	ExecClearTuple(slot);
+	heap_deform_tuple(old, RelationGetDescr(row->rel), slot->tts_values,
+					  slot->tts_isnull);
+	memcpy(slot->tts_values, values, sizeof(Datum) * count);
+	memcpy(slot->tts_isnull, nulls, sizeof(bool) * count);
+	ExecStoreVirtualTuple(slot);
+	row->slot->tts_tid = old->t_self;
+	compat_recheck_init(&recheck, estate);
+	AfterTriggerBeginQuery();
+	ExecSimpleRelationUpdate(relinfo, estate, &recheck, row->slot, slot);
+	AfterTriggerEndQuery(estate);
+	EvalPlanQualEnd(&recheck);
+	old->t_self = slot->tts_tid;
+	ExecDropSingleTupleTableSlot(slot);
+	ExecCloseResultRelations(estate);
+	table_close(row->rel, NoLock);	/* as it was opened for relinfo */
+	FreeExecutorState(estate);
+	CommandCounterIncrement();
+}
