@@ -172,6 +172,8 @@ ack_log(Partition *partition, int64 upto)
 	partition->position = Max(partition->position, upto);
 	while (partition->uptos.values[done] <= partition->position)
 		done++;
+	if (done > 0)
+		partition->acked_token = partition->tokens.values[done - 1];
 	numbers_skip(&partition->uptos, done);
 	numbers_skip(&partition->tokens, done);
 	numbers_skip(&partition->counts, done);

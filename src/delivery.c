@@ -41,6 +41,9 @@
 
 #include "eventstore.h"
 
+/* So many events may be set aside above the checkpoint, and a batch more. */
+#define MAX_SETTLED		10000
+
 /* The first event of a stream of es_failures that is to be delivered now. */
 #define IS_DUE(checkpoint) \
 	"(f.retry_at <= clock_timestamp() OR f.message IS NULL)" \
@@ -548,13 +551,16 @@ read_log(Delivery *delivery, Partition *partition, Snapshot snapshot,
 			return true;
 
 		tuplestore_end(batch->events);
-		if (partition_in_hand(partition))
-			return false;		/* it goes on when that is acknowledged */
-
-		/* what was set aside or parked is done with */
-		from = partition->position = partition->reached = batch->upto;
-		numbers_prune(&partition->settled, from);
-		delivery->checkpoint_moved = true;
+		from = partition->reached = batch->upto;
+		if (!partition_in_hand(partition))
+		{
+			/* what was set aside or parked is done with */
+			partition->position = from;
+			numbers_prune(&partition->settled, from);
+			delivery->checkpoint_moved = true;
+		}
+		else if (partition->settled.count > MAX_SETTLED)
+			return false;		/* the rest when some is acknowledged */
 	}
 	partition->reached = delivery->horizon;
 	return false;
