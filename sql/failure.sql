@@ -37,6 +37,7 @@ CREATE TABLE es_failures (
 );
 CREATE INDEX es_failures_projection_stream_idx ON es_failures (projection, stream, position);
 CREATE INDEX es_failures_subscription_stream_idx ON es_failures (subscription, stream, position);
+CREATE INDEX es_failures_retry_idx ON es_failures (subscription, partition, retry_at);
 
 SELECT pg_catalog.pg_extension_config_dump('es_failures', '');
 SELECT pg_catalog.pg_extension_config_dump('es_failures_id_seq', '');
@@ -87,7 +88,7 @@ COMMENT ON COLUMN es_failures.message IS 'the last error''s message; null: the e
 COMMENT ON COLUMN es_failures.detail IS 'the last error''s detail';
 COMMENT ON COLUMN es_failures.context IS 'where the last error was raised';
 COMMENT ON COLUMN es_failures.attempts IS 'how often it was tried';
-COMMENT ON COLUMN es_failures.retry_at IS 'when a subscription delivers it again; null: it is parked until es_retry, or waits';
+COMMENT ON COLUMN es_failures.retry_at IS 'when a subscription delivers it; null: it is parked until es_retry, or waits behind another';
 COMMENT ON COLUMN es_failures.first_failed_at IS 'when it was set aside';
 COMMENT ON COLUMN es_failures.last_failed_at IS 'when it was tried last';
 COMMENT ON FUNCTION es_failures(text, text, text, bigint, bigint, text, text, text) IS

@@ -61,18 +61,21 @@ open_token(FunctionCallInfo fcinfo, const char *function, int64 *position,
 	*position = partition->position;
 	if (*place >= 0)
 		return partition;
-	if (partition->acked_token != token)
+	if (token <= 0 || partition->acked_token != token)
 		partition_refuse_token(partition, token);
 	return NULL;
 }
 
-/* Refuses a position that was not delivered by the token. */
+/*
+ * Refuses a position that was not delivered by the token.  What es_nack has
+ * taken back of a parked stream was.
+ */
 static void
 check_delivered(const Partition *partition, int place, int64 position)
 {
 	int64		upto = partition->uptos.values[place];
 
-	if (position < 0 || position > upto)
+	if (position < 0 || (position > upto && partition->stream == NULL))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("position " INT64_FORMAT " was not delivered with this token",
@@ -184,6 +187,7 @@ ack_log(Partition *partition, int64 upto)
 static void
 ack_stream(Partition *partition, int64 upto)
 {
+	upto = Min(upto, numbers_last(partition->uptos));
 	failure_remove_stream(failures_of(partition), partition->stream, upto);
 	if (upto >= numbers_last(partition->uptos))
 		finish(partition);
@@ -317,13 +321,17 @@ nack_stream(Partition *partition, int64 position, ErrorData *error,
 	Oid			log = partition->subscription.log;
 	Failure		failure;
 
-	if (!failure_at(failures_of(partition), position, &failure))
-		return action;			/* it was discarded meanwhile */
+	if (position > numbers_last(partition->uptos) ||
+		!failure_at(failures_of(partition), position, &failure))
+		return action;			/* by the same call, or it was discarded */
 	if (action == ACTION_RETRY &&
 		failure.attempts >= partition->subscription.max_attempts)
 		action = ACTION_PARK;
 	if (action == ACTION_SKIP)
+	{
 		(void) failure_remove(log, failure.id);
+		failure_release(failures_of(partition), partition->stream);
+	}
 	else
 	{
 		failure_again(log, failure.id, error, 0,

@@ -13,10 +13,13 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "catalog/pg_type.h"
 #include "executor/tuptable.h"
+#include "utils/array.h"
 
 #include "eventstore.h"
 
+/* Is the stream one of them? */
 static bool
 is_parked(const List *streams, text *stream)
 {
@@ -42,6 +45,38 @@ make_aside(TupleTableSlot *slot, ErrorData *error, int attempts)
 	aside->error = error;
 	aside->attempts = attempts;
 	return aside;
+}
+
+/*
+ * Which streams of the batch are parked, as a list of text.
+ */
+List *
+aside_streams(FailureOwner owner, Batch *batch)
+{
+	Relation	log = table_open(owner.log, AccessShareLock);
+	TupleTableSlot *slot = events_make_slot(log);
+	List	   *streams = NIL;
+	Datum	   *values = palloc(sizeof(Datum) * (batch->count + 1));
+	int			count = 0;
+	ListCell   *cell;
+
+	tuplestore_rescan(batch->events);
+	while (tuplestore_gettupleslot(batch->events, true, false, slot))
+	{
+		bool		isnull;
+		text	   *stream = DatumGetTextPP(slot_getattr(slot, Anum_es_events_stream,
+														 &isnull));
+
+		if (!is_parked(streams, stream))
+			streams = lappend(streams, DatumGetTextPCopy(PointerGetDatum(stream)));
+	}
+	foreach(cell, streams)
+		values[count++] = PointerGetDatum(lfirst(cell));
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(log, AccessShareLock);
+	return failure_streams(owner,
+						   construct_array(values, count, TEXTOID, -1, false,
+										   TYPALIGN_INT));
 }
 
 /*

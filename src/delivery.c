@@ -44,13 +44,6 @@
 /* So many events may be set aside above the checkpoint, and a batch more. */
 #define MAX_SETTLED		10000
 
-/* The first event of a stream of es_failures that is to be delivered now. */
-#define IS_DUE(checkpoint) \
-	"(f.retry_at <= clock_timestamp() OR f.message IS NULL)" \
-	" AND f.position <= " checkpoint " AND NOT EXISTS (" \
-	"SELECT FROM @extschema@.es_failures g WHERE g.subscription = f.subscription" \
-	" AND g.stream = f.stream AND g.position < f.position)"
-
 /* Why an event is parked that was never acknowledged. */
 static ErrorData *
 lost_error(int times)
@@ -177,46 +170,52 @@ delivery_attempt(const Delivery *delivery, int64 position, int *number)
 	return (int) delivery->attempts.values[*number];
 }
 
-/*
- * Counts that everything after the checkpoint and up to the position was lost
- * once more.
- */
-static void
-add_loss(Partition *partition, int64 upto)
+/* The first of the ends that comes after a position, or one of two more. */
+static int64
+next_end(const Numbers *ends, int64 position, int64 one, int64 other)
 {
-	Numbers		old_upto = partition->lost_upto;
-	Numbers		old_times = partition->lost_times;
-	bool		placed = false;
+	int64		next = PG_INT64_MAX;
 	int			i;
 
-	memset(&partition->lost_upto, 0, sizeof(Numbers));
-	memset(&partition->lost_times, 0, sizeof(Numbers));
-	for (i = 0; i < old_upto.count; i++)
+	if (one > position)
+		next = one;
+	if (other > position)
+		next = Min(next, other);
+	for (i = 0; i < ends->count; i++)
 	{
-		int64		end = old_upto.values[i];
-		int64		times = old_times.values[i];
+		if (ends->values[i] > position)
+			return Min(next, ends->values[i]);
+	}
+	return next;
+}
 
-		if (end <= partition->position)
-			continue;
-		if (end > upto && !placed)
-		{
-			numbers_append(&partition->lost_upto, upto);
-			numbers_append(&partition->lost_times, times + 1);
-		}
-		placed = placed || end >= upto;
-		numbers_append(&partition->lost_upto, end);
-		numbers_append(&partition->lost_times, end <= upto ? times + 1 : times);
-	}
-	if (!placed)
+/*
+ * Counts that the events after one position and up to another were lost once
+ * more.
+ */
+static void
+add_loss(Partition *partition, int64 after, int64 upto)
+{
+	Numbers		ends = {0};
+	Numbers		times = {0};
+	int64		start = partition->position;
+	int64		end;
+
+	while ((end = next_end(&partition->lost_upto, start, after,
+						   upto)) != PG_INT64_MAX)
 	{
-		numbers_append(&partition->lost_upto, upto);
-		numbers_append(&partition->lost_times, 1);
+		numbers_append(&ends, end);
+		numbers_append(&times, delivery_lost(partition, end) +
+					   (start >= after && end <= upto ? 1 : 0));
+		start = end;
 	}
+	partition->lost_upto = ends;
+	partition->lost_times = times;
 }
 
 /*
  * The parked stream that was in hand was lost: its first event has failed, and
- * is delivered again or stays parked.
+ * is delivered again, alone; if it was alone and often enough it is parked.
  */
 static void
 lose_stream(const Partition *partition)
@@ -225,11 +224,14 @@ lose_stream(const Partition *partition)
 	FailureOwner owner = subscription_failures(subscription->log,
 											   subscription->name,
 											   partition->number);
+	int64		upto = numbers_last(partition->uptos);
 	Failure		first;
 
-	if (!failure_first(owner, partition->stream, &first))
-		return;
+	if (!failure_first(owner, partition->stream, &first) ||
+		first.position > upto)
+		return;					/* that was discarded meanwhile */
 	failure_again(subscription->log, first.id, lost_error(first.attempts), 0,
+				  first.position == upto &&
 				  first.attempts >= subscription->max_attempts ?
 				  FAILURE_PARKED : 0);
 }
@@ -245,7 +247,7 @@ lose(Delivery *delivery, Partition *partition)
 	else
 	{
 		delivery->lost_upto = numbers_last(partition->uptos);
-		add_loss(partition, delivery->lost_upto);
+		add_loss(partition, partition->position, delivery->lost_upto);
 		partition->reached = partition->position;
 	}
 	partition_free(partition);
@@ -293,17 +295,20 @@ find_due_stream(const Partition *partition)
 
 	if (run_own_sql(partition->subscription.log,
 					"SELECT f.stream FROM @extschema@.es_failures f"
-					" WHERE f.subscription = $1 AND f.partition = $2 AND "
-					IS_DUE("$3")
-					" ORDER BY coalesce(f.retry_at, f.first_failed_at), f.position"
-					" LIMIT 1", 3, types, values, NULL) == 0)
+					" WHERE f.subscription = $1 AND f.partition = $2"
+					" AND f.retry_at <= clock_timestamp() AND f.position <= $3"
+					" AND NOT EXISTS (SELECT FROM @extschema@.es_failures g"
+					" WHERE g.subscription = f.subscription"
+					" AND g.stream = f.stream AND g.position < f.position)"
+					" ORDER BY f.retry_at, f.position LIMIT 1",
+					3, types, values, NULL) == 0)
 		return NULL;
 	return run_own_text(1);
 }
 
 /*
  * Takes the first events of the stream from es_failures, and counts an attempt
- * at each; one that has failed comes alone.  Fills positions and attempts
+ * at each: one that has failed, alone, or those that wait up to such a one.  Fills positions and attempts
  * of the delivery.
  */
 static void
@@ -322,7 +327,7 @@ take_failures(Delivery *delivery, const Partition *partition,
 
 	count = run_own_sql(delivery->log,
 						"WITH f AS (SELECT id, row_number() OVER (ORDER BY position) = 1"
-						" OR first_value(message) OVER (ORDER BY position) IS NULL AS fits"
+						" OR bool_and(message IS NULL) OVER (ORDER BY position) AS fits"
 						" FROM @extschema@.es_failures WHERE subscription = $1"
 						" AND stream = $2 AND position <= $3"
 						" ORDER BY position LIMIT $4),"
@@ -366,24 +371,6 @@ park_hidden(const Partition *partition, const char *stream)
 		failure_again(subscription->log, first.id, &error, 0, FAILURE_PARKED);
 }
 
-/* When the next parked stream will be due; 0: none of them by itself. */
-static TimestampTz
-next_due_at(const Partition *partition)
-{
-	Oid			types[2] = {TEXTOID, INT4OID};
-	Datum		values[2] = {
-		CStringGetTextDatum(partition->subscription.name),
-		Int32GetDatum(partition->number)
-	};
-
-	(void) run_own_sql(partition->subscription.log,
-					   "SELECT min(retry_at) FROM @extschema@.es_failures"
-					   " WHERE subscription = $1 AND partition = $2"
-					   " AND retry_at > clock_timestamp()",
-					   2, types, values, NULL);
-	return DatumGetTimestampTz(run_own_value(1));
-}
-
 /*
  * Delivers the parked stream that is due, if there is one.
  */
@@ -396,7 +383,7 @@ deliver_stream(Delivery *delivery, Partition *partition, Snapshot snapshot)
 
 	if (stream == NULL)
 	{
-		partition->due_at = next_due_at(partition);
+		partition_look_for_due(partition);
 		return false;
 	}
 	take_failures(delivery, partition, stream);
@@ -474,7 +461,7 @@ note_scanned(Delivery *delivery, const Partition *partition)
 		return;
 	scanned += partition->number;
 	scanned->from = partition->reached;
-	scanned->to = delivery->horizon;
+	scanned->to = Max(partition->reached, delivery->horizon);
 }
 
 /*
@@ -509,11 +496,10 @@ set_aside(Delivery *delivery, Partition *partition)
 {
 	FailureOwner owner = subscription_failures(delivery->log, delivery->name,
 											   partition->number);
-	List	   *streams = failure_streams(owner);
+	List	   *streams = aside_streams(owner, &delivery->batch);
 	List	   *aside = aside_take(delivery->log, &delivery->batch, streams, NIL);
 	ListCell   *cell;
 
-	partition->has_failures = streams != NIL;
 	foreach(cell, aside)
 	{
 		Aside	   *one = lfirst(cell);
@@ -522,6 +508,8 @@ set_aside(Delivery *delivery, Partition *partition)
 		numbers_append(&partition->settled, one->position);
 	}
 	aside_keep(owner, aside, FAILURE_PARKED);
+	foreach(cell, streams)
+		failure_release(owner, text_to_cstring(lfirst(cell)));
 }
 
 /*
@@ -555,15 +543,30 @@ read_log(Delivery *delivery, Partition *partition, Snapshot snapshot,
 		if (!partition_in_hand(partition))
 		{
 			/* what was set aside or parked is done with */
-			partition->position = from;
-			numbers_prune(&partition->settled, from);
+			partition_move(partition, from);
 			delivery->checkpoint_moved = true;
 		}
 		else if (partition->settled.count > MAX_SETTLED)
 			return false;		/* the rest when some is acknowledged */
 	}
-	partition->reached = delivery->horizon;
+	/* another one may have had a later horizon before the lock was ours */
+	partition->reached = Max(partition->reached, delivery->horizon);
 	return false;
+}
+
+/* Has the log an event that the partition gets? */
+static bool
+peek_log(Delivery *delivery, const Partition *partition, Snapshot snapshot)
+{
+	EventSource source = partition_source(partition);
+	Batch		batch = {.events = events_make_batch()};
+
+	events_read(&source, snapshot, read_from(delivery, partition),
+				delivery->horizon, 1, &batch);
+	if (batch.count == 0)
+		note_scanned(delivery, partition);
+	tuplestore_end(batch.events);
+	return batch.count > 0;
 }
 
 /*
@@ -580,6 +583,19 @@ deliver_log(Delivery *delivery, Partition *partition, Snapshot snapshot)
 	give(delivery, partition,
 		 events_last_position(delivery->log, delivery->batch.events));
 	return true;
+}
+
+/*
+ * The log has nothing to be delivered: the checkpoint moves to where it was
+ * read, and a parked stream may have come below it.
+ */
+static bool
+deliver_rest(Delivery *delivery, Partition *partition, Snapshot snapshot)
+{
+	partition_move(partition, partition->reached);
+	delivery->checkpoint_moved = true;
+	return is_due(partition, GetCurrentTimestamp()) &&
+		deliver_stream(delivery, partition, snapshot);
 }
 
 /*
@@ -608,16 +624,15 @@ deliver_any(Delivery *delivery, Snapshot snapshot, bool final)
 				 deliver_stream(delivery, partition, snapshot)) ||
 			deliver_log(delivery, partition, snapshot);
 		if (!found)
+			found = deliver_rest(delivery, partition, snapshot);
+		if (!found)
 			empty = lappend(empty, partition);
 	}
 	foreach(cell, empty)
 	{
-		partition = lfirst(cell);
-		if (!found && final)
-			partition->position = partition->reached;
 		if (found || final)
-			partition_write(partition, false);
-		delivery->checkpoint_moved |= !found;
+			partition_write(lfirst(cell), false);
+		delivery->checkpoint_moved = true;
 	}
 	return found;
 }
@@ -632,20 +647,27 @@ deliver_after(Delivery *delivery, Snapshot snapshot)
 	Partition  *partition = partition_of_token(delivery->log, delivery->name,
 											   delivery->after_token);
 	int			place = partition_find_token(partition, delivery->after_token);
+	int			settled = partition->settled.count;
+	bool		lost = place + 1 < partition->tokens.count;
 
 	delivery->lost_upto = 0;
 	if (place < 0)
 		partition_refuse_token(partition, delivery->after_token);
 	if (partition->stream != NULL)
 		return false;
-	if (place + 1 < partition->tokens.count)
+	if (lost)
 	{
-		add_loss(partition, numbers_last(partition->uptos));
+		add_loss(partition, partition->uptos.values[place],
+				 numbers_last(partition->uptos));
 		partition->tokens.count = partition->uptos.count = place + 1;
 		partition->counts.count = place + 1;
 		partition->reached = numbers_last(partition->uptos);
 	}
-	return deliver_log(delivery, partition, snapshot);
+	if (deliver_log(delivery, partition, snapshot))
+		return true;
+	if (lost || partition->settled.count > settled)
+		partition_write(partition, false);
+	return false;
 }
 
 /*
@@ -663,6 +685,58 @@ delivery_make(Delivery *delivery, bool final)
 		found = deliver_after(delivery, snapshot);
 	else
 		found = deliver_any(delivery, snapshot, final);
+	UnregisterSnapshot(snapshot);
+	return found;
+}
+
+/* May the next delivery after a token have something? */
+static bool
+peek_after(Delivery *delivery, const Partition *partition, Snapshot snapshot)
+{
+	int			place = partition_find_token(partition, delivery->after_token);
+
+	if (place < 0 || place + 1 < partition->tokens.count)
+		return true;
+	return partition->stream == NULL &&
+		delivery_limit(delivery, partition) > 0 &&
+		peek_log(delivery, partition, snapshot);
+}
+
+/* May the partition have something for the consumer? */
+static bool
+peek_partition(Delivery *delivery, const Partition *partition,
+			   Snapshot snapshot)
+{
+	if (delivery->after_token != 0)
+		return partition->number == partition_number(delivery->after_token) &&
+			peek_after(delivery, partition, snapshot);
+	if (!is_eligible(delivery, partition))
+		return false;
+	return partition_in_hand(partition) ||
+		is_due(partition, GetCurrentTimestamp()) ||
+		peek_log(delivery, partition, snapshot);
+}
+
+/*
+ * May there be something to deliver?  No row is locked, so that no transaction
+ * id is taken.
+ */
+bool
+delivery_peek(Delivery *delivery)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	Subscription subscription;
+	ListCell   *cell;
+	bool		found = false;
+
+	delivery->horizon = horizon_find(delivery->log, snapshot);
+	subscription_own(delivery->log, delivery->name, &subscription);
+	foreach(cell, partition_list(&subscription))
+	{
+		found = peek_partition(delivery, lfirst(cell), snapshot);
+		if (found)
+			break;
+	}
 	UnregisterSnapshot(snapshot);
 	return found;
 }

@@ -342,7 +342,8 @@ extern void failure_remove_after(FailureOwner owner, int64 position);
 extern bool failure_find(Oid log, int64 id, Failure *failure);
 extern bool failure_first(FailureOwner owner, const char *stream,
 						  Failure *failure);
-extern List *failure_streams(FailureOwner owner);
+extern List *failure_streams(FailureOwner owner, ArrayType *among);
+extern void failure_release(FailureOwner owner, const char *stream);
 extern int64 failure_make_due(FailureOwner owner, const char *stream);
 extern void failure_remove_stream(FailureOwner owner, const char *stream,
 								  int64 upto);
@@ -359,6 +360,7 @@ typedef struct Aside
 	int			attempts;		/* how often it was tried */
 } Aside;
 
+extern List *aside_streams(FailureOwner owner, Batch *batch);
 extern List *aside_take(Oid log, Batch *batch, const List *streams,
 						List *aside);
 extern List *aside_first(Oid log, const Batch *batch, ErrorData *error,
@@ -583,10 +585,12 @@ extern Partition *partition_own(Oid log, const char *name, int number);
 extern void partition_write(Partition *partition, bool served);
 extern bool partition_in_hand(const Partition *partition);
 extern void partition_look_for_due(Partition *partition);
+extern void partition_move(Partition *partition, int64 position);
 extern void partition_free(Partition *partition);
 extern void partition_extend_lease(Partition *partition);
 extern int	partition_find_token(const Partition *partition, int64 token);
 extern void partition_refuse_token(const Partition *partition, int64 token);
+extern int	partition_number(int64 token);
 extern Partition *partition_of_token(Oid log, const char *name, int64 token);
 extern EventSource partition_source(const Partition *partition);
 
@@ -622,6 +626,7 @@ typedef struct Delivery
 extern int	delivery_lost(const Partition *partition, int64 position);
 extern int	delivery_attempt(const Delivery *delivery, int64 position,
 							 int *number);
+extern bool delivery_peek(Delivery *delivery);
 extern bool delivery_make(Delivery *delivery, bool final);
 extern TimestampTz delivery_next_time(const Delivery *delivery);
 

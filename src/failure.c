@@ -214,23 +214,24 @@ failure_first(FailureOwner owner, const char *stream, Failure *failure)
 
 /*
  * The streams that are parked for a projection, or in a partition of a
- * subscription, as a list of text.
+ * subscription, as a list of text.  among: those of this array only; NULL: all.
  */
 List *
-failure_streams(FailureOwner owner)
+failure_streams(FailureOwner owner, ArrayType *among)
 {
-	Oid			types[2] = {TEXTOID, INT4OID};
+	Oid			types[2] = {TEXTOID, TEXTARRAYOID};
 	Datum		values[2] = {CStringGetTextDatum(owner.name),
-	Int32GetDatum(owner.partition)};
+	PointerGetDatum(among)};
+	const char *sql = among == NULL ?
+	"SELECT DISTINCT stream FROM @extschema@.es_failures WHERE %s = $1" :
+	"SELECT s FROM unnest($2) AS s WHERE (SELECT true"
+	" FROM @extschema@.es_failures WHERE %s = $1 AND stream = s LIMIT 1)";
 	List	   *streams = NIL;
 	uint64		count;
 	uint64		i;
 
-	count = run_own_sql(owner.log,
-						psprintf("SELECT DISTINCT stream FROM @extschema@.es_failures"
-								 " WHERE %s = $1 AND coalesce(partition, -1) = $2",
-								 owner.column),
-						2, types, values, NULL);
+	count = run_own_sql(owner.log, psprintf(sql, owner.column), 2, types,
+						values, among ? NULL : " n");
 	for (i = 0; i < count; i++)
 	{
 		bool		isnull;
@@ -241,6 +242,26 @@ failure_streams(FailureOwner owner)
 	}
 	SPI_freetuptable(SPI_tuptable);
 	return streams;
+}
+
+/*
+ * The first event of a parked stream of a subscription is due if it only
+ * waited behind another that is gone.
+ */
+void
+failure_release(FailureOwner owner, const char *stream)
+{
+	Oid			types[2] = {TEXTOID, TEXTOID};
+	Datum		values[2] = {CStringGetTextDatum(owner.name),
+	CStringGetTextDatum(stream)};
+
+	(void) run_own_sql(owner.log,
+					   "UPDATE @extschema@.es_failures SET retry_at = clock_timestamp()"
+					   " WHERE message IS NULL AND retry_at IS NULL"
+					   " AND id = (SELECT id FROM @extschema@.es_failures"
+					   " WHERE subscription = $1 AND stream = $2"
+					   " ORDER BY position LIMIT 1)",
+					   2, types, values, NULL);
 }
 
 /*
@@ -267,7 +288,8 @@ failure_make_due(FailureOwner owner, const char *stream)
 }
 
 /*
- * Forgets the failures of a stream of a subscription up to a position.
+ * Forgets the failures of a stream of a subscription up to a position; the next
+ * one is due.
  */
 void
 failure_remove_stream(FailureOwner owner, const char *stream, int64 upto)
@@ -280,6 +302,7 @@ failure_remove_stream(FailureOwner owner, const char *stream, int64 upto)
 					   "DELETE FROM @extschema@.es_failures"
 					   " WHERE subscription = $1 AND stream = $2 AND position <= $3",
 					   3, types, values, NULL);
+	failure_release(owner, stream);
 }
 
 /*

@@ -182,8 +182,9 @@ add_pending(const PendingKey *key, int64 position)
 }
 
 /*
- * Positions are about to be drawn: whatever becomes of them, workers are to
- * look when the transaction is over.
+ * Positions are about to be drawn, or a subscription has more to deliver:
+ * whatever becomes of it, those who wait are to look when the transaction is
+ * over.
  */
 void
 notify_expect(void)

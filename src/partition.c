@@ -32,6 +32,13 @@ enum
 	PART_LOST_TIMES, PART_COLUMNS
 };
 
+/* A text, or 0 for null. */
+static Datum
+text_datum(const char *string)
+{
+	return string ? CStringGetTextDatum(string) : (Datum) 0;
+}
+
 /* A text that may be null, in the present memory context. */
 static char *
 text_or_null(const Row *row, int column)
@@ -148,14 +155,46 @@ partition_free(Partition *partition)
 }
 
 /*
- * A parked stream may be due now: its failures have changed, or it was above
- * the checkpoint.
+ * Moves the checkpoint of a partition of which nothing is in hand.
+ */
+void
+partition_move(Partition *partition, int64 position)
+{
+	if (partition->position == position)
+		return;
+	partition->position = position;
+	numbers_prune(&partition->settled, position);
+	partition_look_for_due(partition);
+}
+
+/*
+ * Finds out when a parked stream is to be delivered, the first of those below
+ * the checkpoint; and whether the partition has failures at all.
  */
 void
 partition_look_for_due(Partition *partition)
 {
-	if (partition->has_failures)
-		partition->due_at = GetCurrentTimestamp();
+	Oid			types[3] = {TEXTOID, INT4OID, INT8OID};
+	Datum		values[3] = {
+		text_datum(partition->subscription.name),
+		Int32GetDatum(partition->number), Int64GetDatum(partition->position)
+	};
+
+	if (!partition->has_failures)
+		return;
+	(void) run_own_sql(partition->subscription.log,
+					   "SELECT (SELECT min(f.retry_at) FROM @extschema@.es_failures f"
+					   " WHERE f.subscription = $1 AND f.partition = $2"
+					   " AND f.retry_at IS NOT NULL AND f.position <= $3"
+					   " AND NOT EXISTS (SELECT FROM @extschema@.es_failures g"
+					   " WHERE g.subscription = f.subscription"
+					   " AND g.stream = f.stream AND g.position < f.position)),"
+					   " EXISTS (SELECT FROM @extschema@.es_failures"
+					   " WHERE subscription = $1 AND partition = $2)",
+					   3, types, values, NULL);
+	partition->due_at = DatumGetTimestampTz(run_own_value(1));
+	partition->has_failures = DatumGetBool(run_own_value(2));
+	SPI_freetuptable(SPI_tuptable);
 }
 
 /*
@@ -205,6 +244,13 @@ partition_refuse_token(const Partition *partition, int64 token)
 			 errhint("Give up what was delivered with the token, and poll again.")));
 }
 
+/* The number of the partition that the token is of. */
+int
+partition_number(int64 token)
+{
+	return (int) (token & (ES_MAX_PARTITIONS - 1));
+}
+
 /*
  * Locks the partition of the caller's subscription that the token is of.
  */
@@ -212,7 +258,7 @@ Partition *
 partition_of_token(Oid log, const char *name, int64 token)
 {
 	Partition  *partition = partition_own(log, name,
-										  (int) (token & (ES_MAX_PARTITIONS - 1)));
+										  partition_number(token));
 
 	if (partition == NULL)
 		partition_refuse_token(NULL, token);
@@ -245,13 +291,6 @@ partition_source(const Partition *partition)
 				 errdetail("There is no role \"%s\".", subscription->owner_name),
 				 errhint("Create the role, or drop the subscription and create it again.")));
 	return source;
-}
-
-/* A text, or 0 for null. */
-static Datum
-text_datum(const char *string)
-{
-	return string ? CStringGetTextDatum(string) : (Datum) 0;
 }
 
 static Datum

@@ -3,10 +3,11 @@
  * poll.c
  *		es_poll(): looks for something to deliver, and waits for it.
  *
- * A look while there is time left is a subtransaction.  If it finds nothing it
- * is rolled back, and its locks with it, so that none is held during the sleep;
- * what it has found out about the log is remembered here (Scanned).  The last
- * look is made in the transaction itself, and leaves it in the tables.
+ * A look while there is time left is a subtransaction, and locks rows only when
+ * there seems to be something.  If it finds nothing it is rolled back, and its
+ * locks with it, so that none is held during the sleep; what it has found out
+ * about the log is remembered here (Scanned).  The last look is made in the
+ * transaction itself, and leaves it in the tables.
  *
  * During the sleep there is no snapshot either, where that is possible
  * (sleep.c).  It ends when a transaction of an appender ends (shmem.c), when a
@@ -22,6 +23,7 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "access/transam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "executor/spi.h"
@@ -195,7 +197,8 @@ look(void *arg)
 	MemoryContext context = MemoryContextSwitchTo(poll->context);
 
 	MemoryContextReset(poll->context);
-	poll->found = delivery_make(&poll->delivery, poll->final);
+	poll->found = (poll->final || delivery_peek(&poll->delivery)) &&
+		delivery_make(&poll->delivery, poll->final);
 	if (poll->found)
 		put_rows(&poll->delivery, poll->result);
 	else if (!poll->final)
@@ -248,17 +251,25 @@ rest(Poll *poll, uint64 ends)
 	sleep_restore_snapshot(&poll->sleeper);
 }
 
-/* Looks and sleeps until something is found or the time is over. */
+/*
+ * Looks and sleeps until something is found or the time is over.  A look that
+ * locked a row in vain, because somebody else was faster or what there was is
+ * only to be set aside, has taken a transaction id, with which nobody should
+ * sleep; then it is over, too.
+ */
 static void
 wait_for_delivery(Poll *poll)
 {
+	bool		had_id = TransactionIdIsValid(GetTopTransactionIdIfAny());
+
 	poll->delivery.scanned = palloc0(sizeof(Scanned) * ES_MAX_PARTITIONS);
 	for (;;)
 	{
 		uint64		ends = shmem_ends();
 
 		look_and_forget(poll);
-		if (poll->found || milliseconds_to(poll->until) <= 0)
+		if (poll->found || milliseconds_to(poll->until) <= 0 ||
+			(!had_id && TransactionIdIsValid(GetTopTransactionIdIfAny())))
 			return;
 		rest(poll, ends);
 	}

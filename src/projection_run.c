@@ -392,7 +392,8 @@ try_batch(const Run *run, Projection *projection, Batch *batch,
 	}
 	if (projection->kind != PROJECTION_REFRESH)
 		*parked = aside_take(run->log, batch,
-							 failure_streams(projection_failures(projection)),
+							 failure_streams(projection_failures(projection),
+											 NULL),
 							 *parked);
 	if (batch->count == 0)
 		return NULL;

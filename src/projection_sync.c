@@ -342,7 +342,7 @@ projection_check_sync(const Projection *projection)
 				 errmsg("projection \"%s\" cannot be sync", projection->name),
 				 errdetail("Row security hides events from its owner, and a trigger is given all of them."),
 				 errhint("Leave it async, or let a role own it that may read all events.")));
-	if (failure_streams(projection_failures(projection)) != NIL)
+	if (failure_streams(projection_failures(projection), NULL) != NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("projection \"%s\" cannot be sync", projection->name),

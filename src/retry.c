@@ -94,25 +94,13 @@ retry_stream(Projection *projection, char *stream)
 	return handled;
 }
 
-/* Locks the failure's partition, and lets it look for what is due. */
-static void
-lock_partition(Oid log, const Failure *failure)
-{
-	Partition  *partition = partition_own(log, failure->name,
-										  failure->partition);
-
-	if (partition == NULL)
-		return;
-	partition_look_for_due(partition);
-	partition_write(partition, false);
-}
-
 /*
  * Finds the failure and locks what it belongs to, so that nobody handles it
- * meanwhile; for a projection that is returned.
+ * meanwhile: a projection, which is returned, or a partition.
  */
 static Projection *
-open_failure(Oid log, int64 id, const char *function, Failure *failure)
+open_failure(Oid log, int64 id, const char *function, Failure *failure,
+			 Partition **partition)
 {
 	Projection *projection = NULL;
 	bool		found = failure_find(log, id, failure);
@@ -122,7 +110,7 @@ open_failure(Oid log, int64 id, const char *function, Failure *failure)
 	if (found && failure->kind == FAILURE_PROJECTION)
 		projection = projection_own(log, failure->name);
 	else if (found && failure->kind == FAILURE_SUBSCRIPTION)
-		lock_partition(log, failure);
+		*partition = partition_own(log, failure->name, failure->partition);
 
 	/* somebody else may have been faster */
 	if (!found || !failure_find(log, id, failure))
@@ -136,13 +124,26 @@ open_failure(Oid log, int64 id, const char *function, Failure *failure)
 
 /* What both functions begin with. */
 static Projection *
-begin_retry(FunctionCallInfo fcinfo, const char *function, Failure *failure)
+begin_retry(FunctionCallInfo fcinfo, const char *function, Failure *failure,
+			Partition **partition)
 {
+	*partition = NULL;
 	PreventCommandIfReadOnly(function);
 	handler_check_outside(function);
 	SPI_connect();
 	return open_failure(log_relid(fcinfo->flinfo->fn_oid), PG_GETARG_INT64(0),
-						function, failure);
+						function, failure, partition);
+}
+
+/* A partition's failures have changed: who waits for them is woken. */
+static void
+tell_partition(Partition *partition)
+{
+	if (partition == NULL)
+		return;
+	partition_look_for_due(partition);
+	partition_write(partition, false);
+	notify_expect();
 }
 
 /*
@@ -153,7 +154,9 @@ Datum
 es_retry(PG_FUNCTION_ARGS)
 {
 	Failure		failure;
-	Projection *projection = begin_retry(fcinfo, "es_retry()", &failure);
+	Partition  *partition;
+	Projection *projection = begin_retry(fcinfo, "es_retry()", &failure,
+										 &partition);
 	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
 	int64		handled;
 
@@ -165,6 +168,7 @@ es_retry(PG_FUNCTION_ARGS)
 		handled = failure_make_due(subscription_failures(log, failure.name,
 														 failure.partition),
 								   failure.stream);
+	tell_partition(partition);
 	SPI_finish();
 	PG_RETURN_INT64(handled);
 }
@@ -178,17 +182,24 @@ es_discard(PG_FUNCTION_ARGS)
 {
 	Failure		failure,
 				next;
-	Projection *projection = begin_retry(fcinfo, "es_discard()", &failure);
+	Partition  *partition;
+	Projection *projection = begin_retry(fcinfo, "es_discard()", &failure,
+										 &partition);
 	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
 
 	if (failure.kind == FAILURE_INBOX)
 		inbox_discard(log, failure.id);
 	else
 		(void) failure_remove(log, failure.id);
+	if (failure.kind == FAILURE_SUBSCRIPTION)
+		failure_release(subscription_failures(log, failure.name,
+											  failure.partition),
+						failure.stream);
 	if (failure.kind == FAILURE_PROJECTION &&
 		failure_first(projection_failures(projection), failure.stream,
 					  &next) && !next.failed)
 		(void) retry_stream(projection, failure.stream);
+	tell_partition(partition);
 	SPI_finish();
 	PG_RETURN_VOID();
 }

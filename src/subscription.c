@@ -163,8 +163,8 @@ check_arguments(FunctionCallInfo fcinfo)
 				   MAX_MAX_IN_FLIGHT);
 }
 
-/* Stores the rows. */
-static void
+/* Stores the rows; false if somebody else has stored some of this name. */
+static bool
 insert_subscription(FunctionCallInfo fcinfo, Oid log)
 {
 	Oid			types[ARG_COUNT + 1] = {TEXTOID, TEXTOID, TEXTARRAYOID, INT8OID,
@@ -184,16 +184,17 @@ insert_subscription(FunctionCallInfo fcinfo, Oid log)
 	nulls[ARG_START_POSITION] = ' ';
 	values[ARG_COUNT] = DirectFunctionCall1(namein,
 											CStringGetDatum(GetUserNameFromId(GetUserId(), false)));
-	(void) run_own_sql(log,
+	return run_own_sql(log,
 					   "WITH s AS (INSERT INTO @extschema@.es_subscriptions"
 					   " (name, category, types, start_position, partitions,"
 					   " lease, max_attempts, max_in_flight, owner)"
-					   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING *)"
+					   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+					   " ON CONFLICT DO NOTHING RETURNING *)"
 					   " INSERT INTO @extschema@.es_partitions (subscription,"
 					   " partition, position, reached)"
 					   " SELECT s.name, i, s.start_position, s.start_position"
 					   " FROM s, generate_series(0, s.partitions - 1) AS i",
-					   ARG_COUNT + 1, types, values, nulls);
+					   ARG_COUNT + 1, types, values, nulls) > 0;
 }
 
 /*
@@ -210,13 +211,13 @@ es_create_subscription(PG_FUNCTION_ARGS)
 	check_arguments(fcinfo);
 	name = text_to_cstring(PG_GETARG_TEXT_PP(ARG_NAME));
 	SPI_connect();
-	if (subscription_find(log, name, &other))
+	if (subscription_find(log, name, &other) ||
+		!insert_subscription(fcinfo, log))
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("subscription \"%s\" already exists", name),
 				 errdetail("There is a subscription of this name in this database."),
 				 errhint("Use it as it is, or es_drop_subscription() first.")));
-	insert_subscription(fcinfo, log);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -291,6 +292,7 @@ es_seek(PG_FUNCTION_ARGS)
 					   " settled = '{}', lost_upto = '{}', lost_times = '{}',"
 					   " due_at = CASE WHEN has_failures THEN clock_timestamp() END"
 					   " WHERE subscription = $1", 2, types, values, NULL);
+	notify_expect();
 	SPI_finish();
 	PG_RETURN_VOID();
 }
