@@ -19,6 +19,7 @@ SELECT bag_eq(
     $$ SELECT unnest(extconfig)::regclass::text AS name, unnest(extcondition) AS condition
          FROM pg_extension WHERE extname = 'eventstore' $$,
     $$ VALUES ('es_events', ''), ('es_position', ''), ('es_projections', ''),
+              ('es_subscriptions', ''), ('es_partitions', ''),
               ('es_failures', ''), ('es_failures_id_seq', ''), ('es_inbox', ''), ('es_inbox_id_seq', '') $$,
     'pg_dump takes all events, projections, failures, messages and the sequences');
 -- es_notified is no user's data: what was announced here was not announced to
@@ -46,7 +47,8 @@ SELECT is_empty(
 SELECT is_empty(
     $$ SELECT attrelid::regclass, attname FROM pg_attribute
         WHERE attrelid IN ('es_events'::regclass, 'es_projections'::regclass, 'es_failures'::regclass,
-                           'es_projection_status'::regclass, 'es_inbox'::regclass, 'es_ack_event'::regclass)
+                           'es_projection_status'::regclass, 'es_subscriptions'::regclass, 'es_partitions'::regclass,
+                           'es_subscription_status'::regclass, 'es_inbox'::regclass, 'es_ack_event'::regclass)
           AND attnum > 0 AND NOT attisdropped
           AND coalesce(col_description(attrelid, attnum), '') = '' $$,
     'every column of the tables, of the status and of es_ack_event has a comment');

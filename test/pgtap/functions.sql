@@ -1,7 +1,7 @@
 -- Every function with its names and defaults, which callers write, and its
 -- marks, which the planner trusts; the types es_expected_version and es_ack_event.
 BEGIN;
-SELECT plan(12);
+SELECT plan(13);
 -- Defaults that are intervals are shown in it.
 SET LOCAL intervalstyle = postgres;
 
@@ -85,6 +85,22 @@ SELECT bag_eq(
     ('es_inbox',
      'entity_id text DEFAULT NULL::text, topic text DEFAULT NULL::text, group_id text DEFAULT NULL::text,'
      ' event_type text DEFAULT NULL::text, max_count bigint DEFAULT 20, skip bigint DEFAULT 0', 'SETOF es_inbox'),
+    ('es_create_subscription',
+     'name text, category text DEFAULT NULL::text, types text[] DEFAULT NULL::text[], start_position bigint DEFAULT 0,'
+     ' partitions integer DEFAULT 1, lease interval DEFAULT ''00:00:30''::interval, max_attempts integer DEFAULT 10,'
+     ' max_in_flight integer DEFAULT 1000', 'void'),
+    ('es_drop_subscription', 'name text', 'void'),
+    ('es_seek', 'subscription text, "position" bigint', 'void'),
+    ('es_poll',
+     'subscription text, consumer text DEFAULT NULL::text, max_count integer DEFAULT 100,'
+     ' wait interval DEFAULT ''00:00:00''::interval, after_token bigint DEFAULT NULL::bigint,'
+     ' OUT token bigint, OUT partition integer, OUT attempt integer, OUT "position" bigint, OUT version bigint,'
+     ' OUT fence xid8, OUT recorded_at timestamp with time zone, OUT occurred_at timestamp with time zone, OUT id uuid,'
+     ' OUT stream text, OUT type text, OUT data jsonb, OUT metadata jsonb', 'SETOF record'),
+    ('es_ack', 'subscription text, token bigint, upto_position bigint DEFAULT NULL::bigint', 'bigint'),
+    ('es_nack',
+     'subscription text, token bigint, "position" bigint, reason text, action text DEFAULT ''retry''::text', 'text'),
+    ('es_partition', 'stream text, partitions integer', 'integer'),
     ('es_retry', 'failure_id bigint', 'bigint'),
     ('es_discard', 'failure_id bigint', 'void') $$,
     'functions, arguments and results');
@@ -108,6 +124,14 @@ SELECT is_empty(
         WHERE a.pronargs - a.pronargdefaults <= b.pronargs
           AND b.pronargs - b.pronargdefaults <= a.pronargs $$,
     'no two functions are told apart by the types of their arguments');
+
+SELECT results_eq(
+    $$ SELECT name, format_type(type, NULL)
+         FROM members, unnest(proargnames, proallargtypes, proargmodes) WITH ORDINALITY AS a (name, type, mode, n)
+        WHERE proname = 'es_poll' AND mode = 'o' AND n > 8 ORDER BY n $$,
+    $$ SELECT attname::text, format_type(atttypid, NULL)
+         FROM pg_attribute WHERE attrelid = 'es_events'::regclass AND attnum > 0 ORDER BY attnum $$,
+    'es_poll returns token, partition, attempt, and the columns of es_events');
 
 --
 -- Marks: language, volatility, parallel, strict
@@ -154,6 +178,13 @@ SELECT bag_eq(
               ('es_inbox',              'sql', 's', 's', false),
               ('es_retry',              'c',   'v', 'u', true),
               ('es_discard',            'c',   'v', 'u', true),
+              ('es_create_subscription', 'c',  'v', 'u', false),
+              ('es_drop_subscription',  'c',   'v', 'u', true),
+              ('es_seek',               'c',   'v', 'u', false),
+              ('es_poll',               'c',   'v', 'u', false),
+              ('es_ack',                'c',   'v', 'u', false),
+              ('es_nack',               'c',   'v', 'u', false),
+              ('es_partition',          'c',   'i', 's', true),
               ('es_projection_sync',    'c',   'v', 'u', false),
               ('es_projection_restore', 'c',   'v', 'u', false) $$,
     'language, volatility, parallel safety and strictness');

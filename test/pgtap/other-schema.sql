@@ -1,7 +1,7 @@
 -- The extension works from a schema that is not in search_path, and is not led
 -- astray by objects of its names in one that is.
 BEGIN;
-SELECT plan(33);
+SELECT plan(45);
 
 DROP EXTENSION eventstore;
 CREATE SCHEMA es2;
@@ -71,6 +71,22 @@ SELECT is(es2.es_receive('t', 'g', 'p', 'on_message(text, jsonb)'), 'acknowledge
 SELECT is(es2.es_receive('t', 'g', '', 'on_message(text, jsonb)', max_retries => 0), 'failed', 'es_receive of what fails');
 SELECT is((SELECT payload FROM es2.es_inbox()), 'p', 'es_inbox');
 SELECT is(es2.es_stream_version('message-1'), 1::bigint, 'a message that is appended');
+
+CREATE TABLE es_subscriptions (name text);
+CREATE TABLE es_partitions (name text);
+SELECT lives_ok($$ SELECT es2.es_create_subscription('s', category => 'account', lease => '1 h') $$, 'es_create_subscription');
+SELECT results_eq($$ SELECT position FROM es2.es_poll('s', max_count => 2) $$, 'VALUES (1::bigint), (2)', 'es_poll');
+SELECT is(es2.es_nack('s', token, 1, 'no', 'park'), 'park', 'es_nack') FROM es2.es_partitions;
+SELECT results_eq($$ SELECT position, attempts FROM es2.es_failures(subscription => 's') ORDER BY position $$,
+    'VALUES (1::bigint, 1), (2, 1)', 'es_failures');
+SELECT is(es2.es_retry(id), 2::bigint, 'es_retry') FROM es2.es_failures() WHERE position = 1;
+SELECT results_eq($$ SELECT position, attempt FROM es2.es_poll('s') $$, 'VALUES (1::bigint, 2)', 'es_poll of what had failed');
+SELECT is(es2.es_ack('s', token), 2::bigint, 'es_ack') FROM es2.es_partitions;
+SELECT lives_ok($$ SELECT es2.es_discard(id) FROM es2.es_failures() WHERE subscription = 's' $$, 'es_discard');
+SELECT is((SELECT lag_events FROM es2.es_subscription_status), 2::bigint, 'es_subscription_status');
+SELECT is(es2.es_partition('account-1', 1), 0, 'es_partition');
+SELECT lives_ok($$ SELECT es2.es_seek('s', NULL) $$, 'es_seek');
+SELECT lives_ok($$ SELECT es2.es_drop_subscription('s') $$, 'es_drop_subscription');
 
 SELECT is_empty('SELECT * FROM public.es_events', 'nothing went into another table of the name');
 

@@ -1,6 +1,6 @@
 -- Who may do what before anything is granted, and what single grants give.
 BEGIN;
-SELECT plan(65);
+SELECT plan(75);
 
 CREATE TEMP VIEW members AS
 SELECT classid, objid
@@ -48,6 +48,12 @@ SELECT bag_eq(
               ('es_work(boolean)'),
               ('es_wait(text,bigint,interval)'),
               ('es_receive(text,text,text,regprocedure,jsonb,integer,integer)'),
+              ('es_create_subscription(text,text,text[],bigint,integer,interval,integer,integer)'),
+              ('es_drop_subscription(text)'),
+              ('es_seek(text,bigint)'),
+              ('es_poll(text,text,integer,interval,bigint)'),
+              ('es_ack(text,bigint,bigint)'),
+              ('es_nack(text,bigint,bigint,text,text)'),
               ('es_retry(bigint)'),
               ('es_discard(bigint)'),
               ('es_projection_sync()'),
@@ -86,6 +92,16 @@ SELECT throws_ok($$ SELECT es_rebuild_projection('p') $$, '42501', NULL, 'nobody
 SELECT throws_ok($$ SELECT es_run_projections() $$, '42501', NULL, 'nobody: es_run_projections');
 SELECT throws_ok($$ CALL es_work() $$, '42501', NULL, 'nobody: es_work');
 SELECT throws_ok($$ SELECT es_wait('p', 1) $$, '42501', NULL, 'nobody: es_wait');
+SELECT throws_ok($$ SELECT es_create_subscription('s') $$, '42501', NULL, 'nobody: es_create_subscription');
+SELECT throws_ok($$ SELECT es_drop_subscription('s') $$, '42501', NULL, 'nobody: es_drop_subscription');
+SELECT throws_ok($$ SELECT es_seek('s', 0) $$, '42501', NULL, 'nobody: es_seek');
+SELECT throws_ok($$ SELECT es_poll('s') $$, '42501', NULL, 'nobody: es_poll');
+SELECT throws_ok($$ SELECT es_ack('s', 1) $$, '42501', NULL, 'nobody: es_ack');
+SELECT throws_ok($$ SELECT es_nack('s', 1, 1, 'no') $$, '42501', NULL, 'nobody: es_nack');
+SELECT throws_ok('SELECT * FROM es_subscriptions', '42501', NULL, 'nobody: the table of subscriptions');
+SELECT throws_ok('SELECT * FROM es_partitions', '42501', NULL, 'nobody: the table of partitions');
+SELECT throws_ok('SELECT * FROM es_subscription_status', '42501', NULL, 'nobody: the status of subscriptions');
+SELECT is(es_partition('account-1', 1), 0, 'nobody: es_partition');
 SELECT throws_ok($$ SELECT es_retry(1) $$, '42501', NULL, 'nobody: es_retry');
 SELECT throws_ok($$ SELECT es_discard(1) $$, '42501', NULL, 'nobody: es_discard');
 SELECT throws_ok($$ SELECT es_receive('t', 'g', 'p', 'es_category(text)') $$, '42501', NULL, 'nobody: es_receive');

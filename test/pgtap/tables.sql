@@ -1,7 +1,7 @@
 -- The log: its table, sequence and import view, column by column. Whoever
 -- changes one of them changes what users' queries, dumps and tools rely on.
 BEGIN;
-SELECT plan(33);
+SELECT plan(50);
 
 --
 -- Columns
@@ -117,6 +117,9 @@ SELECT bag_eq(
               ('es_projections',       'r', 'p', 'heap', false, '{fillfactor=50}'),
               ('es_failures',          'r', 'p', 'heap', false, NULL),
               ('es_failures_id_seq',   'S', 'p', NULL,   false, NULL),
+              ('es_subscriptions',     'r', 'p', 'heap', false, NULL),
+              ('es_partitions',        'r', 'p', 'heap', false, '{fillfactor=50}'),
+              ('es_subscription_status', 'v', 'p', NULL, false, NULL),
               ('es_inbox',             'r', 'p', 'heap', false, '{fillfactor=95}'),
               ('es_inbox_id_seq',      'S', 'p', NULL,   false, NULL),
               ('es_projection_status', 'v', 'p', NULL,   false, NULL) $$,
@@ -312,6 +315,102 @@ SELECT bag_eq(
 SELECT is_empty('SELECT * FROM es_projections', 'no projection comes with the extension');
 SELECT is_empty('SELECT * FROM es_failures', 'nor a failure');
 SELECT is_empty('SELECT * FROM es_inbox', 'nor a message');
+
+--
+-- Subscriptions
+--
+SELECT bag_eq(
+    $$ SELECT a.attnum::int, a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+              pg_get_expr(d.adbin, d.adrelid)
+         FROM pg_attribute a
+         LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+        WHERE a.attrelid = 'es_subscriptions'::regclass AND a.attnum > 0 $$,
+    $$ VALUES (1,  'name',           'text',                     true,  NULL),
+              (2,  'owner',          'name',                     true,  NULL),
+              (3,  'category',       'text',                     false, NULL),
+              (4,  'types',          'text[]',                   false, NULL),
+              (5,  'start_position', 'bigint',                   true,  NULL),
+              (6,  'partitions',     'integer',                  true,  NULL),
+              (7,  'lease',          'interval',                 true,  NULL),
+              (8,  'max_attempts',   'integer',                  true,  NULL),
+              (9,  'max_in_flight',  'integer',                  true,  NULL),
+              (10, 'created_at',     'timestamp with time zone', true,  'clock_timestamp()') $$,
+    'es_subscriptions has these columns');
+
+SELECT bag_eq(
+    $$ SELECT a.attnum::int, a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+              pg_get_expr(d.adbin, d.adrelid)
+         FROM pg_attribute a
+         LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+        WHERE a.attrelid = 'es_partitions'::regclass AND a.attnum > 0 $$,
+    $$ VALUES (1,  'subscription', 'text',                     true,  NULL),
+              (2,  'partition',    'integer',                  true,  NULL),
+              (3,  'position',     'bigint',                   true,  NULL),
+              (4,  'reached',      'bigint',                   true,  NULL),
+              (5,  'served_at',    'timestamp with time zone', false, NULL),
+              (6,  'consumer',     'text',                     false, NULL),
+              (7,  'leased_until', 'timestamp with time zone', false, NULL),
+              (8,  'token',        'bigint',                   true,  '0'),
+              (9,  'acked_token',  'bigint',                   true,  '0'),
+              (10, 'tokens',       'bigint[]',                 true,  '''{}''::bigint[]'),
+              (11, 'uptos',        'bigint[]',                 true,  '''{}''::bigint[]'),
+              (12, 'counts',       'bigint[]',                 true,  '''{}''::bigint[]'),
+              (13, 'stream',       'text',                     false, NULL),
+              (14, 'has_failures', 'boolean',                  true,  'false'),
+              (15, 'due_at',       'timestamp with time zone', false, NULL),
+              (16, 'settled',      'bigint[]',                 true,  '''{}''::bigint[]'),
+              (17, 'lost_upto',    'bigint[]',                 true,  '''{}''::bigint[]'),
+              (18, 'lost_times',   'bigint[]',                 true,  '''{}''::bigint[]') $$,
+    'es_partitions has these columns');
+
+SELECT bag_eq(
+    $$ SELECT a.attnum::int, a.attname::text, format_type(a.atttypid, a.atttypmod)
+         FROM pg_attribute a
+        WHERE a.attrelid = 'es_subscription_status'::regclass AND a.attnum > 0 $$,
+    $$ VALUES (1,  'subscription',      'text'),
+              (2,  'partition',         'integer'),
+              (3,  'consumer',          'text'),
+              (4,  'lease_left',        'interval'),
+              (5,  'position',          'bigint'),
+              (6,  'horizon',           'bigint'),
+              (7,  'lag_events',        'bigint'),
+              (8,  'lag_seconds',       'numeric'),
+              (9,  'in_flight',         'bigint'),
+              (10, 'parked',            'bigint'),
+              (11, 'oldest_parked_age', 'interval') $$,
+    'es_subscription_status has these columns');
+
+SELECT bag_eq(
+    $$ SELECT a.attrelid::regclass::text, a.attname::text
+         FROM pg_attribute a
+         JOIN pg_collation c ON c.oid = a.attcollation AND c.collname = 'C'
+        WHERE a.attrelid IN ('es_subscriptions'::regclass, 'es_partitions'::regclass) AND a.attnum > 0 $$,
+    $$ VALUES ('es_subscriptions', 'name'), ('es_subscriptions', 'owner'), ('es_subscriptions', 'category'), ('es_subscriptions', 'types'),
+              ('es_partitions', 'subscription'), ('es_partitions', 'stream') $$,
+    'names of subscriptions, streams and types are compared by their bytes');
+
+-- An index on what changes with each delivery would keep updates from staying
+-- on their page.
+SELECT bag_eq(
+    $$ SELECT i.indexrelid::regclass::text, i.indisunique,
+              substring(pg_get_indexdef(i.indexrelid) FROM 'USING .*')
+         FROM pg_index i WHERE i.indrelid IN ('es_subscriptions'::regclass, 'es_partitions'::regclass) $$,
+    $$ VALUES ('es_subscriptions_pkey', true, 'USING btree (name)'),
+              ('es_partitions_pkey',    true, 'USING btree (subscription, partition)') $$,
+    'they have these indexes and no more');
+SELECT is_empty(
+    $$ SELECT tgname FROM pg_trigger
+        WHERE tgrelid IN ('es_subscriptions'::regclass, 'es_partitions'::regclass) AND NOT tgisinternal $$,
+    'and no trigger');
+
+-- What a delivery relies on, also when somebody edits a row.
+SELECT es_create_subscription('s');
+SELECT throws_ok(format('UPDATE es_subscriptions SET %s', wrong), '23514', NULL, 'refused: ' || wrong)
+  FROM unnest(ARRAY['start_position = -1', 'partitions = 0', 'partitions = 1025', 'lease = ''0''', 'lease = ''-1 s''', 'max_attempts = 0',
+                    'max_attempts = 1001', 'max_in_flight = 0', 'max_in_flight = 1000001']) wrong;
+SELECT throws_ok('UPDATE es_partitions SET position = -1', '23514', NULL, 'refused: position = -1');
+SELECT es_drop_subscription('s');
+SELECT is_empty('SELECT name FROM es_subscriptions UNION ALL SELECT subscription FROM es_partitions', 'no subscription comes with the extension');
 
 SELECT * FROM finish();
 ROLLBACK;

@@ -539,10 +539,10 @@ BEGIN
     COMMIT;
 END $$;
 
-CALL run(0.1, 1500, 3, 3, 12);
-CALL run(0.2, 1000, 1, 1, 5);
-CALL run(0.3, 1000, 3, 5, 100);
-CALL run(0.4, 500, 2, 2, 1);
+CALL run(0.1, 800, 3, 3, 12);
+CALL run(0.2, 500, 1, 1, 5);
+CALL run(0.3, 500, 3, 5, 100);
+CALL run(0.4, 300, 2, 2, 1);
 
 -- Did everything happen?
 SELECT what FROM unnest(ARRAY['acks', 'acks of a part', 'appends', 'delivered again', 'deliveries', 'deliveries ahead', 'deliveries of parked streams',
