@@ -713,7 +713,8 @@ peek_partition(Delivery *delivery, const Partition *partition,
 	if (!is_eligible(delivery, partition))
 		return false;
 	return partition_in_hand(partition) ||
-		is_due(partition, GetCurrentTimestamp()) ||
+		(is_due(partition, GetCurrentTimestamp()) &&
+		 find_due_stream(partition) != NULL) ||
 		peek_log(delivery, partition, snapshot);
 }
 
@@ -754,7 +755,10 @@ delivery_next_time(const Delivery *delivery)
 	(void) run_own_sql(delivery->log,
 					   "SELECT least(min(leased_until) FILTER"
 					   " (WHERE leased_until > clock_timestamp()),"
-					   " min(due_at) FILTER (WHERE due_at > clock_timestamp()))"
+					   " min(due_at) FILTER (WHERE due_at > clock_timestamp()),"
+					   " CASE WHEN bool_or(due_at <= clock_timestamp()) THEN"
+					   " (SELECT min(retry_at) FROM @extschema@.es_failures"
+					   " WHERE subscription = $1 AND retry_at > clock_timestamp()) END)"
 					   " FROM @extschema@.es_partitions WHERE subscription = $1",
 					   1, &type, &value, NULL);
 	return DatumGetTimestampTz(run_own_value(1));

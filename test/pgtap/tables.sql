@@ -300,6 +300,7 @@ SELECT bag_eq(
               ('es_failures_topic_group_id_checksum_key', true, 'USING btree (topic, group_id, checksum)'),
               ('es_failures_projection_stream_idx',   false, 'USING btree (projection, stream, "position")'),
               ('es_failures_subscription_stream_idx', false, 'USING btree (subscription, stream, "position")'),
+              ('es_failures_retry_idx',               false, 'USING btree (subscription, partition, retry_at)'),
               ('es_inbox_pkey',                       true,  'USING btree (id)'),
               ('es_inbox_topic_group_id_checksum_key', true, 'USING btree (topic, group_id, checksum)') $$,
     'they have these indexes');

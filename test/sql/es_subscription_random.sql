@@ -138,10 +138,10 @@ DECLARE h held; m model;
 BEGIN
     SELECT * INTO h FROM held WHERE partition = of;
     IF h.aside THEN
-        -- The first of them has failed; those behind it wait.
+        -- The first of them has failed, and if it was alone that may be the end; those behind it wait.
         SELECT * INTO m FROM model WHERE partition = of AND state = 'hand' ORDER BY position LIMIT 1;
         UPDATE model SET state = CASE WHEN position = m.position THEN
-                   CASE WHEN deliveries >= (SELECT max_attempts FROM config) THEN 'parked' ELSE 'failed' END ELSE 'waiting' END
+                   CASE WHEN deliveries >= (SELECT max_attempts FROM config) AND position = h.uptos[1] THEN 'parked' ELSE 'failed' END ELSE 'waiting' END
          WHERE partition = of AND state = 'hand';
     ELSE
         -- Was it the only one that was still in hand?
