@@ -1,0 +1,38 @@
+# Long polls where they are woken by those who append: in a small server, and in one
+# with many processes.
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+
+use EventStoreLongPolls;
+use Test::More;
+
+my $workers = q{
+shared_preload_libraries = 'eventstore'
+eventstore.databases = 'postgres'
+eventstore.workers = 1
+};
+
+begin('woken', "max_connections = 70\n$workers");
+has_worker();
+holds_nothing_asleep('woken');
+holds_nothing_after_looking('woken');
+works_everywhere('woken');
+wakes_up('woken', 50);
+wakes_up_after_all('woken', 50);
+wakes_up_in_time('woken', 100);
+gives_up('woken');
+is_ended('woken');
+stands_in_nobodys_way('woken');
+last_is_woken('woken', 62);
+ends_with_all('woken');
+finish();
+
+begin('large', "max_connections = 300\n$workers");
+many_at_once('large', 100);
+all_are_woken('large', 250);
+last_is_woken('large', 285);
+finish();
+done_testing();

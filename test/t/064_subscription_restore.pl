@@ -1,0 +1,280 @@
+# Subscriptions go on where they were after a dump is restored: with events in hand,
+# parked, to be retried, lost and settled.  A token from before is accepted.  The last
+# dump is made while consumers are at work.
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+
+use EventStoreProjections;
+use EventStoreSubscriptions;
+use EventStoreTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $folder = PostgreSQL::Test::Utils::tempdir();
+my $hostile = q{"it's ""$$ %s; DROP TABLE x; --"};
+
+# Databases, and where everything is found in them.
+my %search_path = (plain => 'public', elsewhere => "app, $hostile");
+my $source = new_store('source', fsync => 'off', extension => 0);
+my $target = new_store('target', fsync => 'off', extension => 0);
+
+sub create_database
+{
+	my ($node, $database, $path) = @_;
+
+	$node->safe_psql('postgres', "CREATE DATABASE $database");
+	$node->safe_psql('postgres', "ALTER DATABASE $database SET search_path = $path");
+	return;
+}
+
+# Tokens are kept, too: consumers know them.
+sub create_all
+{
+	my ($node, $database) = @_;
+
+	$node->safe_psql($database, <<'END');
+CREATE TABLE known (name text, token bigint);
+SELECT es_append_batch(c || i, 'any', array_fill('x'::text, ARRAY[4]), array_fill('{}'::jsonb, ARRAY[4]))
+  FROM unnest('{a-,b-}'::text[]) AS c, generate_series(1, 5) AS i;
+SELECT es_append('c-1', 'any', 'y') FROM generate_series(1, 3);
+
+SELECT es_create_subscription('new', 'a');
+SELECT es_create_subscription('done');
+SELECT es_ack('done', max(token)) FROM es_poll('done');
+SELECT es_create_subscription('from here', NULL, '{x,y}', 9, 3);
+SELECT es_create_subscription('not wanted', 'nothing');
+SELECT count(*) FROM es_poll('not wanted');
+
+-- in hand of a consumer with a name, a part of it acknowledged
+SELECT es_create_subscription('in hand', lease => '2 hours');
+INSERT INTO known SELECT 'in hand', max(token) FROM es_poll('in hand', 'Ann "A"', 8);
+SELECT es_ack('in hand', token, 3) FROM known WHERE name = 'in hand';
+
+-- polled ahead, twice, by one without a name; skipped, parked, to be retried
+SELECT es_create_subscription('ahead', lease => '1 hour', max_attempts => 3);
+INSERT INTO known SELECT 'ahead 1', max(token) FROM es_poll('ahead', max_count => 9);
+INSERT INTO known SELECT 'ahead 2', max(token) FROM es_poll('ahead', NULL, 9, after_token => (SELECT token FROM known WHERE name = 'ahead 1'));
+SELECT es_nack('ahead', token, 2, 'skipped', 'skip') FROM known WHERE name = 'ahead 1';
+SELECT es_nack('ahead', token, 6, 'parked', 'park') FROM known WHERE name = 'ahead 1';
+SELECT es_nack('ahead', token, 10, E'to be\nretried') FROM known WHERE name = 'ahead 2';
+
+-- lost, more than once
+SELECT es_create_subscription('lost', lease => '1 hour', max_attempts => 5);
+SELECT count(*) FROM es_poll('lost', 'ben', 16);
+SELECT count(*) FROM es_poll('lost', 'ben', 16);
+SELECT count(*) FROM es_poll('lost', 'ben', 16);
+
+-- a parked stream in hand; and partitions, some of them in hand
+SELECT es_create_subscription('stream', 'b', lease => '1 hour');
+SELECT es_nack('stream', max(token), 22, 'no', 'park') FROM es_poll('stream', 'cora', 12);
+SELECT es_ack('stream', token) FROM es_partitions WHERE subscription = 'stream';
+SELECT es_retry(min(id)) FROM es_failures WHERE subscription = 'stream';
+INSERT INTO known SELECT 'stream', max(token) FROM es_poll('stream', 'cora');
+SELECT es_create_subscription('partitions', partitions => 5, lease => '1 hour');
+SELECT count(*) FROM es_poll('partitions', 'ann');
+SELECT es_nack('partitions', max(token), min(position), 'no', 'park') FROM es_poll('partitions', 'ben');
+SELECT es_ack('partitions', max(token)) FROM es_poll('partitions', 'cora', 2);
+SELECT pg_sleep(0.2);
+END
+	return;
+}
+
+# What must be the same after the restore.
+sub state_of
+{
+	my ($node, $database) = @_;
+
+	return $node->safe_psql($database, q{
+		SET timezone = 'UTC';
+		SELECT s::text FROM es_subscriptions AS s ORDER BY name;
+		SELECT p::text FROM es_partitions AS p ORDER BY subscription, partition;
+		SELECT f::text FROM es_failures AS f ORDER BY id;
+		SELECT subscription, partition, consumer, position, horizon, lag_events, lag_seconds > 0, in_flight, parked,
+		       lease_left > '50 minutes' FROM es_subscription_status ORDER BY subscription, partition});
+}
+
+# Everybody goes on: with what they know, and until nothing is left.  Returns what they
+# got.
+sub goes_on
+{
+	my ($node, $database) = @_;
+
+	return $node->safe_psql($database, <<'END', timeout => 60);
+CREATE TABLE seen (n int GENERATED ALWAYS AS IDENTITY, subscription text, consumer text, token bigint, partition int,
+	attempt int, stream text, version bigint);
+SELECT 'in hand', es_ack('in hand', token, 5), es_ack('in hand', token), es_ack('in hand', token) FROM known WHERE name = 'in hand';
+SELECT 'stream', es_ack('stream', token) FROM known WHERE name = 'stream';
+SELECT 'ahead', position, version, attempt FROM es_poll('ahead', NULL, 100, after_token => (SELECT token FROM known WHERE name = 'ahead 2'));
+SELECT 'ahead', es_ack('ahead', token) FROM known WHERE name = 'ahead 1';
+SELECT 'ahead', es_nack('ahead', token, 16, 'no', 'park') FROM known WHERE name = 'ahead 2';
+SELECT 'ahead', es_ack('ahead', token) FROM known WHERE name = 'ahead 2';
+SELECT es_append(s, 'any', 'x') FROM unnest('{a-1,a-4,b-2,d-1}'::text[]) AS s;
+SELECT count(es_retry(id)) FROM (SELECT min(id) AS id FROM es_failures WHERE message IS NOT NULL GROUP BY subscription, stream) AS f;
+UPDATE es_partitions SET consumer = 'who is gone' WHERE consumer IS NULL AND leased_until IS NOT NULL;
+DO $$
+DECLARE
+	who record;
+	mine bigint;
+	again boolean := true;
+BEGIN
+	WHILE again LOOP
+		again := false;
+		FOR who IN SELECT name, consumer FROM es_subscriptions,
+			unnest('{"Ann \"A\"",ann,ben,cora,"who is gone"}'::text[]) AS consumer ORDER BY 1, 2
+		LOOP
+			INSERT INTO seen (subscription, consumer, token, partition, attempt, stream, version)
+				SELECT who.name, who.consumer, token, partition, attempt, stream, version
+				  FROM es_poll(who.name, who.consumer, 7);
+			IF FOUND THEN
+				SELECT token INTO mine FROM seen ORDER BY n DESC LIMIT 1;
+				PERFORM es_ack(who.name, mine);
+				again := true;
+			END IF;
+		END LOOP;
+	END LOOP;
+END $$;
+SELECT n, subscription, consumer, partition, attempt, stream, version FROM seen ORDER BY n;
+SELECT subscription, partition, position, horizon, lag_events, in_flight, parked FROM es_subscription_status ORDER BY 1, 2;
+SELECT count(*) FROM es_failures;
+DROP TABLE seen;
+END
+}
+
+sub dump_to
+{
+	my ($database, $file, @options) = @_;
+
+	$source->command_ok([ 'pg_dump', @options, '-f', "$folder/$file", $source->connstr($database) ],
+		"pg_dump of $database, @options");
+	return;
+}
+
+sub restore
+{
+	my ($node, $database, $file, @options) = @_;
+
+	create_database($node, $database, $search_path{ $file =~ /^elsewhere/ ? 'elsewhere' : 'plain' });
+	$node->command_ok(
+		$file =~ /plain$/
+		? [ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr($database), '-f', "$folder/$file" ]
+		: [ 'pg_restore', '--exit-on-error', @options, '-d', $node->connstr($database), "$folder/$file" ],
+		"restore of $file @options");
+	return;
+}
+
+my (%state, %result);
+
+foreach my $database (sort keys %search_path)
+{
+	create_database($source, $database, $search_path{$database});
+	$source->safe_psql($database, "CREATE SCHEMA app; CREATE SCHEMA $hostile") if $database eq 'elsewhere';
+	$source->safe_psql($database, 'CREATE EXTENSION eventstore' . ($database eq 'elsewhere' ? " SCHEMA $hostile" : ''));
+	create_all($source, $database);
+	dump_to($database, "$database.custom", '-Fc');
+	dump_to($database, "$database.plain", '-Fp');
+	dump_to($database, "$database.directory", '-Fd', '-j', '2');
+	dump_to($database, "$database.inserts.plain", '-Fp', '--column-inserts', '--quote-all-identifiers');
+	$state{$database} = state_of($source, $database);
+	is($source->safe_psql($database, q{SELECT count(*), count(consumer), count(leased_until), count(stream),
+			count(*) FILTER (WHERE settled <> '{}'), count(*) FILTER (WHERE lost_times = '{1,2}' OR lost_times = '{2,1}'),
+			count(*) FILTER (WHERE cardinality(tokens) > 1) FROM es_partitions}),
+		'15|5|6|1|2|1|1', "$database: all kinds of states") or diag($state{$database});
+	$result{$database} = goes_on($source, $database);
+	like($result{$database}, qr/\|b-1\|/, "$database: it goes on");
+}
+is($result{elsewhere}, $result{plain}, 'it is the same in both');
+
+foreach my $database (sort keys %search_path)
+{
+	foreach my $how (
+		[ $source, "${database}_again", "$database.plain" ],
+		[ $target, "${database}_one", "$database.custom", '--single-transaction' ],
+		[ $target, "${database}_jobs", "$database.directory", '-j', '2' ],
+		[ $target, "${database}_text", "$database.plain" ],
+		[ $target, "${database}_inserts", "$database.inserts.plain" ])
+	{
+		my ($node, $restored, @options) = @$how;
+
+		restore($node, $restored, @options);
+		is(state_of($node, $restored), $state{$database}, "$restored: everything is as before");
+		is(goes_on($node, $restored), $result{$database}, "$restored: and goes on as it would have");
+	}
+}
+
+# Data only, into a database that has everything else.
+restore($target, 'parts', 'plain.custom', '--schema-only');
+is($target->safe_psql('parts', 'SELECT count(*) FROM es_subscriptions, es_partitions'), '0', 'the schema only: no subscription');
+$target->command_ok(
+	[ 'pg_restore', '--exit-on-error', '--data-only', '-d', $target->connstr('parts'), "$folder/plain.custom" ], 'data only');
+is(state_of($target, 'parts'), $state{plain}, 'data only: everything is as before');
+is(goes_on($target, 'parts'), $result{plain}, 'data only: and goes on as it would have');
+
+# Where owners are missing
+create_database($source, 'owned', 'public');
+$source->safe_psql('owned', q{
+	CREATE EXTENSION eventstore;
+	CREATE ROLE "Ann" LOGIN;
+	GRANT SELECT ON es_events TO "Ann";
+	GRANT EXECUTE ON FUNCTION es_create_subscription, es_poll, es_ack TO "Ann";
+	SELECT es_append('a-1', 'none', 'x');
+	SELECT es_append('a-1', 1, 'x');
+	SELECT es_create_subscription('ours');
+	SET ROLE "Ann";
+	SELECT es_create_subscription('of Ann', lease => '1 hour');
+	SELECT es_ack('of Ann', token) FROM es_poll('of Ann', 'c', 1)});
+my $token = $source->safe_psql('owned', q{SET ROLE "Ann"; SELECT token FROM es_poll('of Ann', 'c', 1)});
+dump_to('owned', 'owned', '-Fc');
+restore($target, 'owned', 'owned', '--no-owner', '--no-privileges');
+is($target->safe_psql('owned', q{SELECT version FROM es_poll('ours')}), "1\n2", 'of another owner: it goes on');
+like(($target->psql('owned', q{SELECT * FROM es_poll('of Ann', 'c')}, extra_params => [ '-v', 'VERBOSITY=verbose' ]))[2],
+	qr/ERROR:  42704: the owner of subscription "of Ann" does not exist/, 'the owner is missing: es_poll says so');
+is($target->safe_psql('owned', q{SELECT consumer, position, in_flight FROM es_subscription_status WHERE subscription = 'of Ann'}),
+	'c|1|1', 'the owner is missing: its status can be read');
+$target->safe_psql('owned', q{CREATE ROLE "Ann" LOGIN; GRANT SELECT ON es_events TO "Ann";
+	GRANT EXECUTE ON FUNCTION es_poll, es_ack TO "Ann"});
+is($target->safe_psql('owned', qq{SET ROLE "Ann"; SELECT es_ack('of Ann', $token); SELECT count(*) FROM es_poll('of Ann', 'c')}),
+	"2\n0", 'the owner is there again: its token is accepted, and nothing is left');
+
+#
+# A dump while consumers are at work: inside, what was taken and the checkpoint are of
+# one moment
+#
+
+$source->safe_psql('postgres', q{
+	CREATE EXTENSION eventstore;
+	CREATE TABLE taken (at bigint GENERATED ALWAYS AS IDENTITY, position bigint, stream text, version bigint);
+	SELECT es_create_subscription('inside', partitions => 3, lease => '2s', max_attempts => 1000)});
+append_to_file("$folder/connection", $source->connstr('postgres'));
+my $appenders = start_appenders($source, clients => 3, seconds => 60, rate => 50);
+my @consumers = map { start_consumer(folder => $folder, subscription => 'inside', inside => 1, name => $_) } 'ann', undef;
+
+ok($source->poll_query_until('postgres', 'SELECT count(*) > 1000 FROM taken'), 'they are at work');
+dump_to('postgres', 'busy.custom', '-Fc');
+dump_to('postgres', 'busy.directory', '-Fd', '-j', '2');
+end_psql($appenders);
+stop_consumers($folder, @consumers);
+foreach my $file (qw(busy.custom busy.directory))
+{
+	my $restored = $file =~ s/\./_/r;
+
+	restore($target, $restored, $file);
+	unlink "$folder/connection";
+	append_to_file("$folder/connection", $target->connstr($restored));
+	@consumers = map { start_consumer(folder => $folder, subscription => 'inside', inside => 1, name => $_) } 'ben', undef;
+	ok($target->poll_query_until($restored, q{SELECT bool_and(lag_events = 0 AND in_flight = 0) FROM es_subscription_status}),
+		"$restored: consumers go on");
+	stop_consumers($folder, @consumers);
+	is($target->safe_psql($restored, q{
+			SELECT count(*) FROM es_events LEFT JOIN (SELECT position, count(*) AS n FROM taken GROUP BY position) AS t USING (position)
+	WHERE n IS DISTINCT FROM 1}),
+		'0', "$restored: every event was taken exactly once");
+	is($target->safe_psql($restored, q{
+			SELECT count(*) FROM (SELECT version, row_number() OVER (PARTITION BY stream ORDER BY at) AS n FROM taken) AS t
+			 WHERE version <> n}), '0', "$restored: in the order of its stream");
+}
+
+$_->stop foreach $source, $target;
+done_testing();
