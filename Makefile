@@ -3,11 +3,12 @@
 #   make, make install, make installcheck   build; install; test a running server (PGXS)
 #   make demo [KEEP=1] [REPO=/some/repo]    the main job, on a private server; make demo-stop ends a kept one
 #   make check [ONLY="regress tap ..."] [TESTS="name ..."]   every test, on a private server
+#   make check-clients [CLIENTS="node ..."]  consumers with real drivers; make check runs them, too
 #   make bench                              figures against plain SQL, on a private server
 #   make format, make format-check          pgindent style
 #
-# PG_CONFIG=/path/to/pg_config picks the server version. demo, check and bench
-# first install what is missing, when they may.
+# PG_CONFIG=/path/to/pg_config picks the server version. demo, check,
+# check-clients and bench first install what is missing, when they may.
 
 EXTENSION = eventstore
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" eventstore.control)
@@ -44,7 +45,7 @@ SHLIB_LINK = -lcrypto
 EXTRA_CLEAN = $(EXTENSION)--*.sql .built-with results log tmp_check output_iso \
 	regression.diffs regression.out
 
-own_goals = check demo demo-stop bench format format-check
+own_goals = check check-clients demo demo-stop bench format format-check
 
 ifneq (,$(filter $(own_goals),$(MAKECMDGOALS)))
 # ---- Goals with a script of their own: they must start where nothing is
@@ -63,12 +64,18 @@ endif
 
 # Only what the user has set: the scripts look for a server themselves.
 given = $(filter-out default undefined,$(origin $(1)))
-export $(foreach v,PG_CONFIG CC REPO KEEP ONLY TESTS,$(if $(call given,$(v)),$(v)))
+export $(foreach v,PG_CONFIG CC REPO KEEP ONLY TESTS CLIENTS,$(if $(call given,$(v)),$(v)))
 export REGRESS REGRESS_OPTS ISOLATION ISOLATION_OPTS PROVE_TESTS
 
 check:
 	@test/tools/packages check
+	@case " $${ONLY:-clients} " in *' clients '*) test/tools/packages clients || \
+		echo "eventstore: the clients that need what is missing are left out." >&2 ;; esac
 	@test/tools/check
+
+check-clients:
+	@test/tools/packages clients
+	@test/clients/run
 
 demo:
 	@test/tools/packages demo
