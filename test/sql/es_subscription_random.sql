@@ -177,10 +177,10 @@ BEGIN
     END IF;
     DELETE FROM got;
     INSERT INTO got
-    SELECT row_number() OVER (), p.token, p.partition, p.attempt, p.position, p.version, p.stream,
+    SELECT p.ordinality, p.token, p.partition, p.attempt, p.position, p.version, p.stream,
            (p.version, p.fence, p.recorded_at, p.occurred_at, p.id, p.stream, p.type, p.data, p.metadata)
            IS NOT DISTINCT FROM (e.version, e.fence, e.recorded_at, e.occurred_at, e.id, e.stream, e.type, e.data, e.metadata)
-      FROM es_poll('random', who, many, after_token => after) p LEFT JOIN es_events e ON e.position = p.position;
+      FROM es_poll('random', who, many, after_token => after) WITH ORDINALITY p LEFT JOIN es_events e ON e.position = p.position;
     SELECT count(*) AS n, min(token) AS token, min(partition) AS partition, min(attempt) AS least, max(position) AS upto,
            count(DISTINCT (token, partition)) AS kinds, bool_and(same) AS same INTO first FROM got;
     IF first.n > 0 AND (first.kinds <> 1 OR NOT first.same) THEN
