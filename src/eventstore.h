@@ -485,6 +485,19 @@ extern void projection_read(const Projection *projection, Snapshot snapshot,
 							int64 upto, int limit, Batch *batch);
 
 /* handler.c */
+
+/* What a handler must be like. */
+typedef struct HandlerForm
+{
+	Oid			result;
+	Oid			arguments[2];
+	int			count;			/* of them */
+	const char *what;			/* a sentence */
+	const char *declaration;
+	const char *example;
+} HandlerForm;
+
+extern void handler_check_function(Oid function, const HandlerForm *form);
 extern void handler_apply(Projection *projection, Tuplestorestate *events,
 						  bool history);
 extern void handler_check(Projection *projection);
@@ -545,8 +558,6 @@ typedef struct Subscription
 	int			max_in_flight;
 } Subscription;
 
-extern bool subscription_find(Oid log, const char *name,
-							  Subscription *subscription);
 extern void subscription_own(Oid log, const char *name,
 							 Subscription *subscription);
 extern FailureOwner subscription_failures(Oid log, const char *name,

@@ -81,10 +81,11 @@ es_replaying(PG_FUNCTION_ARGS)
 }
 
 /*
- * Refuses a function that cannot handle events.
+ * Refuses a function that has not the form of a handler, or that the present
+ * user may not execute.
  */
-static void
-check_handler(Oid function, Oid event_type)
+void
+handler_check_function(Oid function, const HandlerForm *form)
 {
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	Form_pg_proc proc;
@@ -95,19 +96,21 @@ check_handler(Oid function, Oid event_type)
 				(errcode(ERRCODE_UNDEFINED_FUNCTION),
 				 errmsg("the handler does not exist"),
 				 errdetail("There is no function with oid %u.", function),
-				 errhint("Give a function that is there, such as 'app.on_event(es_events)'.")));
+				 errhint("Give a function that is there, such as '%s'.",
+						 form->example)));
 	proc = (Form_pg_proc) GETSTRUCT(tuple);
 	fits = proc->prokind == PROKIND_FUNCTION && !proc->proretset &&
-		proc->prorettype == VOIDOID && proc->pronargs == 1 &&
-		proc->proargtypes.values[0] == event_type;
+		proc->prorettype == form->result && proc->pronargs == form->count &&
+		memcmp(proc->proargtypes.values, form->arguments,
+			   sizeof(Oid) * form->count) == 0;
 	ReleaseSysCache(tuple);
 	if (!fits)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
 				 errmsg("function %s cannot be a handler",
 						format_procedure(function)),
-				 errdetail("A handler takes one event and returns nothing."),
-				 errhint("Declare it as FUNCTION name(event es_events) RETURNS void.")));
+				 errdetail("%s", form->what),
+				 errhint("Declare it as FUNCTION %s.", form->declaration)));
 	if (!compat_may_execute(function, GetUserId()))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -115,6 +118,22 @@ check_handler(Oid function, Oid event_type)
 						format_procedure(function)),
 				 errdetail("User \"%s\" runs it as a handler.",
 						   GetUserNameFromId(GetUserId(), false))));
+}
+
+/* Refuses a function that cannot handle events. */
+static void
+check_handler(Oid function, Oid event_type)
+{
+	HandlerForm form = {
+		.result = VOIDOID,
+		.arguments = {event_type},
+		.count = 1,
+		.what = "A handler takes one event and returns nothing.",
+		.declaration = "name(event es_events) RETURNS void",
+		.example = "app.on_event(es_events)"
+	};
+
+	handler_check_function(function, &form);
 }
 
 /*

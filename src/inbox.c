@@ -30,7 +30,6 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/pg_collation.h"
-#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -45,7 +44,6 @@
 #include "utils/regproc.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 #include "utils/typcache.h"
 
 #include "compat.h"
@@ -137,44 +135,21 @@ es_checksum(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(make_checksum(PG_GETARG_TEXT_PP(0)));
 }
 
-/*
- * Refuses a function that cannot handle messages, or not for this user.
- */
+/* Refuses a function that cannot handle messages, or not for this user. */
 static void
 check_handler(Oid log, Oid function)
 {
-	Oid			ack_type = get_rel_type_id(get_relname_relid("es_ack_event",
-															 get_rel_namespace(log)));
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-	Form_pg_proc proc;
-	bool		fits;
+	HandlerForm form = {
+		.result = get_rel_type_id(get_relname_relid("es_ack_event",
+													get_rel_namespace(log))),
+		.arguments = {TEXTOID, JSONBOID},
+		.count = 2,
+		.what = "A handler of messages takes a payload and metadata, and returns one es_ack_event.",
+		.declaration = "name(payload text, metadata jsonb) RETURNS es_ack_event",
+		.example = "app.on_message(text, jsonb)"
+	};
 
-	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("the handler does not exist"),
-				 errdetail("There is no function with oid %u.", function),
-				 errhint("Give a function that is there, such as 'app.on_message(text, jsonb)'.")));
-	proc = (Form_pg_proc) GETSTRUCT(tuple);
-	fits = proc->prokind == PROKIND_FUNCTION && !proc->proretset &&
-		proc->prorettype == ack_type && proc->pronargs == 2 &&
-		proc->proargtypes.values[0] == TEXTOID &&
-		proc->proargtypes.values[1] == JSONBOID;
-	ReleaseSysCache(tuple);
-	if (!fits)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
-				 errmsg("function %s cannot handle messages",
-						format_procedure(function)),
-				 errdetail("A handler of messages takes a payload and metadata, and returns one es_ack_event."),
-				 errhint("Declare it as FUNCTION name(payload text, metadata jsonb) RETURNS es_ack_event.")));
-	if (!compat_may_execute(function, GetUserId()))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for function %s",
-						format_procedure(function)),
-				 errdetail("User \"%s\" runs it as a handler.",
-						   GetUserNameFromId(GetUserId(), false))));
+	handler_check_function(function, &form);
 }
 
 /*

@@ -63,8 +63,8 @@ load_subscription(Subscription *subscription, Oid log, const Row *row)
 /*
  * Reads the subscription of this name; false if there is none.
  */
-bool
-subscription_find(Oid log, const char *name, Subscription *subscription)
+static bool
+find_subscription(Oid log, const char *name, Subscription *subscription)
 {
 	Row			row;
 	bool		found;
@@ -101,7 +101,7 @@ check_owner(const Subscription *subscription)
 void
 subscription_own(Oid log, const char *name, Subscription *subscription)
 {
-	if (!subscription_find(log, name, subscription))
+	if (!find_subscription(log, name, subscription))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("subscription \"%s\" does not exist", name),
@@ -211,7 +211,7 @@ es_create_subscription(PG_FUNCTION_ARGS)
 	check_arguments(fcinfo);
 	name = text_to_cstring(PG_GETARG_TEXT_PP(ARG_NAME));
 	SPI_connect();
-	if (subscription_find(log, name, &other) ||
+	if (find_subscription(log, name, &other) ||
 		!insert_subscription(fcinfo, log))
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
