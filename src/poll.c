@@ -193,7 +193,6 @@ static bool
 look(void *arg)
 {
 	Poll	   *poll = arg;
-
 	MemoryContext context = MemoryContextSwitchTo(poll->context);
 
 	MemoryContextReset(poll->context);

@@ -194,7 +194,7 @@ wait_for_poll(PGconn *session)
 	char	   *token;
 
 	if (PQresultStatus(result) != PGRES_TUPLES_OK || PQntuples(result) != 1)
-		fail("es_poll brought nothing\n", session);
+		fail("es_poll did not bring one event\n", session);
 	token = strdup(PQgetvalue(result, 0, 0));
 	PQclear(result);
 	while ((result = PQgetResult(session)) != NULL)
@@ -226,6 +226,13 @@ measure(int count, Until until, const char *name)
 									 "LISTEN es_events" : "SELECT 1");
 
 	srandom(time(NULL) ^ getpid());
+	if (until == UNTIL_DELIVERED)
+	{
+		char		sql[200];
+
+		snprintf(sql, sizeof(sql), "SELECT es_seek('%s', NULL)", name);
+		run(other, sql);
+	}
 	while (count-- > 0)
 	{
 		double		start;
