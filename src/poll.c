@@ -105,14 +105,13 @@ poll_at_transaction_end(XactEvent event, void *arg)
 }
 
 /*
- * Notes what the transaction has written so far.  before: what it had before
- * the delivery.
+ * Notes what the transaction has written so far.  had_id: it may have written
+ * something before the delivery, up to there.
  */
 static void
-note_delivery(const Delivery *delivery, XLogRecPtr before)
+note_delivery(const Delivery *delivery, bool had_id, XLogRecPtr before)
 {
-	if (delivery->checkpoint_moved ||
-		(before != InvalidXLogRecPtr && before != delivery_end))
+	if (delivery->checkpoint_moved || (had_id && before != delivery_end))
 		return;
 	delivery_end = XactLastRecEnd;
 }
@@ -257,10 +256,8 @@ rest(Poll *poll, uint64 ends)
  * sleep; then it is over, too.
  */
 static void
-wait_for_delivery(Poll *poll)
+wait_for_delivery(Poll *poll, bool had_id)
 {
-	bool		had_id = TransactionIdIsValid(GetTopTransactionIdIfAny());
-
 	poll->delivery.scanned = palloc0(sizeof(Scanned) * ES_MAX_PARTITIONS);
 	for (;;)
 	{
@@ -281,6 +278,7 @@ wait_for_delivery(Poll *poll)
 Datum
 es_poll(PG_FUNCTION_ARGS)
 {
+	bool		had_id = TransactionIdIsValid(GetTopTransactionIdIfAny());
 	XLogRecPtr	before = XactLastRecEnd;
 	Poll		poll;
 
@@ -296,13 +294,13 @@ es_poll(PG_FUNCTION_ARGS)
 	if (milliseconds_to(poll.until) > 0)
 	{
 		projection_check_isolation("es_poll() with wait");
-		wait_for_delivery(&poll);
+		wait_for_delivery(&poll, had_id);
 	}
 	poll.final = true;
 	if (!poll.found)
 		(void) look(&poll);
 	if (poll.found)
-		note_delivery(&poll.delivery, before);
+		note_delivery(&poll.delivery, had_id, before);
 	SPI_finish();
 	return (Datum) 0;
 }
