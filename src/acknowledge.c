@@ -28,14 +28,6 @@
 PG_FUNCTION_INFO_V1(es_ack);
 PG_FUNCTION_INFO_V1(es_nack);
 
-static FailureOwner
-failures_of(const Partition *partition)
-{
-	return subscription_failures(partition->subscription.log,
-								 partition->subscription.name,
-								 partition->number);
-}
-
 /*
  * Takes subscription and token, the first two arguments, and locks the
  * partition.  NULL if the token is that of the last delivery that was
@@ -138,7 +130,7 @@ is_left(const Partition *partition)
 	if (partition->stream == NULL)
 		return partition->settled.count == 0 ||
 			count_unsettled(partition, numbers_last(partition->uptos)) > 0;
-	return failure_first(failures_of(partition), partition->stream, &first) &&
+	return failure_first(partition_failures(partition), partition->stream, &first) &&
 		first.position <= numbers_last(partition->uptos);
 }
 
@@ -188,7 +180,7 @@ static void
 ack_stream(Partition *partition, int64 upto)
 {
 	upto = Min(upto, numbers_last(partition->uptos));
-	failure_remove_stream(failures_of(partition), partition->stream, upto);
+	failure_remove_stream(partition_failures(partition), partition->stream, upto);
 	if (upto >= numbers_last(partition->uptos))
 		finish(partition);
 	else
@@ -265,7 +257,7 @@ set_aside(Partition *partition, Batch *event, ErrorData *error, int attempts,
 	ListCell   *cell;
 
 	partition->has_failures = true;
-	aside_keep(failures_of(partition), failed, pause);
+	aside_keep(partition_failures(partition), failed, pause);
 	read_in_hand(partition, event->upto, numbers_last(partition->uptos),
 				 partition->subscription.max_in_flight, &later);
 	waiting = aside_take(log, &later, list_make1(stream), NIL);
@@ -276,7 +268,7 @@ set_aside(Partition *partition, Batch *event, ErrorData *error, int attempts,
 		one->attempts = delivery_lost(partition, one->position) + 1;
 		numbers_append(&partition->settled, one->position);
 	}
-	aside_keep(failures_of(partition), waiting, FAILURE_PARKED);
+	aside_keep(partition_failures(partition), waiting, FAILURE_PARKED);
 	tuplestore_end(later.events);
 }
 
@@ -322,7 +314,7 @@ nack_stream(Partition *partition, int64 position, ErrorData *error,
 	Failure		failure;
 
 	if (position > numbers_last(partition->uptos) ||
-		!failure_at(failures_of(partition), position, &failure))
+		!failure_at(partition_failures(partition), position, &failure))
 		return action;			/* by the same call, or it was discarded */
 	if (action == ACTION_RETRY &&
 		failure.attempts >= partition->subscription.max_attempts)
@@ -330,7 +322,7 @@ nack_stream(Partition *partition, int64 position, ErrorData *error,
 	if (action == ACTION_SKIP)
 	{
 		(void) failure_remove(log, failure.id);
-		failure_release(failures_of(partition), partition->stream);
+		failure_release(partition_failures(partition), partition->stream);
 	}
 	else
 	{

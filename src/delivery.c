@@ -221,9 +221,7 @@ static void
 lose_stream(const Partition *partition)
 {
 	const Subscription *subscription = &partition->subscription;
-	FailureOwner owner = subscription_failures(subscription->log,
-											   subscription->name,
-											   partition->number);
+	FailureOwner owner = partition_failures(partition);
 	int64		upto = numbers_last(partition->uptos);
 	Failure		first;
 
@@ -357,18 +355,14 @@ take_failures(Delivery *delivery, const Partition *partition,
 static void
 park_hidden(const Partition *partition, const char *stream)
 {
-	const Subscription *subscription = &partition->subscription;
 	ErrorData	error = {
 		.sqlerrcode = ERRCODE_INSUFFICIENT_PRIVILEGE,
 		.message = "the event is hidden from the subscription's owner"
 	};
 	Failure		first;
 
-	if (failure_first(subscription_failures(subscription->log,
-											subscription->name,
-											partition->number),
-					  stream, &first))
-		failure_again(subscription->log, first.id, &error, 0, FAILURE_PARKED);
+	if (failure_first(partition_failures(partition), stream, &first))
+		failure_again(partition->subscription.log, first.id, &error, 0, FAILURE_PARKED);
 }
 
 /*
@@ -482,8 +476,7 @@ park_lost(Delivery *delivery, Partition *partition)
 		return false;
 	aside = aside_first(delivery->log, batch, lost_error(lost), lost, NIL,
 						&stream);
-	aside_keep(subscription_failures(delivery->log, subscription->name,
-									 partition->number),
+	aside_keep(partition_failures(partition),
 			   aside, FAILURE_PARKED);
 	partition->has_failures = true;
 	batch->count = 0;
@@ -494,8 +487,7 @@ park_lost(Delivery *delivery, Partition *partition)
 static void
 set_aside(Delivery *delivery, Partition *partition)
 {
-	FailureOwner owner = subscription_failures(delivery->log, delivery->name,
-											   partition->number);
+	FailureOwner owner = partition_failures(partition);
 	List	   *streams = aside_streams(owner, &delivery->batch);
 	List	   *aside = aside_take(delivery->log, &delivery->batch, streams, NIL);
 	ListCell   *cell;

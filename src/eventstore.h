@@ -594,6 +594,7 @@ extern Partition *partition_lock(const Subscription *subscription, int number,
 								 bool wait);
 extern Partition *partition_own(Oid log, const char *name, int number);
 extern void partition_write(Partition *partition, bool served);
+extern FailureOwner partition_failures(const Partition *partition);
 extern bool partition_in_hand(const Partition *partition);
 extern void partition_look_for_due(Partition *partition);
 extern void partition_move(Partition *partition, int64 position);

@@ -133,6 +133,15 @@ partition_own(Oid log, const char *name, int number)
 	return partition_lock(&subscription, number, true);
 }
 
+/* Whose failures those of the partition are. */
+FailureOwner
+partition_failures(const Partition *partition)
+{
+	return subscription_failures(partition->subscription.log,
+								 partition->subscription.name,
+								 partition->number);
+}
+
 /* Is anything of it in hand? */
 bool
 partition_in_hand(const Partition *partition)
