@@ -23,7 +23,7 @@ _PG_init(void)
 	notify_init();
 	import_init();
 	projection_sync_init();
-	poll_init();
+	lazy_commit_init();
 	worker_init();
 	MarkGUCPrefixReserved("eventstore");
 }

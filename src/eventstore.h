@@ -19,6 +19,7 @@
 #include "nodes/execnodes.h"
 #include "storage/lock.h"
 #include "utils/array.h"
+#include "utils/jsonb.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
 #include "utils/tuplestore.h"
@@ -93,6 +94,19 @@ extern void shmem_set_pause(double pause);
 
 /* attempt.c */
 extern ErrorData *attempt(bool (*work) (void *arg), void *arg);
+
+/* lazy_commit.c */
+
+/* What a transaction had written before something that may be lost. */
+typedef struct Written
+{
+	bool		has_id;			/* it may have written something */
+	XLogRecPtr	upto;
+} Written;
+
+extern void lazy_commit_init(void);
+extern Written lazy_commit_begin(void);
+extern void lazy_commit_end(Written before);
 
 /* sleep.c */
 
@@ -249,6 +263,10 @@ extern TriggerData *log_check_trigger(FunctionCallInfo fcinfo,
 									  const char *relation);
 extern void log_check_type(text *type);
 extern void log_check_metadata(Datum metadata);
+
+/* event_array.c */
+extern NewEvent *event_array_make(text *stream, int count);
+extern NewEvent *event_array_read(text *stream, Jsonb *array, int *count);
 
 /* argument.c */
 extern void argument_not_null(FunctionCallInfo fcinfo, int argument,
@@ -641,9 +659,6 @@ extern int	delivery_attempt(const Delivery *delivery, int64 position,
 extern bool delivery_peek(Delivery *delivery);
 extern bool delivery_make(Delivery *delivery, bool final);
 extern TimestampTz delivery_next_time(const Delivery *delivery);
-
-/* poll.c */
-extern void poll_init(void);
 
 /* inbox.c */
 extern int64 inbox_retry(Oid log, int64 failure_id);

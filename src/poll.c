@@ -15,8 +15,9 @@
  * by a signal.  Where nobody wakes, it is short, and longer each time.
  *
  * The transaction of a delivery that has written nothing else does not wait
- * for the disk.  If a crash takes it back, its token is void, and what was
- * delivered is delivered again.  A checkpoint that was moved is waited for.
+ * for the disk (lazy_commit.c).  If a crash takes it back, its token is void,
+ * and what was delivered is delivered again.  A checkpoint that was moved is
+ * waited for.
  *
  *-------------------------------------------------------------------------
  */
@@ -25,7 +26,6 @@
 #include "access/table.h"
 #include "access/transam.h"
 #include "access/xact.h"
-#include "access/xlog.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -74,47 +74,6 @@ typedef struct Poll
 	ReturnSetInfo *result;
 	MemoryContext context;		/* of a look */
 } Poll;
-
-/* Where the log ended when a delivery was written, for its commit. */
-static XLogRecPtr delivery_end = InvalidXLogRecPtr;
-static int	saved_synchronous_commit = -1;
-
-/*
- * At the end of the transaction: it need not wait for the disk if a delivery
- * is all that it has written.
- */
-static void
-poll_at_transaction_end(XactEvent event, void *arg)
-{
-	if (event == XACT_EVENT_PRE_COMMIT)
-	{
-		if (delivery_end == InvalidXLogRecPtr ||
-			delivery_end != XactLastRecEnd)
-			return;
-		saved_synchronous_commit = synchronous_commit;
-		synchronous_commit = SYNCHRONOUS_COMMIT_OFF;
-	}
-	else if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT ||
-			 event == XACT_EVENT_PREPARE)
-	{
-		if (saved_synchronous_commit >= 0)
-			synchronous_commit = saved_synchronous_commit;
-		saved_synchronous_commit = -1;
-		delivery_end = InvalidXLogRecPtr;
-	}
-}
-
-/*
- * Notes what the transaction has written so far.  had_id: it may have written
- * something before the delivery, up to there.
- */
-static void
-note_delivery(const Delivery *delivery, bool had_id, XLogRecPtr before)
-{
-	if (delivery->checkpoint_moved || (had_id && before != delivery_end))
-		return;
-	delivery_end = XactLastRecEnd;
-}
 
 /* Takes the arguments. */
 static void
@@ -278,8 +237,7 @@ wait_for_delivery(Poll *poll, bool had_id)
 Datum
 es_poll(PG_FUNCTION_ARGS)
 {
-	bool		had_id = TransactionIdIsValid(GetTopTransactionIdIfAny());
-	XLogRecPtr	before = XactLastRecEnd;
+	Written		before = lazy_commit_begin();
 	Poll		poll;
 
 	PreventCommandIfReadOnly("es_poll()");
@@ -294,22 +252,13 @@ es_poll(PG_FUNCTION_ARGS)
 	if (milliseconds_to(poll.until) > 0)
 	{
 		projection_check_isolation("es_poll() with wait");
-		wait_for_delivery(&poll, had_id);
+		wait_for_delivery(&poll, before.has_id);
 	}
 	poll.final = true;
 	if (!poll.found)
 		(void) look(&poll);
-	if (poll.found)
-		note_delivery(&poll.delivery, had_id, before);
+	if (poll.found && !poll.delivery.checkpoint_moved)
+		lazy_commit_end(before);
 	SPI_finish();
 	return (Datum) 0;
-}
-
-/*
- * Asks to be told of the ends of transactions.
- */
-void
-poll_init(void)
-{
-	RegisterXactCallback(poll_at_transaction_end, NULL);
 }
