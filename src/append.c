@@ -215,6 +215,27 @@ append_events(AppendCall *append, Oid relid)
 }
 
 /*
+ * Appends events that were made and checked to a stream, at the expected
+ * version, without asking for the caller's right to do so.  Returns the
+ * version and the position of the last one.  Errors: ES001, ES002.
+ */
+int64
+append_to_stream(Oid relid, text *stream, int64 expected, NewEvent *events,
+				 int count, int64 *position)
+{
+	AppendCall	append = {
+		.stream = stream,
+		.expected = expected,
+		.events = events,
+		.count = count
+	};
+
+	append_events(&append, relid);
+	*position = append.position;
+	return append.version;
+}
+
+/*
  * Appends one event, whatever the version of its stream is, without asking
  * for the caller's right to do so; returns its position.  The event's
  * metadata is an object.
@@ -222,17 +243,13 @@ append_events(AppendCall *append, Oid relid)
 int64
 append_event(Oid relid, NewEvent *event)
 {
-	AppendCall	append = {
-		.stream = event->stream,
-		.expected = EXPECTED_ANY,
-		.events = event,
-		.count = 1
-	};
+	int64		position;
 
 	stream_check_name(event->stream);
 	log_check_type(event->type);
-	append_events(&append, relid);
-	return append.position;
+	(void) append_to_stream(relid, event->stream, EXPECTED_ANY, event, 1,
+							&position);
+	return position;
 }
 
 /*

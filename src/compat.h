@@ -15,6 +15,7 @@
 #endif
 
 #include "access/genam.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "executor/executor.h"
 #include "storage/lock.h"
@@ -22,6 +23,7 @@
 #include "storage/sinvaladt.h"
 #include "storage/procarray.h"
 #include "utils/acl.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
 
@@ -121,6 +123,21 @@ compat_may_execute(Oid function, Oid user)
 #else
 	return pg_proc_aclcheck(function, user, ACL_EXECUTE) == ACLCHECK_OK;
 #endif
+}
+
+/* Refuses a user who may not create objects in the schema. */
+static inline void
+compat_check_may_create(Oid schema, Oid user)
+{
+#if PG_VERSION_NUM >= 160000
+	AclResult	result = object_aclcheck(NamespaceRelationId, schema, user,
+										 ACL_CREATE);
+#else
+	AclResult	result = pg_namespace_aclcheck(schema, user, ACL_CREATE);
+#endif
+
+	if (result != ACLCHECK_OK)
+		aclcheck_error(result, OBJECT_SCHEMA, get_namespace_name(schema));
 }
 
 static inline LocalTransactionId

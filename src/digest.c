@@ -75,8 +75,8 @@ sha1(const pg_uuid_t *namespace, const char *name, size_t length,
 /*
  * The UUID of version 5 of a name in the server's encoding.
  */
-static pg_uuid_t *
-uuid5(const pg_uuid_t *namespace, const char *name, int length)
+pg_uuid_t *
+digest_uuid5(const pg_uuid_t *namespace, const char *name, int length)
 {
 	pg_uuid_t  *uuid = palloc(sizeof(pg_uuid_t));
 	unsigned char hash[SHA1_LENGTH];
@@ -223,8 +223,8 @@ es_uuid5(PG_FUNCTION_ARGS)
 {
 	text	   *name = PG_GETARG_TEXT_PP(1);
 
-	PG_RETURN_UUID_P(uuid5(PG_GETARG_UUID_P(0), VARDATA_ANY(name),
-						   VARSIZE_ANY_EXHDR(name)));
+	PG_RETURN_UUID_P(digest_uuid5(PG_GETARG_UUID_P(0), VARDATA_ANY(name),
+								  VARSIZE_ANY_EXHDR(name)));
 }
 
 Datum
@@ -247,5 +247,5 @@ es_digest(PG_FUNCTION_ARGS)
 	append_escaped(&string, VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type));
 	appendStringInfoChar(&string, ':');
 	append_key(&string, PG_GETARG_JSONB_P(1), PG_GETARG_ARRAYTYPE_P(2));
-	PG_RETURN_UUID_P(uuid5(&oid_namespace, string.data, string.len));
+	PG_RETURN_UUID_P(digest_uuid5(&oid_namespace, string.data, string.len));
 }

@@ -17,6 +17,15 @@
 #include "eventstore.h"
 
 /*
+ * What an event has for data if none is given: an empty object.
+ */
+Datum
+event_array_no_data(void)
+{
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
+}
+
+/*
  * Makes room for so many events of the stream.
  */
 NewEvent *
@@ -145,7 +154,7 @@ NewEvent *
 event_array_read(text *stream, Jsonb *array, int *count)
 {
 	NewEvent   *events;
-	Datum		empty = DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
+	Datum		empty = event_array_no_data();
 	ErrorContextCallback context;
 	int			number;
 

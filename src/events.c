@@ -79,81 +79,89 @@ enum
 static Oid	read_types[READ_PARAMS] = {INT8OID, INT8OID, TEXTOID, TEXTARRAYOID,
 INT4OID, INT4OID, INT8ARRAYOID, INT8ARRAYOID, INT4OID};
 
+/*
+ * The statement that reads the events e for which the condition holds; what
+ * follows a condition can follow it.  The log is open.
+ */
+char *
+events_sql(Relation log, const char *condition)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "SELECT ");
+	append_columns(&sql, RelationGetDescr(log));
+	appendStringInfo(&sql, " FROM %s.es_events e WHERE %s",
+					 quote_identifier(get_namespace_name(RelationGetNamespace(log))),
+					 condition);
+	return sql.data;
+}
+
 /* The statement that reads the next events of a source. */
 static char *
 read_sql(const EventSource *source, Relation log)
 {
 	const char *schema =
 	quote_identifier(get_namespace_name(RelationGetNamespace(log)));
-	StringInfoData sql;
+	StringInfoData condition;
 
-	initStringInfo(&sql);
-	appendStringInfoString(&sql, "SELECT ");
-	append_columns(&sql, RelationGetDescr(log));
-	appendStringInfo(&sql, " FROM %s.es_events e"
-					 " WHERE e.position > $1 AND e.position <= $2", schema);
+	initStringInfo(&condition);
+	appendStringInfoString(&condition, "e.position > $1 AND e.position <= $2");
 	if (source->category != NULL)
-		appendStringInfo(&sql, " AND %s.es_category(e.stream) = $3", schema);
-	if (source->types != NULL)
-		appendStringInfoString(&sql, " AND e.type = ANY ($4)");
-	if (source->partitions > 1)
-		appendStringInfo(&sql, " AND %s.es_partition(e.stream, $5) = $6",
+		appendStringInfo(&condition, " AND %s.es_category(e.stream) = $3",
 						 schema);
+	if (source->types != NULL)
+		appendStringInfoString(&condition, " AND e.type = ANY ($4)");
+	if (source->partitions > 1)
+		appendStringInfo(&condition,
+						 " AND %s.es_partition(e.stream, $5) = $6", schema);
 	if (source->except.count > 0)
-		appendStringInfoString(&sql, " AND e.position <> ALL ($7)");
+		appendStringInfoString(&condition, " AND e.position <> ALL ($7)");
 	if (source->only.count > 0)
-		appendStringInfoString(&sql, " AND e.position = ANY ($8)");
-	appendStringInfoString(&sql, " ORDER BY e.position LIMIT $9");
-	return sql.data;
+		appendStringInfoString(&condition, " AND e.position = ANY ($8)");
+	appendStringInfoString(&condition, " ORDER BY e.position LIMIT $9");
+	return events_sql(log, condition.data);
 }
 
 static ParamListInfo
-read_params(const EventSource *source, int64 after, int64 upto, int limit)
+make_params(int count, const Oid *types, const Datum *values,
+			const bool *nulls)
 {
-	ParamListInfo params = makeParamList(READ_PARAMS);
-	Datum		values[READ_PARAMS] = {
-		Int64GetDatum(after), Int64GetDatum(upto),
-		PointerGetDatum(source->category), PointerGetDatum(source->types),
-		Int32GetDatum(source->partitions), Int32GetDatum(source->partition),
-		PointerGetDatum(numbers_array(source->except)),
-		PointerGetDatum(numbers_array(source->only)),
-		Int32GetDatum(limit)
-	};
+	ParamListInfo params = makeParamList(count);
 	int			i;
 
-	for (i = 0; i < READ_PARAMS; i++)
+	for (i = 0; i < count; i++)
 	{
 		params->params[i].value = values[i];
-		params->params[i].isnull = false;
+		params->params[i].isnull = nulls != NULL && nulls[i];
 		params->params[i].pflags = PARAM_FLAG_CONST;
-		params->params[i].ptype = read_types[i];
+		params->params[i].ptype = types[i];
 	}
-	params->params[READ_CATEGORY].isnull = source->category == NULL;
-	params->params[READ_TYPES].isnull = source->types == NULL;
 	return params;
 }
 
 /*
- * Runs the statement of read_sql as the source's reader, with the snapshot;
- * its rows go to the store.  It is planned each time anew, for how much of the
- * log it reads.
+ * Runs a statement of events_sql as the reader, with the snapshot; its rows go
+ * to the store.  It is planned each time anew, for how much of the log it
+ * reads.  nulls: NULL if there are none.
  */
-static void
-read_as_reader(const EventSource *source, Snapshot snapshot, const char *sql,
-			   ParamListInfo params, Tuplestorestate *store)
+void
+events_read_sql(Oid reader, Snapshot snapshot, const char *sql, int count,
+				Oid *types, const Datum *values, const bool *nulls,
+				Tuplestorestate *store)
 {
 	SPIExecuteOptions options = {0};
-	RunAs		saved = run_as(source->reader, true, "pg_catalog, pg_temp");
+	RunAs		saved = run_as(reader, true, "pg_catalog, pg_temp");
 	int			result;
 
-	options.params = params;
+	options.params = make_params(count, types, values, nulls);
 	options.read_only = true;
 	options.dest = CreateDestReceiver(DestTuplestore);
 	SetTuplestoreDestReceiverParams(options.dest, store,
 									CurrentMemoryContext, false, NULL, NULL);
 	PushActiveSnapshot(snapshot);
 	SPI_connect();
-	result = SPI_execute_plan_extended(run_as_plan(sql, READ_PARAMS, read_types,
+	result = SPI_execute_plan_extended(run_as_plan(sql, count, types,
 												   CURSOR_OPT_CUSTOM_PLAN),
 									   &options);
 	if (result < 0)
@@ -164,13 +172,35 @@ read_as_reader(const EventSource *source, Snapshot snapshot, const char *sql,
 	run_as_end(saved);
 }
 
-/* May the reader read all events? */
-static bool
-may_read_all(const EventSource *source)
+/* Reads the next events of a source by SQL. */
+static void
+read_as_reader(const EventSource *source, Relation log, Snapshot snapshot,
+			   int64 after, int64 upto, int limit, Tuplestorestate *store)
 {
-	return pg_class_aclcheck(source->log, source->reader,
-							 ACL_SELECT) == ACLCHECK_OK &&
-		check_enable_rls(source->log, source->reader, true) != RLS_ENABLED;
+	Datum		values[READ_PARAMS] = {
+		Int64GetDatum(after), Int64GetDatum(upto),
+		PointerGetDatum(source->category), PointerGetDatum(source->types),
+		Int32GetDatum(source->partitions), Int32GetDatum(source->partition),
+		PointerGetDatum(numbers_array(source->except)),
+		PointerGetDatum(numbers_array(source->only)),
+		Int32GetDatum(limit)
+	};
+	bool		nulls[READ_PARAMS] = {false};
+
+	nulls[READ_CATEGORY] = source->category == NULL;
+	nulls[READ_TYPES] = source->types == NULL;
+	events_read_sql(source->reader, snapshot, read_sql(source, log),
+					READ_PARAMS, read_types, values, nulls, store);
+}
+
+/*
+ * May the reader read all events?
+ */
+bool
+events_may_read_all(Oid log, Oid reader)
+{
+	return pg_class_aclcheck(log, reader, ACL_SELECT) == ACLCHECK_OK &&
+		check_enable_rls(log, reader, true) != RLS_ENABLED;
 }
 
 /* Events that are looked up in an index. */
@@ -317,12 +347,13 @@ events_read(const EventSource *source, Snapshot snapshot, int64 after,
 	Relation	log = table_open(source->log, AccessShareLock);
 	EventScan	scan;
 
-	if (source->only.count == 0 && may_read_all(source) &&
+	if (source->only.count == 0 &&
+		events_may_read_all(source->log, source->reader) &&
 		open_scan(&scan, source, log, after, upto))
 		read_index(&scan, log, snapshot, limit, batch->events);
 	else
-		read_as_reader(source, snapshot, read_sql(source, log),
-					   read_params(source, after, upto, limit), batch->events);
+		read_as_reader(source, log, snapshot, after, upto, limit,
+					   batch->events);
 	batch->count = tuplestore_tuple_count(batch->events);
 	batch->upto = batch->count == limit ?
 		events_last_position(source->log, batch->events) : upto;

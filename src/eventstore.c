@@ -24,6 +24,7 @@ _PG_init(void)
 	import_init();
 	projection_sync_init();
 	lazy_commit_init();
+	fold_init();
 	worker_init();
 	MarkGUCPrefixReserved("eventstore");
 }

@@ -64,6 +64,10 @@ extern void expected_version_check(text *stream, ExpectedVersion expected,
 extern void uuid_generate_v7(pg_uuid_t *uuid);
 extern char *uuid_to_cstring(const pg_uuid_t *uuid);
 
+/* digest.c */
+extern pg_uuid_t *digest_uuid5(const pg_uuid_t *namespace, const char *name,
+							   int length);
+
 /* shmem.c */
 
 /* How far the events of a log have been announced to who listens. */
@@ -257,6 +261,7 @@ extern int64 log_position(Log *log, text *stream, int64 version);
 extern void log_insert(Log *log, NewEvent *events, int count);
 extern bool log_is_appending(void);
 extern void log_duplicate_fail(const pg_uuid_t *id, const char *why);
+extern Relation log_open_version_index(Relation log);
 extern Relation log_open_position_index(Relation log);
 extern Relation log_open_category_index(Relation log);
 extern TriggerData *log_check_trigger(FunctionCallInfo fcinfo,
@@ -265,6 +270,7 @@ extern void log_check_type(text *type);
 extern void log_check_metadata(Datum metadata);
 
 /* event_array.c */
+extern Datum event_array_no_data(void);
 extern NewEvent *event_array_make(text *stream, int count);
 extern NewEvent *event_array_read(text *stream, Jsonb *array, int *count);
 
@@ -279,6 +285,29 @@ extern void argument_interval(const char *name, const Interval *interval,
 							  bool zero_is_possible);
 extern void argument_name(const char *of, const char *name, int limit);
 extern void argument_types(ArrayType *types);
+
+/* handler_form.c */
+
+/* What a function of a user must be like that is called from here. */
+typedef struct HandlerForm
+{
+	Oid			result;
+	Oid			arguments[2];
+	int			count;			/* of them */
+	const char *noun;			/* what it is called; NULL: a handler */
+	const char *what;			/* a sentence */
+	const char *declaration;
+	const char *example;
+} HandlerForm;
+
+extern void handler_check_function(Oid function, const HandlerForm *form);
+
+/* by_type.c */
+typedef struct ByType ByType;
+
+extern ByType *by_type_make(const char *schema, const char *prefix,
+							const HandlerForm *form);
+extern FmgrInfo *by_type_function(ByType *by_type, text *type);
 
 /* horizon.c */
 extern int64 horizon_find(Oid log, Snapshot snapshot);
@@ -311,8 +340,59 @@ typedef struct Batch
 extern Tuplestorestate *events_make_batch(void);
 extern TupleTableSlot *events_make_slot(Relation log);
 extern int64 events_last_position(Oid log, Tuplestorestate *events);
+extern char *events_sql(Relation log, const char *condition);
+extern void events_read_sql(Oid reader, Snapshot snapshot, const char *sql,
+							int count, Oid *types, const Datum *values,
+							const bool *nulls, Tuplestorestate *store);
+extern bool events_may_read_all(Oid log, Oid reader);
 extern void events_read(const EventSource *source, Snapshot snapshot,
 						int64 after, int64 upto, int limit, Batch *batch);
+
+/* stream_scan.c */
+typedef struct StreamScan StreamScan;
+
+extern StreamScan *stream_scan_open(Oid log, text *stream, int64 after,
+									int64 upto, Snapshot snapshot);
+extern StreamScan *stream_scan_open_occurred(Oid log, text *stream,
+											 int64 upto, TimestampTz until,
+											 Snapshot snapshot);
+extern TupleTableSlot *stream_scan_next(StreamScan *scan);
+extern void stream_scan_close(StreamScan *scan);
+
+/* fingerprint.c */
+
+/* The reducer of a schema is this function of the library, and calls these. */
+#define ES_SCHEMA_REDUCER	"es_reduce"
+#define ES_APPLY_PREFIX		"apply_"
+
+/* A reducer, and what it is made of. */
+typedef struct Reducer
+{
+	Oid			function;
+	Oid			owner;
+	char	   *signature;
+	uint64		fingerprint;
+} Reducer;
+
+extern Reducer fingerprint_reducer(Oid log, Oid function);
+
+/* snapshot.c */
+
+/* A state of a stream. */
+typedef struct KeptState
+{
+	int64		version;		/* of the last event in it; 0: none */
+	TimestampTz recorded_at;	/* of the latest of its events */
+	Datum		state;			/* jsonb */
+	bool		isnull;
+} KeptState;
+
+extern bool snapshot_find(Oid log, text *stream, const Reducer *reducer,
+						  int64 upto, TimestampTz until, Snapshot snapshot,
+						  KeptState *kept);
+extern bool snapshot_keep(Oid log, text *stream, const Reducer *reducer,
+						  const KeptState *kept);
+extern bool snapshot_may_keep(void);
 
 /* failure.c */
 
@@ -407,6 +487,8 @@ extern void notify_took(double milliseconds);
 
 /* append.c */
 extern int64 append_event(Oid relid, NewEvent *event);
+extern int64 append_to_stream(Oid relid, text *stream, int64 expected,
+							  NewEvent *events, int count, int64 *position);
 
 /* import.c */
 extern void import_init(void);
@@ -504,22 +586,39 @@ extern void projection_read(const Projection *projection, Snapshot snapshot,
 
 /* handler.c */
 
-/* What a handler must be like. */
-typedef struct HandlerForm
-{
-	Oid			result;
-	Oid			arguments[2];
-	int			count;			/* of them */
-	const char *what;			/* a sentence */
-	const char *declaration;
-	const char *example;
-} HandlerForm;
-
-extern void handler_check_function(Oid function, const HandlerForm *form);
 extern void handler_apply(Projection *projection, Tuplestorestate *events,
 						  bool history);
 extern void handler_check(Projection *projection);
 extern void handler_check_outside(const char *function);
+
+/* fold.c */
+
+/* The fold of a stream. */
+typedef struct Fold
+{
+	Oid			log;			/* es_events */
+	text	   *stream;
+	Reducer		reducer;
+	FmgrInfo	function;		/* the reducer's */
+	KeptState	state;			/* so far */
+	int64		folded;			/* so many events, since a state was kept */
+	void		(*each) (struct Fold *fold, TupleTableSlot *event);
+	void	   *each_data;		/* called after each event; NULL: not */
+
+	MemoryContext context;		/* of the state */
+	MemoryContext next;			/* of the next one */
+} Fold;
+
+extern void fold_init(void);
+extern void fold_begin(Fold *fold, Oid log, text *stream, Oid reducer,
+					   Datum initial, bool isnull);
+extern void fold_from_snapshot(Fold *fold, Snapshot snapshot, int64 upto,
+							   TimestampTz until);
+extern void fold_events(Fold *fold, StreamScan *scan, TimestampTz until);
+extern void fold_stream(Fold *fold, Snapshot snapshot, int64 upto,
+						TimestampTz until);
+extern void fold_keep(Fold *fold);
+extern void fold_end(Fold *fold);
 
 /* projection_run.c */
 

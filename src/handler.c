@@ -80,46 +80,6 @@ es_replaying(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(replaying);
 }
 
-/*
- * Refuses a function that has not the form of a handler, or that the present
- * user may not execute.
- */
-void
-handler_check_function(Oid function, const HandlerForm *form)
-{
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-	Form_pg_proc proc;
-	bool		fits;
-
-	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("the handler does not exist"),
-				 errdetail("There is no function with oid %u.", function),
-				 errhint("Give a function that is there, such as '%s'.",
-						 form->example)));
-	proc = (Form_pg_proc) GETSTRUCT(tuple);
-	fits = proc->prokind == PROKIND_FUNCTION && !proc->proretset &&
-		proc->prorettype == form->result && proc->pronargs == form->count &&
-		memcmp(proc->proargtypes.values, form->arguments,
-			   sizeof(Oid) * form->count) == 0;
-	ReleaseSysCache(tuple);
-	if (!fits)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
-				 errmsg("function %s cannot be a handler",
-						format_procedure(function)),
-				 errdetail("%s", form->what),
-				 errhint("Declare it as FUNCTION %s.", form->declaration)));
-	if (!compat_may_execute(function, GetUserId()))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for function %s",
-						format_procedure(function)),
-				 errdetail("User \"%s\" runs it as a handler.",
-						   GetUserNameFromId(GetUserId(), false))));
-}
-
 /* Refuses a function that cannot handle events. */
 static void
 check_handler(Oid function, Oid event_type)

@@ -30,6 +30,7 @@
 #include "postgres.h"
 
 #include "access/detoast.h"
+#include "access/htup_details.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/relation.h"
@@ -143,16 +144,15 @@ missing_index(const char *columns)
 
 /* Is this the valid unique index on these columns (second: or none)? */
 static bool
-index_is_on(Relation index, const IndexInfo *info, AttrNumber first,
-			AttrNumber second)
+index_is_on(Relation index, AttrNumber first, AttrNumber second)
 {
+	const		FormData_pg_index *form = index->rd_index;
 	int			keys = second == InvalidAttrNumber ? 1 : 2;
 
-	return index->rd_index->indisvalid &&
-		info->ii_Unique && info->ii_Predicate == NIL &&
-		info->ii_NumIndexKeyAttrs == keys &&
-		info->ii_IndexAttrNumbers[0] == first &&
-		(keys == 1 || info->ii_IndexAttrNumbers[1] == second);
+	return form->indisvalid && form->indisunique &&
+		form->indnkeyatts == keys && form->indkey.values[0] == first &&
+		(keys == 1 || form->indkey.values[1] == second) &&
+		heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL);
 }
 
 /*
@@ -167,8 +167,7 @@ find_index(ResultRelInfo *relinfo, AttrNumber first, AttrNumber second)
 	{
 		Relation	index = relinfo->ri_IndexRelationDescs[i];
 
-		if (index_is_on(index, relinfo->ri_IndexRelationInfo[i], first,
-						second))
+		if (index_is_on(index, first, second))
 			return index;
 	}
 	missing_index(second == InvalidAttrNumber ? "(id)" : "(stream, version)");
@@ -199,6 +198,27 @@ check_triggers(ResultRelInfo *relinfo)
 							   trigger->tgname),
 					 errhint("Use a CHECK constraint or an AFTER trigger, whose error refuses the append.")));
 	}
+}
+
+/*
+ * Opens the unique index on stream and version, for who reads a stream by
+ * himself; NULL if there is none.
+ */
+Relation
+log_open_version_index(Relation log)
+{
+	List	   *relids = RelationGetIndexList(log);
+	ListCell   *cell;
+
+	foreach(cell, relids)
+	{
+		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
+
+		if (index_is_on(index, Anum_es_events_stream, Anum_es_events_version))
+			return index;
+		index_close(index, AccessShareLock);
+	}
+	return NULL;
 }
 
 /*

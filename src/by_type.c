@@ -1,0 +1,105 @@
+/*-------------------------------------------------------------------------
+ *
+ * by_type.c
+ *		Functions of a schema, one for each type of events: their names are a
+ *		prefix and the type.  Each is looked up once, when it is needed.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "fmgr.h"
+#include "nodes/value.h"
+#include "parser/parse_func.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+
+#include "eventstore.h"
+
+/* The function for one type. */
+typedef struct TypeFunction
+{
+	char		type[ES_MAX_TYPE_LENGTH + 1];
+	bool		exists;
+	FmgrInfo	function;
+} TypeFunction;
+
+struct ByType
+{
+	const char *schema;
+	const char *prefix;
+	HandlerForm form;			/* of each of them */
+	MemoryContext context;		/* what the functions keep */
+	HTAB	   *functions;
+};
+
+/*
+ * Prepares for calling functions of the schema, as long as the present memory
+ * context lives.  Errors: there is no such schema.
+ */
+ByType *
+by_type_make(const char *schema, const char *prefix, const HandlerForm *form)
+{
+	HASHCTL		control = {
+		.keysize = ES_MAX_TYPE_LENGTH + 1,
+		.entrysize = sizeof(TypeFunction),
+		.hcxt = CurrentMemoryContext
+	};
+	ByType	   *by_type = palloc(sizeof(ByType));
+
+	/* a schema that is gone is no schema without functions */
+	(void) get_namespace_oid(schema, false);
+	by_type->schema = schema;
+	by_type->prefix = prefix;
+	by_type->form = *form;
+	by_type->context = CurrentMemoryContext;
+	by_type->functions = hash_create("eventstore functions by type", 32,
+									 &control,
+									 HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+	return by_type;
+}
+
+/* Looks up the function for one type; false without one. */
+static bool
+look_up(const ByType *by_type, const char *type, FmgrInfo *function)
+{
+	char	   *name = psprintf("%s%s", by_type->prefix, type);
+	Oid			found;
+
+	if (strlen(name) >= NAMEDATALEN)
+		return false;
+	found = LookupFuncName(list_make2(makeString(pstrdup(by_type->schema)),
+									  makeString(name)),
+						   by_type->form.count, by_type->form.arguments, true);
+	if (!OidIsValid(found))
+		return false;
+	handler_check_function(found, &by_type->form);
+	fmgr_info(found, function);
+	return true;
+}
+
+/*
+ * The function for a type; NULL if there is none.  Errors: it is of another
+ * form, or the present user may not execute it.
+ */
+FmgrInfo *
+by_type_function(ByType *by_type, text *type)
+{
+	char	   *name = text_to_cstring(type);
+	bool		found;
+	TypeFunction *entry = hash_search(by_type->functions, name, HASH_ENTER,
+									  &found);
+
+	if (!found)
+	{
+		MemoryContext oldcontext = MemoryContextSwitchTo(by_type->context);
+
+		entry->exists = false;	/* as long as an error may come */
+		entry->exists = look_up(by_type, name, &entry->function);
+		MemoryContextSwitchTo(oldcontext);
+	}
+	pfree(name);
+	return entry->exists ? &entry->function : NULL;
+}

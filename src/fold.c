@@ -1,0 +1,243 @@
+/*-------------------------------------------------------------------------
+ *
+ * fold.c
+ *		One fold: a reducer is called for the events of a stream, in order, with
+ *		the state so far.
+ *
+ * The order of steps:
+ *
+ *	1. fold_begin: the reducer is checked, the state is the initial one;
+ *	2. fold_from_snapshot: go on from a state that was kept, if one fits;
+ *	3. fold_events: a scan's events, as far as they are wanted;
+ *	4. fold_keep: keep the state, if many events were folded for it.
+ *
+ * Two memory contexts take turns: one has the state, in the other the event is
+ * made ready, and the reducer makes the next state.  So nothing is copied, and
+ * nothing is left behind.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "executor/tuptable.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/guc.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "eventstore.h"
+
+/*
+ * eventstore.snapshot_every: how many events es_state and es_execute may fold
+ * without keeping the state.  Fewer: more is written, long streams load
+ * sooner; more than most streams have: only the long ones have snapshots; 0:
+ * nothing is kept but by es_snapshot.
+ */
+static int	snapshot_every = 200;
+
+/* Refuses a function that is no reducer, or that the user may not execute. */
+static void
+check_reducer(Oid log, Oid function)
+{
+	HandlerForm form = {
+		.result = JSONBOID,
+		.arguments = {JSONBOID, get_rel_type_id(log)},
+		.count = 2,
+		.noun = "reducer",
+		.what = "A reducer takes the state and an event and returns the next state.",
+		.declaration = "name(state jsonb, event es_events) RETURNS jsonb",
+		.example = "app.reduce(jsonb, es_events)"
+	};
+
+	handler_check_function(function, &form);
+}
+
+/* The initial state is part of what a state was made from. */
+static uint64
+add_initial(uint64 fingerprint, Datum initial, bool isnull)
+{
+	Jsonb	   *state = isnull ? NULL : DatumGetJsonbP(initial);
+
+	return state == NULL ? ~fingerprint :
+		hash_bytes_extended((unsigned char *) state, VARSIZE(state),
+							fingerprint);
+}
+
+/*
+ * Begins a fold of the stream.  initial: the state before its first event.
+ * Errors: the function is not a reducer.
+ */
+void
+fold_begin(Fold *fold, Oid log, text *stream, Oid reducer, Datum initial,
+		   bool isnull)
+{
+	memset(fold, 0, sizeof(Fold));
+	check_reducer(log, reducer);
+	fold->log = log;
+	fold->stream = stream;
+	fold->reducer = fingerprint_reducer(log, reducer);
+	fold->reducer.fingerprint = add_initial(fold->reducer.fingerprint, initial,
+											isnull);
+	fmgr_info(reducer, &fold->function);
+	fold->state.recorded_at = DT_NOBEGIN;
+	fold->state.state = initial;
+	fold->state.isnull = isnull;
+	fold->context = AllocSetContextCreate(CurrentMemoryContext,
+										  "eventstore state",
+										  ALLOCSET_DEFAULT_SIZES);
+	fold->next = AllocSetContextCreate(CurrentMemoryContext,
+									   "eventstore next state",
+									   ALLOCSET_DEFAULT_SIZES);
+}
+
+/* Frees all but the state, which lives as long as the memory context. */
+void
+fold_end(Fold *fold)
+{
+	MemoryContextDelete(fold->next);
+}
+
+/*
+ * Goes on from the last state that was kept, up to a version, with no event
+ * that was recorded later than until.
+ */
+void
+fold_from_snapshot(Fold *fold, Snapshot snapshot, int64 upto,
+				   TimestampTz until)
+{
+	MemoryContext oldcontext = MemoryContextSwitchTo(fold->context);
+	KeptState	kept;
+
+	if (events_may_read_all(fold->log, GetUserId()) &&
+		snapshot_find(fold->log, fold->stream, &fold->reducer, upto, until,
+					  snapshot, &kept))
+		fold->state = kept;
+	MemoryContextSwitchTo(oldcontext);
+}
+
+/*
+ * Calls the reducer in the present memory context.  One that is strict is not
+ * called for a state that is null, which it stays.
+ */
+static Datum
+call_reducer(Fold *fold, TupleTableSlot *event, bool *isnull)
+{
+	Datum		result;
+
+	LOCAL_FCINFO(fcinfo, 2);
+
+	*isnull = true;
+	if (fold->function.fn_strict && fold->state.isnull)
+		return (Datum) 0;
+	InitFunctionCallInfoData(*fcinfo, &fold->function, 2, InvalidOid, NULL,
+							 NULL);
+	fcinfo->args[0].value = fold->state.state;
+	fcinfo->args[0].isnull = fold->state.isnull;
+	fcinfo->args[1].value = ExecFetchSlotHeapTupleDatum(event);
+	fcinfo->args[1].isnull = false;
+	result = FunctionCallInvoke(fcinfo);
+	*isnull = fcinfo->isnull;
+	return result;
+}
+
+/* Folds one event. */
+static void
+fold_event(Fold *fold, TupleTableSlot *event)
+{
+	MemoryContext oldcontext = MemoryContextSwitchTo(fold->next);
+	Datum		result;
+	bool		isnull;
+
+	result = call_reducer(fold, event, &isnull);
+	MemoryContextSwitchTo(oldcontext);
+	if (isnull || fold->state.isnull || result != fold->state.state)
+	{
+		MemoryContext made = fold->next;
+
+		fold->next = fold->context;
+		fold->context = made;
+	}
+	fold->state.state = result;
+	fold->state.isnull = isnull;
+	MemoryContextReset(fold->next);
+}
+
+static int64
+int_column(TupleTableSlot *event, int column)
+{
+	bool		isnull;
+
+	return DatumGetInt64(slot_getattr(event, column, &isnull));
+}
+
+/*
+ * Folds the events of the scan, up to the first one that was recorded later
+ * than until.
+ */
+void
+fold_events(Fold *fold, StreamScan *scan, TimestampTz until)
+{
+	TupleTableSlot *event;
+
+	while ((event = stream_scan_next(scan)) != NULL)
+	{
+		TimestampTz recorded_at = int_column(event, Anum_es_events_recorded_at);
+
+		CHECK_FOR_INTERRUPTS();
+		if (recorded_at > until)
+			break;
+		fold_event(fold, event);
+		fold->state.recorded_at = Max(fold->state.recorded_at, recorded_at);
+		fold->state.version = Max(fold->state.version,
+								  int_column(event, Anum_es_events_version));
+		fold->folded++;
+		if (fold->each != NULL)
+			fold->each(fold, event);
+	}
+}
+
+/*
+ * Folds the stream's events from where the fold is up to a version, and to the
+ * first one that was recorded later than until.
+ */
+void
+fold_stream(Fold *fold, Snapshot snapshot, int64 upto, TimestampTz until)
+{
+	StreamScan *scan = stream_scan_open(fold->log, fold->stream,
+										fold->state.version, upto, snapshot);
+
+	fold_events(fold, scan, until);
+	stream_scan_close(scan);
+}
+
+/*
+ * Keeps the state, if it took so many events to make it.
+ */
+void
+fold_keep(Fold *fold)
+{
+	if (snapshot_every == 0 || fold->folded < snapshot_every ||
+		!snapshot_may_keep() || !events_may_read_all(fold->log, GetUserId()))
+		return;
+	(void) snapshot_keep(fold->log, fold->stream, &fold->reducer, &fold->state);
+}
+
+/*
+ * Defines the settings.
+ */
+void
+fold_init(void)
+{
+	DefineCustomIntVariable("eventstore.snapshot_every",
+							"Sets after how many folded events the state of a stream is kept; 0 is never.",
+							NULL,
+							&snapshot_every,
+							200, 0, INT_MAX,
+							PGC_USERSET, 0,
+							NULL, NULL, NULL);
+}
