@@ -82,8 +82,8 @@ fold_recorded(Fold *fold, int64 upto, TimestampTz until)
 static Datum
 result_row(FunctionCallInfo fcinfo, const KeptState *state)
 {
-	Datum		values[2] = {state->state, Int64GetDatum(state->version)};
-	bool		nulls[2] = {state->isnull, false};
+	Datum		values[2] = {state->state.value, Int64GetDatum(state->version)};
+	bool		nulls[2] = {state->state.isnull, false};
 	TupleDesc	desc;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
@@ -128,13 +128,13 @@ put_state(Fold *fold, TupleTableSlot *event)
 {
 	ReturnSetInfo *result = fold->each_data;
 	Datum		values[4];
-	bool		nulls[4] = {false, false, false, fold->state.isnull};
+	bool		nulls[4] = {false, false, false, fold->state.state.isnull};
 	bool		isnull;
 
 	values[0] = slot_getattr(event, Anum_es_events_version, &isnull);
 	values[1] = slot_getattr(event, Anum_es_events_recorded_at, &isnull);
 	values[2] = slot_getattr(event, Anum_es_events_type, &isnull);
-	values[3] = fold->state.state;
+	values[3] = fold->state.state.value;
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 

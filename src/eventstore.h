@@ -383,8 +383,7 @@ typedef struct KeptState
 {
 	int64		version;		/* of the last event in it; 0: none */
 	TimestampTz recorded_at;	/* of the latest of its events */
-	Datum		state;			/* jsonb */
-	bool		isnull;
+	NullableDatum state;		/* jsonb */
 } KeptState;
 
 extern bool snapshot_find(Oid log, text *stream, const Reducer *reducer,
@@ -591,6 +590,20 @@ extern void handler_apply(Projection *projection, Tuplestorestate *events,
 extern void handler_check(Projection *projection);
 extern void handler_check_outside(const char *function);
 
+/* merge.c */
+typedef struct Merge Merge;
+
+extern void merge_check_object(Datum value);
+extern Merge *merge_begin(Datum state, bool isnull, bool only_last);
+extern void merge_add(Merge *merge, Datum data);
+extern Datum merge_state(Merge *merge, bool *isnull);
+
+/* reducer.c */
+extern bool reducer_is_merge(const FmgrInfo *function, bool *only_last);
+extern bool reducer_is_of_schema(const FmgrInfo *function);
+extern Datum reducer_apply(FmgrInfo *reducer, NullableDatum state, text *type,
+						   Datum data, bool *isnull);
+
 /* fold.c */
 
 /* The fold of a stream. */
@@ -600,6 +613,8 @@ typedef struct Fold
 	text	   *stream;
 	Reducer		reducer;
 	FmgrInfo	function;		/* the reducer's */
+	Oid			event_type;		/* of its second argument */
+	int64		at;				/* version of the event that is being folded */
 	KeptState	state;			/* so far */
 	int64		folded;			/* so many events, since a state was kept */
 	void		(*each) (struct Fold *fold, TupleTableSlot *event);

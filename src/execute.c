@@ -246,17 +246,17 @@ decide(Execution *execution)
 
 	fmgr_info(execution->decider, &function);
 	InitFunctionCallInfoData(*fcinfo, &function, 2, InvalidOid, NULL, NULL);
-	fcinfo->args[0].value = state->state;
-	fcinfo->args[0].isnull = state->isnull;
+	fcinfo->args[0].value = state->state.value;
+	fcinfo->args[0].isnull = state->state.isnull;
 	fcinfo->args[1].value = execution->command;
 	fcinfo->args[1].isnull = false;
-	fcinfo->isnull = function.fn_strict && state->isnull;
+	fcinfo->isnull = function.fn_strict && state->state.isnull;
 	result = fcinfo->isnull ? (Datum) 0 : FunctionCallInvoke(fcinfo);
 	if (fcinfo->isnull)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("the decider returned null"),
-				 errdetail(function.fn_strict && state->isnull ?
+				 errdetail(function.fn_strict && state->state.isnull ?
 						   "It is STRICT, and the state is null." :
 						   "It returns an array of events."),
 				 errhint("Return '[]' when there is nothing to do, and raise an error to refuse the command.")));
@@ -341,9 +341,9 @@ result_row(FunctionCallInfo fcinfo, const Execution *execution)
 	const KeptState *state = &execution->fold.state;
 	Datum		values[4] = {
 		Int64GetDatum(state->version), Int64GetDatum(execution->position),
-		state->state, Int32GetDatum(execution->count)
+		state->state.value, Int32GetDatum(execution->count)
 	};
-	bool		nulls[4] = {false, execution->position == 0, state->isnull, false};
+	bool		nulls[4] = {false, execution->position == 0, state->state.isnull, false};
 	TupleDesc	desc;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)

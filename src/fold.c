@@ -24,6 +24,8 @@
 #include "executor/tuptable.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/expandedrecord.h"
 #include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
@@ -79,14 +81,15 @@ fold_begin(Fold *fold, Oid log, text *stream, Oid reducer, Datum initial,
 	memset(fold, 0, sizeof(Fold));
 	check_reducer(log, reducer);
 	fold->log = log;
+	fold->event_type = get_rel_type_id(log);
 	fold->stream = stream;
 	fold->reducer = fingerprint_reducer(log, reducer);
 	fold->reducer.fingerprint = add_initial(fold->reducer.fingerprint, initial,
 											isnull);
 	fmgr_info(reducer, &fold->function);
 	fold->state.recorded_at = DT_NOBEGIN;
-	fold->state.state = initial;
-	fold->state.isnull = isnull;
+	fold->state.state.value = initial;
+	fold->state.state.isnull = isnull;
 	fold->context = AllocSetContextCreate(CurrentMemoryContext,
 										  "eventstore state",
 										  ALLOCSET_DEFAULT_SIZES);
@@ -121,28 +124,59 @@ fold_from_snapshot(Fold *fold, Snapshot snapshot, int64 upto,
 }
 
 /*
+ * The event as a record for the reducer, in the form that procedural languages
+ * take without a copy.
+ */
+static Datum
+event_datum(const Fold *fold, TupleTableSlot *event)
+{
+	ExpandedRecordHeader *record =
+	make_expanded_record_from_typeid(fold->event_type, -1,
+									 CurrentMemoryContext);
+	bool		should_free;
+
+	expanded_record_set_tuple(record,
+							  ExecFetchSlotHeapTuple(event, false, &should_free),
+							  true, true);
+	return ExpandedRecordGetDatum(record);
+}
+
+/* Calls a reducer for the event as a whole. */
+static Datum
+call_function(Fold *fold, TupleTableSlot *event, bool *isnull)
+{
+	Datum		result;
+
+	LOCAL_FCINFO(fcinfo, 2);
+
+	InitFunctionCallInfoData(*fcinfo, &fold->function, 2, InvalidOid, NULL,
+							 NULL);
+	fcinfo->args[0] = fold->state.state;
+	fcinfo->args[1].value = event_datum(fold, event);
+	fcinfo->args[1].isnull = false;
+	result = FunctionCallInvoke(fcinfo);
+	*isnull = fcinfo->isnull;
+	return result;
+}
+
+/*
  * Calls the reducer in the present memory context.  One that is strict is not
  * called for a state that is null, which it stays.
  */
 static Datum
 call_reducer(Fold *fold, TupleTableSlot *event, bool *isnull)
 {
-	Datum		result;
+	bool		none;
 
-	LOCAL_FCINFO(fcinfo, 2);
-
+	if (reducer_is_of_schema(&fold->function))
+		return reducer_apply(&fold->function, fold->state.state,
+							 DatumGetTextPP(slot_getattr(event, Anum_es_events_type, &none)),
+							 slot_getattr(event, Anum_es_events_data, &none),
+							 isnull);
+	if (!fold->function.fn_strict || !fold->state.state.isnull)
+		return call_function(fold, event, isnull);
 	*isnull = true;
-	if (fold->function.fn_strict && fold->state.isnull)
-		return (Datum) 0;
-	InitFunctionCallInfoData(*fcinfo, &fold->function, 2, InvalidOid, NULL,
-							 NULL);
-	fcinfo->args[0].value = fold->state.state;
-	fcinfo->args[0].isnull = fold->state.isnull;
-	fcinfo->args[1].value = ExecFetchSlotHeapTupleDatum(event);
-	fcinfo->args[1].isnull = false;
-	result = FunctionCallInvoke(fcinfo);
-	*isnull = fcinfo->isnull;
-	return result;
+	return (Datum) 0;
 }
 
 /* Folds one event. */
@@ -155,15 +189,15 @@ fold_event(Fold *fold, TupleTableSlot *event)
 
 	result = call_reducer(fold, event, &isnull);
 	MemoryContextSwitchTo(oldcontext);
-	if (isnull || fold->state.isnull || result != fold->state.state)
+	if (isnull || fold->state.state.isnull || result != fold->state.state.value)
 	{
 		MemoryContext made = fold->next;
 
 		fold->next = fold->context;
 		fold->context = made;
 	}
-	fold->state.state = result;
-	fold->state.isnull = isnull;
+	fold->state.state.value = result;
+	fold->state.state.isnull = isnull;
 	MemoryContextReset(fold->next);
 }
 
@@ -175,6 +209,38 @@ int_column(TupleTableSlot *event, int column)
 	return DatumGetInt64(slot_getattr(event, column, &isnull));
 }
 
+/* Notes that the event is in the state. */
+static void
+note_event(Fold *fold, TupleTableSlot *event, TimestampTz recorded_at)
+{
+	fold->state.recorded_at = Max(fold->state.recorded_at, recorded_at);
+	fold->state.version = Max(fold->state.version, fold->at);
+	fold->folded++;
+	if (fold->each != NULL)
+		fold->each(fold, event);
+}
+
+/* What takes the reducer's place; NULL: nothing does. */
+static Merge *
+begin_merge(const Fold *fold)
+{
+	bool		only_last;
+
+	return fold->each == NULL && reducer_is_merge(&fold->function, &only_last) ?
+		merge_begin(fold->state.state.value, fold->state.state.isnull, only_last) : NULL;
+}
+
+/* Says in an error's context which event is being folded. */
+static void
+fold_context(void *arg)
+{
+	const Fold *fold = arg;
+
+	if (fold->at > 0)
+		errcontext("event " INT64_FORMAT " of stream \"%s\"", fold->at,
+				   text_to_cstring(fold->stream));
+}
+
 /*
  * Folds the events of the scan, up to the first one that was recorded later
  * than until.
@@ -182,8 +248,16 @@ int_column(TupleTableSlot *event, int column)
 void
 fold_events(Fold *fold, StreamScan *scan, TimestampTz until)
 {
+	Merge	   *merge = begin_merge(fold);
+	ErrorContextCallback context = {
+		.previous = error_context_stack,
+		.callback = fold_context,
+		.arg = fold
+	};
 	TupleTableSlot *event;
+	bool		isnull;
 
+	error_context_stack = &context;
 	while ((event = stream_scan_next(scan)) != NULL)
 	{
 		TimestampTz recorded_at = int_column(event, Anum_es_events_recorded_at);
@@ -191,14 +265,16 @@ fold_events(Fold *fold, StreamScan *scan, TimestampTz until)
 		CHECK_FOR_INTERRUPTS();
 		if (recorded_at > until)
 			break;
-		fold_event(fold, event);
-		fold->state.recorded_at = Max(fold->state.recorded_at, recorded_at);
-		fold->state.version = Max(fold->state.version,
-								  int_column(event, Anum_es_events_version));
-		fold->folded++;
-		if (fold->each != NULL)
-			fold->each(fold, event);
+		fold->at = int_column(event, Anum_es_events_version);
+		if (merge != NULL)
+			merge_add(merge, slot_getattr(event, Anum_es_events_data, &isnull));
+		else
+			fold_event(fold, event);
+		note_event(fold, event, recorded_at);
 	}
+	error_context_stack = context.previous;
+	if (merge != NULL)
+		fold->state.state.value = merge_state(merge, &fold->state.state.isnull);
 }
 
 /*

@@ -29,6 +29,7 @@
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
@@ -57,21 +58,6 @@ event_column(HeapTupleHeader event, int column)
 	return value;
 }
 
-/* Only objects have attributes to be merged. */
-static void
-check_object(Datum value, const char *what)
-{
-	Jsonb	   *object = DatumGetJsonbP(value);
-
-	if (!JB_ROOT_IS_OBJECT(object))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("es_merge() needs objects"),
-				 errdetail("The %s is %s.", what,
-						   JB_ROOT_IS_SCALAR(object) ? "a scalar" : "an array"),
-				 errhint("Use a reducer of your own, or es_last.")));
-}
-
 /*
  * es_merge(state, event): the state with the attributes of the event's data.
  */
@@ -82,10 +68,10 @@ es_merge(PG_FUNCTION_ARGS)
 
 	argument_not_null(fcinfo, 1, "event");
 	data = event_column(PG_GETARG_HEAPTUPLEHEADER(1), Anum_es_events_data);
-	check_object(data, "event's data");
+	merge_check_object(data);
 	if (PG_ARGISNULL(0))
 		PG_RETURN_DATUM(data);
-	check_object(PG_GETARG_DATUM(0), "state");
+	merge_check_object(PG_GETARG_DATUM(0));
 	return DirectFunctionCall2(jsonb_concat, PG_GETARG_DATUM(0), data);
 }
 
@@ -97,6 +83,25 @@ es_last(PG_FUNCTION_ARGS)
 {
 	argument_not_null(fcinfo, 1, "event");
 	return event_column(PG_GETARG_HEAPTUPLEHEADER(1), Anum_es_events_data);
+}
+
+/*
+ * Is the reducer one of those two?  Then merge.c can take its place.
+ */
+bool
+reducer_is_merge(const FmgrInfo *function, bool *only_last)
+{
+	*only_last = function->fn_addr == es_last;
+	return *only_last || function->fn_addr == es_merge;
+}
+
+/*
+ * Is it the reducer of a schema?  Then reducer_apply can be called instead.
+ */
+bool
+reducer_is_of_schema(const FmgrInfo *function)
+{
+	return function->fn_addr == es_reduce;
 }
 
 /* The functions of the schema that the called one is in. */
@@ -122,35 +127,48 @@ sibling_functions(FmgrInfo *called)
 }
 
 /*
+ * Calls the function of a schema's reducer for the type; without one the state
+ * stays as it is.
+ */
+Datum
+reducer_apply(FmgrInfo *reducer, NullableDatum state, text *type, Datum data,
+			  bool *isnull)
+{
+	FmgrInfo   *function = by_type_function(sibling_functions(reducer), type);
+	Datum		result;
+
+	LOCAL_FCINFO(fcinfo, 2);
+
+	*isnull = state.isnull;
+	if (function == NULL || (function->fn_strict && state.isnull))
+		return state.value;
+	InitFunctionCallInfoData(*fcinfo, function, 2, InvalidOid, NULL, NULL);
+	fcinfo->args[0] = state;
+	fcinfo->args[1].value = data;
+	fcinfo->args[1].isnull = false;
+	result = FunctionCallInvoke(fcinfo);
+	*isnull = fcinfo->isnull;
+
+	/* the state must outlive the event, which may be on a page of a buffer */
+	return !*isnull && result == data ? datumCopy(data, false, -1) : result;
+}
+
+/*
  * es_reduce(state, event), in the schema of a reducer: calls apply_<type>(state,
- * data) there; without one the state stays as it is.
+ * data) there.
  */
 Datum
 es_reduce(PG_FUNCTION_ARGS)
 {
 	HeapTupleHeader event;
-	FmgrInfo   *function;
-	Datum		result;
-
-	LOCAL_FCINFO(call, 2);
 
 	argument_not_null(fcinfo, 1, "event");
 	event = PG_GETARG_HEAPTUPLEHEADER(1);
-	function = by_type_function(sibling_functions(fcinfo->flinfo),
-								DatumGetTextPP(event_column(event,
-															Anum_es_events_type)));
-	if (function == NULL || (function->fn_strict && PG_ARGISNULL(0)))
-	{
-		fcinfo->isnull = PG_ARGISNULL(0);
-		return PG_GETARG_DATUM(0);
-	}
-	InitFunctionCallInfoData(*call, function, 2, InvalidOid, NULL, NULL);
-	call->args[0] = fcinfo->args[0];
-	call->args[1].value = event_column(event, Anum_es_events_data);
-	call->args[1].isnull = false;
-	result = FunctionCallInvoke(call);
-	fcinfo->isnull = call->isnull;
-	return result;
+	return reducer_apply(fcinfo->flinfo, fcinfo->args[0],
+						 DatumGetTextPP(event_column(event,
+													 Anum_es_events_type)),
+						 event_column(event, Anum_es_events_data),
+						 &fcinfo->isnull);
 }
 
 /* Is the function one that es_reducer has made? */

@@ -104,12 +104,12 @@ static void
 take(TupleTableSlot *slot, KeptState *kept)
 {
 	Datum		state = slot_getattr(slot, Anum_es_snapshots_state,
-									 &kept->isnull);
+									 &kept->state.isnull);
 
 	kept->version = DatumGetInt64(column(slot, Anum_es_snapshots_version));
 	kept->recorded_at =
 		DatumGetTimestampTz(column(slot, Anum_es_snapshots_recorded_at));
-	kept->state = kept->isnull ? (Datum) 0 :
+	kept->state.value = kept->state.isnull ? (Datum) 0 :
 		PointerGetDatum(PG_DETOAST_DATUM_COPY(state));
 }
 
@@ -244,14 +244,14 @@ snapshot_keep(Oid log, text *stream, const Reducer *reducer,
 		PointerGetDatum(stream), CStringGetTextDatum(reducer->signature),
 		NameGetDatum(&taken_by), Int64GetDatum((int64) reducer->fingerprint),
 		Int64GetDatum(kept->version), TimestampTzGetDatum(kept->recorded_at),
-		kept->state
+		kept->state.value
 	};
 	char		nulls[PARAMS + 1] = "       ";
 
 	if (!OidIsValid(lock_now(log, SNAPSHOTS, RowExclusiveLock)))
 		return false;
 	namestrcpy(&taken_by, GetUserNameFromId(GetUserId(), false));
-	nulls[PARAM_STATE] = kept->isnull ? 'n' : ' ';
+	nulls[PARAM_STATE] = kept->state.isnull ? 'n' : ' ';
 	SPI_connect();
 	write_row(log, PARAMS, types, values, nulls);
 	SPI_finish();
