@@ -36,6 +36,7 @@ struct StreamScan
 	Relation	index;			/* NULL: by SQL */
 	IndexScanDesc scan;
 	ScanKeyData keys[3];
+	int			key_count;
 
 	/* by SQL */
 	Tuplestorestate *store;
@@ -85,27 +86,33 @@ read_by_sql(StreamScan *scan, text *stream, int64 after, int64 upto,
 }
 
 static void
-add_key(StreamScan *scan, int number, int column, int strategy,
-		RegProcedure procedure, Datum value)
+add_key(StreamScan *scan, int column, int strategy, RegProcedure procedure,
+		Datum value)
 {
-	ScanKeyEntryInitialize(&scan->keys[number], 0, column, strategy, InvalidOid,
+	ScanKeyEntryInitialize(&scan->keys[scan->key_count++], 0, column, strategy,
+						   InvalidOid,
 						   scan->index->rd_indcollation[column - 1], procedure,
 						   value);
 }
 
-/* Looks the events up in scan->index. */
+/*
+ * Looks the events up in scan->index.  Each key is compared for each event, so
+ * that those which exclude nothing are left out.
+ */
 static void
 read_index(StreamScan *scan, text *stream, int64 after, int64 upto,
 		   Snapshot snapshot)
 {
-	add_key(scan, 0, 1, BTEqualStrategyNumber, F_TEXTEQ,
-			PointerGetDatum(stream));
-	add_key(scan, 1, 2, BTGreaterStrategyNumber, F_INT8GT,
-			Int64GetDatum(after));
-	add_key(scan, 2, 2, BTLessEqualStrategyNumber, F_INT8LE,
-			Int64GetDatum(upto));
-	scan->scan = compat_index_beginscan(scan->log, scan->index, snapshot, 3);
-	index_rescan(scan->scan, scan->keys, 3, NULL, 0);
+	add_key(scan, 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(stream));
+	if (after > 0)
+		add_key(scan, 2, BTGreaterStrategyNumber, F_INT8GT,
+				Int64GetDatum(after));
+	if (upto < PG_INT64_MAX)
+		add_key(scan, 2, BTLessEqualStrategyNumber, F_INT8LE,
+				Int64GetDatum(upto));
+	scan->scan = compat_index_beginscan(scan->log, scan->index, snapshot,
+										scan->key_count);
+	index_rescan(scan->scan, scan->keys, scan->key_count, NULL, 0);
 	scan->slot = table_slot_create(scan->log, NULL);
 }
 
