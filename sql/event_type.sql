@@ -20,6 +20,49 @@ CREATE TABLE es_upcasters (
     PRIMARY KEY (type, from_version)
 );
 
+-- Sessions keep what is defined; every change tells them.
+CREATE FUNCTION es_event_types_changed() RETURNS trigger
+    AS 'MODULE_PATHNAME' LANGUAGE C;
+REVOKE EXECUTE ON FUNCTION es_event_types_changed() FROM PUBLIC;
+CREATE TRIGGER es_event_types_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON es_event_types
+    FOR EACH STATEMENT EXECUTE FUNCTION es_event_types_changed();
+ALTER TABLE es_event_types ENABLE ALWAYS TRIGGER es_event_types_changed;
+CREATE TRIGGER es_event_types_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON es_upcasters
+    FOR EACH STATEMENT EXECUTE FUNCTION es_event_types_changed();
+ALTER TABLE es_upcasters ENABLE ALWAYS TRIGGER es_event_types_changed;
+
+CREATE FUNCTION es_define_event_type(
+    type text, required text[] DEFAULT '{}', composite_key text[] DEFAULT NULL,
+    attributes jsonb DEFAULT NULL, schema_version int DEFAULT 1, description text DEFAULT NULL)
+    RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+CREATE FUNCTION es_drop_event_type(type text)
+    RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+CREATE FUNCTION es_describe_event_type(
+    INOUT type text, OUT required text[], OUT composite_key text[], OUT attributes jsonb,
+    OUT schema_version int, OUT description text, OUT upcasters jsonb)
+    AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL UNSAFE;
+CREATE FUNCTION es_define_upcaster(type text, from_version int, upcaster regprocedure)
+    RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+REVOKE EXECUTE ON FUNCTION es_define_event_type(text, text[], text[], jsonb, int, text) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION es_drop_event_type(text) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION es_describe_event_type(text) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION es_define_upcaster(text, int, regprocedure) FROM PUBLIC;
+
+-- The planner puts the argument in the place of these while no upcaster is
+-- defined. Their cost keeps them above a sort and a limit.
+CREATE FUNCTION es_upcast_support(internal) RETURNS internal
+    AS 'MODULE_PATHNAME' LANGUAGE C STRICT;
+CREATE FUNCTION es_upcast(event es_events) RETURNS es_events
+    AS 'MODULE_PATHNAME' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED
+    COST 100 SUPPORT es_upcast_support;
+CREATE FUNCTION es_upcast_data("position" bigint, type text, data jsonb, metadata jsonb) RETURNS jsonb
+    AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED
+    COST 100 SUPPORT es_upcast_support;
+CREATE FUNCTION es_upcast_metadata("position" bigint, type text, data jsonb, metadata jsonb) RETURNS jsonb
+    AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED
+    COST 100 SUPPORT es_upcast_support;
+
 SELECT pg_catalog.pg_extension_config_dump('es_event_types', '');
 SELECT pg_catalog.pg_extension_config_dump('es_upcasters', '');
 
@@ -38,3 +81,15 @@ COMMENT ON COLUMN es_upcasters.upcaster IS 'signature of the function';
 COMMENT ON COLUMN es_upcasters.owner IS 'role as which it runs: who defined it';
 COMMENT ON COLUMN es_upcasters.search_path IS 'where it finds what it names, as it was when it was defined';
 COMMENT ON COLUMN es_upcasters.defined_at IS 'when it was defined last';
+COMMENT ON FUNCTION es_event_types_changed() IS 'trigger: tells all sessions that types or upcasters have changed';
+COMMENT ON FUNCTION es_define_event_type(text, text[], text[], jsonb, int, text) IS
+    'defines what events of a type must be like, or defines it anew';
+COMMENT ON FUNCTION es_drop_event_type(text) IS 'forgets the definition of a type, and its upcasters';
+COMMENT ON FUNCTION es_describe_event_type(text) IS 'definition of a type, and its upcasters by from_version';
+COMMENT ON FUNCTION es_define_upcaster(text, int, regprocedure) IS
+    'defines the function that turns data of a version of a type into the next; null removes it';
+COMMENT ON FUNCTION es_upcast_support(internal) IS 'planner support: drops calls of es_upcast while no upcaster is defined';
+COMMENT ON FUNCTION es_upcast(es_events) IS 'event as it would be written today';
+COMMENT ON FUNCTION es_upcast_data(bigint, text, jsonb, jsonb) IS 'data of an event as it would be written today';
+COMMENT ON FUNCTION es_upcast_metadata(bigint, text, jsonb, jsonb) IS
+    'metadata of an event as it would be written today, with its schema_version';

@@ -4,11 +4,16 @@
 -- Versions have no gaps, so there it is a sum; in the log it is the position
 -- of the last event that is wanted, NULL (no bound) if there are fewer.
 -- greatest() and least() pass over nulls.
+--
+-- Events come as they would be written today. While no upcaster is defined the
+-- planner drops both functions, see event_type.sql.
 
 CREATE FUNCTION es_load(stream text, after_version bigint DEFAULT 0, max_count bigint DEFAULT NULL)
-    RETURNS SETOF es_events LANGUAGE sql STABLE PARALLEL SAFE
+    RETURNS SETOF es_events LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
-    SELECT e.*
+    SELECT e.position, e.version, e.fence, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
+           es_upcast_data(e.position, e.type, e.data, e.metadata) AS data,
+           es_upcast_metadata(e.position, e.type, e.data, e.metadata) AS metadata
       FROM es_events e
      WHERE e.stream = es_load.stream
        AND e.version > greatest(after_version, 0)
@@ -18,9 +23,11 @@ BEGIN ATOMIC
 END;
 
 CREATE FUNCTION es_load_backward(stream text, before_version bigint DEFAULT NULL, max_count bigint DEFAULT NULL)
-    RETURNS SETOF es_events LANGUAGE sql STABLE PARALLEL SAFE
+    RETURNS SETOF es_events LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
-    SELECT e.*
+    SELECT e.position, e.version, e.fence, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
+           es_upcast_data(e.position, e.type, e.data, e.metadata) AS data,
+           es_upcast_metadata(e.position, e.type, e.data, e.metadata) AS metadata
       FROM es_events e
      WHERE e.stream = es_load_backward.stream
        AND e.version < coalesce(before_version, 9223372036854775807)
@@ -38,7 +45,9 @@ END;
 CREATE FUNCTION es_read(after_position bigint DEFAULT 0, max_count bigint DEFAULT NULL)
     RETURNS SETOF es_events LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
-    SELECT e.*
+    SELECT e.position, e.version, e.fence, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
+           es_upcast_data(e.position, e.type, e.data, e.metadata) AS data,
+           es_upcast_metadata(e.position, e.type, e.data, e.metadata) AS metadata
       FROM es_events e
      WHERE e.position > greatest(after_position, 0)
        AND e.position <= least(
@@ -57,7 +66,9 @@ CREATE FUNCTION es_read_category(category text, after_position bigint DEFAULT 0,
                                  max_count bigint DEFAULT NULL, types text[] DEFAULT NULL)
     RETURNS SETOF es_events LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
-    SELECT e.*
+    SELECT e.position, e.version, e.fence, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
+           es_upcast_data(e.position, e.type, e.data, e.metadata) AS data,
+           es_upcast_metadata(e.position, e.type, e.data, e.metadata) AS metadata
       FROM es_events e
      WHERE es_category(e.stream) = category
        AND (types IS NULL OR e.type = ANY (types))
@@ -81,9 +92,11 @@ CREATE FUNCTION es_stream_version(stream text) RETURNS bigint
 RETURN coalesce((SELECT max(e.version) FROM es_events e WHERE e.stream = es_stream_version.stream), 0);
 
 CREATE FUNCTION es_last_event(stream text, type text DEFAULT NULL) RETURNS es_events
-    LANGUAGE sql STABLE PARALLEL SAFE
+    LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
-    SELECT e.*
+    SELECT e.position, e.version, e.fence, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
+           es_upcast_data(e.position, e.type, e.data, e.metadata) AS data,
+           es_upcast_metadata(e.position, e.type, e.data, e.metadata) AS metadata
       FROM es_events e
      WHERE e.stream = es_last_event.stream
        AND (es_last_event.type IS NULL OR e.type = es_last_event.type)
@@ -92,9 +105,13 @@ BEGIN ATOMIC
 END;
 
 CREATE FUNCTION es_event(id uuid) RETURNS es_events
-    LANGUAGE sql STABLE PARALLEL SAFE
+    LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
-    SELECT e.* FROM es_events e WHERE e.id = es_event.id;
+    SELECT e.position, e.version, e.fence, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
+           es_upcast_data(e.position, e.type, e.data, e.metadata) AS data,
+           es_upcast_metadata(e.position, e.type, e.data, e.metadata) AS metadata
+      FROM es_events e
+     WHERE e.id = es_event.id;
 END;
 
 COMMENT ON FUNCTION es_load(text, bigint, bigint) IS

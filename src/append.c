@@ -8,14 +8,18 @@
  *
  *	1. check the arguments: what can be refused without looking is refused
  *	   before anything is locked;
- *	2. lock the stream, open the log (see log.c);
- *	3. if ids are given and their events are stored as one append in this
- *	   stream, it is a retry: return the first result, whatever is expected;
- *	   if some of them are stored in any other way: ES002;
- *	4. compare the last version with the expected one: ES001;
- *	5. number the events and hand them to the log, which draws the positions:
+ *	2. give those events ids whose types have a composite key (event_check.c):
+ *	   users' functions may run here, and not under the locks that follow;
+ *	3. lock the stream, open the log (see log.c);
+ *	4. if ids are given and their events are stored as one append in this
+ *	   stream, it is a retry: return the first result, whatever is expected
+ *	   and however the types are defined by now; if some of them are stored in
+ *	   any other way: ES002;
+ *	5. compare the last version with the expected one: ES001;
+ *	6. check the events against the definitions of their types: ES004;
+ *	7. number the events and hand them to the log, which draws the positions:
  *	   nothing that the caller can do wrong fails after that;
- *	6. remember whom to wake at commit.
+ *	8. remember whom to wake at commit.
  *
  *-------------------------------------------------------------------------
  */
@@ -192,7 +196,7 @@ store(Log *log, AppendCall *append, int64 last)
 }
 
 /*
- * Steps 2 to 6 of the header.
+ * Steps 2 to 8 of the header.
  */
 static void
 append_events(AppendCall *append, Oid relid)
@@ -200,12 +204,14 @@ append_events(AppendCall *append, Oid relid)
 	Log		   *log;
 	int64		last;
 
+	event_check_identify(relid, append->events, append->count);
 	stream_lock(relid, append->stream);
 	log = log_open(relid);
 	last = log_last_version(log, append->stream, append->expected);
 	if (!find_retry(log, append, last))
 	{
 		expected_version_check(append->stream, append->expected, last);
+		event_check(relid, append->events, append->count);
 		if (append->count > 0)
 			store(log, append, last);
 		else

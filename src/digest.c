@@ -147,9 +147,11 @@ append_value(StringInfo string, JsonbValue *value, const char *key)
 	}
 }
 
-/* The names in keys; an error if there is none, a null or one twice. */
-static Datum *
-key_names(ArrayType *keys, int *count)
+/*
+ * The names in keys; an error if there is none, a null or one twice.
+ */
+Datum *
+digest_key_names(ArrayType *keys, int *count)
 {
 	Datum	   *names;
 	bool	   *nulls;
@@ -200,7 +202,7 @@ append_key(StringInfo string, Jsonb *data, ArrayType *keys)
 				 errmsg("the data of a composite key must be an object"),
 				 errdetail("The data is %s.",
 						   JB_ROOT_IS_SCALAR(data) ? "a scalar" : "an array")));
-	names = key_names(keys, &count);
+	names = digest_key_names(keys, &count);
 	for (i = 0; i < count; i++)
 	{
 		char	   *name = VARDATA_ANY(DatumGetPointer(names[i]));
@@ -237,15 +239,28 @@ es_digest_string(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(string.data, string.len));
 }
 
-Datum
-es_digest(PG_FUNCTION_ARGS)
+/*
+ * The id of an event by its type and the composite key, whose attributes must
+ * be there.
+ */
+pg_uuid_t *
+digest_id(text *type, Jsonb *data, ArrayType *keys)
 {
-	text	   *type = PG_GETARG_TEXT_PP(0);
 	StringInfoData string;
+	pg_uuid_t  *id;
 
 	initStringInfo(&string);
 	append_escaped(&string, VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type));
 	appendStringInfoChar(&string, ':');
-	append_key(&string, PG_GETARG_JSONB_P(1), PG_GETARG_ARRAYTYPE_P(2));
-	PG_RETURN_UUID_P(digest_uuid5(&oid_namespace, string.data, string.len));
+	append_key(&string, data, keys);
+	id = digest_uuid5(&oid_namespace, string.data, string.len);
+	pfree(string.data);
+	return id;
+}
+
+Datum
+es_digest(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_UUID_P(digest_id(PG_GETARG_TEXT_PP(0), PG_GETARG_JSONB_P(1),
+							   PG_GETARG_ARRAYTYPE_P(2)));
 }

@@ -21,6 +21,7 @@ _PG_init(void)
 {
 	shmem_init();
 	notify_init();
+	event_type_init();
 	import_init();
 	projection_sync_init();
 	lazy_commit_init();

@@ -139,6 +139,7 @@ typedef struct Calls
 	MemoryContext context;		/* what the functions keep for the batch */
 	FmgrInfo	handler;
 	HTAB	   *type_handlers;	/* of a handler_schema, by type */
+	Upcasting  *upcasting;
 } Calls;
 
 /*
@@ -156,6 +157,7 @@ init_calls(Calls *calls, const Projection *projection)
 	calls->projection = projection;
 	calls->context = CurrentMemoryContext;
 	calls->type_handlers = NULL;
+	calls->upcasting = NULL;
 	if (projection->kind == PROJECTION_HANDLER)
 	{
 		find_handler(projection, &calls->handler);
@@ -195,7 +197,7 @@ choose_function(Calls *calls, TupleTableSlot *slot)
 	return entry->exists ? &entry->function : NULL;
 }
 
-/* Calls the function for the event in the slot. */
+/* Calls the function for the event in the slot, as of today. */
 static void
 call_function(Calls *calls, TupleTableSlot *slot)
 {
@@ -205,6 +207,7 @@ call_function(Calls *calls, TupleTableSlot *slot)
 
 	if (function == NULL)
 		return;
+	slot = upcast_event(calls->upcasting, slot);
 	InitFunctionCallInfoData(*fcinfo, function, 1, InvalidOid, NULL, NULL);
 	fcinfo->args[0].value = ExecFetchSlotHeapTupleDatum(slot);
 	fcinfo->args[0].isnull = false;
@@ -225,6 +228,7 @@ call_handlers(const Projection *projection, Tuplestorestate *events)
 	Calls		calls;
 
 	init_calls(&calls, projection);
+	calls.upcasting = upcast_begin(projection->log);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	tuplestore_rescan(events);
 	while (tuplestore_gettupleslot(events, true, false, slot))
@@ -237,9 +241,48 @@ call_handlers(const Projection *projection, Tuplestorestate *events)
 		MemoryContextReset(context);
 	}
 	PopActiveSnapshot();
+	upcast_end(calls.upcasting);
 	MemoryContextDelete(context);
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(log, AccessShareLock);
+}
+
+/*
+ * The events as of today: the same ones if no upcasters are defined.
+ */
+static Tuplestorestate *
+upcast_events(Oid log, Tuplestorestate *events)
+{
+	Upcasting  *upcasting = upcast_begin(log);
+	Tuplestorestate *upcast;
+	Relation	rel;
+	TupleTableSlot *slot;
+	MemoryContext context;
+
+	if (upcasting == NULL)
+		return events;
+	upcast = events_make_batch();
+	context = AllocSetContextCreate(CurrentMemoryContext, "eventstore event",
+									ALLOCSET_DEFAULT_SIZES);
+	rel = table_open(log, AccessShareLock);
+	slot = events_make_slot(rel);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	tuplestore_rescan(events);
+	while (tuplestore_gettupleslot(events, true, false, slot))
+	{
+		MemoryContext oldcontext = MemoryContextSwitchTo(context);
+
+		CHECK_FOR_INTERRUPTS();
+		tuplestore_puttupleslot(upcast, upcast_event(upcasting, slot));
+		MemoryContextSwitchTo(oldcontext);
+		MemoryContextReset(context);
+	}
+	PopActiveSnapshot();
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, AccessShareLock);
+	MemoryContextDelete(context);
+	upcast_end(upcasting);
+	return upcast;
 }
 
 /*
@@ -317,10 +360,11 @@ run_query(Projection *projection, Tuplestorestate *events)
 {
 	SPIExecuteOptions options = {0};
 	SPIPlanPtr	plan = projection->plan;
+	Tuplestorestate *upcast = upcast_events(projection->log, events);
 	int			result;
 
 	SPI_connect();
-	register_events(projection->log, events);
+	register_events(projection->log, upcast);
 	if (plan == NULL)
 		plan = prepare_query(projection->target);
 	if (projection->cached && projection->plan == NULL)
@@ -333,6 +377,8 @@ run_query(Projection *projection, Tuplestorestate *events)
 	if (result < 0)
 		elog(ERROR, "SPI_execute_plan: %s", SPI_result_code_string(result));
 	SPI_finish();
+	if (upcast != events)
+		tuplestore_end(upcast);
 }
 
 /*

@@ -6,13 +6,15 @@
  * An INSTEAD OF row trigger checks a row and keeps it; a full chunk, and at
  * the end of the statement an AFTER statement trigger, append what is kept:
  *
- *	1. lock the stream of each row (see stream.c for what happens with many),
+ *	1. give those rows ids whose types have a composite key (event_check.c);
+ *	2. lock the stream of each row (see stream.c for what happens with many),
  *	   then open the log;
- *	2. a row whose id is stored in the same stream, or came before in the
+ *	3. a row whose id is stored in the same stream, or came before in the
  *	   chunk, is a retry and is left out; an id of another stream is ES002;
- *	3. number the rows of each stream from its last version on, which is
+ *	4. number the rows of each stream from its last version on, which is
  *	   looked up once a chunk: triggers of the chunk before may have appended;
- *	4. hand the rows to the log, remember whom to wake.
+ *	5. check them against the definitions of their types: ES004;
+ *	6. hand the rows to the log, remember whom to wake.
  *
  * Statements nest: what feeds an INSERT may itself insert here, and fail and
  * be caught.  So each subtransaction keeps rows of its own, in its memory: a
@@ -283,10 +285,12 @@ append_rows(Oid funcid, NewEvent *rows, int count)
 	int			kept;
 	int			i;
 
+	event_check_identify(relid, rows, count);
 	for (i = 0; i < count; i++)
 		stream_lock(relid, rows[i].stream);
 	log = log_open(relid);
 	kept = number_rows(log, rows, count);
+	event_check(relid, rows, kept);
 	if (kept > 0)
 	{
 		notify_expect();

@@ -114,13 +114,20 @@ milliseconds_to(TimestampTz then)
 	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), then);
 }
 
-/* Returns the rows of a delivery: token, partition, attempt, and the event. */
+/*
+ * Returns the rows of a delivery: token, partition, attempt, and the event as
+ * of today.
+ */
 static void
 put_rows(const Delivery *delivery, ReturnSetInfo *result)
 {
 	const Partition *partition = delivery->partition;
 	Relation	log = table_open(delivery->log, AccessShareLock);
 	TupleTableSlot *slot = events_make_slot(log);
+	Upcasting  *upcasting = upcast_begin(delivery->log);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "eventstore event",
+												  ALLOCSET_DEFAULT_SIZES);
 	Datum		values[DELIVERY_COLUMNS + Natts_es_events];
 	bool		nulls[DELIVERY_COLUMNS + Natts_es_events] = {false};
 	int			number = 0;
@@ -130,17 +137,24 @@ put_rows(const Delivery *delivery, ReturnSetInfo *result)
 	tuplestore_rescan(delivery->batch.events);
 	while (tuplestore_gettupleslot(delivery->batch.events, true, false, slot))
 	{
-		slot_getallattrs(slot);
-		memcpy(&values[DELIVERY_COLUMNS], slot->tts_values,
+		MemoryContext oldcontext = MemoryContextSwitchTo(context);
+		TupleTableSlot *event = upcast_event(upcasting, slot);
+
+		slot_getallattrs(event);
+		memcpy(&values[DELIVERY_COLUMNS], event->tts_values,
 			   sizeof(Datum) * Natts_es_events);
-		memcpy(&nulls[DELIVERY_COLUMNS], slot->tts_isnull,
+		memcpy(&nulls[DELIVERY_COLUMNS], event->tts_isnull,
 			   sizeof(bool) * Natts_es_events);
 		values[2] = Int32GetDatum(delivery_attempt(delivery,
-												   DatumGetInt64(slot->tts_values[Anum_es_events_position - 1]),
+												   DatumGetInt64(event->tts_values[Anum_es_events_position - 1]),
 												   &number));
 		tuplestore_putvalues(result->setResult, result->setDesc, values,
 							 nulls);
+		MemoryContextSwitchTo(oldcontext);
+		MemoryContextReset(context);
 	}
+	MemoryContextDelete(context);
+	upcast_end(upcasting);
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(log, AccessShareLock);
 	tuplestore_end(delivery->batch.events);
