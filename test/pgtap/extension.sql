@@ -19,9 +19,9 @@ SELECT bag_eq(
     $$ SELECT unnest(extconfig)::regclass::text AS name, unnest(extcondition) AS condition
          FROM pg_extension WHERE extname = 'eventstore' $$,
     $$ VALUES ('es_events', ''), ('es_position', ''), ('es_projections', ''),
-              ('es_subscriptions', ''), ('es_partitions', ''),
+              ('es_subscriptions', ''), ('es_partitions', ''), ('es_event_types', ''), ('es_upcasters', ''),
               ('es_failures', ''), ('es_failures_id_seq', ''), ('es_inbox', ''), ('es_inbox_id_seq', '') $$,
-    'pg_dump takes all events, projections, failures, messages and the sequences');
+    'pg_dump takes all events, types, projections, failures, messages and the sequences');
 -- es_notified is no user's data: what was announced here was not announced to
 -- who listens elsewhere.
 SELECT results_eq(
@@ -48,7 +48,8 @@ SELECT is_empty(
     $$ SELECT attrelid::regclass, attname FROM pg_attribute
         WHERE attrelid IN ('es_events'::regclass, 'es_projections'::regclass, 'es_failures'::regclass,
                            'es_projection_status'::regclass, 'es_subscriptions'::regclass, 'es_partitions'::regclass,
-                           'es_subscription_status'::regclass, 'es_inbox'::regclass, 'es_ack_event'::regclass)
+                           'es_subscription_status'::regclass, 'es_inbox'::regclass, 'es_ack_event'::regclass,
+                           'es_event_types'::regclass, 'es_upcasters'::regclass)
           AND attnum > 0 AND NOT attisdropped
           AND coalesce(col_description(attrelid, attnum), '') = '' $$,
     'every column of the tables, of the status and of es_ack_event has a comment');

@@ -1,7 +1,7 @@
 -- Every function with its names and defaults, which callers write, and its
 -- marks, which the planner trusts; the types es_expected_version and es_ack_event.
 BEGIN;
-SELECT plan(13);
+SELECT plan(14);
 -- Defaults that are intervals are shown in it.
 SET LOCAL intervalstyle = postgres;
 
@@ -101,6 +101,18 @@ SELECT bag_eq(
     ('es_nack',
      'subscription text, token bigint, "position" bigint, reason text, action text DEFAULT ''retry''::text', 'text'),
     ('es_partition', 'stream text, partitions integer', 'integer'),
+    ('es_define_event_type',
+     'type text, required text[] DEFAULT ''{}''::text[], composite_key text[] DEFAULT NULL::text[],'
+     ' attributes jsonb DEFAULT NULL::jsonb, schema_version integer DEFAULT 1, description text DEFAULT NULL::text', 'void'),
+    ('es_drop_event_type', 'type text', 'void'),
+    ('es_describe_event_type',
+     'INOUT type text, OUT required text[], OUT composite_key text[], OUT attributes jsonb, OUT schema_version integer,'
+     ' OUT description text, OUT upcasters jsonb', 'record'),
+    ('es_define_upcaster', 'type text, from_version integer, upcaster regprocedure', 'void'),
+    ('es_upcast', 'event es_events', 'es_events'),
+    ('es_upcast_data', '"position" bigint, type text, data jsonb, metadata jsonb', 'jsonb'),
+    ('es_upcast_metadata', '"position" bigint, type text, data jsonb, metadata jsonb', 'jsonb'),
+    ('es_upcast_support', 'internal', 'internal'),
     ('es_retry', 'failure_id bigint', 'bigint'),
     ('es_discard', 'failure_id bigint', 'void') $$,
     'functions, arguments and results');
@@ -108,7 +120,7 @@ SELECT bag_eq(
 SELECT bag_eq(
     $$ SELECT oid::regprocedure::text FROM members WHERE prorettype = 'trigger'::regtype $$,
     $$ VALUES ('es_events_fence()'), ('es_events_refuse()'), ('es_import_row()'), ('es_import_flush()'),
-              ('es_projection_sync()'), ('es_projection_restore()') $$,
+              ('es_projection_sync()'), ('es_projection_restore()'), ('es_event_types_changed()') $$,
     'functions of triggers');
 
 SELECT bag_eq(
@@ -147,13 +159,13 @@ SELECT bag_eq(
               ('es_import_flush',   'c',   'v', 'u', false),
               ('es_events_fence',   'c',   'v', 'u', false),
               ('es_events_refuse',  'c',   'v', 'u', false),
-              ('es_load',           'sql', 's', 's', false),
-              ('es_load_backward',  'sql', 's', 's', false),
+              ('es_load',           'sql', 's', 'r', false),
+              ('es_load_backward',  'sql', 's', 'r', false),
               ('es_read',           'sql', 's', 'r', false),
               ('es_read_category',  'sql', 's', 'r', false),
               ('es_stream_version', 'sql', 's', 's', false),
-              ('es_last_event',     'sql', 's', 's', false),
-              ('es_event',          'sql', 's', 's', false),
+              ('es_last_event',     'sql', 's', 'r', false),
+              ('es_event',          'sql', 's', 'r', false),
               ('es_horizon',        'c',   's', 'r', true),
               ('es_category',       'c',   'i', 's', true),
               ('es_channel',        'c',   'i', 's', true),
@@ -185,9 +197,26 @@ SELECT bag_eq(
               ('es_ack',                'c',   'v', 'u', false),
               ('es_nack',               'c',   'v', 'u', false),
               ('es_partition',          'c',   'i', 's', true),
+              ('es_define_event_type',  'c',   'v', 'u', false),
+              ('es_drop_event_type',    'c',   'v', 'u', false),
+              ('es_describe_event_type', 'c',  's', 'u', false),
+              ('es_define_upcaster',    'c',   'v', 'u', false),
+              ('es_upcast',             'c',   's', 'r', true),
+              ('es_upcast_data',        'c',   's', 'r', false),
+              ('es_upcast_metadata',    'c',   's', 'r', false),
+              ('es_upcast_support',     'c',   'v', 'u', true),
+              ('es_event_types_changed', 'c',  'v', 'u', false),
               ('es_projection_sync',    'c',   'v', 'u', false),
               ('es_projection_restore', 'c',   'v', 'u', false) $$,
     'language, volatility, parallel safety and strictness');
+
+-- While no upcaster is defined, plans are those of the table.
+SELECT bag_eq(
+    $$ SELECT proname::text, prosupport::text, procost::int FROM members WHERE prosupport <> 0 $$,
+    $$ VALUES ('es_upcast',          'es_upcast_support', 100),
+              ('es_upcast_data',     'es_upcast_support', 100),
+              ('es_upcast_metadata', 'es_upcast_support', 100) $$,
+    'the planner is told when upcasting is nothing, and that it is dear');
 
 -- A read must inline, and an append runs with the rights that were granted.
 SELECT is_empty(

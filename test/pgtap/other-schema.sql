@@ -1,7 +1,7 @@
 -- The extension works from a schema that is not in search_path, and is not led
 -- astray by objects of its names in one that is.
 BEGIN;
-SELECT plan(45);
+SELECT plan(52);
 
 DROP EXTENSION eventstore;
 CREATE SCHEMA es2;
@@ -47,6 +47,18 @@ SELECT isnt(es2.es_uuid5('00000000-0000-0000-0000-000000000001', 'a'), NULL, 'es
 SELECT is(es2.es_digest_string('{"a": 1}', '{a}'), 'a=1', 'es_digest_string');
 SELECT isnt(es2.es_digest('opened', '{"a": 1}', '{a}'), NULL, 'es_digest');
 SELECT ok('any'::es2.es_expected_version OPERATOR(es2.<>) 1, 'es_expected_version');
+
+CREATE TABLE es_event_types (type text);
+CREATE TABLE es_upcasters (type text);
+CREATE FUNCTION es_upcast_data(bigint, text, jsonb, jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT NULL::jsonb';
+CREATE FUNCTION up(data jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT data || ''{"up": true}''';
+SELECT lives_ok($$ SELECT es2.es_define_event_type('typed', '{n}', schema_version => 2) $$, 'es_define_event_type');
+SELECT throws_ok($$ SELECT es2.es_append('typed-1', 'none', 'typed') $$, 'ES004', NULL, 'an event that is checked');
+SELECT lives_ok($$ SELECT es2.es_define_upcaster('opened', 1, 'up(jsonb)') $$, 'es_define_upcaster');
+SELECT is((es2.es_describe_event_type('opened')).upcasters, '{"1": "public.up(pg_catalog.jsonb)"}', 'es_describe_event_type');
+SELECT is(data, '{"n": 1, "up": true}', 'an event that is upcast') FROM es2.es_load('account-1', 0, 1);
+SELECT is((es2.es_upcast(e)).data, '{"n": 1, "up": true}', 'es_upcast') FROM es2.es_events e WHERE position = 1;
+SELECT lives_ok($$ SELECT es2.es_drop_event_type(t) FROM unnest('{typed,opened}'::text[]) t $$, 'es_drop_event_type');
 
 CREATE TABLE seen (position bigint, stream text);
 CREATE FUNCTION note(event es2.es_events) RETURNS void LANGUAGE sql AS 'INSERT INTO seen VALUES (event.position, event.stream)';

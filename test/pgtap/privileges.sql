@@ -1,6 +1,6 @@
 -- Who may do what before anything is granted, and what single grants give.
 BEGIN;
-SELECT plan(75);
+SELECT plan(82);
 
 CREATE TEMP VIEW members AS
 SELECT classid, objid
@@ -54,11 +54,16 @@ SELECT bag_eq(
               ('es_poll(text,text,integer,interval,bigint)'),
               ('es_ack(text,bigint,bigint)'),
               ('es_nack(text,bigint,bigint,text,text)'),
+              ('es_define_event_type(text,text[],text[],jsonb,integer,text)'),
+              ('es_drop_event_type(text)'),
+              ('es_describe_event_type(text)'),
+              ('es_define_upcaster(text,integer,regprocedure)'),
+              ('es_event_types_changed()'),
               ('es_retry(bigint)'),
               ('es_discard(bigint)'),
               ('es_projection_sync()'),
               ('es_projection_restore()') $$,
-    'PUBLIC may not call the functions that write, wait, start processes or are of triggers, and may call all others');
+    'PUBLIC may not call the functions that write, wait, start processes, tell of types or are of triggers, and may call all others');
 
 --
 -- A role without rights
@@ -105,6 +110,13 @@ SELECT is(es_partition('account-1', 1), 0, 'nobody: es_partition');
 SELECT throws_ok($$ SELECT es_retry(1) $$, '42501', NULL, 'nobody: es_retry');
 SELECT throws_ok($$ SELECT es_discard(1) $$, '42501', NULL, 'nobody: es_discard');
 SELECT throws_ok($$ SELECT es_receive('t', 'g', 'p', 'es_category(text)') $$, '42501', NULL, 'nobody: es_receive');
+SELECT throws_ok($$ SELECT es_define_event_type('t') $$, '42501', NULL, 'nobody: es_define_event_type');
+SELECT throws_ok($$ SELECT es_drop_event_type('t') $$, '42501', NULL, 'nobody: es_drop_event_type');
+SELECT throws_ok($$ SELECT es_describe_event_type('t') $$, '42501', NULL, 'nobody: es_describe_event_type');
+SELECT throws_ok($$ SELECT es_define_upcaster('t', 1, NULL) $$, '42501', NULL, 'nobody: es_define_upcaster');
+SELECT throws_ok('SELECT * FROM es_event_types', '42501', NULL, 'nobody: the table of types');
+SELECT throws_ok('SELECT * FROM es_upcasters', '42501', NULL, 'nobody: the table of upcasters');
+SELECT throws_ok('SET eventstore.strict_types = on', '42501', NULL, 'nobody: the setting that makes types a must');
 SELECT throws_ok('SELECT * FROM es_inbox()', '42501', NULL, 'nobody: es_inbox');
 SELECT throws_ok('INSERT INTO es_inbox (topic, group_id, checksum, payload) VALUES (1, 1, 1, 1)', '42501', NULL, 'nobody: a message');
 SELECT throws_ok($$ SELECT setval('es_inbox_id_seq', 1) $$, '42501', NULL, 'nobody: the sequence of messages');

@@ -1,7 +1,7 @@
 -- The log: its table, sequence and import view, column by column. Whoever
 -- changes one of them changes what users' queries, dumps and tools rely on.
 BEGIN;
-SELECT plan(50);
+SELECT plan(54);
 
 --
 -- Columns
@@ -95,6 +95,40 @@ SELECT is_empty(
         WHERE tgrelid = 'es_events'::regclass AND NOT tgisinternal AND tgenabled <> 'A' $$,
     'those of es_events fire always');
 
+-- Sessions keep what is in these tables until the trigger tells them.
+SELECT bag_eq(
+    $$ SELECT pg_get_triggerdef(oid, true), tgenabled::text
+         FROM pg_trigger
+        WHERE tgrelid IN ('es_event_types'::regclass, 'es_upcasters'::regclass) AND NOT tgisinternal $$,
+    $$ VALUES ('CREATE TRIGGER es_event_types_changed AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON es_event_types'
+               ' FOR EACH STATEMENT EXECUTE FUNCTION es_event_types_changed()', 'A'),
+              ('CREATE TRIGGER es_event_types_changed AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON es_upcasters'
+               ' FOR EACH STATEMENT EXECUTE FUNCTION es_event_types_changed()', 'A') $$,
+    'the tables of types and upcasters have these triggers, which fire always');
+
+SELECT bag_eq(
+    $$ SELECT a.attrelid::regclass::text, a.attnum::int, a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull
+         FROM pg_attribute a
+        WHERE a.attrelid IN ('es_event_types'::regclass, 'es_upcasters'::regclass) AND a.attnum > 0 $$,
+    $$ VALUES ('es_event_types', 1, 'type',           'text',                     true),
+              ('es_event_types', 2, 'required',       'text[]',                   true),
+              ('es_event_types', 3, 'composite_key',  'text[]',                   false),
+              ('es_event_types', 4, 'attributes',     'jsonb',                    false),
+              ('es_event_types', 5, 'schema_version', 'integer',                  true),
+              ('es_event_types', 6, 'description',    'text',                     false),
+              ('es_event_types', 7, 'defined_at',     'timestamp with time zone', true),
+              ('es_upcasters',   1, 'type',           'text',                     true),
+              ('es_upcasters',   2, 'from_version',   'integer',                  true),
+              ('es_upcasters',   3, 'upcaster',       'text',                     true),
+              ('es_upcasters',   4, 'owner',          'name',                     true),
+              ('es_upcasters',   5, 'search_path',    'text',                     true),
+              ('es_upcasters',   6, 'defined_at',     'timestamp with time zone', true) $$,
+    'the tables of types and upcasters have these columns');
+SELECT throws_ok($$ INSERT INTO es_event_types VALUES ('t', '{}', NULL, NULL, 0) $$, '23514', NULL,
+    'schema versions count from 1');
+SELECT throws_ok($$ INSERT INTO es_upcasters VALUES ('t', 0, 'f(jsonb)', 'me', 'public') $$, '23514', NULL,
+    'those that upcasters begin with, too');
+
 SET LOCAL session_replication_role = replica;
 SELECT throws_ok('DELETE FROM es_events', '55000', NULL, 'also in a session that replicates');
 SET LOCAL session_replication_role = origin;
@@ -112,6 +146,8 @@ SELECT bag_eq(
           AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'eventstore') $$,
     $$ VALUES ('es_events',            'r', 'p', 'heap', false, NULL::text[]),
               ('es_notified',          'r', 'p', 'heap', false, NULL),
+              ('es_event_types',       'r', 'p', 'heap', false, NULL),
+              ('es_upcasters',         'r', 'p', 'heap', false, NULL),
               ('es_import',            'v', 'p', NULL,   false, NULL),
               ('es_position',          'S', 'p', NULL,   false, NULL),
               ('es_projections',       'r', 'p', 'heap', false, '{fillfactor=50}'),
