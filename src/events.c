@@ -26,6 +26,7 @@
 #include "tcop/dest.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/expandedrecord.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -50,6 +51,24 @@ events_make_slot(Relation log)
 {
 	return MakeSingleTupleTableSlot(RelationGetDescr(log),
 									&TTSOpsMinimalTuple);
+}
+
+/*
+ * The event as an argument of a function, in the form that procedural languages
+ * take without a copy; in the present memory context.  event_type: the type of
+ * the log's rows.
+ */
+Datum
+events_record(Oid event_type, TupleTableSlot *event)
+{
+	ExpandedRecordHeader *record =
+	make_expanded_record_from_typeid(event_type, -1, CurrentMemoryContext);
+	MemoryContext oldcontext = MemoryContextSwitchTo(record->hdr.eoh_context);
+	HeapTuple	tuple = ExecCopySlotHeapTuple(event);
+
+	MemoryContextSwitchTo(oldcontext);
+	expanded_record_set_tuple(record, tuple, false, true);
+	return ExpandedRecordGetDatum(record);
 }
 
 /* The columns of the log as a row of it has them, those that are dropped, too. */

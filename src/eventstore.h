@@ -424,6 +424,7 @@ typedef struct Batch
 
 extern Tuplestorestate *events_make_batch(void);
 extern TupleTableSlot *events_make_slot(Relation log);
+extern Datum events_record(Oid event_type, TupleTableSlot *event);
 extern int64 events_last_position(Oid log, Tuplestorestate *events);
 extern char *events_sql(Relation log, const char *condition);
 extern void events_read_sql(Oid reader, Snapshot snapshot, const char *sql,
@@ -699,6 +700,7 @@ typedef struct Fold
 	Reducer		reducer;
 	FmgrInfo	function;		/* the reducer's */
 	Oid			event_type;		/* of its second argument */
+	Upcasting  *upcasting;
 	int64		at;				/* version of the event that is being folded */
 	KeptState	state;			/* so far */
 	int64		folded;			/* so many events, since a state was kept */

@@ -5,11 +5,12 @@
  *		reducer, whose states cannot be taken for those of this one.
  *
  * It is a hash of the function's definition; for a reducer of a schema (see
- * reducer.c) of the functions that it calls, too.  Oids do not go into it, as
- * they are others after pg_upgrade.
+ * reducer.c) of the functions that it calls, too; and of all upcasters, as they
+ * say what a reducer is given.  Oids do not go into it, as they are others
+ * after pg_upgrade.
  *
  * Definitions are looked up once and kept until any function or schema of the
- * database changes, which a callback tells.
+ * database changes, which a callback tells, or an upcaster is defined.
  *
  *-------------------------------------------------------------------------
  */
@@ -47,6 +48,10 @@ static HTAB *fingerprints = NULL;
 static MemoryContext fingerprints_context = NULL;
 static bool fingerprints_valid = false;
 
+/* What upcasters were defined when the cache was made, and their hash. */
+static uint64 upcasters_generation = 0;
+static uint64 upcasters_hash = 0;
+
 /* A function or a schema has changed. */
 static void
 forget(Datum arg, int cache, uint32 hash)
@@ -54,16 +59,71 @@ forget(Datum arg, int cache, uint32 hash)
 	fingerprints_valid = false;
 }
 
-/* Makes an empty cache, if what is there may be out of date. */
-static void
-prepare_cache(void)
+/* Adds a function's definition, with all names written out, to the hash. */
+static uint64
+hash_definition(Oid function, uint64 hash)
 {
+	RunAs		saved = run_as(GetUserId(), false, "pg_catalog");
+	char	   *definition = TextDatumGetCString(OidFunctionCall1(F_PG_GET_FUNCTIONDEF,
+																  ObjectIdGetDatum(function)));
+
+	run_as_end(saved);
+	return hash_bytes_extended((unsigned char *) definition,
+							   strlen(definition), hash);
+}
+
+/* The function with the signature; InvalidOid if there is none. */
+static Oid
+find_function(const char *signature)
+{
+	Datum		function;
+
+	LOCAL_FCINFO(fcinfo, 1);
+
+	InitFunctionCallInfoData(*fcinfo, NULL, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = CStringGetTextDatum(signature);
+	fcinfo->args[0].isnull = false;
+	function = to_regprocedure(fcinfo);
+	return fcinfo->isnull ? InvalidOid : DatumGetObjectId(function);
+}
+
+/* A hash of all upcasters. */
+static uint64
+hash_upcasters(Oid log)
+{
+	uint64		hash = 0;
+	ListCell   *cell;
+
+	foreach(cell, upcast_functions(log))
+	{
+		Upcaster   *upcaster = lfirst(cell);
+		Oid			function = find_function(upcaster->signature);
+		char	   *words = psprintf("%s %d %s %s %s", upcaster->type,
+									 upcaster->from_version,
+									 upcaster->signature, upcaster->owner,
+									 upcaster->search_path);
+
+		hash = hash_bytes_extended((unsigned char *) words, strlen(words),
+								   hash);
+		if (OidIsValid(function))
+			hash = hash_definition(function, hash);
+	}
+	return hash;
+}
+
+/*
+ * Makes an empty cache, if what is there may be out of date.
+ */
+static void
+prepare_cache(Oid log)
+{
+	uint64		generation = event_type_generation(log);
 	HASHCTL		control = {
 		.keysize = sizeof(Oid),
 		.entrysize = sizeof(Fingerprint)
 	};
 
-	if (fingerprints_valid)
+	if (fingerprints_valid && upcasters_generation == generation)
 		return;
 	if (fingerprints_context == NULL)
 	{
@@ -78,19 +138,8 @@ prepare_cache(void)
 	fingerprints = hash_create("eventstore fingerprints", 16, &control,
 							   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	fingerprints_valid = true;
-}
-
-/* Adds a function's definition, with all names written out, to the hash. */
-static uint64
-hash_definition(Oid function, uint64 hash)
-{
-	RunAs		saved = run_as(GetUserId(), false, "pg_catalog");
-	char	   *definition = TextDatumGetCString(OidFunctionCall1(F_PG_GET_FUNCTIONDEF,
-																  ObjectIdGetDatum(function)));
-
-	run_as_end(saved);
-	return hash_bytes_extended((unsigned char *) definition,
-							   strlen(definition), hash);
+	upcasters_generation = generation;
+	upcasters_hash = hash_upcasters(log);
 }
 
 /* Is it the reducer of a schema? */
@@ -158,7 +207,7 @@ enter(Oid log, Oid function)
 	made.signature = format_procedure_qualified(function);
 
 	/* what was read may have made the cache invalid, and is new */
-	prepare_cache();
+	prepare_cache(log);
 	entry = hash_search(fingerprints, &function, HASH_ENTER, NULL);
 	*entry = made;
 	entry->signature = MemoryContextStrdup(fingerprints_context,
@@ -175,13 +224,13 @@ fingerprint_reducer(Oid log, Oid function)
 	Fingerprint *entry;
 	Reducer		reducer;
 
-	prepare_cache();
+	prepare_cache(log);
 	entry = hash_search(fingerprints, &function, HASH_FIND, NULL);
 	if (entry == NULL)
 		entry = enter(log, function);
 	reducer.function = function;
 	reducer.owner = entry->owner;
 	reducer.signature = pstrdup(entry->signature);
-	reducer.fingerprint = entry->value;
+	reducer.fingerprint = hash_combine64(entry->value, upcasters_hash);
 	return reducer;
 }

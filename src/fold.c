@@ -25,7 +25,6 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/expandedrecord.h"
 #include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
@@ -86,6 +85,7 @@ fold_begin(Fold *fold, Oid log, text *stream, Oid reducer, Datum initial,
 	fold->reducer = fingerprint_reducer(log, reducer);
 	fold->reducer.fingerprint = add_initial(fold->reducer.fingerprint, initial,
 											isnull);
+	fold->upcasting = upcast_begin(log);
 	fmgr_info(reducer, &fold->function);
 	fold->state.recorded_at = DT_NOBEGIN;
 	fold->state.state.value = initial;
@@ -102,6 +102,7 @@ fold_begin(Fold *fold, Oid log, text *stream, Oid reducer, Datum initial,
 void
 fold_end(Fold *fold)
 {
+	upcast_end(fold->upcasting);
 	MemoryContextDelete(fold->next);
 }
 
@@ -123,24 +124,6 @@ fold_from_snapshot(Fold *fold, Snapshot snapshot, int64 upto,
 	MemoryContextSwitchTo(oldcontext);
 }
 
-/*
- * The event as a record for the reducer, in the form that procedural languages
- * take without a copy.
- */
-static Datum
-event_datum(const Fold *fold, TupleTableSlot *event)
-{
-	ExpandedRecordHeader *record =
-	make_expanded_record_from_typeid(fold->event_type, -1,
-									 CurrentMemoryContext);
-	bool		should_free;
-
-	expanded_record_set_tuple(record,
-							  ExecFetchSlotHeapTuple(event, false, &should_free),
-							  true, true);
-	return ExpandedRecordGetDatum(record);
-}
-
 /* Calls a reducer for the event as a whole. */
 static Datum
 call_function(Fold *fold, TupleTableSlot *event, bool *isnull)
@@ -152,7 +135,7 @@ call_function(Fold *fold, TupleTableSlot *event, bool *isnull)
 	InitFunctionCallInfoData(*fcinfo, &fold->function, 2, InvalidOid, NULL,
 							 NULL);
 	fcinfo->args[0] = fold->state.state;
-	fcinfo->args[1].value = event_datum(fold, event);
+	fcinfo->args[1].value = events_record(fold->event_type, event);
 	fcinfo->args[1].isnull = false;
 	result = FunctionCallInvoke(fcinfo);
 	*isnull = fcinfo->isnull;
@@ -179,16 +162,13 @@ call_reducer(Fold *fold, TupleTableSlot *event, bool *isnull)
 	return (Datum) 0;
 }
 
-/* Folds one event. */
+/* Folds one event by calling the reducer. */
 static void
-fold_event(Fold *fold, TupleTableSlot *event)
+fold_by_call(Fold *fold, TupleTableSlot *event)
 {
-	MemoryContext oldcontext = MemoryContextSwitchTo(fold->next);
-	Datum		result;
 	bool		isnull;
+	Datum		result = call_reducer(fold, event, &isnull);
 
-	result = call_reducer(fold, event, &isnull);
-	MemoryContextSwitchTo(oldcontext);
 	if (isnull || fold->state.state.isnull || result != fold->state.state.value)
 	{
 		MemoryContext made = fold->next;
@@ -198,6 +178,23 @@ fold_event(Fold *fold, TupleTableSlot *event)
 	}
 	fold->state.state.value = result;
 	fold->state.state.isnull = isnull;
+}
+
+/*
+ * Folds one event, as of today.  merge: takes the reducer's place; or NULL.
+ */
+static void
+fold_event(Fold *fold, Merge *merge, TupleTableSlot *event)
+{
+	MemoryContext oldcontext = MemoryContextSwitchTo(fold->next);
+	bool		isnull;
+
+	event = upcast_event(fold->upcasting, event);
+	if (merge != NULL)
+		merge_add(merge, slot_getattr(event, Anum_es_events_data, &isnull));
+	else
+		fold_by_call(fold, event);
+	MemoryContextSwitchTo(oldcontext);
 	MemoryContextReset(fold->next);
 }
 
@@ -255,7 +252,6 @@ fold_events(Fold *fold, StreamScan *scan, TimestampTz until)
 		.arg = fold
 	};
 	TupleTableSlot *event;
-	bool		isnull;
 
 	error_context_stack = &context;
 	while ((event = stream_scan_next(scan)) != NULL)
@@ -266,10 +262,7 @@ fold_events(Fold *fold, StreamScan *scan, TimestampTz until)
 		if (recorded_at > until)
 			break;
 		fold->at = int_column(event, Anum_es_events_version);
-		if (merge != NULL)
-			merge_add(merge, slot_getattr(event, Anum_es_events_data, &isnull));
-		else
-			fold_event(fold, event);
+		fold_event(fold, merge, event);
 		note_event(fold, event, recorded_at);
 	}
 	error_context_stack = context.previous;

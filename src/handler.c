@@ -21,29 +21,23 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
-#include "parser/parse_func.h"
 #include "storage/lmgr.h"
 #include "tcop/dest.h"
 #include "tcop/utility.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/hsearch.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/plancache.h"
 #include "utils/regproc.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 
 #include "compat.h"
 #include "eventstore.h"
@@ -55,14 +49,6 @@ PG_FUNCTION_INFO_V1(es_replaying);
 
 /* What a function of a handler_schema begins with. */
 #define ON_PREFIX "on_"
-
-/* The function of a handler_schema for one type of events. */
-typedef struct TypeHandler
-{
-	char		type[ES_MAX_TYPE_LENGTH + 1];
-	bool		exists;
-	FmgrInfo	function;
-} TypeHandler;
 
 /* Is history being replayed? */
 static bool replaying = false;
@@ -80,9 +66,9 @@ es_replaying(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(replaying);
 }
 
-/* Refuses a function that cannot handle events. */
-static void
-check_handler(Oid function, Oid event_type)
+/* What a function must be like that handles events. */
+static HandlerForm
+handler_form(Oid event_type)
 {
 	HandlerForm form = {
 		.result = VOIDOID,
@@ -92,6 +78,15 @@ check_handler(Oid function, Oid event_type)
 		.declaration = "name(event es_events) RETURNS void",
 		.example = "app.on_event(es_events)"
 	};
+
+	return form;
+}
+
+/* Refuses a function that cannot handle events. */
+static void
+check_handler(Oid function, Oid event_type)
+{
+	HandlerForm form = handler_form(event_type);
 
 	handler_check_function(function, &form);
 }
@@ -109,36 +104,12 @@ find_handler(const Projection *projection, FmgrInfo *function)
 	fmgr_info(found, function);
 }
 
-/*
- * Looks up the function of a handler_schema for one type; false without one.
- */
-static bool
-find_type_handler(const Projection *projection, const char *type,
-				  FmgrInfo *function)
-{
-	Oid			event_type = get_rel_type_id(projection->log);
-	char	   *name = psprintf(ON_PREFIX "%s", type);
-	Oid			found;
-
-	if (strlen(name) >= NAMEDATALEN)
-		return false;
-	found = LookupFuncName(list_make2(makeString(projection->target),
-									  makeString(name)),
-						   1, &event_type, true);
-	if (!OidIsValid(found))
-		return false;
-	check_handler(found, event_type);
-	fmgr_info(found, function);
-	return true;
-}
-
 /* The functions that one batch calls. */
 typedef struct Calls
 {
-	const Projection *projection;
-	MemoryContext context;		/* what the functions keep for the batch */
+	Oid			event_type;
 	FmgrInfo	handler;
-	HTAB	   *type_handlers;	/* of a handler_schema, by type */
+	ByType	   *by_type;		/* of a handler_schema; NULL: the handler */
 	Upcasting  *upcasting;
 } Calls;
 
@@ -148,26 +119,16 @@ typedef struct Calls
 static void
 init_calls(Calls *calls, const Projection *projection)
 {
-	HASHCTL		control = {
-		.keysize = ES_MAX_TYPE_LENGTH + 1,
-		.entrysize = sizeof(TypeHandler),
-		.hcxt = CurrentMemoryContext
-	};
+	HandlerForm form;
 
-	calls->projection = projection;
-	calls->context = CurrentMemoryContext;
-	calls->type_handlers = NULL;
-	calls->upcasting = NULL;
+	calls->event_type = get_rel_type_id(projection->log);
+	calls->by_type = NULL;
+	calls->upcasting = upcast_begin(projection->log);
+	form = handler_form(calls->event_type);
 	if (projection->kind == PROJECTION_HANDLER)
-	{
 		find_handler(projection, &calls->handler);
-		return;
-	}
-	/* a schema that is gone is no schema without handlers */
-	(void) get_namespace_oid(projection->target, false);
-	calls->type_handlers = hash_create("eventstore type handlers", 32,
-									   &control,
-									   HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+	else
+		calls->by_type = by_type_make(projection->target, ON_PREFIX, &form);
 }
 
 /*
@@ -176,25 +137,13 @@ init_calls(Calls *calls, const Projection *projection)
 static FmgrInfo *
 choose_function(Calls *calls, TupleTableSlot *slot)
 {
-	MemoryContext oldcontext;
-	TypeHandler *entry;
-	char	   *type;
 	bool		isnull;
-	bool		found;
 
-	if (calls->type_handlers == NULL)
+	if (calls->by_type == NULL)
 		return &calls->handler;
-	type = TextDatumGetCString(slot_getattr(slot, Anum_es_events_type,
-											&isnull));
-	entry = hash_search(calls->type_handlers, type, HASH_ENTER, &found);
-	if (!found)
-	{
-		oldcontext = MemoryContextSwitchTo(calls->context);
-		entry->exists = find_type_handler(calls->projection, type,
-										  &entry->function);
-		MemoryContextSwitchTo(oldcontext);
-	}
-	return entry->exists ? &entry->function : NULL;
+	return by_type_function(calls->by_type,
+							DatumGetTextPP(slot_getattr(slot, Anum_es_events_type,
+														&isnull)));
 }
 
 /* Calls the function for the event in the slot, as of today. */
@@ -209,7 +158,7 @@ call_function(Calls *calls, TupleTableSlot *slot)
 		return;
 	slot = upcast_event(calls->upcasting, slot);
 	InitFunctionCallInfoData(*fcinfo, function, 1, InvalidOid, NULL, NULL);
-	fcinfo->args[0].value = ExecFetchSlotHeapTupleDatum(slot);
+	fcinfo->args[0].value = events_record(calls->event_type, slot);
 	fcinfo->args[0].isnull = false;
 	(void) FunctionCallInvoke(fcinfo);
 }
@@ -228,7 +177,6 @@ call_handlers(const Projection *projection, Tuplestorestate *events)
 	Calls		calls;
 
 	init_calls(&calls, projection);
-	calls.upcasting = upcast_begin(projection->log);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	tuplestore_rescan(events);
 	while (tuplestore_gettupleslot(events, true, false, slot))
