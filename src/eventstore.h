@@ -267,6 +267,7 @@ extern bool log_find_id(Log *log, const pg_uuid_t *id, text *stream,
 extern int64 log_position(Log *log, text *stream, int64 version);
 extern void log_insert(Log *log, NewEvent *events, int count);
 extern bool log_is_appending(void);
+extern void log_allow_rewrite(bool allow);
 extern void log_duplicate_fail(const pg_uuid_t *id, const char *why);
 extern Relation log_open_version_index(Relation log);
 extern Relation log_open_position_index(Relation log);

@@ -73,6 +73,9 @@ PG_FUNCTION_INFO_V1(es_events_fence);
 /* Is log_insert firing triggers? */
 static bool appending = false;
 
+/* How deep in triggers one UPDATE is allowed; -1: none is. */
+static int	rewrite_depth = -1;
+
 /*
  * The relation of this name in the schema of one of our functions.
  */
@@ -813,14 +816,44 @@ es_events_fence(PG_FUNCTION_ARGS)
 													 &isnull));
 }
 
+/* How many triggers deep we are. */
+static int
+trigger_depth(void)
+{
+	return DatumGetInt32(OidFunctionCall0(F_PG_TRIGGER_DEPTH));
+}
+
 /*
- * BEFORE UPDATE OR DELETE OR TRUNCATE of es_events: refuses it.
+ * Allows the next UPDATE of es_events that the caller himself runs, or no more.
+ * Whatever a trigger runs meanwhile is deeper, and is not meant.
+ */
+void
+log_allow_rewrite(bool allow)
+{
+	rewrite_depth = allow ? trigger_depth() : -1;
+}
+
+/* Is this UPDATE the one that is allowed?  Then it was the last. */
+static bool
+take_rewrite(void)
+{
+	if (rewrite_depth < 0 || trigger_depth() != rewrite_depth + 1)
+		return false;
+	rewrite_depth = -1;
+	return true;
+}
+
+/*
+ * BEFORE UPDATE OR DELETE OR TRUNCATE of es_events: refuses it, but for the
+ * one UPDATE of es_rewrite().
  */
 Datum
 es_events_refuse(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = log_check_trigger(fcinfo, "es_events");
 
+	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) && take_rewrite())
+		return PointerGetDatum(NULL);
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("events cannot be changed or removed"),

@@ -1,6 +1,6 @@
 -- Who may do what before anything is granted, and what single grants give.
 BEGIN;
-SELECT plan(82);
+SELECT plan(85);
 
 CREATE TEMP VIEW members AS
 SELECT classid, objid
@@ -33,6 +33,8 @@ SELECT bag_eq(
     $$ VALUES ('es_append(text,es_expected_version,text,jsonb,jsonb,uuid,timestamp with time zone)'),
               ('es_append_batch(text,es_expected_version,jsonb)'),
               ('es_append_batch(text,es_expected_version,text[],jsonb[],jsonb[],uuid[])'),
+              ('es_index_attribute(text,text)'),
+              ('es_rewrite(uuid,jsonb,jsonb)'),
               ('es_start_worker()'),
               ('es_import_row()'),
               ('es_import_flush()'),
@@ -85,6 +87,9 @@ SELECT throws_ok($$ SELECT nextval('es_position') $$, '42501', NULL, 'nobody: ne
 SELECT throws_ok('SELECT last_value FROM es_position', '42501', NULL, 'nobody: the sequence''s value');
 SELECT throws_ok('SELECT * FROM es_read()', '42501', NULL, 'nobody: es_read');
 SELECT throws_ok($$ SELECT es_stream_version('account-1') $$, '42501', NULL, 'nobody: es_stream_version');
+SELECT throws_ok($$ SELECT es_index_attribute('t', 'a') $$, '42501', NULL, 'nobody: es_index_attribute');
+SELECT is(es_attribute('{"a": 1}', 'a'), '1', 'nobody: es_attribute');
+SELECT throws_ok($$ SELECT es_rewrite('00000000-0000-0000-0000-000000000001', '{}') $$, '42501', NULL, 'nobody: es_rewrite');
 SELECT throws_ok('SELECT es_start_worker()', '42501', NULL, 'nobody: es_start_worker');
 SELECT throws_ok('SELECT * FROM es_notified', '42501', NULL, 'nobody: es_notified');
 
