@@ -167,34 +167,49 @@ quote_as_server(const char *string)
 	return quoted.data;
 }
 
+/* What an index on values of a type of the server is for. */
+static char
+scalar_kind(const char *word)
+{
+	Oid			type = InvalidOid;
+	char		category;
+	bool		preferred;
+
+	(void) event_type_kind(word, &type);
+	get_type_category_preferred(type, &category, &preferred);
+	return category == TYPCATEGORY_NUMERIC || category == TYPCATEGORY_BOOLEAN ?
+		'v' : 't';
+}
+
 /*
- * What kind of value the attribute is said to have: 't'ext, 'v'alue of any
+ * What kind of value the attribute is defined to have: 't'ext, 'v'alue of any
  * kind, or 'c'ontainer of others.
  */
 static char
 attribute_kind(const AttributeIndex *index)
 {
-	Oid			types[2] = {TEXTOID, TEXTOID};
-	Datum		values[2];
+	const EventType *type = event_type_find(index->log,
+											cstring_to_text(index->type));
+	ListCell   *cell;
 
-	values[0] = CStringGetTextDatum(index->type);
-	values[1] = CStringGetTextDatum(index->attribute);
-	if (run_own_sql(index->log,
-					"SELECT CASE WHEN word IN ('s', 'string') THEN 't'"
-					" WHEN word IN ('object', 'array') THEN 'c'"
-					" WHEN word IN ('n', 'number', 'b', 'any', 'json', 'jsonb') THEN 'v'"
-					" ELSE (SELECT CASE WHEN typcategory IN ('A', 'C') THEN 'c'"
-					" WHEN typcategory NOT IN ('N', 'B', 'P') THEN 't' END"
-					" FROM pg_type WHERE oid = to_regtype(word)) END"
-					" FROM (SELECT lower(attributes->>$2) AS word"
-					" FROM @extschema@.es_event_types WHERE type = $1) t"
-					" WHERE word IS NOT NULL",
-					2, types, values, NULL) == 1)
+	foreach(cell, type == NULL ? NIL : type->attributes)
 	{
-		char	   *kind = run_own_text(1);
+		const EventAttribute *attribute = lfirst(cell);
 
-		if (kind != NULL)
-			return kind[0];
+		if (strcmp(attribute->name, index->attribute) != 0)
+			continue;
+		switch (attribute->kind)
+		{
+			case ATTRIBUTE_STRING:
+				return 't';
+			case ATTRIBUTE_OBJECT:
+			case ATTRIBUTE_ARRAY:
+				return 'c';
+			case ATTRIBUTE_SCALAR:
+				return scalar_kind(attribute->word);
+			default:
+				return 'v';
+		}
 	}
 	return 'v';
 }

@@ -24,8 +24,6 @@ BEGIN
     result := CASE WHEN length(result) > 200 THEN 'many' ELSE result END;
 END $$;
 
-INSERT INTO es_event_types (type, required, attributes, schema_version)
-VALUES ('ate', '{}', '{"who": "s", "grams": "n", "tags": "array"}', 1);
 SELECT es_append_batch('person-1', 'none', $$[
     {"type": "ate", "data": {"who": "Markus", "grams": 50, "tags": ["fruit", "red"], "place": {"city": "Zürich"}}},
     {"type": "ate", "data": {"who": "Ann", "grams": 9, "tags": ["fruit"]}},
@@ -47,6 +45,8 @@ SELECT 'fill-' || i % 100, CASE WHEN i % 2 = 0 THEN 'ate' ELSE 'drank' END,
        jsonb_build_object('who', 'name' || i, 'grams', 1000 + i, 'tags', ARRAY['tag' || i, 'tag' || i / 100])
   FROM generate_series(1, 20000) i;
 
+-- The type is defined for the indexes only: other values came before, and come after.
+SELECT es_define_event_type('ate', attributes => '{"who": "s", "grams": "n", "tags": "array"}');
 SELECT es_index_attribute('ate', 'who');
 SELECT es_index_attribute('ate', 'grams');
 SELECT es_index_attribute('ate', 'tags');
@@ -128,7 +128,8 @@ CREATE INDEX CONCURRENTLY es_events_ate__tags_idx ON es_events USING gin ((data-
 SELECT n, es_index_attribute('ate', a) = ('es_events_ate__' || a || '_idx')::regclass AS same
   FROM unnest('{who, grams, tags}'::text[]) WITH ORDINALITY u(a, n);
 
--- No index makes an append fail.
+-- No index makes an append fail. (The definition would.)
+SELECT es_drop_event_type('ate');
 CREATE FUNCTION noise(bytes int) RETURNS text LANGUAGE sql AS $$
     SELECT left(string_agg(md5(n::text), ''), bytes) FROM generate_series(1, bytes / 32 + 1) n $$;
 CREATE TABLE wild (what text, value jsonb);
@@ -147,6 +148,7 @@ SELECT es_attribute('{"a": {"b": 1}}', 'a'), es_attribute('{"a": null}', 'a'), e
 -- An attribute's first 500 characters decide.
 SELECT count(*) FILTER (WHERE who = noise(500)) AS cut, count(*) FILTER (WHERE who = noise(3000)) AS whole FROM ate;
 DROP INDEX es_events_ate__who_idx, es_events_ate__grams_idx, es_events_ate__tags_idx;
+SELECT es_define_event_type('ate', attributes => '{"who": "s", "grams": "n", "tags": "array"}');
 SELECT n, es_index_attribute('ate', a) FROM unnest('{who, grams, tags}'::text[]) WITH ORDINALITY u(a, n);
 
 -- The planner takes an index by itself, where it is worth it.
