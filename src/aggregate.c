@@ -181,12 +181,11 @@ es_snapshot(PG_FUNCTION_ARGS)
 	check_reads_all(fold.log);
 	fold_from_snapshot(&fold, GetActiveSnapshot(), PG_INT64_MAX, DT_NOEND);
 	fold_stream(&fold, GetActiveSnapshot(), PG_INT64_MAX, DT_NOEND);
-	if (fold.folded > 0 &&
-		!snapshot_keep(fold.log, fold.stream, &fold.reducer, &fold.state))
+	if (fold.folded > 0 && !fold_keep_now(&fold))
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 				 errmsg("could not keep a snapshot"),
-				 errdetail("Table \"es_snapshots\" is locked by somebody else, or gone."),
+				 errdetail("Table \"es_snapshots\" is locked by somebody else, or the reducer was replaced meanwhile."),
 				 errhint("Try again later.")));
 	fold_end(&fold);
 	PG_RETURN_INT64(fold.state.version);

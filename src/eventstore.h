@@ -700,6 +700,7 @@ typedef struct Fold
 	text	   *stream;
 	Reducer		reducer;
 	FmgrInfo	function;		/* the reducer's */
+	NullableDatum initial;		/* the state before the first event */
 	Oid			event_type;		/* of its second argument */
 	Upcasting  *upcasting;
 	int64		at;				/* version of the event that is being folded */
@@ -720,6 +721,7 @@ extern void fold_from_snapshot(Fold *fold, Snapshot snapshot, int64 upto,
 extern void fold_events(Fold *fold, StreamScan *scan, TimestampTz until);
 extern void fold_stream(Fold *fold, Snapshot snapshot, int64 upto,
 						TimestampTz until);
+extern bool fold_keep_now(Fold *fold);
 extern void fold_keep(Fold *fold);
 extern void fold_end(Fold *fold);
 

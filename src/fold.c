@@ -58,15 +58,23 @@ check_reducer(Oid log, Oid function)
 	handler_check_function(function, &form);
 }
 
-/* The initial state is part of what a state was made from. */
-static uint64
-add_initial(uint64 fingerprint, Datum initial, bool isnull)
+/* What states are made by: the reducer, from the initial state on. */
+static Reducer
+describe_reducer(const Fold *fold, Oid function)
 {
-	Jsonb	   *state = isnull ? NULL : DatumGetJsonbP(initial);
+	Reducer		reducer = fingerprint_reducer(fold->log, function);
 
-	return state == NULL ? ~fingerprint :
-		hash_bytes_extended((unsigned char *) state, VARSIZE(state),
-							fingerprint);
+	if (fold->initial.isnull)
+		reducer.fingerprint = ~reducer.fingerprint;
+	else
+	{
+		Jsonb	   *initial = DatumGetJsonbP(fold->initial.value);
+
+		reducer.fingerprint = hash_bytes_extended((unsigned char *) initial,
+												  VARSIZE(initial),
+												  reducer.fingerprint);
+	}
+	return reducer;
 }
 
 /*
@@ -82,14 +90,13 @@ fold_begin(Fold *fold, Oid log, text *stream, Oid reducer, Datum initial,
 	fold->log = log;
 	fold->event_type = get_rel_type_id(log);
 	fold->stream = stream;
-	fold->reducer = fingerprint_reducer(log, reducer);
-	fold->reducer.fingerprint = add_initial(fold->reducer.fingerprint, initial,
-											isnull);
+	fold->initial.value = initial;
+	fold->initial.isnull = isnull;
+	fold->reducer = describe_reducer(fold, reducer);
 	fold->upcasting = upcast_begin(log);
 	fmgr_info(reducer, &fold->function);
 	fold->state.recorded_at = DT_NOBEGIN;
-	fold->state.state.value = initial;
-	fold->state.state.isnull = isnull;
+	fold->state.state = fold->initial;
 	fold->context = AllocSetContextCreate(CurrentMemoryContext,
 										  "eventstore state",
 										  ALLOCSET_DEFAULT_SIZES);
@@ -285,15 +292,28 @@ fold_stream(Fold *fold, Snapshot snapshot, int64 upto, TimestampTz until)
 }
 
 /*
- * Keeps the state, if it took so many events to make it.
+ * Keeps the state.  Returns false if that cannot be done now: the reducer was
+ * replaced while it was at work, or the table is locked as a whole.
+ */
+bool
+fold_keep_now(Fold *fold)
+{
+	Reducer		now = describe_reducer(fold, fold->reducer.function);
+
+	return now.fingerprint == fold->reducer.fingerprint &&
+		snapshot_keep(fold->log, fold->stream, &fold->reducer, &fold->state);
+}
+
+/*
+ * Keeps the state, if it took so many events to make it, and nothing speaks
+ * against it.
  */
 void
 fold_keep(Fold *fold)
 {
-	if (snapshot_every == 0 || fold->folded < snapshot_every ||
-		!snapshot_may_keep() || !events_may_read_all(fold->log, GetUserId()))
-		return;
-	(void) snapshot_keep(fold->log, fold->stream, &fold->reducer, &fold->state);
+	if (snapshot_every > 0 && fold->folded >= snapshot_every &&
+		snapshot_may_keep() && events_may_read_all(fold->log, GetUserId()))
+		(void) fold_keep_now(fold);
 }
 
 /*
