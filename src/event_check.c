@@ -34,8 +34,12 @@
 
 #include "eventstore.h"
 
-/* Violations that are told one by one, and the bytes of an error in one. */
+/*
+ * Violations that are told one by one, and the bytes of an error or a value in
+ * one.
+ */
 #define MAX_LINES		100
+#define MAX_VALUE_BYTES	40
 #define MAX_ERROR_BYTES	200
 
 /* A value that must be accepted by a type. */
@@ -149,6 +153,17 @@ text_of(const JsonbValue *value)
 			return DatumGetCString(DirectFunctionCall1(numeric_out,
 													   NumericGetDatum(value->val.numeric)));
 	}
+}
+
+/* The text of a scalar for a violation, which does not repeat much of it. */
+static const char *
+short_text_of(const JsonbValue *value)
+{
+	char	   *text = text_of(value);
+	int			length = strlen(text);
+	int			cut = pg_mbcliplen(text, length, MAX_VALUE_BYTES);
+
+	return cut == length ? text : psprintf("%.*s...", cut, text);
 }
 
 /* Is it a number without a fraction? */
@@ -277,7 +292,7 @@ check_value(Check *check, EventAttribute *attribute, const JsonbValue *value)
 		add_violation(check, "attribute \"%s\" is %s, not %s",
 					  attribute->name,
 					  attribute->kind == ATTRIBUTE_INTEGER &&
-					  value->type == jbvNumeric ? text_of(value) :
+					  value->type == jbvNumeric ? short_text_of(value) :
 					  kind_of(value), kind_name(attribute->kind));
 }
 
@@ -302,7 +317,7 @@ check_version(Check *check, const EventType *type)
 		value = find_value(DatumGetJsonbP(check->event->metadata),
 						   "schema_version", &buffer);
 		add_violation(check, "metadata has a schema_version that is %s, not a positive integer",
-					  value->type == jbvNumeric ? text_of(value) :
+					  value->type == jbvNumeric ? short_text_of(value) :
 					  kind_of(value));
 	}
 	else if (version > type->schema_version)
@@ -392,8 +407,8 @@ raise_violations(Check *check)
 			 check->undefined ?
 			 errhint("eventstore.strict_types is on: define the type by es_define_event_type() first.") :
 			 check->count == 1 ?
-			 errhint("es_describe_event_type('%s') shows what an event must be like.",
-					 type) :
+			 errhint("es_describe_event_type(%s) shows what an event must be like.",
+					 quote_literal_cstr(type)) :
 			 errhint("es_describe_event_type() shows what events of a type must be like.")));
 }
 

@@ -613,6 +613,7 @@ es_upcast_support(PG_FUNCTION_ARGS)
 		PG_RETURN_POINTER(NULL);
 	simplify = (SupportRequestSimplify *) request;
 	log = log_relid(simplify->fcall->funcid);
+	AcceptInvalidationMessages();
 	(void) event_type_upcasters(log, &count);
 	if (count > 0)
 		PG_RETURN_POINTER(NULL);
