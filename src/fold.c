@@ -29,6 +29,7 @@
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "eventstore.h"
@@ -298,9 +299,10 @@ fold_stream(Fold *fold, Snapshot snapshot, int64 upto, TimestampTz until)
 bool
 fold_keep_now(Fold *fold)
 {
-	Reducer		now = describe_reducer(fold, fold->reducer.function);
-
-	return now.fingerprint == fold->reducer.fingerprint &&
+	if (!SearchSysCacheExists1(PROCOID,
+							   ObjectIdGetDatum(fold->reducer.function)))
+		return false;
+	return describe_reducer(fold, fold->reducer.function).fingerprint == fold->reducer.fingerprint &&
 		snapshot_keep(fold->log, fold->stream, &fold->reducer, &fold->state);
 }
 
