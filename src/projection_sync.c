@@ -264,12 +264,15 @@ is_trigger_of(const Trigger *trigger, Relation log, const char *name)
 		strcmp(get_func_name(trigger->tgfoid), "es_projection_sync") == 0;
 }
 
-/* Has es_events the projection's trigger, awake or not? */
+/*
+ * Has es_events the projection's trigger, awake or not?  Looking up functions
+ * may build the relation's own list of triggers anew.
+ */
 static bool
 has_trigger(Oid relid, const char *name)
 {
 	Relation	log = table_open(relid, AccessShareLock);
-	TriggerDesc *triggers = log->trigdesc;
+	TriggerDesc *triggers = CopyTriggerDesc(log->trigdesc);
 	bool		found = false;
 	int			i;
 
