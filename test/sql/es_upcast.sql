@@ -148,7 +148,7 @@ RESET search_path;
 -- Appending
 --
 -- An event of an earlier version is checked, and known, as of today; a later upcaster is not for it.
-SELECT es_define_event_type('named', '{first, last}', '{first, last}', '{"first": "s", "last": "s"}', 2);
+SELECT es_define_event_type('named', '{first, last}', '{first, last}', '{"first": "s", "last": "s", "greeting": "n"}', 2);
 SELECT version FROM es_append('person-2', 'none', 'named', '{"name": "Ann Smith"}', '{"schema_version": 1}');
 SELECT version FROM es_append('person-2', 'none', 'named', '{"first": "Ann", "last": "Smith"}');
 SELECT data, metadata, id = es_digest('named', '{"first": "Ann", "last": "Smith"}', '{first, last}') AS by_key FROM es_events WHERE stream = 'person-2';
@@ -160,6 +160,16 @@ SELECT version, data FROM es_events WHERE stream = 'person-2' ORDER BY version;
 SELECT es_define_event_type('named', '{first, middle}', schema_version => 2);
 SELECT es_append('person-3', 'none', 'named', '{"name": "Ann Smith"}', '{"schema_version": 1}');
 SELECT es_append_batch('person-3', 'none', '[{"type": "other"}, {"type": "named", "data": {"name": "Ann Smith"}, "metadata": {"schema_version": 1}}]');
+-- An upcaster that changes the definition under way: what follows goes by the new one.
+CREATE FUNCTION up.define(data jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM es_define_event_type('defined', '{a}', schema_version => 2), es_define_upcaster('defined', 1, NULL);
+    RETURN data;
+END $$;
+SELECT es_define_event_type('defined', '{}', '{a}', schema_version => 2), es_define_upcaster('defined', 1, 'up.define(jsonb)');
+SELECT version FROM es_append('person-4', 'none', 'defined', '{"a": 1}', '{"schema_version": 1}');
+SELECT substr(id::text, 15, 1) AS id_version FROM es_events WHERE stream = 'person-4';
+SELECT required, composite_key, upcasters FROM es_describe_event_type('defined');
 
 -- A rolling deployment: writers of the old version say so; those of the new one come one by one.
 SELECT version FROM es_append('door-1', 'none', 'opened', '{"by": "ann"}', '{"schema_version": 1}');
@@ -323,7 +333,7 @@ DROP TRIGGER t ON seen;
 
 -- A type with upcasters alone is described, and dropped with them; then all is as it was.
 SELECT * FROM es_describe_event_type('other');
-SELECT es_drop_event_type(t) FROM unnest('{other, named, opened, counted, does}'::text[]) t;
+SELECT es_drop_event_type(t) FROM unnest('{other, named, opened, counted, does, defined}'::text[]) t;
 SELECT count(*) FROM es_upcasters;
 SELECT * FROM all_columns();
 EXECUTE load;
