@@ -30,24 +30,9 @@ sub local_sql
 	return $node->safe_psql('postgres', "SET synchronous_commit = local;\n$_[0]");
 }
 
-# Does the script come to its end without waiting at a commit?  Returns 'waits', or
-# what it has said.  Who waits is let go on, as often as it does.
 sub outcome
 {
-	my ($script) = @_;
-	my $session = start_session($node, $script);
-	my $waited = 0;
-
-	wait_until('the script ends', sub {
-			$session->{run}->pump_nb;
-			return 1 if !$session->{run}->pumpable;
-			$waited = 1 if $node->safe_psql('postgres', qq{
-				SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity
-				 WHERE application_name = '$session->{name}' AND wait_event = 'SyncRep'});
-			return 0;
-		}, 0.02);
-	my $said = finish_session($session);
-	return $waited ? 'waits' : $said;
+	return commit_outcome($node, $_[0]);
 }
 
 # The subscription as it is at first: 20 events of its category are to be delivered.

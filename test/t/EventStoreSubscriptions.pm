@@ -16,7 +16,7 @@ use Time::HiRes qw(sleep time);
 use EventStoreProjections;
 
 our @EXPORT = qw(
-  start_session finish_session session_sleeps session_state median
+  start_session finish_session commit_outcome session_sleeps session_state median
   start_consumer kill_consumer stop_consumers
   read_records checkpoints checkpoints_rise);
 
@@ -58,6 +58,27 @@ sub finish_session
 	$session->{run}->finish;
 	$session->{out} =~ s/\n\z//;
 	return $session->{err} eq '' ? $session->{out} : "$session->{out}$session->{err}";
+}
+
+# Does the script come to its end without waiting at a commit, on a server whose only
+# synchronous standby does not exist?  Returns 'waits', or what it has said.  Who waits
+# is let go on, as often as it does.
+sub commit_outcome
+{
+	my ($node, $script) = @_;
+	my $session = start_session($node, $script);
+	my $waited = 0;
+
+	wait_until('the script ends', sub {
+			$session->{run}->pump_nb;
+			return 1 if !$session->{run}->pumpable;
+			$waited = 1 if $node->safe_psql('postgres', qq{
+				SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity
+				 WHERE application_name = '$session->{name}' AND wait_event = 'SyncRep'});
+			return 0;
+		}, 0.02);
+	my $said = finish_session($session);
+	return $waited ? 'waits' : $said;
 }
 
 # What can be seen of it in the server: what it waits for, if it has a snapshot or
