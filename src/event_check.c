@@ -14,8 +14,8 @@
  *	   are drawn: all violations of all events, in one ES004.
  *
  * Whether a type of the server accepts a value is known only by trying, and
- * fails with an error: all values are tried in one subtransaction, and each in
- * one of its own only if that fails.
+ * fails with an error: the values of many events are tried in one
+ * subtransaction, and each in one of its own only if that fails.
  *
  *-------------------------------------------------------------------------
  */
@@ -42,6 +42,9 @@
 #define MAX_VALUE_BYTES	40
 #define MAX_ERROR_BYTES	200
 
+/* Events whose values are tried together. */
+#define CHUNK_EVENTS	1000
+
 /* A value that must be accepted by a type. */
 typedef struct Trial
 {
@@ -59,7 +62,8 @@ typedef struct Check
 	const NewEvent *event;		/* at hand */
 	bool		one_stream;		/* and not rows of an import */
 	bool		each;			/* is each value tried alone? */
-	List	   *trials;			/* else all of them, later */
+	List	   *trials;			/* else many together, later */
+	MemoryContext scratch;		/* of some events */
 	StringInfoData lines;
 	int			violations;
 	bool		undefined;		/* is a type not defined? */
@@ -360,8 +364,42 @@ check_data(Check *check, const EventType *type)
 	}
 }
 
-/* Checks all events. */
+/* Checks the event at hand. */
 static void
+check_event(Check *check)
+{
+	const EventType *type = event_type_find(check->log, check->event->type);
+
+	if (type != NULL)
+	{
+		check_version(check, type);
+		check_data(check, type);
+	}
+	else if (event_type_strict)
+	{
+		check->undefined = true;
+		add_violation(check, "type \"%s\" is not defined",
+					  text_to_cstring(check->event->type));
+	}
+}
+
+/* Tries the values that wait for it; false if one was not accepted. */
+static bool
+try_waiting(Check *check)
+{
+	bool		accepted = check->trials == NIL ||
+	attempt(try_values, check->trials) == NULL;
+
+	check->trials = NIL;
+	MemoryContextReset(check->scratch);
+	return accepted;
+}
+
+/*
+ * Checks all events.  False if a value was not accepted, and is to be found by
+ * trying each.
+ */
+static bool
 check_events(Check *check)
 {
 	int			i;
@@ -370,23 +408,19 @@ check_events(Check *check)
 	check->violations = 0;
 	for (i = 0; i < check->count; i++)
 	{
-		const EventType *type;
+		MemoryContext oldcontext = MemoryContextSwitchTo(check->scratch);
+		bool		accepted = true;
 
 		CHECK_FOR_INTERRUPTS();
 		check->event = &check->events[i];
-		type = event_type_find(check->log, check->event->type);
-		if (type != NULL)
-		{
-			check_version(check, type);
-			check_data(check, type);
-		}
-		else if (event_type_strict)
-		{
-			check->undefined = true;
-			add_violation(check, "type \"%s\" is not defined",
-						  text_to_cstring(check->event->type));
-		}
+		check_event(check);
+		if (i + 1 == check->count || (i + 1) % CHUNK_EVENTS == 0)
+			accepted = try_waiting(check);
+		MemoryContextSwitchTo(oldcontext);
+		if (!accepted)
+			return false;
 	}
+	return true;
 }
 
 /* Raises what was found. */
@@ -421,11 +455,13 @@ check_all(Oid log, const NewEvent *events, int count)
 	Check		check = {.log = log,.events = events,.count = count};
 
 	check.one_stream = events[0].stream == events[count - 1].stream;
-	check_events(&check);
-	if (check.trials != NIL && attempt(try_values, check.trials) != NULL)
+	check.scratch = AllocSetContextCreate(CurrentMemoryContext,
+										  "eventstore events",
+										  ALLOCSET_DEFAULT_SIZES);
+	if (!check_events(&check))
 	{
 		check.each = true;
-		check_events(&check);
+		(void) check_events(&check);
 	}
 	if (check.violations > 0)
 		raise_violations(&check);
@@ -503,31 +539,74 @@ stamp_version(NewEvent *event, const EventType *type)
 											  type->stamp);
 }
 
+/* Data of an earlier schema version as of the type's; 0 if it is the same. */
+static Datum
+bring_up(Upcasting *upcasting, const NewEvent *event, const EventType *type,
+		 MemoryContext keep)
+{
+	Datum		data = upcast_data(upcasting, event->type, event->data,
+								   event->metadata, type->schema_version);
+	MemoryContext oldcontext;
+
+	if (data == event->data)
+		return (Datum) 0;
+	oldcontext = MemoryContextSwitchTo(keep);
+	data = PointerGetDatum(PG_DETOAST_DATUM_COPY(data));
+	MemoryContextSwitchTo(oldcontext);
+	return data;
+}
+
 /*
  * Prepares an event of a type that is defined; false if it has no id and none
- * can be made.
+ * can be made.  keep: the memory of what is given to the event.
  */
 static bool
-identify(Oid log, Upcasting *upcasting, NewEvent *event)
+identify(Oid log, Upcasting *upcasting, NewEvent *event, MemoryContext keep)
 {
 	const EventType *type = event_type_find(log, event->type);
+	MemoryContext oldcontext;
 	int			version;
 
 	if (type == NULL)
 		return true;
 	version = event_type_version(event->metadata);
 	if (version == SCHEMA_VERSION_NONE)
+	{
+		oldcontext = MemoryContextSwitchTo(keep);
 		stamp_version(event, type);
+		MemoryContextSwitchTo(oldcontext);
+	}
 	else if (version != SCHEMA_VERSION_BAD && version < type->schema_version)
 	{
-		Datum		data = upcast_data(upcasting, event->type, event->data,
-									   event->metadata, type->schema_version);
-
-		if (data != event->data)
-			event->present = data;
+		event->present = bring_up(upcasting, event, type, keep);
 		type = event_type_find(log, event->type);	/* users' code has run */
 	}
 	return type == NULL || make_id(event, type);
+}
+
+/* Prepares all events; false if an id cannot be made. */
+static bool
+identify_all(Oid log, NewEvent *events, int count)
+{
+	Upcasting  *upcasting = upcast_begin(log);
+	MemoryContext keep = CurrentMemoryContext;
+	MemoryContext context = AllocSetContextCreate(keep, "eventstore event",
+												  ALLOCSET_DEFAULT_SIZES);
+	bool		done = true;
+	int			i;
+
+	MemoryContextSwitchTo(context);
+	for (i = 0; i < count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!identify(log, upcasting, &events[i], keep))
+			done = false;
+		MemoryContextReset(context);
+	}
+	MemoryContextSwitchTo(keep);
+	MemoryContextDelete(context);
+	upcast_end(upcasting);
+	return done;
 }
 
 /*
@@ -538,20 +617,6 @@ identify(Oid log, Upcasting *upcasting, NewEvent *event)
 void
 event_check_identify(Oid log, NewEvent *events, int count)
 {
-	Upcasting  *upcasting;
-	bool		failed = false;
-	int			i;
-
-	if (is_idle(log))
-		return;
-	upcasting = upcast_begin(log);
-	for (i = 0; i < count; i++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (!identify(log, upcasting, &events[i]))
-			failed = true;
-	}
-	upcast_end(upcasting);
-	if (failed)
+	if (!is_idle(log) && !identify_all(log, events, count))
 		event_check(log, events, count);
 }

@@ -81,6 +81,9 @@ EXCEPTION WHEN SQLSTATE 'ES004' THEN
 END $$;
 SELECT d[1], d[99:] FROM detail_of($$ SELECT es_append_batch('all-2', 'none', (SELECT jsonb_agg('{"type": "all"}'::jsonb) FROM generate_series(1, 60))) $$) d;
 SELECT d[1], d[100:] FROM detail_of($$ SELECT es_append_batch('all-2', 'none', (SELECT jsonb_agg('{"type": "all"}'::jsonb) FROM generate_series(1, 50))) $$) d;
+-- Values of many events are tried together; those that are wrong are found wherever they are.
+SELECT unnest(detail_of($$ SELECT es_append_batch('all-2', 'none', (SELECT jsonb_agg(jsonb_build_object('type', 'all', 'data', jsonb_build_object('s', '', 'n', 1,
+    'd', CASE WHEN i IN (2, 1000, 1001, 2500) THEN 'no' ELSE '2026-01-01' END)) ORDER BY i) FROM generate_series(1, 2500) i)) $$));
 -- A long value is not repeated at length.
 SELECT length(d[1]) < 300 AS short FROM detail_of($$ SELECT es_append('all-2', 'none', 'all', jsonb_build_object('s', '', 'n', 1, 'u', repeat('ö', 10000))) $$) d;
 -- An import.
