@@ -18,14 +18,6 @@
 
 #include "eventstore.h"
 
-/* The function for one type. */
-typedef struct TypeFunction
-{
-	char		type[ES_MAX_TYPE_LENGTH + 1];
-	bool		exists;
-	FmgrInfo	function;
-} TypeFunction;
-
 struct ByType
 {
 	const char *schema;
@@ -61,45 +53,53 @@ by_type_make(const char *schema, const char *prefix, const HandlerForm *form)
 	return by_type;
 }
 
-/* Looks up the function for one type; false without one. */
-static bool
-look_up(const ByType *by_type, const char *type, FmgrInfo *function)
+/* Looks up the function for one type. */
+static void
+look_up(const ByType *by_type, const char *type, TypeFunction *result)
 {
 	char	   *name = psprintf("%s%s", by_type->prefix, type);
-	Oid			found;
 
-	if (strlen(name) >= NAMEDATALEN)
-		return false;
-	found = LookupFuncName(list_make2(makeString(pstrdup(by_type->schema)),
+	memset(result, 0, sizeof(TypeFunction));
+	strlcpy(result->type, type, sizeof(result->type));
+	if (strlen(name) < NAMEDATALEN)
+		result->function =
+			LookupFuncName(list_make2(makeString(pstrdup(by_type->schema)),
 									  makeString(name)),
 						   by_type->form.count, by_type->form.arguments, true);
-	if (!OidIsValid(found))
-		return false;
-	handler_check_function(found, &by_type->form);
-	fmgr_info(found, function);
-	return true;
+	if (!OidIsValid(result->function))
+		return;
+	handler_check_function(result->function, &by_type->form);
+	fmgr_info(result->function, &result->info);
+}
+
+/* Looks up the function for one type and remembers it, if that works. */
+static TypeFunction *
+enter(ByType *by_type, const char *type)
+{
+	MemoryContext oldcontext = MemoryContextSwitchTo(by_type->context);
+	TypeFunction found;
+	TypeFunction *entry;
+
+	look_up(by_type, type, &found);
+	entry = hash_search(by_type->functions, type, HASH_ENTER, NULL);
+	*entry = found;
+	MemoryContextSwitchTo(oldcontext);
+	return entry;
 }
 
 /*
  * The function for a type; NULL if there is none.  Errors: it is of another
  * form, or the present user may not execute it.
  */
-FmgrInfo *
+TypeFunction *
 by_type_function(ByType *by_type, text *type)
 {
 	char	   *name = text_to_cstring(type);
-	bool		found;
-	TypeFunction *entry = hash_search(by_type->functions, name, HASH_ENTER,
-									  &found);
+	TypeFunction *entry = hash_search(by_type->functions, name, HASH_FIND,
+									  NULL);
 
-	if (!found)
-	{
-		MemoryContext oldcontext = MemoryContextSwitchTo(by_type->context);
-
-		entry->exists = false;	/* as long as an error may come */
-		entry->exists = look_up(by_type, name, &entry->function);
-		MemoryContextSwitchTo(oldcontext);
-	}
+	if (entry == NULL)
+		entry = enter(by_type, name);
 	pfree(name);
-	return entry->exists ? &entry->function : NULL;
+	return OidIsValid(entry->function) ? entry : NULL;
 }

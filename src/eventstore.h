@@ -313,9 +313,25 @@ extern void handler_check_function(Oid function, const HandlerForm *form);
 /* by_type.c */
 typedef struct ByType ByType;
 
+/* The function for one type. */
+typedef struct TypeFunction
+{
+	char		type[ES_MAX_TYPE_LENGTH + 1];
+	Oid			function;		/* 0: there is none */
+	FmgrInfo	info;
+	void	   *extra;			/* of the one who calls it */
+} TypeFunction;
+
 extern ByType *by_type_make(const char *schema, const char *prefix,
 							const HandlerForm *form);
-extern FmgrInfo *by_type_function(ByType *by_type, text *type);
+extern TypeFunction *by_type_function(ByType *by_type, text *type);
+
+/* state_call.c */
+typedef struct StateCall StateCall;
+
+extern StateCall *state_call_make(Oid function, Oid other);
+extern Datum state_call(StateCall *call, NullableDatum state, Datum other,
+						bool *isnull);
 
 /* event_type.c */
 
@@ -700,6 +716,7 @@ typedef struct Fold
 	text	   *stream;
 	Reducer		reducer;
 	FmgrInfo	function;		/* the reducer's */
+	StateCall  *call;			/* of it */
 	NullableDatum initial;		/* the state before the first event */
 	Oid			event_type;		/* of its second argument */
 	Upcasting  *upcasting;

@@ -96,6 +96,7 @@ fold_begin(Fold *fold, Oid log, text *stream, Oid reducer, Datum initial,
 	fold->reducer = describe_reducer(fold, reducer);
 	fold->upcasting = upcast_begin(log);
 	fmgr_info(reducer, &fold->function);
+	fold->call = state_call_make(reducer, fold->event_type);
 	fold->state.recorded_at = DT_NOBEGIN;
 	fold->state.state = fold->initial;
 	fold->context = AllocSetContextCreate(CurrentMemoryContext,
@@ -132,24 +133,6 @@ fold_from_snapshot(Fold *fold, Snapshot snapshot, int64 upto,
 	MemoryContextSwitchTo(oldcontext);
 }
 
-/* Calls a reducer for the event as a whole. */
-static Datum
-call_function(Fold *fold, TupleTableSlot *event, bool *isnull)
-{
-	Datum		result;
-
-	LOCAL_FCINFO(fcinfo, 2);
-
-	InitFunctionCallInfoData(*fcinfo, &fold->function, 2, InvalidOid, NULL,
-							 NULL);
-	fcinfo->args[0] = fold->state.state;
-	fcinfo->args[1].value = events_record(fold->event_type, event);
-	fcinfo->args[1].isnull = false;
-	result = FunctionCallInvoke(fcinfo);
-	*isnull = fcinfo->isnull;
-	return result;
-}
-
 /*
  * Calls the reducer in the present memory context.  One that is strict is not
  * called for a state that is null, which it stays.
@@ -165,7 +148,8 @@ call_reducer(Fold *fold, TupleTableSlot *event, bool *isnull)
 							 slot_getattr(event, Anum_es_events_data, &none),
 							 isnull);
 	if (!fold->function.fn_strict || !fold->state.state.isnull)
-		return call_function(fold, event, isnull);
+		return state_call(fold->call, fold->state.state,
+						  events_record(fold->event_type, event), isnull);
 	*isnull = true;
 	return (Datum) 0;
 }

@@ -137,13 +137,15 @@ init_calls(Calls *calls, const Projection *projection)
 static FmgrInfo *
 choose_function(Calls *calls, TupleTableSlot *slot)
 {
+	TypeFunction *function;
 	bool		isnull;
 
 	if (calls->by_type == NULL)
 		return &calls->handler;
-	return by_type_function(calls->by_type,
-							DatumGetTextPP(slot_getattr(slot, Anum_es_events_type,
-														&isnull)));
+	function = by_type_function(calls->by_type,
+								DatumGetTextPP(slot_getattr(slot, Anum_es_events_type,
+															&isnull)));
+	return function == NULL ? NULL : &function->info;
 }
 
 /* Calls the function for the event in the slot, as of today. */

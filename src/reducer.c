@@ -134,20 +134,20 @@ Datum
 reducer_apply(FmgrInfo *reducer, NullableDatum state, text *type, Datum data,
 			  bool *isnull)
 {
-	FmgrInfo   *function = by_type_function(sibling_functions(reducer), type);
+	TypeFunction *function = by_type_function(sibling_functions(reducer), type);
 	Datum		result;
 
-	LOCAL_FCINFO(fcinfo, 2);
-
 	*isnull = state.isnull;
-	if (function == NULL || (function->fn_strict && state.isnull))
+	if (function == NULL || (function->info.fn_strict && state.isnull))
 		return state.value;
-	InitFunctionCallInfoData(*fcinfo, function, 2, InvalidOid, NULL, NULL);
-	fcinfo->args[0] = state;
-	fcinfo->args[1].value = data;
-	fcinfo->args[1].isnull = false;
-	result = FunctionCallInvoke(fcinfo);
-	*isnull = fcinfo->isnull;
+	if (function->extra == NULL)
+	{
+		MemoryContext oldcontext = MemoryContextSwitchTo(reducer->fn_mcxt);
+
+		function->extra = state_call_make(function->function, JSONBOID);
+		MemoryContextSwitchTo(oldcontext);
+	}
+	result = state_call(function->extra, state, data, isnull);
 
 	/* the state must outlive the event, which may be on a page of a buffer */
 	return !*isnull && result == data ? datumCopy(data, false, -1) : result;

@@ -24,6 +24,10 @@ BEGIN
     RETURN jsonb_build_object('balance', coalesce((state->>'balance')::bigint, 0) + (data->>'amount')::bigint);
 END $$;
 SELECT es_reducer('account');
+CREATE SCHEMA account_sql;
+CREATE FUNCTION account_sql.apply_deposited(state jsonb, data jsonb) RETURNS jsonb LANGUAGE sql
+    RETURN jsonb_build_object('balance', coalesce((state->>'balance')::bigint, 0) + (data->>'amount')::bigint);
+SELECT es_reducer('account_sql');
 CREATE FUNCTION add_loop(stream text) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
     state jsonb := '{}';
