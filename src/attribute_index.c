@@ -142,7 +142,7 @@ index_name(const AttributeIndex *index)
 							   strlen(index->attribute),
 							   hash_bytes_extended((unsigned char *) index->type,
 												   strlen(index->type), 0));
-	end = psprintf("_%016" INT64_MODIFIER "x_idx", hash);
+	end = psprintf("_%016llx_idx", (unsigned long long) hash);
 	return psprintf("%.*s%s",
 					pg_mbcliplen(both, strlen(both),
 								 NAMEDATALEN - 1 - (int) strlen(end)),
