@@ -7,6 +7,7 @@ CREATE TABLE es_snapshots (
     version     bigint      NOT NULL CHECK (version > 0),
     taken_by    name        NOT NULL,
     fingerprint bigint      NOT NULL,
+    initial     bigint      NOT NULL,
     recorded_at timestamptz NOT NULL,
     state       jsonb,
     taken_at    timestamptz NOT NULL DEFAULT clock_timestamp()
@@ -49,7 +50,8 @@ COMMENT ON COLUMN es_snapshots.stream IS 'the stream';
 COMMENT ON COLUMN es_snapshots.reducer IS 'signature of the reducer';
 COMMENT ON COLUMN es_snapshots.version IS 'the last event in the state';
 COMMENT ON COLUMN es_snapshots.taken_by IS 'role that has folded it';
-COMMENT ON COLUMN es_snapshots.fingerprint IS 'what the reducer was made of, the upcasters and the initial state';
+COMMENT ON COLUMN es_snapshots.fingerprint IS 'a hash of what the reducer was made of, and the upcasters';
+COMMENT ON COLUMN es_snapshots.initial IS 'a hash of the state before the first event; 0: null';
 COMMENT ON COLUMN es_snapshots.recorded_at IS 'when the latest of its events was recorded';
 COMMENT ON COLUMN es_snapshots.state IS 'the state; null: deleted';
 COMMENT ON COLUMN es_snapshots.taken_at IS 'when it was kept';

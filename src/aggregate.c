@@ -60,7 +60,7 @@ begin(Fold *fold, FunctionCallInfo fcinfo)
 static void
 fold_occurred(Fold *fold, int64 upto, TimestampTz until)
 {
-	StreamScan *scan = stream_scan_open_occurred(fold->log, fold->stream, upto,
+	StreamScan *scan = stream_scan_open_occurred(fold->of.log, fold->of.stream, upto,
 												 until, GetActiveSnapshot());
 
 	fold_events(fold, scan, DT_NOEND);
@@ -178,14 +178,14 @@ es_snapshot(PG_FUNCTION_ARGS)
 
 	PreventCommandIfReadOnly("es_snapshot()");
 	begin(&fold, fcinfo);
-	check_reads_all(fold.log);
+	check_reads_all(fold.of.log);
 	fold_from_snapshot(&fold, GetActiveSnapshot(), PG_INT64_MAX, DT_NOEND);
 	fold_stream(&fold, GetActiveSnapshot(), PG_INT64_MAX, DT_NOEND);
 	if (fold.folded > 0 && !fold_keep_now(&fold))
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 				 errmsg("could not keep a snapshot"),
-				 errdetail("Table \"es_snapshots\" is locked by somebody else, or the reducer was replaced meanwhile."),
+				 errdetail("Table \"es_snapshots\" is locked by somebody else, or functions were changed meanwhile."),
 				 errhint("Try again later.")));
 	fold_end(&fold);
 	PG_RETURN_INT64(fold.state.version);

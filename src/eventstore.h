@@ -475,9 +475,12 @@ typedef struct Reducer
 	Oid			owner;
 	char	   *signature;
 	uint64		fingerprint;
+	uint64		changes;		/* of functions, when it was read */
+	uint64		generation;		/* of upcasters */
 } Reducer;
 
 extern Reducer fingerprint_reducer(Oid log, Oid function);
+extern bool fingerprint_is_current(Oid log, const Reducer *reducer);
 
 /* snapshot.c */
 
@@ -489,11 +492,18 @@ typedef struct KeptState
 	NullableDatum state;		/* jsonb */
 } KeptState;
 
-extern bool snapshot_find(Oid log, text *stream, const Reducer *reducer,
-						  int64 upto, TimestampTz until, Snapshot snapshot,
-						  KeptState *kept);
-extern bool snapshot_keep(Oid log, text *stream, const Reducer *reducer,
-						  const KeptState *kept);
+/* What states are of. */
+typedef struct Folded
+{
+	Oid			log;			/* es_events */
+	text	   *stream;
+	Reducer		reducer;
+	uint64		initial;		/* a hash of the state before the first event */
+} Folded;
+
+extern bool snapshot_find(const Folded *of, int64 upto, TimestampTz until,
+						  Snapshot snapshot, KeptState *kept);
+extern bool snapshot_keep(const Folded *of, const KeptState *kept);
 extern bool snapshot_may_keep(void);
 
 /* failure.c */
@@ -697,7 +707,7 @@ extern void handler_check_outside(const char *function);
 typedef struct Merge Merge;
 
 extern void merge_check_object(Datum value);
-extern Merge *merge_begin(Datum state, bool isnull, bool only_last);
+extern Merge *merge_begin(NullableDatum state, bool only_last);
 extern void merge_add(Merge *merge, Datum data);
 extern Datum merge_state(Merge *merge, bool *isnull);
 
@@ -712,15 +722,14 @@ extern Datum reducer_apply(FmgrInfo *reducer, NullableDatum state, text *type,
 /* The fold of a stream. */
 typedef struct Fold
 {
-	Oid			log;			/* es_events */
-	text	   *stream;
-	Reducer		reducer;
+	Folded		of;
 	FmgrInfo	function;		/* the reducer's */
 	StateCall  *call;			/* of it */
 	NullableDatum initial;		/* the state before the first event */
 	Oid			event_type;		/* of its second argument */
 	Upcasting  *upcasting;
 	int64		at;				/* version of the event that is being folded */
+	bool		dense;			/* must each version follow the last one? */
 	KeptState	state;			/* so far */
 	int64		folded;			/* so many events, since a state was kept */
 	void		(*each) (struct Fold *fold, TupleTableSlot *event);
@@ -740,6 +749,7 @@ extern void fold_stream(Fold *fold, Snapshot snapshot, int64 upto,
 						TimestampTz until);
 extern bool fold_keep_now(Fold *fold);
 extern void fold_keep(Fold *fold);
+extern void fold_restart(Fold *fold);
 extern void fold_end(Fold *fold);
 
 /* projection_run.c */

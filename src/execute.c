@@ -15,7 +15,10 @@
  *	5. call the decider; an error refuses the command;
  *	6. complete the metadata and the ids of its events, and append them at the
  *	   version of 4: ES001 if the decider has appended to the stream itself;
- *	7. fold what was appended.
+ *	7. fold what was appended.  If 6 has found that it was a retry, as the events
+ *	   had ids of their own, return the first result as well.
+ *
+ * Who decides must see all events of the stream, also those that he appends.
  *
  *-------------------------------------------------------------------------
  */
@@ -31,6 +34,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
+#include "utils/regproc.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -60,6 +64,7 @@ typedef struct Execution
 	Datum		metadata;		/* for all its events; 0: none */
 	ExpectedVersion expected;
 	pg_uuid_t  *command_id;		/* NULL: it has none */
+	Datum		id_metadata;	/* that says it; 0: none */
 	Fold		fold;
 
 	int64		position;		/* of the last event; 0: there is none */
@@ -95,11 +100,31 @@ read_command_id(Datum metadata)
 																	  value->val.string.len))));
 }
 
-/*
- * Metadata with the keys that the command passes on, where it has none.
- */
+/* Pushes a key and its value. */
+static void
+push_pair(JsonbParseState **state, const char *name, JsonbValue *value)
+{
+	JsonbValue	key;
+
+	key.type = jbvString;
+	key.val.string.val = unconstify(char *, name);
+	key.val.string.len = strlen(name);
+	(void) pushJsonbValue(state, WJB_KEY, &key);
+	(void) pushJsonbValue(state, WJB_VALUE, value);
+}
+
+/* One object with the keys of both; those of the second count. */
 static Datum
-add_passed_on(Datum metadata, Datum command)
+merge_objects(Datum first, Datum second)
+{
+	if (first == (Datum) 0 || second == (Datum) 0)
+		return first ? first : second;
+	return DirectFunctionCall2(jsonb_concat, first, second);
+}
+
+/* What the command itself passes on to its events' metadata; 0: nothing. */
+static Datum
+command_metadata(Datum command)
 {
 	JsonbParseState *state = NULL;
 	JsonbValue *object;
@@ -109,24 +134,32 @@ add_passed_on(Datum metadata, Datum command)
 	for (i = 0; i < (int) lengthof(passed_on); i++)
 	{
 		JsonbValue *value = get_key(command, passed_on[i]);
-		JsonbValue	key;
 
-		if (value == NULL || value->type == jbvNull)
-			continue;
-		key.type = jbvString;
-		key.val.string.val = unconstify(char *, passed_on[i]);
-		key.val.string.len = strlen(passed_on[i]);
-		(void) pushJsonbValue(&state, WJB_KEY, &key);
-		(void) pushJsonbValue(&state, WJB_VALUE, value);
+		if (value != NULL && value->type != jbvNull)
+			push_pair(&state, passed_on[i], value);
 	}
 	object = pushJsonbValue(&state, WJB_END_OBJECT, NULL);
-	if (object->val.object.nPairs == 0)
-		return metadata;
-	return metadata ?
-		DirectFunctionCall2(jsonb_concat,
-							JsonbPGetDatum(JsonbValueToJsonb(object)),
-							metadata) :
+	return object->val.object.nPairs == 0 ? (Datum) 0 :
 		JsonbPGetDatum(JsonbValueToJsonb(object));
+}
+
+/* Metadata with the command's id; 0: it has none. */
+static Datum
+id_metadata(const pg_uuid_t *id)
+{
+	JsonbParseState *state = NULL;
+	JsonbValue	value;
+
+	if (id == NULL)
+		return (Datum) 0;
+	value.type = jbvString;
+	value.val.string.val = uuid_to_cstring(id);
+	value.val.string.len = strlen(value.val.string.val);
+	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	push_pair(&state, COMMAND_ID, &value);
+	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state,
+														   WJB_END_OBJECT,
+														   NULL)));
 }
 
 /* Takes the arguments. */
@@ -151,8 +184,9 @@ init_execution(Execution *execution, FunctionCallInfo fcinfo)
 		log_check_metadata(execution->metadata);
 	}
 	execution->command_id = read_command_id(execution->metadata);
-	execution->metadata = add_passed_on(execution->metadata,
-										execution->command);
+	execution->id_metadata = id_metadata(execution->command_id);
+	execution->metadata = merge_objects(command_metadata(execution->command),
+										execution->metadata);
 }
 
 /* Refuses a function that cannot decide. */
@@ -182,47 +216,90 @@ event_id(const Execution *execution, int number)
 	return *digest_uuid5(execution->command_id, name, strlen(name));
 }
 
+/* Looks the command's first event up by its id. */
+static bool
+find_first(const Execution *execution, StoredEvent *found)
+{
+	Log		   *log = log_open(execution->log);
+	pg_uuid_t	id = event_id(execution, 1);
+	bool		result = log_find_id(log, &id, execution->stream, found) &&
+	found->same_stream;
+
+	log_close(log);
+	return result;
+}
+
+/* Does the event's metadata say the command's id? */
+static bool
+is_of_command(const Execution *execution, TupleTableSlot *event)
+{
+	bool		isnull;
+	Datum		metadata = slot_getattr(event, Anum_es_events_metadata, &isnull);
+	JsonbValue *value = isnull ? NULL : get_key(metadata, COMMAND_ID);
+	char	   *id = uuid_to_cstring(execution->command_id);
+
+	return value != NULL && value->type == jbvString &&
+		value->val.string.len == (int) strlen(id) &&
+		memcmp(value->val.string.val, id, strlen(id)) == 0;
+}
+
 /*
- * Was the command executed before?  Then its events are counted, and *version
- * is that of the last one.
+ * Was the command executed before?  Then its events are counted: from the first
+ * one on, those whose metadata says so.  *version: that of the last one.
  */
 static bool
 find_executed(Execution *execution, int64 *version)
 {
-	Log		   *log = log_open(execution->log);
-	StoredEvent found;
+	StoredEvent first;
+	StreamScan *scan;
+	TupleTableSlot *event;
+	bool		isnull;
 
-	for (;;)
+	if (!find_first(execution, &first))
+		return false;
+	*version = first.version;
+	execution->position = first.position;
+	execution->count = 1;
+	scan = stream_scan_open(execution->log, execution->stream, first.version,
+							PG_INT64_MAX, GetActiveSnapshot());
+	while ((event = stream_scan_next(scan)) != NULL &&
+		   is_of_command(execution, event))
 	{
-		pg_uuid_t	id = event_id(execution, execution->count + 1);
-
 		CHECK_FOR_INTERRUPTS();
-		if (!log_find_id(log, &id, execution->stream, &found) ||
-			!found.same_stream)
-			break;
+		*version = DatumGetInt64(slot_getattr(event, Anum_es_events_version,
+											  &isnull));
+		execution->position = DatumGetInt64(slot_getattr(event,
+														 Anum_es_events_position,
+														 &isnull));
 		execution->count++;
-		*version = found.version;
-		execution->position = found.position;
 	}
+	stream_scan_close(scan);
+	return true;
+}
+
+/* The last version of the stream, whoever may see it. */
+static int64
+last_version(const Execution *execution)
+{
+	Log		   *log = log_open(execution->log);
+	int64		last = log_last_version(log, execution->stream, 0);
+
 	log_close(log);
-	return execution->count > 0;
+	return last;
 }
 
 /*
- * Refuses to decide on a part of the stream.
+ * Refuses to decide on a part of the stream.  version: up to this one all must
+ * be visible; -1: to its end.
  */
 static void
-check_sees_all(const Execution *execution)
+check_sees_all(const Execution *execution, int64 version)
 {
-	Log		   *log;
-	int64		last;
-
 	if (events_may_read_all(execution->log, GetUserId()))
 		return;
-	log = log_open(execution->log);
-	last = log_last_version(log, execution->stream, 0);
-	log_close(log);
-	if (last != execution->fold.folded)
+	if (version < 0)
+		version = last_version(execution);
+	if (version != execution->fold.folded)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("cannot decide on stream \"%s\"",
@@ -230,6 +307,13 @@ check_sees_all(const Execution *execution)
 				 errdetail("Row security hides some of its events from role \"%s\".",
 						   GetUserNameFromId(GetUserId(), false)),
 				 errhint("Execute commands as a role that may read the whole stream.")));
+}
+
+/* Says in an error's context that it comes from what was decided. */
+static void
+decider_context(void *arg)
+{
+	errcontext("decider %s", format_procedure(*(Oid *) arg));
 }
 
 /*
@@ -263,26 +347,46 @@ decide(Execution *execution)
 	return DatumGetJsonbP(result);
 }
 
-/* Completes the events' metadata and ids. */
+/*
+ * What was decided, as new events; their number goes to execution->count.
+ */
+static NewEvent *
+decide_events(Execution *execution)
+{
+	ErrorContextCallback context = {
+		.previous = error_context_stack,
+		.callback = decider_context,
+		.arg = &execution->decider
+	};
+	NewEvent   *events;
+
+	error_context_stack = &context;
+	events = event_array_read(execution->stream, decide(execution),
+							  &execution->count);
+	error_context_stack = context.previous;
+	return events;
+}
+
+/*
+ * Completes the events' metadata and ids.  An id of its own, or of its type's
+ * composite key, is an event's id in any case.
+ */
 static void
 complete_events(const Execution *execution, NewEvent *events)
 {
 	int			i;
 
 	for (i = 0; i < execution->count; i++)
+		events[i].metadata = merge_objects(merge_objects(execution->metadata,
+														 events[i].metadata),
+										   execution->id_metadata);
+	event_check_identify(execution->log, events, execution->count);
+	for (i = 0; execution->command_id != NULL && i < execution->count; i++)
 	{
-		NewEvent   *event = &events[i];
-
-		if (event->metadata == (Datum) 0)
-			event->metadata = execution->metadata;
-		else if (execution->metadata)
-			event->metadata = DirectFunctionCall2(jsonb_concat,
-												  execution->metadata,
-												  event->metadata);
-		if (execution->command_id == NULL || event->has_id)
+		if (events[i].has_id)
 			continue;
-		event->id = event_id(execution, i + 1);
-		event->has_id = true;
+		events[i].id = event_id(execution, i + 1);
+		events[i].has_id = true;
 	}
 }
 
@@ -293,6 +397,18 @@ push_latest_snapshot(void)
 	PushActiveSnapshot(GetLatestSnapshot());
 }
 
+/* Folds the stream up to a version, from the one where the fold is. */
+static void
+fold_upto(Execution *execution, int64 version)
+{
+	Fold	   *fold = &execution->fold;
+
+	if (fold->state.version == 0)
+		fold_from_snapshot(fold, GetActiveSnapshot(), version, DT_NOEND);
+	fold_stream(fold, GetActiveSnapshot(), version, DT_NOEND);
+	check_sees_all(execution, version == PG_INT64_MAX ? -1 : version);
+}
+
 /*
  * Steps 4 to 7 of the header.
  */
@@ -301,37 +417,22 @@ fold_and_decide(Execution *execution)
 {
 	Fold	   *fold = &execution->fold;
 	NewEvent   *events;
+	int64		version;
 
-	fold_from_snapshot(fold, GetActiveSnapshot(), PG_INT64_MAX, DT_NOEND);
-	fold_stream(fold, GetActiveSnapshot(), PG_INT64_MAX, DT_NOEND);
-	check_sees_all(execution);
+	fold_upto(execution, PG_INT64_MAX);
 	expected_version_check(execution->stream, execution->expected,
 						   fold->state.version);
-	events = event_array_read(execution->stream, decide(execution),
-							  &execution->count);
+	events = decide_events(execution);
 	PopActiveSnapshot();
-	if (execution->count > 0)
-	{
-		complete_events(execution, events);
-		(void) append_to_stream(execution->log, execution->stream,
-								fold->state.version, events, execution->count,
-								&execution->position);
-	}
+	complete_events(execution, events);
+	version = append_to_stream(execution->log, execution->stream,
+							   fold->state.version, events, execution->count,
+							   &execution->position);
 	push_latest_snapshot();
-	fold_stream(fold, GetActiveSnapshot(), PG_INT64_MAX, DT_NOEND);
+	if (version != fold->state.version + execution->count)
+		fold_restart(fold);
+	fold_upto(execution, version);
 	fold_keep(fold);
-}
-
-/*
- * Returns the first result of a command that was executed before.
- */
-static void
-fold_first_result(Execution *execution, int64 version)
-{
-	Fold	   *fold = &execution->fold;
-
-	fold_from_snapshot(fold, GetActiveSnapshot(), version, DT_NOEND);
-	fold_stream(fold, GetActiveSnapshot(), version, DT_NOEND);
 }
 
 /* The row (version, position, state, events). */
@@ -369,7 +470,7 @@ es_execute(PG_FUNCTION_ARGS)
 	stream_lock(execution.log, execution.stream);
 	push_latest_snapshot();
 	if (execution.command_id != NULL && find_executed(&execution, &version))
-		fold_first_result(&execution, version);
+		fold_upto(&execution, version);
 	else
 		fold_and_decide(&execution);
 	PopActiveSnapshot();

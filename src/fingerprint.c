@@ -9,8 +9,9 @@
  * say what a reducer is given.  Oids do not go into it, as they are others
  * after pg_upgrade.
  *
- * Definitions are looked up once and kept until any function or schema of the
- * database changes, which a callback tells, or an upcaster is defined.
+ * Definitions are looked up once, and again when any function or schema of the
+ * database has changed, which a callback counts, or an upcaster.  The count is
+ * taken before they are read: a change that comes meanwhile makes them old.
  *
  *-------------------------------------------------------------------------
  */
@@ -26,44 +27,111 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/guc.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/regproc.h"
 #include "utils/syscache.h"
 
 #include "eventstore.h"
+
+/* Three names, quoted, and the type jsonb. */
+#define ES_MAX_SIGNATURE	(3 * (2 * NAMEDATALEN + 4) + 32)
+
+/* When something was read. */
+typedef struct Reading
+{
+	uint64		changes;		/* of functions and schemas, so far */
+	uint64		generation;		/* of event types and upcasters */
+} Reading;
 
 /* What is known of a reducer. */
 typedef struct Fingerprint
 {
 	Oid			function;
 	Oid			owner;
-	char	   *signature;
+	char		signature[ES_MAX_SIGNATURE];
 	uint64		value;
+	Reading		reading;
 } Fingerprint;
 
-static HTAB *fingerprints = NULL;
-static MemoryContext fingerprints_context = NULL;
-static bool fingerprints_valid = false;
+/* Changes of functions and schemas that this backend was told of. */
+static uint64 changes = 1;
 
-/* What upcasters were defined when the cache was made, and their hash. */
-static uint64 upcasters_generation = 0;
+static HTAB *fingerprints = NULL;
+
+/* The hash of all upcasters, and when they were read. */
 static uint64 upcasters_hash = 0;
+static Reading upcasters_reading = {0, 0};
 
 /* A function or a schema has changed. */
 static void
-forget(Datum arg, int cache, uint32 hash)
+count_change(Datum arg, int cache, uint32 hash)
 {
-	fingerprints_valid = false;
+	changes++;
+}
+
+/* Makes an empty cache. */
+static void
+make_cache(void)
+{
+	HASHCTL		control = {
+		.keysize = sizeof(Oid),
+		.entrysize = sizeof(Fingerprint)
+	};
+
+	CacheRegisterSyscacheCallback(PROCOID, count_change, (Datum) 0);
+	CacheRegisterSyscacheCallback(NAMESPACEOID, count_change, (Datum) 0);
+	fingerprints = hash_create("eventstore fingerprints", 16, &control,
+							   HASH_ELEM | HASH_BLOBS);
+}
+
+/* What is known to have changed by now. */
+static Reading
+read_now(Oid log)
+{
+	Reading		reading = {
+		.generation = event_type_generation(log),
+		.changes = changes
+	};
+
+	return reading;
+}
+
+static bool
+same_reading(const Reading *a, const Reading *b)
+{
+	return a->changes == b->changes && a->generation == b->generation;
+}
+
+static void
+set_option(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+/* Writes definitions in one way, whatever the session has set. */
+static RunAs
+begin_writing(void)
+{
+	RunAs		saved = run_as(GetUserId(), false, "pg_catalog");
+
+	set_option("quote_all_identifiers", "off");
+	set_option("datestyle", "ISO");
+	set_option("intervalstyle", "postgres");
+	set_option("timezone", "UTC");
+	set_option("bytea_output", "hex");
+	set_option("extra_float_digits", "1");
+	return saved;
 }
 
 /* Adds a function's definition, with all names written out, to the hash. */
 static uint64
 hash_definition(Oid function, uint64 hash)
 {
-	RunAs		saved = run_as(GetUserId(), false, "pg_catalog");
+	RunAs		saved = begin_writing();
 	char	   *definition = TextDatumGetCString(OidFunctionCall1(F_PG_GET_FUNCTIONDEF,
 																  ObjectIdGetDatum(function)));
 
@@ -111,37 +179,6 @@ hash_upcasters(Oid log)
 	return hash;
 }
 
-/*
- * Makes an empty cache, if what is there may be out of date.
- */
-static void
-prepare_cache(Oid log)
-{
-	uint64		generation = event_type_generation(log);
-	HASHCTL		control = {
-		.keysize = sizeof(Oid),
-		.entrysize = sizeof(Fingerprint)
-	};
-
-	if (fingerprints_valid && upcasters_generation == generation)
-		return;
-	if (fingerprints_context == NULL)
-	{
-		CacheRegisterSyscacheCallback(PROCOID, forget, (Datum) 0);
-		CacheRegisterSyscacheCallback(NAMESPACEOID, forget, (Datum) 0);
-		fingerprints_context = AllocSetContextCreate(TopMemoryContext,
-													 "eventstore fingerprints",
-													 ALLOCSET_SMALL_SIZES);
-	}
-	MemoryContextReset(fingerprints_context);
-	control.hcxt = fingerprints_context;
-	fingerprints = hash_create("eventstore fingerprints", 16, &control,
-							   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	fingerprints_valid = true;
-	upcasters_generation = generation;
-	upcasters_hash = hash_upcasters(log);
-}
-
 /* Is it the reducer of a schema? */
 static bool
 is_of_schema(Form_pg_proc proc, HeapTuple tuple)
@@ -186,33 +223,45 @@ hash_schema(Oid log, Oid schema, uint64 hash)
 	return hash;
 }
 
-/* Looks the function up and enters it into the cache. */
-static Fingerprint *
-enter(Oid log, Oid function)
+/* Reads what the reducer is made of. */
+static Fingerprint
+read_function(Oid log, Oid function, Reading reading)
 {
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	Form_pg_proc proc;
-	Fingerprint made;
-	Fingerprint *entry;
+	Fingerprint result;
+	RunAs		saved;
 
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for function %u", function);
 	proc = (Form_pg_proc) GETSTRUCT(tuple);
-	made.function = function;
-	made.owner = proc->proowner;
-	made.value = hash_definition(function, 0);
+	result.function = function;
+	result.owner = proc->proowner;
+	result.value = hash_definition(function, 0);
 	if (is_of_schema(proc, tuple))
-		made.value = hash_schema(log, proc->pronamespace, made.value);
+		result.value = hash_schema(log, proc->pronamespace, result.value);
 	ReleaseSysCache(tuple);
-	made.signature = format_procedure_qualified(function);
+	saved = begin_writing();
+	strlcpy(result.signature, format_procedure_qualified(function),
+			ES_MAX_SIGNATURE);
+	run_as_end(saved);
+	result.reading = reading;
+	return result;
+}
 
-	/* what was read may have made the cache invalid, and is new */
-	prepare_cache(log);
+/* Finds the reducer in the cache, or reads it. */
+static Fingerprint
+get_fingerprint(Oid log, Oid function, Reading reading)
+{
+	Fingerprint *entry = hash_search(fingerprints, &function, HASH_FIND, NULL);
+	Fingerprint result;
+
+	if (entry != NULL && same_reading(&entry->reading, &reading))
+		return *entry;
+	result = read_function(log, function, reading);
 	entry = hash_search(fingerprints, &function, HASH_ENTER, NULL);
-	*entry = made;
-	entry->signature = MemoryContextStrdup(fingerprints_context,
-										   made.signature);
-	return entry;
+	*entry = result;
+	return result;
 }
 
 /*
@@ -221,16 +270,38 @@ enter(Oid log, Oid function)
 Reducer
 fingerprint_reducer(Oid log, Oid function)
 {
-	Fingerprint *entry;
+	Reading		reading = read_now(log);
+	Fingerprint fingerprint;
 	Reducer		reducer;
 
-	prepare_cache(log);
-	entry = hash_search(fingerprints, &function, HASH_FIND, NULL);
-	if (entry == NULL)
-		entry = enter(log, function);
+	if (fingerprints == NULL)
+		make_cache();
+	fingerprint = get_fingerprint(log, function, reading);
+	if (!same_reading(&upcasters_reading, &reading))
+	{
+		upcasters_hash = hash_upcasters(log);
+		upcasters_reading = reading;
+	}
 	reducer.function = function;
-	reducer.owner = entry->owner;
-	reducer.signature = pstrdup(entry->signature);
-	reducer.fingerprint = hash_combine64(entry->value, upcasters_hash);
+	reducer.owner = fingerprint.owner;
+	reducer.signature = pstrdup(fingerprint.signature);
+	reducer.fingerprint = hash_combine64(fingerprint.value, upcasters_hash);
+	reducer.changes = reading.changes;
+	reducer.generation = reading.generation;
 	return reducer;
+}
+
+/*
+ * Is it certain that nothing has changed of what the reducer is made of since
+ * it was described?
+ */
+bool
+fingerprint_is_current(Oid log, const Reducer *reducer)
+{
+	Reading		reading;
+	Reading		then = {reducer->changes, reducer->generation};
+
+	AcceptInvalidationMessages();
+	reading = read_now(log);
+	return same_reading(&reading, &then);
 }

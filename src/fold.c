@@ -19,6 +19,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "executor/tuptable.h"
@@ -29,7 +30,6 @@
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "eventstore.h"
@@ -59,23 +59,14 @@ check_reducer(Oid log, Oid function)
 	handler_check_function(function, &form);
 }
 
-/* What states are made by: the reducer, from the initial state on. */
-static Reducer
-describe_reducer(const Fold *fold, Oid function)
+/* A hash of the initial state; 0 for null. */
+static uint64
+hash_initial(NullableDatum initial)
 {
-	Reducer		reducer = fingerprint_reducer(fold->log, function);
+	Jsonb	   *state = initial.isnull ? NULL : DatumGetJsonbP(initial.value);
 
-	if (fold->initial.isnull)
-		reducer.fingerprint = ~reducer.fingerprint;
-	else
-	{
-		Jsonb	   *initial = DatumGetJsonbP(fold->initial.value);
-
-		reducer.fingerprint = hash_bytes_extended((unsigned char *) initial,
-												  VARSIZE(initial),
-												  reducer.fingerprint);
-	}
-	return reducer;
+	return state == NULL ? 0 :
+		hash_bytes_extended((unsigned char *) state, VARSIZE(state), 0);
 }
 
 /*
@@ -88,23 +79,35 @@ fold_begin(Fold *fold, Oid log, text *stream, Oid reducer, Datum initial,
 {
 	memset(fold, 0, sizeof(Fold));
 	check_reducer(log, reducer);
-	fold->log = log;
 	fold->event_type = get_rel_type_id(log);
-	fold->stream = stream;
 	fold->initial.value = initial;
 	fold->initial.isnull = isnull;
-	fold->reducer = describe_reducer(fold, reducer);
+	fold->of.log = log;
+	fold->of.stream = stream;
+	fold->of.reducer = fingerprint_reducer(log, reducer);
+	fold->of.initial = hash_initial(fold->initial);
 	fold->upcasting = upcast_begin(log);
 	fmgr_info(reducer, &fold->function);
 	fold->call = state_call_make(reducer, fold->event_type);
-	fold->state.recorded_at = DT_NOBEGIN;
-	fold->state.state = fold->initial;
+	fold_restart(fold);
 	fold->context = AllocSetContextCreate(CurrentMemoryContext,
 										  "eventstore state",
 										  ALLOCSET_DEFAULT_SIZES);
 	fold->next = AllocSetContextCreate(CurrentMemoryContext,
 									   "eventstore next state",
 									   ALLOCSET_DEFAULT_SIZES);
+}
+
+/*
+ * Begins again, with the initial state.
+ */
+void
+fold_restart(Fold *fold)
+{
+	fold->state.version = 0;
+	fold->state.recorded_at = DT_NOBEGIN;
+	fold->state.state = fold->initial;
+	fold->folded = 0;
 }
 
 /* Frees all but the state, which lives as long as the memory context. */
@@ -126,9 +129,8 @@ fold_from_snapshot(Fold *fold, Snapshot snapshot, int64 upto,
 	MemoryContext oldcontext = MemoryContextSwitchTo(fold->context);
 	KeptState	kept;
 
-	if (events_may_read_all(fold->log, GetUserId()) &&
-		snapshot_find(fold->log, fold->stream, &fold->reducer, upto, until,
-					  snapshot, &kept))
+	if (events_may_read_all(fold->of.log, GetUserId()) &&
+		snapshot_find(&fold->of, upto, until, snapshot, &kept))
 		fold->state = kept;
 	MemoryContextSwitchTo(oldcontext);
 }
@@ -202,6 +204,14 @@ int_column(TupleTableSlot *event, int column)
 static void
 note_event(Fold *fold, TupleTableSlot *event, TimestampTz recorded_at)
 {
+	if (fold->dense && fold->at != fold->state.version + 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not serialize access to stream \"%s\"",
+						text_to_cstring(fold->of.stream)),
+				 errdetail("The transaction's snapshot has version " INT64_FORMAT " and not all before it: others have appended in between.",
+						   fold->at),
+				 errhint("The transaction might succeed if retried.")));
 	fold->state.recorded_at = Max(fold->state.recorded_at, recorded_at);
 	fold->state.version = Max(fold->state.version, fold->at);
 	fold->folded++;
@@ -216,7 +226,7 @@ begin_merge(const Fold *fold)
 	bool		only_last;
 
 	return fold->each == NULL && reducer_is_merge(&fold->function, &only_last) ?
-		merge_begin(fold->state.state.value, fold->state.state.isnull, only_last) : NULL;
+		merge_begin(fold->state.state, only_last) : NULL;
 }
 
 /* Says in an error's context which event is being folded. */
@@ -227,7 +237,7 @@ fold_context(void *arg)
 
 	if (fold->at > 0)
 		errcontext("event " INT64_FORMAT " of stream \"%s\"", fold->at,
-				   text_to_cstring(fold->stream));
+				   text_to_cstring(fold->of.stream));
 }
 
 /*
@@ -269,25 +279,24 @@ fold_events(Fold *fold, StreamScan *scan, TimestampTz until)
 void
 fold_stream(Fold *fold, Snapshot snapshot, int64 upto, TimestampTz until)
 {
-	StreamScan *scan = stream_scan_open(fold->log, fold->stream,
+	StreamScan *scan = stream_scan_open(fold->of.log, fold->of.stream,
 										fold->state.version, upto, snapshot);
 
+	fold->dense = IsolationUsesXactSnapshot() &&
+		events_may_read_all(fold->of.log, GetUserId());
 	fold_events(fold, scan, until);
 	stream_scan_close(scan);
 }
 
 /*
- * Keeps the state.  Returns false if that cannot be done now: the reducer was
- * replaced while it was at work, or the table is locked as a whole.
+ * Keeps the state.  Returns false if that cannot be done now: the reducer may
+ * have been replaced while it was at work, or the table is locked as a whole.
  */
 bool
 fold_keep_now(Fold *fold)
 {
-	if (!SearchSysCacheExists1(PROCOID,
-							   ObjectIdGetDatum(fold->reducer.function)))
-		return false;
-	return describe_reducer(fold, fold->reducer.function).fingerprint == fold->reducer.fingerprint &&
-		snapshot_keep(fold->log, fold->stream, &fold->reducer, &fold->state);
+	return fingerprint_is_current(fold->of.log, &fold->of.reducer) &&
+		snapshot_keep(&fold->of, &fold->state);
 }
 
 /*
@@ -298,7 +307,7 @@ void
 fold_keep(Fold *fold)
 {
 	if (snapshot_every > 0 && fold->folded >= snapshot_every &&
-		snapshot_may_keep() && events_may_read_all(fold->log, GetUserId()))
+		snapshot_may_keep() && events_may_read_all(fold->of.log, GetUserId()))
 		(void) fold_keep_now(fold);
 }
 

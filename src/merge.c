@@ -15,6 +15,7 @@
 #include "access/detoast.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 
@@ -35,6 +36,7 @@ struct Merge
 {
 	MemoryContext context;
 	bool		only_last;		/* es_last: all replace each other */
+	NullableDatum initial;		/* null, too, when it has been added */
 	LastObject	lasts[MAX_LASTS];
 	int			count;
 	int			recent;			/* where the last one was found */
@@ -63,14 +65,13 @@ merge_check_object(Datum value)
  * Begins with a state; only_last: what is added replaces it.
  */
 Merge *
-merge_begin(Datum state, bool isnull, bool only_last)
+merge_begin(NullableDatum state, bool only_last)
 {
 	Merge	   *merge = palloc0(sizeof(Merge));
 
 	merge->context = CurrentMemoryContext;
 	merge->only_last = only_last;
-	if (!isnull)
-		merge_add(merge, state);
+	merge->initial = state;
 	return merge;
 }
 
@@ -91,7 +92,7 @@ static void
 copy(Merge *merge, Datum value)
 {
 	struct varlena *given = (struct varlena *) DatumGetPointer(value);
-	struct varlena *plain = VARATT_IS_EXTENDED(given) && !VARATT_IS_SHORT(given) ?
+	struct varlena *plain = VARATT_IS_EXTERNAL(given) || VARATT_IS_COMPRESSED(given) ?
 	detoast_attr(given) : given;
 	Size		size = VARSIZE_ANY_EXHDR(plain) + VARHDRSZ;
 
@@ -148,24 +149,45 @@ compare_numbers(const void *a, const void *b)
 	return first < second ? -1 : first > second;
 }
 
+/* Merges those from one on, in their order; in the present memory context. */
+static Datum
+concat_from(const Merge *merge, int from)
+{
+	Datum		result = JsonbPGetDatum(merge->lasts[from].object);
+	int			i;
+
+	for (i = from + 1; i < merge->count; i++)
+		result = DirectFunctionCall2(jsonb_concat, result,
+									 JsonbPGetDatum(merge->lasts[i].object));
+	return result;
+}
+
 /*
- * The state after all that was added, in the present memory context.
+ * The state after all that was added, in the present memory context.  The first
+ * object may be a large state, so that it is merged once, with all the others.
  */
 Datum
 merge_state(Merge *merge, bool *isnull)
 {
+	MemoryContext context;
+	MemoryContext oldcontext;
 	Datum		state;
-	int			i;
 
-	*isnull = merge->count == 0;
-	if (*isnull)
-		return (Datum) 0;
+	*isnull = merge->initial.isnull && merge->count == 0;
+	if (merge->count == 0)
+		return merge->initial.value;
 	merge->recent = 0;
 	qsort(merge->lasts, merge->count, sizeof(LastObject), compare_numbers);
-	state = PointerGetDatum(PG_DETOAST_DATUM_COPY(JsonbPGetDatum(merge->lasts[0].object)));
-	for (i = 1; i < merge->count; i++)
+	context = AllocSetContextCreate(CurrentMemoryContext, "eventstore merge",
+									ALLOCSET_DEFAULT_SIZES);
+	oldcontext = MemoryContextSwitchTo(context);
+	state = JsonbPGetDatum(merge->lasts[0].object);
+	if (merge->count > 1)
 		state = DirectFunctionCall2(jsonb_concat, state,
-									JsonbPGetDatum(merge->lasts[i].object));
+									concat_from(merge, 1));
+	MemoryContextSwitchTo(oldcontext);
+	state = datumCopy(state, false, -1);
+	MemoryContextDelete(context);
 	return state;
 }
 
@@ -190,16 +212,14 @@ merge_all(Merge *merge)
 	merge->count = 1;
 }
 
-/*
- * Adds the data of the next event.  Errors: it is not an object.
- */
-void
-merge_add(Merge *merge, Datum data)
+/* Adds an object. */
+static void
+add_object(Merge *merge, Datum object)
 {
 	LastObject	replaced;
 	int			place;
 
-	copy(merge, data);
+	copy(merge, object);
 	if (!merge->only_last)
 		merge_check_object(JsonbPGetDatum(merge->added.object));
 	place = find(merge);
@@ -214,4 +234,17 @@ merge_add(Merge *merge, Datum data)
 	replaced = merge->lasts[place];
 	merge->lasts[place] = merge->added;
 	merge->added = replaced;
+}
+
+/*
+ * Adds the data of the next event.  Errors: it is not an object, nor is the
+ * state that was begun with.
+ */
+void
+merge_add(Merge *merge, Datum data)
+{
+	if (!merge->initial.isnull)
+		add_object(merge, merge->initial.value);
+	merge->initial.isnull = true;
+	add_object(merge, data);
 }

@@ -48,6 +48,7 @@ enum
 	Anum_es_snapshots_version,
 	Anum_es_snapshots_taken_by,
 	Anum_es_snapshots_fingerprint,
+	Anum_es_snapshots_initial,
 	Anum_es_snapshots_recorded_at,
 	Anum_es_snapshots_state
 };
@@ -67,9 +68,9 @@ lock_now(Oid log, const char *name, LOCKMODE lock)
 
 /* Is it one of those whom the present user trusts with the reducer's states? */
 static bool
-is_trusted(Oid log, const Reducer *reducer, const NameData *taken_by)
+is_trusted(const Folded *of, const NameData *taken_by)
 {
-	Oid			trusted[] = {GetUserId(), reducer->owner, run_as_owner(log)};
+	Oid			trusted[] = {GetUserId(), of->reducer.owner, run_as_owner(of->log)};
 	Oid			role = get_role_oid(NameStr(*taken_by), true);
 	int			i;
 
@@ -91,12 +92,12 @@ column(TupleTableSlot *slot, int number)
 
 /* Can the fold begin at this row? */
 static bool
-fits(Oid log, const Reducer *reducer, TimestampTz until, TupleTableSlot *slot)
+fits(const Folded *of, TimestampTz until, TupleTableSlot *slot)
 {
-	return (uint64) DatumGetInt64(column(slot, Anum_es_snapshots_fingerprint)) == reducer->fingerprint &&
+	return (uint64) DatumGetInt64(column(slot, Anum_es_snapshots_fingerprint)) == of->reducer.fingerprint &&
+		(uint64) DatumGetInt64(column(slot, Anum_es_snapshots_initial)) == of->initial &&
 		DatumGetTimestampTz(column(slot, Anum_es_snapshots_recorded_at)) <= until &&
-		is_trusted(log, reducer,
-				   DatumGetName(column(slot, Anum_es_snapshots_taken_by)));
+		is_trusted(of, DatumGetName(column(slot, Anum_es_snapshots_taken_by)));
 }
 
 /* Copies the state and what is known of it. */
@@ -124,9 +125,8 @@ make_key(ScanKey key, Relation index, int number, int strategy,
 
 /* Looks for the last row that fits. */
 static bool
-find(Oid log, Relation rel, Relation index, text *stream,
-	 const Reducer *reducer, int64 upto, TimestampTz until, Snapshot snapshot,
-	 KeptState *kept)
+find(const Folded *of, Relation rel, Relation index, int64 upto,
+	 TimestampTz until, Snapshot snapshot, KeptState *kept)
 {
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	IndexScanDesc scan = compat_index_beginscan(rel, index, snapshot, 3);
@@ -134,15 +134,15 @@ find(Oid log, Relation rel, Relation index, text *stream,
 	bool		found = false;
 
 	make_key(&keys[0], index, 1, BTEqualStrategyNumber, F_TEXTEQ,
-			 PointerGetDatum(stream));
+			 PointerGetDatum(of->stream));
 	make_key(&keys[1], index, 2, BTEqualStrategyNumber, F_TEXTEQ,
-			 CStringGetTextDatum(reducer->signature));
+			 CStringGetTextDatum(of->reducer.signature));
 	make_key(&keys[2], index, 3, BTLessEqualStrategyNumber, F_INT8LE,
 			 Int64GetDatum(upto));
 	index_rescan(scan, keys, 3, NULL, 0);
 	while (!found && index_getnext_slot(scan, BackwardScanDirection, slot))
 	{
-		found = fits(log, reducer, until, slot);
+		found = fits(of, until, slot);
 		if (found)
 			take(slot, kept);
 	}
@@ -157,10 +157,10 @@ find(Oid log, Relation rel, Relation index, text *stream,
  * is copied into the current memory context.
  */
 bool
-snapshot_find(Oid log, text *stream, const Reducer *reducer, int64 upto,
-			  TimestampTz until, Snapshot snapshot, KeptState *kept)
+snapshot_find(const Folded *of, int64 upto, TimestampTz until,
+			  Snapshot snapshot, KeptState *kept)
 {
-	Oid			relid = lock_now(log, SNAPSHOTS, AccessShareLock);
+	Oid			relid = lock_now(of->log, SNAPSHOTS, AccessShareLock);
 	Oid			indexid;
 	Relation	rel;
 	Relation	index;
@@ -169,15 +169,14 @@ snapshot_find(Oid log, text *stream, const Reducer *reducer, int64 upto,
 	if (!OidIsValid(relid))
 		return false;
 	rel = table_open(relid, NoLock);
-	indexid = lock_now(log, SNAPSHOTS_INDEX, AccessShareLock);
+	indexid = lock_now(of->log, SNAPSHOTS_INDEX, AccessShareLock);
 	if (!OidIsValid(indexid))
 	{
 		table_close(rel, AccessShareLock);
 		return false;
 	}
 	index = index_open(indexid, NoLock);
-	found = find(log, rel, index, stream, reducer, upto, until, snapshot,
-				 kept);
+	found = find(of, rel, index, upto, until, snapshot, kept);
 	index_close(index, AccessShareLock);
 	table_close(rel, AccessShareLock);
 	return found;
@@ -186,13 +185,13 @@ snapshot_find(Oid log, text *stream, const Reducer *reducer, int64 upto,
 /* The parameters of the statements that write. */
 enum
 {
-	PARAM_STREAM, PARAM_REDUCER, PARAM_TAKEN_BY, PARAM_FINGERPRINT,
-	PARAM_VERSION, PARAM_RECORDED_AT, PARAM_STATE, PARAMS
+	PARAM_STREAM, PARAM_REDUCER, PARAM_TAKEN_BY, PARAM_INITIAL,
+	PARAM_FINGERPRINT, PARAM_VERSION, PARAM_RECORDED_AT, PARAM_STATE, PARAMS
 };
 
-/* All that this role has kept for the stream and the reducer. */
+/* All that this role has kept for the stream, the reducer and its first state. */
 #define SAME \
-	"o.stream = $1 AND o.reducer = $2 AND o.taken_by = $3"
+	"o.stream = $1 AND o.reducer = $2 AND o.taken_by = $3 AND o.initial = $4"
 
 /*
  * Writes the row, and deletes what the reducer's earlier definitions have left,
@@ -204,8 +203,9 @@ write_row(Oid log, int nargs, Oid *types, Datum *values, const char *nulls)
 {
 	(void) run_own_sql(log,
 					   "INSERT INTO @extschema@.es_snapshots"
-					   " (stream, reducer, taken_by, fingerprint, version,"
-					   " recorded_at, state) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+					   " (stream, reducer, taken_by, initial, fingerprint,"
+					   " version, recorded_at, state)"
+					   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
 					   nargs, types, values, nulls);
 	if (IsolationUsesXactSnapshot())
 		return;
@@ -214,13 +214,13 @@ write_row(Oid log, int nargs, Oid *types, Datum *values, const char *nulls)
 					   "SELECT s.id FROM @extschema@.es_snapshots s"
 					   " WHERE s.id = ANY (ARRAY("
 					   "(SELECT o.id FROM @extschema@.es_snapshots o"
-					   " WHERE " SAME " AND o.fingerprint <> $4)"
+					   " WHERE " SAME " AND o.fingerprint <> $5)"
 					   " UNION ALL (SELECT w.id FROM"
 					   " (SELECT o.id, o.version, max(o.version) OVER () AS last,"
 					   " lag(o.version, 1, 0::bigint) OVER v AS before,"
 					   " lead(o.version) OVER v AS after"
 					   " FROM @extschema@.es_snapshots o"
-					   " WHERE " SAME " AND o.fingerprint = $4"
+					   " WHERE " SAME " AND o.fingerprint = $5"
 					   " WINDOW v AS (ORDER BY o.version, o.id)) w"
 					   " WHERE w.after - w.before <= (w.last - w.version) / 2"
 					   " ORDER BY w.version LIMIT 1)))"
@@ -233,27 +233,28 @@ write_row(Oid log, int nargs, Oid *types, Datum *values, const char *nulls)
  * if the table is locked as a whole.
  */
 bool
-snapshot_keep(Oid log, text *stream, const Reducer *reducer,
-			  const KeptState *kept)
+snapshot_keep(const Folded *of, const KeptState *kept)
 {
 	static Oid	types[PARAMS] = {TEXTOID, TEXTOID, NAMEOID, INT8OID, INT8OID,
-	TIMESTAMPTZOID, JSONBOID};
+	INT8OID, TIMESTAMPTZOID, JSONBOID};
 	Written		before = lazy_commit_begin();
 	NameData	taken_by;
 	Datum		values[PARAMS] = {
-		PointerGetDatum(stream), CStringGetTextDatum(reducer->signature),
-		NameGetDatum(&taken_by), Int64GetDatum((int64) reducer->fingerprint),
+		PointerGetDatum(of->stream),
+		CStringGetTextDatum(of->reducer.signature), NameGetDatum(&taken_by),
+		Int64GetDatum((int64) of->initial),
+		Int64GetDatum((int64) of->reducer.fingerprint),
 		Int64GetDatum(kept->version), TimestampTzGetDatum(kept->recorded_at),
 		kept->state.value
 	};
-	char		nulls[PARAMS + 1] = "       ";
+	char		nulls[PARAMS + 1] = "        ";
 
-	if (!OidIsValid(lock_now(log, SNAPSHOTS, RowExclusiveLock)))
+	if (!OidIsValid(lock_now(of->log, SNAPSHOTS, RowExclusiveLock)))
 		return false;
 	namestrcpy(&taken_by, GetUserNameFromId(GetUserId(), false));
 	nulls[PARAM_STATE] = kept->state.isnull ? 'n' : ' ';
 	SPI_connect();
-	write_row(log, PARAMS, types, values, nulls);
+	write_row(of->log, PARAMS, types, values, nulls);
 	SPI_finish();
 	lazy_commit_end(before);
 	return true;

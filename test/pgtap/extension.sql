@@ -23,14 +23,15 @@ SELECT bag_eq(
               ('es_failures', ''), ('es_failures_id_seq', ''), ('es_inbox', ''), ('es_inbox_id_seq', '') $$,
     'pg_dump takes all events, types, projections, failures, messages and the sequences');
 -- es_notified is no user's data: what was announced here was not announced to
--- who listens elsewhere.
+-- who listens elsewhere. Snapshots are a cache.
 SELECT results_eq(
     $$ SELECT c.oid::regclass::text
          FROM members m JOIN pg_class c ON m.classid = 'pg_class'::regclass AND c.oid = m.objid
         WHERE c.relkind IN ('r', 'p', 'S')
-          AND c.oid <> ALL ((SELECT extconfig FROM pg_extension WHERE extname = 'eventstore')::oid[]) $$,
-    $$ VALUES ('es_notified') $$,
-    'it takes every table and sequence but es_notified');
+          AND c.oid <> ALL ((SELECT extconfig FROM pg_extension WHERE extname = 'eventstore')::oid[])
+        ORDER BY c.relname $$,
+    $$ VALUES ('es_notified'), ('es_snapshots'), ('es_snapshots_id_seq') $$,
+    'it takes every table and sequence but es_notified and es_snapshots');
 
 --
 -- Comments
@@ -49,7 +50,7 @@ SELECT is_empty(
         WHERE attrelid IN ('es_events'::regclass, 'es_projections'::regclass, 'es_failures'::regclass,
                            'es_projection_status'::regclass, 'es_subscriptions'::regclass, 'es_partitions'::regclass,
                            'es_subscription_status'::regclass, 'es_inbox'::regclass, 'es_ack_event'::regclass,
-                           'es_event_types'::regclass, 'es_upcasters'::regclass)
+                           'es_event_types'::regclass, 'es_upcasters'::regclass, 'es_snapshots'::regclass)
           AND attnum > 0 AND NOT attisdropped
           AND coalesce(col_description(attrelid, attnum), '') = '' $$,
     'every column of the tables, of the status and of es_ack_event has a comment');

@@ -117,6 +117,20 @@ SELECT bag_eq(
     ('es_upcast_metadata', '"position" bigint, type text, data jsonb, metadata jsonb', 'jsonb'),
     ('es_upcast_support', 'internal', 'internal'),
     ('es_retry', 'failure_id bigint', 'bigint'),
+    ('es_state',
+     'stream text, reducer regprocedure, initial jsonb DEFAULT ''{}''::jsonb, at_version bigint DEFAULT NULL::bigint,'
+     ' at_time timestamp with time zone DEFAULT NULL::timestamp with time zone, by_time text DEFAULT ''recorded''::text,'
+     ' OUT state jsonb, OUT version bigint', 'record'),
+    ('es_history', 'stream text, reducer regprocedure, initial jsonb DEFAULT ''{}''::jsonb',
+     'TABLE(version bigint, recorded_at timestamp with time zone, type text, state jsonb)'),
+    ('es_snapshot', 'stream text, reducer regprocedure, initial jsonb DEFAULT ''{}''::jsonb', 'bigint'),
+    ('es_merge', 'state jsonb, event es_events', 'jsonb'),
+    ('es_last', 'state jsonb, event es_events', 'jsonb'),
+    ('es_reducer', 'schema regnamespace', 'regprocedure'),
+    ('es_execute',
+     'stream text, decider regprocedure, command jsonb, reducer regprocedure, metadata jsonb DEFAULT NULL::jsonb,'
+     ' expected es_expected_version DEFAULT ''any''::es_expected_version,'
+     ' OUT version bigint, OUT "position" bigint, OUT state jsonb, OUT events integer', 'record'),
     ('es_discard', 'failure_id bigint', 'void') $$,
     'functions, arguments and results');
 
@@ -212,6 +226,13 @@ SELECT bag_eq(
               ('es_upcast_metadata',    'c',   's', 'r', false),
               ('es_upcast_support',     'c',   'v', 'u', true),
               ('es_event_types_changed', 'c',  'v', 'u', false),
+              ('es_state',              'c',   'v', 'u', false),
+              ('es_history',            'c',   's', 'u', false),
+              ('es_snapshot',           'c',   'v', 'u', false),
+              ('es_merge',              'c',   'i', 's', false),
+              ('es_last',               'c',   'i', 's', false),
+              ('es_reducer',            'c',   'v', 'u', true),
+              ('es_execute',            'c',   'v', 'u', false),
               ('es_projection_sync',    'c',   'v', 'u', false),
               ('es_projection_restore', 'c',   'v', 'u', false) $$,
     'language, volatility, parallel safety and strictness');

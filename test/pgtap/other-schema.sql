@@ -1,7 +1,7 @@
 -- The extension works from a schema that is not in search_path, and is not led
 -- astray by objects of its names in one that is.
 BEGIN;
-SELECT plan(56);
+SELECT plan(64);
 
 DROP EXTENSION eventstore;
 CREATE SCHEMA es2;
@@ -104,6 +104,22 @@ SELECT is(es2.es_partition('account-1', 1), 0, 'es_partition');
 SELECT lives_ok($$ SELECT es2.es_seek('s', NULL) $$, 'es_seek');
 SELECT lives_ok($$ SELECT es2.es_drop_subscription('s') $$, 'es_drop_subscription');
 
+CREATE TABLE es_snapshots (stream text, reducer text, version bigint, state jsonb);
+CREATE FUNCTION es_merge(state jsonb, event es_events) RETURNS jsonb LANGUAGE sql AS $$ SELECT '"wrong"'::jsonb $$;
+CREATE FUNCTION decide(state jsonb, command jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT '[{"type": "t", "data": {"n": 2}}]'::jsonb $$;
+SELECT results_eq($$ SELECT state FROM es2.es_state('account-1', 'es2.es_merge(jsonb, es2.es_events)') $$, $$ VALUES ('{"n": 1}'::jsonb) $$, 'es_state');
+SELECT throws_ok($$ SELECT es2.es_state('account-1', 'es_merge(jsonb, es_events)') $$, '42P13', NULL, 'a reducer of events of another table');
+SELECT is((SELECT count(*) FROM es2.es_history('account-1', 'es2.es_last(jsonb, es2.es_events)')), 4::bigint, 'es_history');
+SELECT is(es2.es_snapshot('account-1', 'es2.es_merge(jsonb, es2.es_events)'), 4::bigint, 'es_snapshot');
+UPDATE es2.es_snapshots SET state = '{"kept": 1}';
+SELECT results_eq($$ SELECT state FROM es2.es_state('account-1', 'es2.es_merge(jsonb, es2.es_events)', at_version => 4) $$, $$ VALUES ('{"kept": 1}'::jsonb) $$, 'and it is used');
+SELECT results_eq($$ SELECT version, state FROM es2.es_execute('order-2', 'decide(jsonb, jsonb)', '{}', 'es2.es_merge(jsonb, es2.es_events)') $$,
+    $$ VALUES (1::bigint, '{"n": 2}'::jsonb) $$, 'es_execute');
+CREATE SCHEMA of_reducer;
+CREATE FUNCTION of_reducer.apply_t(state jsonb, data jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT '"t"'::jsonb $$;
+SELECT results_eq($$ SELECT state FROM es2.es_state('order-2', es2.es_reducer('of_reducer')) $$, $$ VALUES ('"t"'::jsonb) $$, 'es_reducer');
+
+SELECT is_empty('SELECT * FROM public.es_snapshots', 'nothing went into another table of snapshots');
 SELECT is_empty('SELECT * FROM public.es_events', 'nothing went into another table of the name');
 
 SELECT * FROM finish();

@@ -1,7 +1,7 @@
 -- The log: its table, sequence and import view, column by column. Whoever
 -- changes one of them changes what users' queries, dumps and tools rely on.
 BEGIN;
-SELECT plan(54);
+SELECT plan(60);
 
 --
 -- Columns
@@ -158,6 +158,8 @@ SELECT bag_eq(
               ('es_subscription_status', 'v', 'p', NULL, false, NULL),
               ('es_inbox',             'r', 'p', 'heap', false, '{fillfactor=95}'),
               ('es_inbox_id_seq',      'S', 'p', NULL,   false, NULL),
+              ('es_snapshots',         'r', 'p', 'heap', false, NULL),
+              ('es_snapshots_id_seq',  'S', 'p', NULL,   false, NULL),
               ('es_projection_status', 'v', 'p', NULL,   false, NULL) $$,
     'these are all relations, none of them unlogged');
 SELECT throws_ok('INSERT INTO es_notified (one, position) VALUES (false, 1)', '23514', NULL,
@@ -448,6 +450,46 @@ SELECT throws_ok(format('UPDATE es_subscriptions SET %s', wrong), '23514', NULL,
 SELECT throws_ok('UPDATE es_partitions SET position = -1', '23514', NULL, 'refused: position = -1');
 SELECT es_drop_subscription('s');
 SELECT is_empty('SELECT name FROM es_subscriptions UNION ALL SELECT subscription FROM es_partitions', 'no subscription comes with the extension');
+
+--
+-- Snapshots
+--
+SELECT bag_eq(
+    $$ SELECT a.attnum::int, a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity::text,
+              pg_get_expr(d.adbin, d.adrelid)
+         FROM pg_attribute a
+         LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+        WHERE a.attrelid = 'es_snapshots'::regclass AND a.attnum > 0 $$,
+    $$ VALUES (1, 'id',          'bigint',                   true,  'a', NULL),
+              (2, 'stream',      'text',                     true,  '',  NULL),
+              (3, 'reducer',     'text',                     true,  '',  NULL),
+              (4, 'version',     'bigint',                   true,  '',  NULL),
+              (5, 'taken_by',    'name',                     true,  '',  NULL),
+              (6, 'fingerprint', 'bigint',                   true,  '',  NULL),
+              (7, 'initial',     'bigint',                   true,  '',  NULL),
+              (8, 'recorded_at', 'timestamp with time zone', true,  '',  NULL),
+              (9, 'state',       'jsonb',                    false, '',  NULL),
+              (10, 'taken_at',   'timestamp with time zone', true,  '',  'clock_timestamp()') $$,
+    'es_snapshots has these columns');
+SELECT bag_eq(
+    $$ SELECT a.attname::text
+         FROM pg_attribute a
+         JOIN pg_collation c ON c.oid = a.attcollation AND c.collname = 'C'
+        WHERE a.attrelid = 'es_snapshots'::regclass AND a.attnum > 0 $$,
+    $$ VALUES ('stream'), ('reducer'), ('taken_by') $$,
+    'its names are compared by their bytes');
+-- Another unique index would make two who keep the same state wait for each other.
+SELECT bag_eq(
+    $$ SELECT i.indexrelid::regclass::text, i.indisunique,
+              substring(pg_get_indexdef(i.indexrelid) FROM 'USING .*')
+         FROM pg_index i WHERE i.indrelid = 'es_snapshots'::regclass $$,
+    $$ VALUES ('es_snapshots_pkey',                       true,  'USING btree (id)'),
+              ('es_snapshots_stream_reducer_version_idx', false, 'USING btree (stream, reducer, version)') $$,
+    'it has these indexes, of which only the id is unique');
+SELECT is_empty($$ SELECT tgname FROM pg_trigger WHERE tgrelid = 'es_snapshots'::regclass AND NOT tgisinternal $$, 'and no trigger');
+SELECT throws_ok($$ INSERT INTO es_snapshots (stream, reducer, version, taken_by, fingerprint, initial, recorded_at) VALUES ('a', 'r', 0, 'x', 1, 0, now()) $$, '23514', NULL,
+    'refused: version = 0, which is the initial state');
+SELECT is_empty('SELECT * FROM es_snapshots', 'no snapshot comes with the extension');
 
 SELECT * FROM finish();
 ROLLBACK;

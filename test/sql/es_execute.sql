@@ -170,6 +170,9 @@ SELECT version, events FROM run('d-4', '{"count": 1}', '{"command_id": "00000000
 ROLLBACK TO a;
 SELECT version, events FROM run('d-4', '{"count": 3}', '{"command_id": "00000000-0000-4000-8000-000000000006"}');
 COMMIT;
+-- One event.
+SELECT version, events FROM run('d-7', '{"count": 1}', '{"command_id": "00000000-0000-4000-8000-000000000007"}');
+SELECT version, events FROM run('d-7', '{"count": 1}', '{"command_id": "00000000-0000-4000-8000-000000000007"}', 'none');
 -- A snapshot that is beyond the first result is not taken for it.
 SELECT es_snapshot('d-4', 'es_merge'::regproc);
 SELECT version, state, events FROM run('d-4', '{}', '{"command_id": "00000000-0000-4000-8000-000000000005"}');
@@ -313,3 +316,8 @@ DROP POLICY not_all ON es_events;
 SELECT stream, version, type FROM es_events WHERE stream LIKE 'p-%' ORDER BY stream, version;
 DROP OWNED BY regress_es_user;
 DROP ROLE regress_es_user;
+
+SET client_min_messages = warning;
+DROP EXTENSION eventstore CASCADE;
+DROP FUNCTION code_of, decide, show, strict_one, w_type, w_result, w_set, appends, transfers, looks;
+DROP TABLE seen;

@@ -466,3 +466,10 @@ SELECT s.* FROM pg_proc p, es_state('c-' || random_name(2046, 'a'), p.oid) s WHE
 SELECT length(stream), length(reducer), version FROM es_snapshots WHERE length(stream) > 2000;
 SELECT poison('c-' || random_name(2046, 'a'));
 SELECT s.* FROM pg_proc p, es_state('c-' || random_name(2046, 'a'), p.oid) s WHERE proname = repeat('"', 63);
+
+SET client_min_messages = warning;
+DROP EXTENSION eventstore CASCADE;
+DROP SCHEMA app CASCADE;
+SELECT format('DROP SCHEMA %I', repeat('"', 63)) \gexec
+DROP FUNCTION code_of, more, poison, kept, put, decide, refuse, now_is, app_is, inner_one, apply_x, seen, seen_by, stable_one, random_name;
+DROP PROCEDURE grow;

@@ -160,10 +160,10 @@ SELECT es_snapshot('nobody', 'trace'::regproc);
 --
 -- Reducers
 --
-CREATE FUNCTION r_strict(state jsonb, event es_events) RETURNS jsonb STRICT LANGUAGE sql AS $$ SELECT to_jsonb(state::int + 1) $$;
+CREATE FUNCTION r_strict(state jsonb, event es_events) RETURNS jsonb STRICT LANGUAGE sql AS $$ SELECT to_jsonb(coalesce(state::int, 100) + 1) $$;
 SELECT * FROM es_state('late-1', 'r_strict'::regproc, '0');
 SELECT * FROM es_state('late-1', 'r_strict'::regproc, NULL);
-CREATE FUNCTION r_strict_ends(state jsonb, event es_events) RETURNS jsonb STRICT LANGUAGE plpgsql AS $$ BEGIN RETURN CASE WHEN event.version < 3 THEN to_jsonb(event.version) END; END $$;
+CREATE FUNCTION r_strict_ends(state jsonb, event es_events) RETURNS jsonb STRICT LANGUAGE plpgsql AS $$ BEGIN RETURN CASE WHEN event.version <> 3 THEN to_jsonb(event.version) END; END $$;
 SELECT version, state FROM es_history('late-1', 'r_strict_ends'::regproc);
 CREATE FUNCTION r_null(state jsonb, event es_events) RETURNS jsonb LANGUAGE sql AS 'SELECT NULL::jsonb';
 SELECT * FROM es_state('late-1', 'r_null'::regproc);
@@ -532,3 +532,9 @@ RESET ROLE;
 SELECT count(*) FROM es_snapshots;
 DROP OWNED BY regress_es_reducer;
 DROP ROLE regress_es_reducer;
+
+SET client_min_messages = warning;
+DROP EXTENSION eventstore CASCADE;
+DROP SCHEMA bank, elsewhere, empty, other, "Odd ""Schema""; it's" CASCADE;
+DROP FUNCTION code_of, put, user_decider, try, drop_it, plain, object, account, w_few, w_type;
+DROP TABLE states;

@@ -1,11 +1,13 @@
 -- Folds in random use, against a fold in plain SQL over es_load: random streams,
 -- versions, times, initial states and reducers, with states kept as often as
--- it happens, deleted, and made out of date by other definitions.
+-- it happens, deleted, and made out of date by other definitions. Commands are
+-- executed between, and some of them again.
 --
 -- One seed gives one run, but for the times of the appends;
 -- SET client_min_messages = debug1 tells it.
 CREATE EXTENSION eventstore;
 CREATE TABLE counts (what text PRIMARY KEY, n bigint);
+CREATE TABLE commands (id uuid PRIMARY KEY, stream text, version bigint, "position" bigint, events int);
 CREATE SCHEMA app;
 
 CREATE FUNCTION note(what text) RETURNS void LANGUAGE sql AS $$
@@ -28,7 +30,7 @@ BEGIN
             ''BEGIN RETURN jsonb_build_object(''''n'''', (coalesce((state->>''''n'''')::bigint, 7) * 31 + event.version * %s + length(event.data::text)) %% 1000003); END''', factor);
     ELSIF of = 'r_strict' THEN
         EXECUTE format('CREATE OR REPLACE FUNCTION r_strict(state jsonb, event es_events) RETURNS jsonb STRICT LANGUAGE sql AS
-            ''SELECT CASE WHEN event.type = ''''gone'''' THEN NULL ELSE state || jsonb_build_object(''''v'''', event.version * %s, event.type, event.data) END''', factor);
+            ''SELECT CASE WHEN event.type = ''''gone'''' THEN NULL ELSE coalesce(state, ''''{}'''') || jsonb_build_object(''''v'''', event.version * %s, event.type, event.data) END''', factor);
     ELSE
         EXECUTE format('CREATE OR REPLACE FUNCTION app.apply_a(state jsonb, data jsonb) RETURNS jsonb LANGUAGE sql AS
             ''SELECT jsonb_build_object(''''a'''', (coalesce((state->>''''a'''')::bigint, 0) * 3 + %s) %% 1000003, ''''last'''', data, ''''b'''', state->''''b'''')''', factor);
@@ -168,11 +170,62 @@ BEGIN
     PERFORM note('histories');
 END $$;
 
+-- Decides what the command says, and tells what state it has seen.
+CREATE FUNCTION decide(state jsonb, command jsonb) RETURNS jsonb LANGUAGE sql AS $$
+    SELECT CASE WHEN jsonb_array_length(command->'events') = 0 THEN '[]' ELSE jsonb_set(command->'events', '{0, data, saw}', to_jsonb(md5(coalesce(state::text, 'null')))) END
+$$;
+CREATE FUNCTION do_execute() RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    s CONSTANT text := random_stream();
+    of CONSTANT text := random_reducer();
+    n CONSTANT int := dice(4);
+    id CONSTANT uuid := CASE WHEN dice(2) = 0 THEN md5(random()::text) END;
+    before record;
+    was record;
+    should record;
+BEGIN
+    EXECUTE format('SET LOCAL eventstore.snapshot_every = %s', (ARRAY[0, 1, 3, 200])[1 + dice(4)]);
+    before := expected(s, of, '{}', NULL, NULL, 'recorded');
+    was := es_execute(s, 'decide(jsonb, jsonb)', jsonb_build_object('events', (SELECT coalesce(jsonb_agg(jsonb_build_object('type', (ARRAY['a', 'b', 'c', 'gone'])[1 + dice(4)], 'data', random_data())), '[]') FROM generate_series(1, n))),
+                      (of || '(jsonb, es_events)')::regprocedure, jsonb_build_object('command_id', id), CASE WHEN dice(2) = 0 THEN before.version::es_expected_version ELSE 'any' END);
+    SELECT before.version + n, (SELECT position FROM es_load(s) WHERE version = before.version + n AND n > 0), (expected(s, of, '{}', NULL, NULL, 'recorded')).state, n INTO should;
+    RAISE DEBUG 'es_execute(%, %, %) = %', s, of, n, was;
+    IF was IS DISTINCT FROM should THEN
+        RAISE EXCEPTION 'es_execute(%, %, %): % should be %', s, of, n, was, should USING ERRCODE = 'XX999';
+    ELSIF n > 0 AND (SELECT data->>'saw' FROM es_load(s, before.version, 1)) IS DISTINCT FROM md5(coalesce(before.state::text, 'null')) THEN
+        RAISE EXCEPTION 'es_execute(%, %, %): it has not seen %', s, of, n, before USING ERRCODE = 'XX999';
+    END IF;
+    IF id IS NOT NULL AND n > 0 THEN
+        INSERT INTO commands VALUES (id, s, was.version, was.position, n);
+    END IF;
+    PERFORM note('commands');
+END $$;
+CREATE FUNCTION do_execute_again() RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    of CONSTANT text := random_reducer();
+    c commands;
+    was record;
+    should record;
+BEGIN
+    SELECT * INTO c FROM commands ORDER BY random() LIMIT 1;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    was := es_execute(c.stream, 'decide(jsonb, jsonb)', '{"events": [{"type": "a"}]}', (of || '(jsonb, es_events)')::regprocedure, jsonb_build_object('command_id', c.id), dice(5));
+    SELECT c.version, c.position, (expected(c.stream, of, '{}', c.version, NULL, 'recorded')).state, c.events INTO should;
+    IF was IS DISTINCT FROM should THEN
+        RAISE EXCEPTION 'es_execute(%, %) again: % should be %', c.stream, of, was, should USING ERRCODE = 'XX999';
+    END IF;
+    PERFORM note('commands again');
+END $$;
+
 CREATE FUNCTION do_something() RETURNS void LANGUAGE plpgsql AS $$
 DECLARE d CONSTANT int := dice(100);
 BEGIN
     IF d < 10 THEN PERFORM do_append();
-    ELSIF d < 84 THEN PERFORM do_state();
+    ELSIF d < 70 THEN PERFORM do_state();
+    ELSIF d < 80 THEN PERFORM do_execute();
+    ELSIF d < 84 THEN PERFORM do_execute_again();
     ELSIF d < 86 THEN PERFORM do_history();
     ELSIF d < 91 THEN PERFORM do_snapshot();
     ELSIF d < 93 THEN
@@ -213,13 +266,20 @@ END $$;
     \set seed 0.42
 \endif
 SELECT setseed(:seed) \g /dev/null
-CALL run(3500);
+CALL run(3000);
 
 -- All of it happened, and snapshots were there to be used.
-SELECT what FROM counts WHERE n > 20 ORDER BY what COLLATE "C";
-SELECT count(DISTINCT fingerprint) > 5 AS fingerprints, count(*) > 20 AS many, count(*) < 1000 AS few FROM es_snapshots;
+SELECT what FROM counts WHERE n > 5 ORDER BY what COLLATE "C";
+SELECT count(DISTINCT fingerprint) > 1 AS fingerprints, count(*) > 5 AS many, count(*) < 1000 AS few FROM es_snapshots;
 -- At the end each state that was kept and fits is the right one: with all of
 -- them, and with none.
 SET eventstore.snapshot_every = 0;
 SELECT s, name, initial, v FROM generate_series(0, 15) n, concat('s-', n) s, reducers, unnest(ARRAY['{}', NULL, '{"a": 2}']::jsonb[]) initial, generate_series(0, es_stream_version(s), 17) v
  WHERE es_state(s, (name || '(jsonb, es_events)')::regprocedure, initial, v) IS DISTINCT FROM expected(s, name, initial, v, NULL, NULL);
+
+SET client_min_messages = warning;
+DROP EXTENSION eventstore CASCADE;
+DROP SCHEMA app CASCADE;
+DROP PROCEDURE run;
+DROP FUNCTION note, dice, define, expected, random_data, random_time, random_reducer, random_stream, do_append, do_state, do_snapshot, do_history, decide, do_execute, do_execute_again, do_something;
+DROP TABLE counts, commands, reducers;

@@ -63,6 +63,24 @@ END
 	all_is_right("one stream, $protocol");
 }
 
+# At the other isolation level that does not fail by chance; no snapshot is kept there.
+{
+	local $ENV{PGOPTIONS} = '-c default_transaction_isolation=repeatable\\ read';
+
+	begin();
+	run_pgbench($node, <<'END', 'REPEATABLE READ', clients => 16, transactions => 50);
+\set amount random(-50, 100)
+BEGIN;
+SELECT count(*) FROM es_events;
+SELECT * FROM es_execute('account-1', 'account.move'::regproc, jsonb_build_object('amount', :amount), 'account.es_reduce'::regproc);
+COMMIT;
+END
+	is(query(q{SELECT count(*), max(version) FROM es_events}), '800|800', 'REPEATABLE READ: 800 events');
+	is(count_of($node, 'es_snapshots'), 0, 'REPEATABLE READ: no snapshot is kept');
+	decisions_are_chained($node, 'REPEATABLE READ');
+	states_are_right($node, 'REPEATABLE READ');
+}
+
 #
 # 10 streams, with es_append, and deciders that refuse at random
 #
