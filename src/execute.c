@@ -367,9 +367,23 @@ decide_events(Execution *execution)
 	return events;
 }
 
+/* The first event must have the id by which the command is recognized. */
+static void
+check_first_id(const Execution *execution, const NewEvent *first)
+{
+	if (execution->command_id != NULL && first->has_id)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the first event of a command with a " COMMAND_ID " must not have an id of its own"),
+				 errdetail("Its id is %s, by the decider or by the composite key of type \"%s\".",
+						   uuid_to_cstring(&first->id),
+						   text_to_cstring(first->type)),
+				 errhint("A command is recognized by its first event's id when it is repeated. Leave out that id, or the " COMMAND_ID " where the events' own ids are enough.")));
+}
+
 /*
- * Completes the events' metadata and ids.  An id of its own, or of its type's
- * composite key, is an event's id in any case.
+ * Completes the events' metadata and ids.  Those after the first may have ids of
+ * their own, or of their types' composite keys.
  */
 static void
 complete_events(const Execution *execution, NewEvent *events)
@@ -381,6 +395,8 @@ complete_events(const Execution *execution, NewEvent *events)
 														 events[i].metadata),
 										   execution->id_metadata);
 	event_check_identify(execution->log, events, execution->count);
+	if (execution->count > 0)
+		check_first_id(execution, &events[0]);
 	for (i = 0; execution->command_id != NULL && i < execution->count; i++)
 	{
 		if (events[i].has_id)
@@ -407,6 +423,22 @@ fold_upto(Execution *execution, int64 version)
 		fold_from_snapshot(fold, GetActiveSnapshot(), version, DT_NOEND);
 	fold_stream(fold, GetActiveSnapshot(), version, DT_NOEND);
 	check_sees_all(execution, version == PG_INT64_MAX ? -1 : version);
+}
+
+/*
+ * Returns to the first result of a command that was executed before, whose last
+ * event has this version.
+ */
+static void
+fold_first_result(Execution *execution, int64 version)
+{
+	/* one who does not see all events has not counted all of the command's */
+	if (!events_may_read_all(execution->log, GetUserId()))
+	{
+		fold_upto(execution, PG_INT64_MAX);
+		fold_restart(&execution->fold);
+	}
+	fold_upto(execution, version);
 }
 
 /*
@@ -470,7 +502,7 @@ es_execute(PG_FUNCTION_ARGS)
 	stream_lock(execution.log, execution.stream);
 	push_latest_snapshot();
 	if (execution.command_id != NULL && find_executed(&execution, &version))
-		fold_upto(&execution, version);
+		fold_first_result(&execution, version);
 	else
 		fold_and_decide(&execution);
 	PopActiveSnapshot();
