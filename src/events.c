@@ -63,11 +63,12 @@ events_record(Oid event_type, TupleTableSlot *event)
 {
 	ExpandedRecordHeader *record =
 	make_expanded_record_from_typeid(event_type, -1, CurrentMemoryContext);
-	MemoryContext oldcontext = MemoryContextSwitchTo(record->hdr.eoh_context);
-	HeapTuple	tuple = ExecCopySlotHeapTuple(event);
+	bool		should_free;
 
-	MemoryContextSwitchTo(oldcontext);
-	expanded_record_set_tuple(record, tuple, false, true);
+	expanded_record_set_tuple(record,
+							  ExecFetchSlotHeapTuple(event, false,
+													 &should_free),
+							  true, true);
 	return ExpandedRecordGetDatum(record);
 }
 
