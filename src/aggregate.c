@@ -11,7 +11,6 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
@@ -84,12 +83,8 @@ result_row(FunctionCallInfo fcinfo, const KeptState *state)
 {
 	Datum		values[2] = {state->state.value, Int64GetDatum(state->version)};
 	bool		nulls[2] = {state->state.isnull, false};
-	TupleDesc	desc;
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "es_state() returns no row");
-	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values,
-											 nulls));
+	return fold_result(fcinfo, values, nulls);
 }
 
 /*

@@ -166,6 +166,8 @@ typedef struct Row
 
 extern void row_open(Row *row, Oid log, const char *table, LOCKMODE lock);
 extern void row_close(Row *row);
+extern void row_key(ScanKey key, Relation index, int column, int strategy,
+					RegProcedure compare, Datum value);
 extern void row_find(Row *row, const char *name, const int *number);
 extern bool row_next(Row *row);
 extern bool row_lock(Row *row, bool wait);
@@ -751,6 +753,7 @@ extern bool fold_keep_now(Fold *fold);
 extern void fold_keep(Fold *fold);
 extern void fold_restart(Fold *fold);
 extern void fold_end(Fold *fold);
+extern Datum fold_result(FunctionCallInfo fcinfo, Datum *values, bool *nulls);
 
 /* projection_run.c */
 

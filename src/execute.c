@@ -24,11 +24,9 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
-#include "funcapi.h"
 #include "miscadmin.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
@@ -477,12 +475,8 @@ result_row(FunctionCallInfo fcinfo, const Execution *execution)
 		state->state.value, Int32GetDatum(execution->count)
 	};
 	bool		nulls[4] = {false, execution->position == 0, state->state.isnull, false};
-	TupleDesc	desc;
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "es_execute() returns no row");
-	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values,
-											 nulls));
+	return fold_result(fcinfo, values, nulls);
 }
 
 /*

@@ -353,14 +353,6 @@ fetched(Log *log, AttrNumber column)
 	return slot_getattr(log->slot, column, &isnull);
 }
 
-static void
-init_key(ScanKey key, Relation index, AttrNumber number,
-		 StrategyNumber strategy, RegProcedure compare, Datum value)
-{
-	ScanKeyEntryInitialize(key, 0, number, strategy, InvalidOid,
-						   index->rd_indcollation[number - 1], compare, value);
-}
-
 /* What a backend has last seen as the version of a stream: only a guess. */
 typedef struct VersionGuess
 {
@@ -396,10 +388,10 @@ fetch_version(Log *log, text *stream, StrategyNumber strategy,
 {
 	ScanKeyData keys[2];
 
-	init_key(&keys[0], log->version_index, 1, BTEqualStrategyNumber,
-			 F_TEXTEQ, PointerGetDatum(stream));
-	init_key(&keys[1], log->version_index, 2, strategy, compare,
-			 Int64GetDatum(version));
+	row_key(&keys[0], log->version_index, 1, BTEqualStrategyNumber,
+			F_TEXTEQ, PointerGetDatum(stream));
+	row_key(&keys[1], log->version_index, 2, strategy, compare,
+			Int64GetDatum(version));
 	return fetch_last(log, log->version_index, keys, 2);
 }
 
@@ -467,8 +459,8 @@ log_find_id(Log *log, const pg_uuid_t *id, text *stream, StoredEvent *found)
 	ScanKeyData key;
 	text	   *its_stream;
 
-	init_key(&key, log->id_index, 1, BTEqualStrategyNumber, F_UUID_EQ,
-			 UUIDPGetDatum(id));
+	row_key(&key, log->id_index, 1, BTEqualStrategyNumber, F_UUID_EQ,
+			UUIDPGetDatum(id));
 	if (!fetch_last(log, log->id_index, &key, 1))
 		return false;
 

@@ -66,14 +66,16 @@ row_close(Row *row)
 	table_close(row->rel, NoLock);
 }
 
-/* A column of the primary key must have the value. */
-static void
-make_key(Row *row, ScanKey key, int column, RegProcedure procedure,
-		 Datum value)
+/*
+ * Makes a key of a scan: the column of the index, numbered from 1, must compare
+ * so with the value.
+ */
+void
+row_key(ScanKey key, Relation index, int column, int strategy,
+		RegProcedure compare, Datum value)
 {
-	ScanKeyEntryInitialize(key, 0, column, BTEqualStrategyNumber, InvalidOid,
-						   row->index->rd_indcollation[column - 1], procedure,
-						   value);
+	ScanKeyEntryInitialize(key, 0, column, strategy, InvalidOid,
+						   index->rd_indcollation[column - 1], compare, value);
 }
 
 /*
@@ -86,9 +88,11 @@ row_find(Row *row, const char *name, const int *number)
 	ScanKeyData keys[2];
 	int			count = 1;
 
-	make_key(row, &keys[0], 1, F_TEXTEQ, CStringGetTextDatum(name));
+	row_key(&keys[0], row->index, 1, BTEqualStrategyNumber, F_TEXTEQ,
+			CStringGetTextDatum(name));
 	if (number != NULL)
-		make_key(row, &keys[count++], 2, F_INT4EQ, Int32GetDatum(*number));
+		row_key(&keys[count++], row->index, 2, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(*number));
 	row->scan = compat_index_beginscan(row->rel, row->index, row->snapshot,
 									   count);
 	index_rescan(row->scan, keys, count, NULL, 0);

@@ -114,15 +114,6 @@ take(TupleTableSlot *slot, KeptState *kept)
 		PointerGetDatum(PG_DETOAST_DATUM_COPY(state));
 }
 
-static void
-make_key(ScanKey key, Relation index, int number, int strategy,
-		 RegProcedure procedure, Datum value)
-{
-	ScanKeyEntryInitialize(key, 0, number, strategy, InvalidOid,
-						   index->rd_indcollation[number - 1], procedure,
-						   value);
-}
-
 /* Looks for the last row that fits. */
 static bool
 find(const Folded *of, Relation rel, Relation index, int64 upto,
@@ -133,12 +124,12 @@ find(const Folded *of, Relation rel, Relation index, int64 upto,
 	ScanKeyData keys[3];
 	bool		found = false;
 
-	make_key(&keys[0], index, 1, BTEqualStrategyNumber, F_TEXTEQ,
-			 PointerGetDatum(of->stream));
-	make_key(&keys[1], index, 2, BTEqualStrategyNumber, F_TEXTEQ,
-			 CStringGetTextDatum(of->reducer.signature));
-	make_key(&keys[2], index, 3, BTLessEqualStrategyNumber, F_INT8LE,
-			 Int64GetDatum(upto));
+	row_key(&keys[0], index, 1, BTEqualStrategyNumber, F_TEXTEQ,
+			PointerGetDatum(of->stream));
+	row_key(&keys[1], index, 2, BTEqualStrategyNumber, F_TEXTEQ,
+			CStringGetTextDatum(of->reducer.signature));
+	row_key(&keys[2], index, 3, BTLessEqualStrategyNumber, F_INT8LE,
+			Int64GetDatum(upto));
 	index_rescan(scan, keys, 3, NULL, 0);
 	while (!found && index_getnext_slot(scan, BackwardScanDirection, slot))
 	{

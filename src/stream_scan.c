@@ -89,10 +89,8 @@ static void
 add_key(StreamScan *scan, int column, int strategy, RegProcedure procedure,
 		Datum value)
 {
-	ScanKeyEntryInitialize(&scan->keys[scan->key_count++], 0, column, strategy,
-						   InvalidOid,
-						   scan->index->rd_indcollation[column - 1], procedure,
-						   value);
+	row_key(&scan->keys[scan->key_count++], scan->index, column, strategy,
+			procedure, value);
 }
 
 /*
