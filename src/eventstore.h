@@ -726,7 +726,7 @@ typedef struct Fold
 {
 	Folded		of;
 	FmgrInfo	function;		/* the reducer's */
-	StateCall  *call;			/* of it */
+	StateCall  *call;			/* of it; NULL: not needed so far */
 	NullableDatum initial;		/* the state before the first event */
 	Oid			event_type;		/* of its second argument */
 	Upcasting  *upcasting;

@@ -90,7 +90,6 @@ fold_begin(Fold *fold, Oid log, text *stream, Oid reducer, Datum initial,
 	fold->of.initial = hash_initial(fold->initial);
 	fold->upcasting = upcast_begin(log);
 	fmgr_info(reducer, &fold->function);
-	fold->call = state_call_make(reducer, fold->event_type);
 	fold_restart(fold);
 	fold->context = AllocSetContextCreate(CurrentMemoryContext,
 										  "eventstore state",
@@ -137,6 +136,18 @@ fold_from_snapshot(Fold *fold, Snapshot snapshot, int64 upto,
 	MemoryContextSwitchTo(oldcontext);
 }
 
+/* The call of the reducer, which is made when it is needed. */
+static StateCall *
+get_call(Fold *fold)
+{
+	MemoryContext oldcontext = MemoryContextSwitchTo(fold->function.fn_mcxt);
+
+	if (fold->call == NULL)
+		fold->call = state_call_make(fold->function.fn_oid, fold->event_type);
+	MemoryContextSwitchTo(oldcontext);
+	return fold->call;
+}
+
 /*
  * Calls the reducer in the present memory context.  One that is strict is not
  * called for a state that is null, which it stays.
@@ -152,7 +163,7 @@ call_reducer(Fold *fold, TupleTableSlot *event, bool *isnull)
 							 slot_getattr(event, Anum_es_events_data, &none),
 							 isnull);
 	if (!fold->function.fn_strict || !fold->state.state.isnull)
-		return state_call(fold->call, fold->state.state,
+		return state_call(get_call(fold), fold->state.state,
 						  events_record(fold->event_type, event), isnull);
 	*isnull = true;
 	return (Datum) 0;
