@@ -60,6 +60,16 @@ BEGIN
     END LOOP;
     RETURN state;
 END $$;
+CREATE FUNCTION merge_calls(stream text) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+    state jsonb := '{}';
+    event es_events;
+BEGIN
+    FOR event IN SELECT * FROM es_load(stream) LOOP
+        state := es_merge(state, event);
+    END LOOP;
+    RETURN state;
+END $$;
 CREATE AGGREGATE merge_all(event es_events) (SFUNC = es_merge, STYPE = jsonb, INITCOND = '{}');
 CREATE AGGREGATE concat_all(data jsonb) (SFUNC = jsonb_concat, STYPE = jsonb, INITCOND = '{}');
 
