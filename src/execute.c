@@ -227,9 +227,21 @@ find_first(const Execution *execution, StoredEvent *found)
 	return result;
 }
 
+/* Has the event the id that the command's event of this number gets? */
+static bool
+has_id(const Execution *execution, TupleTableSlot *event, int number)
+{
+	pg_uuid_t	id = event_id(execution, number);
+	bool		isnull;
+
+	return memcmp(DatumGetUUIDP(slot_getattr(event, Anum_es_events_id,
+											 &isnull)),
+				  &id, UUID_LEN) == 0;
+}
+
 /* Does the event's metadata say the command's id? */
 static bool
-is_of_command(const Execution *execution, TupleTableSlot *event)
+says_command(const Execution *execution, TupleTableSlot *event)
 {
 	bool		isnull;
 	Datum		metadata = slot_getattr(event, Anum_es_events_metadata, &isnull);
@@ -242,8 +254,9 @@ is_of_command(const Execution *execution, TupleTableSlot *event)
 }
 
 /*
- * Was the command executed before?  Then its events are counted: from the first
- * one on, those whose metadata says so.  *version: that of the last one.
+ * Was the command executed before?  Then its events are counted, from the first
+ * one on: their ids say so, or their metadata.  (Who decides outside the database
+ * may give the ids only.)  *version: that of the last one.
  */
 static bool
 find_executed(Execution *execution, int64 *version)
@@ -261,7 +274,8 @@ find_executed(Execution *execution, int64 *version)
 	scan = stream_scan_open(execution->log, execution->stream, first.version,
 							PG_INT64_MAX, GetActiveSnapshot());
 	while ((event = stream_scan_next(scan)) != NULL &&
-		   is_of_command(execution, event))
+		   (has_id(execution, event, execution->count + 1) ||
+			says_command(execution, event)))
 	{
 		CHECK_FOR_INTERRUPTS();
 		*version = DatumGetInt64(slot_getattr(event, Anum_es_events_version,

@@ -30,6 +30,12 @@ SELECT version FROM es_append('three-1', 'any', 'd', '{"d": 1}');
 SELECT version, position = (SELECT position FROM es_load('three-1', 2, 1)) AS same, state, events
   FROM es_execute('three-1', 'three'::regproc, '{}', 'es_merge'::regproc, '{"command_id": "{00000000-0000-4000-8000-00000000000a}"}');
 SELECT version, metadata FROM es_load('three-1');
+-- One that was decided outside the database, with the same ids, is the same command.
+SELECT version FROM es_append_batch('three-2', 'none', jsonb_build_array(
+    jsonb_build_object('type', 'a', 'data', '{"a": 1}'::jsonb, 'id', es_uuid5('00000000-0000-4000-8000-00000000000a', 'three-2:1')),
+    jsonb_build_object('type', 'b', 'data', '{"b": 1}'::jsonb, 'id', es_uuid5('00000000-0000-4000-8000-00000000000a', 'three-2:2'))));
+SELECT version FROM es_append('three-2', 'any', 'd', '{"d": 1}');
+SELECT version, state, events FROM es_execute('three-2', 'three'::regproc, '{}', 'es_merge'::regproc, '{"command_id": "00000000-0000-4000-8000-00000000000a"}');
 -- The first must not have one, nor one of a composite key.
 CREATE FUNCTION own(state jsonb, command jsonb) RETURNS jsonb LANGUAGE sql AS
     'SELECT ''[{"type": "a", "id": "00000000-0000-7000-8000-000000000002"}, {"type": "b"}]''::jsonb';
