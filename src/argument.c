@@ -95,30 +95,44 @@ argument_name(const char *of, const char *name, int limit)
 }
 
 /*
+ * Takes an array of texts apart; refuses more dimensions than one, and nulls.
+ * Returns how many there are.
+ */
+int
+argument_texts(const char *name, ArrayType *array, Datum **values)
+{
+	bool	   *nulls;
+	int			count;
+	int			i;
+
+	if (ARR_NDIM(array) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
+				 errmsg("%s must be an array of one dimension", name),
+				 errdetail("The array has %d dimensions.", ARR_NDIM(array))));
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, values, &nulls,
+					  &count);
+	for (i = 0; i < count; i++)
+	{
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("%s must not have null elements", name),
+					 errdetail("Element %d is null.", i + 1)));
+	}
+	return count;
+}
+
+/*
  * Refuses an array that is no list of events' types.
  */
 void
 argument_types(ArrayType *types)
 {
 	Datum	   *values;
-	bool	   *nulls;
-	int			count;
+	int			count = argument_texts("types", types, &values);
 	int			i;
 
-	if (ARR_NDIM(types) > 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
-				 errmsg("types must be an array of one dimension"),
-				 errdetail("The array has %d dimensions.", ARR_NDIM(types))));
-	deconstruct_array(types, TEXTOID, -1, false, TYPALIGN_INT, &values,
-					  &nulls, &count);
 	for (i = 0; i < count; i++)
-	{
-		if (nulls[i])
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("types must not have null elements"),
-					 errdetail("Element %d is null.", i + 1)));
 		log_check_type(DatumGetTextPP(values[i]));
-	}
 }

@@ -64,24 +64,11 @@ static void
 check_names(const char *what, ArrayType *array)
 {
 	Datum	   *names;
-	bool	   *nulls;
-	int			count;
+	int			count = argument_texts(what, array, &names);
 	int			i;
 
-	if (ARR_NDIM(array) > 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
-				 errmsg("%s must be an array of one dimension", what),
-				 errdetail("The array has %d dimensions.", ARR_NDIM(array))));
-	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &names, &nulls,
-					  &count);
 	for (i = 0; i < count; i++)
 	{
-		if (nulls[i])
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("%s must not have null elements", what),
-					 errdetail("Element %d is null.", i + 1)));
 		if (VARSIZE_ANY_EXHDR(DatumGetPointer(names[i])) == 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -294,6 +294,8 @@ extern void argument_word(const char *name, const char *value,
 extern void argument_interval(const char *name, const Interval *interval,
 							  bool zero_is_possible);
 extern void argument_name(const char *of, const char *name, int limit);
+extern int	argument_texts(const char *name, ArrayType *array,
+						   Datum **values);
 extern void argument_types(ArrayType *types);
 
 /* handler_form.c */
