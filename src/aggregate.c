@@ -152,9 +152,9 @@ es_history(PG_FUNCTION_ARGS)
 
 /* Refuses to keep what others would take for the whole stream. */
 static void
-check_reads_all(Oid log)
+check_reads_all(const Fold *fold)
 {
-	if (!events_may_read_all(log, GetUserId()))
+	if (!fold->reads_all)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("a snapshot can be kept only by one who may read all events"),
@@ -173,7 +173,7 @@ es_snapshot(PG_FUNCTION_ARGS)
 
 	PreventCommandIfReadOnly("es_snapshot()");
 	begin(&fold, fcinfo);
-	check_reads_all(fold.of.log);
+	check_reads_all(&fold);
 	fold_from_snapshot(&fold, GetActiveSnapshot(), PG_INT64_MAX, DT_NOEND);
 	fold_stream(&fold, GetActiveSnapshot(), PG_INT64_MAX, DT_NOEND);
 	if (fold.folded > 0 && !fold_keep_now(&fold))

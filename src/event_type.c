@@ -402,27 +402,14 @@ compare_upcasters(const void *a, const void *b)
 	return result;
 }
 
-/* Opens one of the two tables, which stand in the schema of the log. */
-static Relation
-open_table(Oid log, const char *name)
-{
-	Oid			relid = get_relname_relid(name, get_rel_namespace(log));
-
-	if (!OidIsValid(relid))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("table \"%s\" does not exist", name),
-				 errdetail("It is part of the extension."),
-				 errhint("Create the extension anew.")));
-	return table_open(relid, AccessShareLock);
-}
-
 /* Reads both tables. */
 static void
 read_tables(Definitions *all)
 {
-	Relation	types = open_table(all->log, TYPES_TABLE);
-	Relation	upcasters = open_table(all->log, UPCASTERS_TABLE);
+	Relation	types = table_open(row_table(all->log, TYPES_TABLE),
+								   AccessShareLock);
+	Relation	upcasters = table_open(row_table(all->log, UPCASTERS_TABLE),
+									   AccessShareLock);
 
 	/* from here on every change counts, also while they are read */
 	types_relid = RelationGetRelid(types);

@@ -164,6 +164,7 @@ typedef struct Row
 	TupleTableSlot *slot;
 } Row;
 
+extern Oid	row_table(Oid log, const char *table);
 extern void row_open(Row *row, Oid log, const char *table, LOCKMODE lock);
 extern void row_close(Row *row);
 extern void row_key(ScanKey key, Relation index, int column, int strategy,
@@ -483,6 +484,7 @@ typedef struct Reducer
 	uint64		generation;		/* of upcasters */
 } Reducer;
 
+extern bool fingerprint_is_of_schema(Oid function);
 extern Reducer fingerprint_reducer(Oid log, Oid function);
 extern bool fingerprint_is_current(Oid log, const Reducer *reducer);
 
@@ -732,6 +734,7 @@ typedef struct Fold
 	NullableDatum initial;		/* the state before the first event */
 	Oid			event_type;		/* of its second argument */
 	Upcasting  *upcasting;
+	bool		reads_all;		/* may the caller read all events? */
 	int64		at;				/* version of the event that is being folded */
 	bool		dense;			/* must each version follow the last one? */
 	KeptState	state;			/* so far */

@@ -98,19 +98,6 @@ read_command_id(Datum metadata)
 																	  value->val.string.len))));
 }
 
-/* Pushes a key and its value. */
-static void
-push_pair(JsonbParseState **state, const char *name, JsonbValue *value)
-{
-	JsonbValue	key;
-
-	key.type = jbvString;
-	key.val.string.val = unconstify(char *, name);
-	key.val.string.len = strlen(name);
-	(void) pushJsonbValue(state, WJB_KEY, &key);
-	(void) pushJsonbValue(state, WJB_VALUE, value);
-}
-
 /* One object with the keys of both; those of the second count. */
 static Datum
 merge_objects(Datum first, Datum second)
@@ -132,9 +119,15 @@ command_metadata(Datum command)
 	for (i = 0; i < (int) lengthof(passed_on); i++)
 	{
 		JsonbValue *value = get_key(command, passed_on[i]);
+		JsonbValue	key;
 
-		if (value != NULL && value->type != jbvNull)
-			push_pair(&state, passed_on[i], value);
+		if (value == NULL || value->type == jbvNull)
+			continue;
+		key.type = jbvString;
+		key.val.string.val = unconstify(char *, passed_on[i]);
+		key.val.string.len = strlen(passed_on[i]);
+		(void) pushJsonbValue(&state, WJB_KEY, &key);
+		(void) pushJsonbValue(&state, WJB_VALUE, value);
 	}
 	object = pushJsonbValue(&state, WJB_END_OBJECT, NULL);
 	return object->val.object.nPairs == 0 ? (Datum) 0 :
@@ -145,19 +138,11 @@ command_metadata(Datum command)
 static Datum
 id_metadata(const pg_uuid_t *id)
 {
-	JsonbParseState *state = NULL;
-	JsonbValue	value;
-
 	if (id == NULL)
 		return (Datum) 0;
-	value.type = jbvString;
-	value.val.string.val = uuid_to_cstring(id);
-	value.val.string.len = strlen(value.val.string.val);
-	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	push_pair(&state, COMMAND_ID, &value);
-	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state,
-														   WJB_END_OBJECT,
-														   NULL)));
+	return DirectFunctionCall1(jsonb_in,
+							   CStringGetDatum(psprintf("{\"" COMMAND_ID "\": \"%s\"}",
+														uuid_to_cstring(id))));
 }
 
 /* Takes the arguments. */
@@ -307,7 +292,7 @@ last_version(const Execution *execution)
 static void
 check_sees_all(const Execution *execution, int64 version)
 {
-	if (events_may_read_all(execution->log, GetUserId()))
+	if (execution->fold.reads_all)
 		return;
 	if (version < 0)
 		version = last_version(execution);
@@ -445,7 +430,7 @@ static void
 fold_first_result(Execution *execution, int64 version)
 {
 	/* one who does not see all events has not counted all of the command's */
-	if (!events_may_read_all(execution->log, GetUserId()))
+	if (!execution->fold.reads_all)
 	{
 		fold_upto(execution, PG_INT64_MAX);
 		fold_restart(&execution->fold);

@@ -179,16 +179,24 @@ hash_upcasters(Oid log)
 	return hash;
 }
 
-/* Is it the reducer of a schema? */
-static bool
-is_of_schema(Form_pg_proc proc, HeapTuple tuple)
+/*
+ * Is the function the reducer of a schema, as es_reducer makes it?
+ */
+bool
+fingerprint_is_of_schema(Oid function)
 {
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	Datum		source;
 	bool		isnull;
-	Datum		source = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc,
-										 &isnull);
+	bool		result;
 
-	return proc->prolang == ClanguageId && !isnull &&
-		strcmp(TextDatumGetCString(source), ES_SCHEMA_REDUCER) == 0;
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	source = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &isnull);
+	result = ((Form_pg_proc) GETSTRUCT(tuple))->prolang == ClanguageId &&
+		!isnull && strcmp(TextDatumGetCString(source), ES_SCHEMA_REDUCER) == 0;
+	ReleaseSysCache(tuple);
+	return result;
 }
 
 /* Adds the functions that the reducer of a schema may call. */
@@ -238,7 +246,7 @@ read_function(Oid log, Oid function, Reading reading)
 	result.function = function;
 	result.owner = proc->proowner;
 	result.value = hash_definition(function, 0);
-	if (is_of_schema(proc, tuple))
+	if (fingerprint_is_of_schema(function))
 		result.value = hash_schema(log, proc->pronamespace, result.value);
 	ReleaseSysCache(tuple);
 	saved = begin_writing();

@@ -89,6 +89,7 @@ fold_begin(Fold *fold, Oid log, text *stream, Oid reducer, Datum initial,
 	fold->of.reducer = fingerprint_reducer(log, reducer);
 	fold->of.initial = hash_initial(fold->initial);
 	fold->upcasting = upcast_begin(log);
+	fold->reads_all = events_may_read_all(log, GetUserId());
 	fmgr_info(reducer, &fold->function);
 	fold_restart(fold);
 	fold->context = AllocSetContextCreate(CurrentMemoryContext,
@@ -130,7 +131,7 @@ fold_from_snapshot(Fold *fold, Snapshot snapshot, int64 upto,
 	MemoryContext oldcontext = MemoryContextSwitchTo(fold->context);
 	KeptState	kept;
 
-	if (events_may_read_all(fold->of.log, GetUserId()) &&
+	if (fold->reads_all &&
 		snapshot_find(&fold->of, upto, until, snapshot, &kept))
 		fold->state = kept;
 	MemoryContextSwitchTo(oldcontext);
@@ -295,8 +296,7 @@ fold_stream(Fold *fold, Snapshot snapshot, int64 upto, TimestampTz until)
 	StreamScan *scan = stream_scan_open(fold->of.log, fold->of.stream,
 										fold->state.version, upto, snapshot);
 
-	fold->dense = IsolationUsesXactSnapshot() &&
-		events_may_read_all(fold->of.log, GetUserId());
+	fold->dense = IsolationUsesXactSnapshot() && fold->reads_all;
 	fold_events(fold, scan, until);
 	stream_scan_close(scan);
 }
@@ -320,7 +320,7 @@ void
 fold_keep(Fold *fold)
 {
 	if (snapshot_every > 0 && fold->folded >= snapshot_every &&
-		snapshot_may_keep() && events_may_read_all(fold->of.log, GetUserId()))
+		fold->reads_all && snapshot_may_keep())
 		(void) fold_keep_now(fold);
 }
 

@@ -15,7 +15,6 @@
 
 #include "access/htup_details.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_language.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
@@ -171,25 +170,6 @@ es_reduce(PG_FUNCTION_ARGS)
 						 &fcinfo->isnull);
 }
 
-/* Is the function one that es_reducer has made? */
-static bool
-is_ours(Oid function)
-{
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-	bool		isnull;
-	bool		ours;
-
-	if (!HeapTupleIsValid(tuple))
-		return false;
-	ours = ((Form_pg_proc) GETSTRUCT(tuple))->prolang == ClanguageId &&
-		strcmp(TextDatumGetCString(SysCacheGetAttr(PROCOID, tuple,
-												   Anum_pg_proc_prosrc,
-												   &isnull)),
-			   ES_SCHEMA_REDUCER) == 0;
-	ReleaseSysCache(tuple);
-	return ours;
-}
-
 /* The file of this library, as the server finds it. */
 static char *
 library(Oid function)
@@ -249,7 +229,7 @@ find_reducer(Oid log, const char *schema)
 												  makeString(ES_SCHEMA_REDUCER)),
 									   2, types, true);
 
-	if (OidIsValid(found) && !is_ours(found))
+	if (OidIsValid(found) && !fingerprint_is_of_schema(found))
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_FUNCTION),
 				 errmsg("function " ES_SCHEMA_REDUCER " already exists in schema \"%s\"",

@@ -31,11 +31,10 @@
 #include "eventstore.h"
 
 /*
- * Opens a table of ours, which stands in the schema of the log, to look up its
- * rows.
+ * A table of ours, which stands in the schema of the log.
  */
-void
-row_open(Row *row, Oid log, const char *table, LOCKMODE lock)
+Oid
+row_table(Oid log, const char *table)
 {
 	Oid			relid = get_relname_relid(table, get_rel_namespace(log));
 
@@ -45,7 +44,16 @@ row_open(Row *row, Oid log, const char *table, LOCKMODE lock)
 				 errmsg("table \"%s\" does not exist", table),
 				 errdetail("It is part of the extension."),
 				 errhint("Create the extension anew.")));
-	row->rel = table_open(relid, lock);
+	return relid;
+}
+
+/*
+ * Opens a table of ours, to look up its rows.
+ */
+void
+row_open(Row *row, Oid log, const char *table, LOCKMODE lock)
+{
+	row->rel = table_open(row_table(log, table), lock);
 	row->index = index_open(compat_primary_key_index(row->rel), AccessShareLock);
 	row->snapshot = RegisterSnapshot(GetTransactionSnapshot());
 	row->slot = table_slot_create(row->rel, NULL);
