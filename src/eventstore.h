@@ -416,9 +416,14 @@ extern void upcast_end(Upcasting *upcasting);
 extern void event_check_identify(Oid log, NewEvent *events, int count);
 extern void event_check(Oid log, const NewEvent *events, int count);
 
+/* decided.c */
+extern int64 decided_read(Oid log, Snapshot snapshot);
+extern bool decided_write(Oid log, int64 position);
+
 /* horizon.c */
 extern int64 horizon_find(Oid log, Snapshot snapshot);
 extern int64 horizon_now(Oid log);
+extern bool horizon_tell_standbys(Oid log);
 
 /* events.c */
 

@@ -19,11 +19,12 @@
  *	   it is, it owns none, since it would have been listed.  If it is not, it
  *	   may have committed one after S was taken, unless it was rolled back.  W
  *	   is the smallest id that may.  On a standby locks tell nothing; there W
- *	   is S.xmin.
+ *	   is S.xmin, and a worker of the primary tells what it has decided
+ *	   (decided.c).
  *
  *	2. Search.  The position index is walked backward under S, to the first
- *	   event whose fence is not above W: everything below it is decided.  A
- *	   gap below an event whose fence is above W is in doubt; the horizon is
+ *	   event whose fence is not above W, or that the primary has decided:
+ *	   everything below it is decided.  A gap below an event whose fence is above W is in doubt; the horizon is
  *	   the event below the lowest such gap, or the last event.
  *
  * Nothing is locked but es_events against being dropped, and nothing waits.
@@ -38,15 +39,20 @@
 #include "access/transam.h"
 #include "access/twophase.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 #include "utils/xid8.h"
 
 #include "compat.h"
 #include "eventstore.h"
 
 PG_FUNCTION_INFO_V1(es_horizon);
+
+/* Milliseconds from one word to standbys to the next. */
+#define TELL_INTERVAL	100
 
 /* What a horizon was computed for, and the result. */
 typedef struct HorizonCache
@@ -69,6 +75,7 @@ typedef struct Doubt
 	TransactionId *holders;		/* ids with a write lock on es_events */
 	int			holder_count;
 	bool		holders_unknown;	/* an id may be missing in holders */
+	int64		decided;		/* up to here the primary knows of no doubt */
 } Doubt;
 
 /*
@@ -150,6 +157,16 @@ may_own(const Doubt *doubt, TransactionId xid)
 }
 
 /*
+ * Finds W as a standby does, where locks tell nothing.
+ */
+static void
+find_limit_by_xmin(Doubt *doubt, Snapshot snapshot)
+{
+	doubt->next = ReadNextFullTransactionId();
+	doubt->limit = full_xid(doubt, snapshot->xmin);
+}
+
+/*
  * Finds W.  If nobody may own an invisible position there is no doubt at all:
  * W is above every fence, also above one that a crash has left ahead of the
  * ids.
@@ -162,11 +179,6 @@ find_limit(Doubt *doubt, Oid log, Snapshot snapshot)
 
 	doubt->next = ReadNextFullTransactionId();
 	doubt->limit = FullTransactionIdFromU64(PG_UINT64_MAX);
-	if (snapshot->takenDuringRecovery)
-	{
-		doubt->limit = full_xid(doubt, snapshot->xmin);
-		return;
-	}
 	list_holders(doubt, log);
 	for (i = 0; i < snapshot->xcnt; i++)
 	{
@@ -209,11 +221,31 @@ search_backward(const Doubt *doubt, IndexScanDesc scan, TupleTableSlot *slot)
 													   &isnull));
 		if (upper == 0 || position != upper - 1)
 			horizon = position;
-		if (!FullTransactionIdFollows(fence, doubt->limit))
+		if (!FullTransactionIdFollows(fence, doubt->limit) ||
+			position <= doubt->decided)
 			return horizon;
 		upper = position;
 	}
 	return upper > 1 ? 0 : horizon;
+}
+
+/*
+ * The horizon that follows from the doubt.
+ */
+static int64
+search(const Doubt *doubt, Relation log, Snapshot snapshot)
+{
+	Relation	index = log_open_position_index(log);
+	TupleTableSlot *slot = table_slot_create(log, NULL);
+	IndexScanDesc scan = compat_index_beginscan(log, index, snapshot, 0);
+	int64		horizon;
+
+	index_rescan(scan, NULL, 0, NULL, 0);
+	horizon = search_backward(doubt, scan, slot);
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, AccessShareLock);
+	return horizon;
 }
 
 /*
@@ -225,22 +257,67 @@ horizon_find(Oid relid, Snapshot snapshot)
 {
 	Doubt		doubt = {0};
 	Relation	log = table_open(relid, AccessShareLock);
-	Relation	index;
-	IndexScanDesc scan;
-	TupleTableSlot *slot;
 	int64		horizon;
 
-	find_limit(&doubt, relid, snapshot);
-	index = log_open_position_index(log);
-	slot = table_slot_create(log, NULL);
-	scan = compat_index_beginscan(log, index, snapshot, 0);
-	index_rescan(scan, NULL, 0, NULL, 0);
-	horizon = search_backward(&doubt, scan, slot);
-	index_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
-	index_close(index, AccessShareLock);
+	if (snapshot->takenDuringRecovery)
+	{
+		find_limit_by_xmin(&doubt, snapshot);
+		doubt.decided = decided_read(relid, snapshot);
+	}
+	else
+		find_limit(&doubt, relid, snapshot);
+	horizon = search(&doubt, log, snapshot);
 	table_close(log, AccessShareLock);
 	return horizon;
+}
+
+/*
+ * The horizon that a standby finds by itself at this moment of the primary;
+ * the search ends at what is known to be decided.
+ */
+static int64
+find_as_standby(Oid relid, Snapshot snapshot, int64 decided)
+{
+	Doubt		doubt = {.decided = decided};
+	Relation	log = table_open(relid, AccessShareLock);
+	int64		horizon;
+
+	find_limit_by_xmin(&doubt, snapshot);
+	horizon = search(&doubt, log, snapshot);
+	table_close(log, AccessShareLock);
+	return horizon;
+}
+
+/*
+ * Tells standbys the horizon of the active snapshot, for a worker of the
+ * primary, if they would not find it by themselves.  True if it is to come
+ * again soon.
+ */
+bool
+horizon_tell_standbys(Oid log)
+{
+	static Oid	told_log = InvalidOid;
+	static int64 told = 0;		/* up to here standbys know */
+	static TimestampTz told_at = 0;
+	Snapshot	snapshot = GetActiveSnapshot();
+	TimestampTz now = GetCurrentTimestamp();
+	int64		horizon;
+
+	if (!XLogStandbyInfoActive())
+		return false;
+	if (told_log != log)
+		told = decided_read(log, snapshot);
+	told_log = log;
+	horizon = horizon_find(log, snapshot);
+	if (horizon <= told)
+		return false;
+	if (!TimestampDifferenceExceeds(told_at, now, TELL_INTERVAL) ||
+		(find_as_standby(log, snapshot, told) < horizon &&
+		 !decided_write(log, horizon)))
+		return true;
+	told = horizon;
+	told_at = now;
+	return false;
 }
 
 /*

@@ -17,7 +17,8 @@
  * A worker goes in rounds:
  *
  *	1. remember how many transactions have ended (shmem.c);
- *	2. announce what is new to listeners, if that is left to workers;
+ *	2. announce what is new to listeners, if that is left to workers, and tell
+ *	   standbys what they cannot find out by themselves;
  *	3. run projections, a batch a transaction, until none is due; and announce
  *	   in between when it is time;
  *	4. if there was anything to do, or a transaction had ended, rest for
@@ -473,6 +474,14 @@ end_work(MemoryContext context)
 	MemoryContextReset(context);
 }
 
+/* Sets when the commit of the present transaction is done. */
+static void
+set_commit(const char *value)
+{
+	(void) set_config_option("synchronous_commit", value, PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+}
+
 /* What this process has used of a processor, in milliseconds. */
 static double
 processor_time(void)
@@ -509,8 +518,7 @@ announce(MemoryContext context)
 	 * what a crash takes back is announced again: no need to wait for the
 	 * disk
 	 */
-	(void) set_config_option("synchronous_commit", "off", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+	set_commit("off");
 	before = processor_time();
 	end_work(context);
 	if (result == NOTIFY_SENT)
@@ -520,6 +528,33 @@ announce(MemoryContext context)
 	if (result != NOTIFY_LATER)
 		shmem_set_sending(true);
 	return result != NOTIFY_NOTHING_NEW;
+}
+
+/*
+ * Tells standbys the horizon, at once but waiting for none of them.  True if
+ * it is to come again soon.
+ */
+static bool
+tell_standbys(MemoryContext context)
+{
+	Oid			log = begin_work("telling standbys the horizon");
+	bool		again;
+
+	set_commit("local");
+	PushActiveSnapshot(GetTransactionSnapshot());
+	again = horizon_tell_standbys(log);
+	PopActiveSnapshot();
+	end_work(context);
+	return again;
+}
+
+/* Step 2 of a round.  True if it is to be done again soon. */
+static bool
+tell(MemoryContext context, bool announces)
+{
+	bool		again = announces && announce(context);
+
+	return tell_standbys(context) || again;
 }
 
 /*
@@ -545,21 +580,20 @@ run_projection(MemoryContext context)
 static bool
 run_round(MemoryContext context, bool announces)
 {
-	TimestampTz announced = GetCurrentTimestamp();
+	TimestampTz told = GetCurrentTimestamp();
 	bool		busy;
 
 	handle_interrupts();
-	busy = announces && announce(context);
+	busy = tell(context, announces);
 	while (run_projection(context))
 	{
 		busy = true;
 		handle_interrupts();
-		if (announces &&
-			TimestampDifferenceExceeds(announced, GetCurrentTimestamp(),
+		if (TimestampDifferenceExceeds(told, GetCurrentTimestamp(),
 									   notify_interval))
 		{
-			announced = GetCurrentTimestamp();
-			announce(context);
+			told = GetCurrentTimestamp();
+			tell(context, announces);
 		}
 	}
 	return busy;

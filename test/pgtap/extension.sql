@@ -23,15 +23,16 @@ SELECT bag_eq(
               ('es_failures', ''), ('es_failures_id_seq', ''), ('es_inbox', ''), ('es_inbox_id_seq', '') $$,
     'pg_dump takes all events, types, projections, failures, messages and the sequences');
 -- es_notified is no user's data: what was announced here was not announced to
--- who listens elsewhere. Snapshots are a cache.
+-- who listens elsewhere. Nor is es_decided: another cluster decides anew.
+-- Snapshots are a cache.
 SELECT results_eq(
     $$ SELECT c.oid::regclass::text
          FROM members m JOIN pg_class c ON m.classid = 'pg_class'::regclass AND c.oid = m.objid
         WHERE c.relkind IN ('r', 'p', 'S')
           AND c.oid <> ALL ((SELECT extconfig FROM pg_extension WHERE extname = 'eventstore')::oid[])
         ORDER BY c.relname $$,
-    $$ VALUES ('es_notified'), ('es_snapshots'), ('es_snapshots_id_seq') $$,
-    'it takes every table and sequence but es_notified and es_snapshots');
+    $$ VALUES ('es_decided'), ('es_notified'), ('es_snapshots'), ('es_snapshots_id_seq') $$,
+    'it takes every table and sequence but es_decided, es_notified and es_snapshots');
 
 --
 -- Comments

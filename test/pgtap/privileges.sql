@@ -1,6 +1,6 @@
 -- Who may do what before anything is granted, and what single grants give.
 BEGIN;
-SELECT plan(93);
+SELECT plan(94);
 
 CREATE TEMP VIEW members AS
 SELECT classid, objid
@@ -95,6 +95,7 @@ SELECT is(es_attribute('{"a": 1}', 'a'), '1', 'nobody: es_attribute');
 SELECT throws_ok($$ SELECT es_rewrite('00000000-0000-0000-0000-000000000001', '{}') $$, '42501', NULL, 'nobody: es_rewrite');
 SELECT throws_ok('SELECT es_start_worker()', '42501', NULL, 'nobody: es_start_worker');
 SELECT throws_ok('SELECT * FROM es_notified', '42501', NULL, 'nobody: es_notified');
+SELECT throws_ok('SELECT * FROM es_decided', '42501', NULL, 'nobody: es_decided');
 
 SELECT throws_ok($$ SELECT es_create_projection('p', query => 'SELECT 1') $$, '42501', NULL, 'nobody: es_create_projection');
 SELECT throws_ok($$ SELECT es_alter_projection('p') $$, '42501', NULL, 'nobody: es_alter_projection');

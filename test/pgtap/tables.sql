@@ -146,6 +146,7 @@ SELECT bag_eq(
           AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'eventstore') $$,
     $$ VALUES ('es_events',            'r', 'p', 'heap', false, NULL::text[]),
               ('es_notified',          'r', 'p', 'heap', false, NULL),
+              ('es_decided',           'r', 'p', 'heap', false, NULL),
               ('es_event_types',       'r', 'p', 'heap', false, NULL),
               ('es_upcasters',         'r', 'p', 'heap', false, NULL),
               ('es_import',            'v', 'p', NULL,   false, NULL),
