@@ -42,52 +42,13 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <libpq-fe.h>
+#include "session.h"
 
 #define MAX_SESSIONS 1000
 
 /* The longest pause between two appends, and how long to wait, in ms. */
 #define LONGEST_PAUSE 50
 #define PATIENCE 10000
-
-static void
-fail(const char *what, PGconn *session)
-{
-	fprintf(stderr, "client: %s: %s", what, PQerrorMessage(session));
-	exit(1);
-}
-
-/* Runs a statement; returns the first value of its answer, to be freed. */
-static char *
-ask(PGconn *session, const char *sql)
-{
-	PGresult   *result = PQexec(session, sql);
-	ExecStatusType status = PQresultStatus(result);
-	char	   *value;
-
-	if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK)
-		fail(sql, session);
-	value = strdup(PQntuples(result) > 0 ? PQgetvalue(result, 0, 0) : "");
-	PQclear(result);
-	return value;
-}
-
-static void
-run(PGconn *session, const char *sql)
-{
-	free(ask(session, sql));
-}
-
-static PGconn *
-open_session(const char *first)
-{
-	PGconn	   *session = PQconnectdb("");
-
-	if (PQstatus(session) != CONNECTION_OK)
-		fail("cannot connect", session);
-	run(session, first);
-	return session;
-}
 
 /* Takes what has arrived.  How many notifications have a position that is not below? */
 static int
@@ -137,15 +98,6 @@ stay_idle(int count)
 	printf("%ld\n", heard);
 	for (i = 0; i < count; i++)
 		PQfinish(sessions[i]);
-}
-
-static double
-now(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return time.tv_sec * 1e6 + time.tv_nsec / 1e3;
 }
 
 /* Waits until the listener is told of the position. */
@@ -275,23 +227,6 @@ typedef struct Reader
 	int			batches;		/* for one es_ack */
 	atomic_llong *left;			/* events that nobody has read so far */
 } Reader;
-
-static PGresult *
-execute(PGconn *session, const char *name, int count, const char *const *values)
-{
-	PGresult   *result = PQexecPrepared(session, name, count, values, NULL,
-										NULL, 0);
-
-	if (PQresultStatus(result) != PGRES_TUPLES_OK)
-		fail(name, session);
-	return result;
-}
-
-static void
-prepare(PGconn *session, const char *name, const char *sql)
-{
-	PQclear(PQprepare(session, name, sql, 0, NULL));
-}
 
 /* Reads its part of the log by SELECT. */
 static void

@@ -1,0 +1,54 @@
+package Rounds;
+
+# What the benchmarks have in common: one measurement with pgbench, and what is
+# made of the figures of several rounds.
+use strict;
+use warnings;
+use Exporter qw(import);
+
+our @EXPORT = qw(write_file run_pgbench median turned);
+
+sub write_file
+{
+	my ($folder, $name, $text) = @_;
+	my $file = "$folder/" . $name =~ s/\W+/-/gr;
+
+	open my $out, '>', $file or die "$file: $!\n";
+	print $out $text;
+	close $out or die "$file: $!\n";
+	return $file;
+}
+
+# Transactions a second of one script.
+sub run_pgbench
+{
+	my ($file, $clients, $seconds, @options) = @_;
+	my $jobs = $clients < 2 ? 1 : 2;
+
+	open my $out, '-|', qw(sh -c), 'exec "$@" 2>&1', 'sh', qw(pgbench -n -M prepared -c), $clients, '-j', $jobs, '-T', $seconds,
+	  @options, '-f', $file
+	  or die "pgbench: $!\n";
+	my $output = join '', <$out>;
+	close $out;
+	my ($tps) = $output =~ /^tps = ([0-9.]+)/m;
+	die "$file failed:\n$output" if $? != 0 || !defined $tps || $output =~ /aborted|ERROR/;
+	return $tps;
+}
+
+# Turns a list so that each round begins with another one.
+sub turned
+{
+	my ($by, @list) = @_;
+
+	push @list, shift @list for 1 .. $by % @list;
+	return @list;
+}
+
+sub median
+{
+	my @sorted = sort { $a <=> $b } @_;
+
+	return ($sorted[ $#sorted / 2 ] + $sorted[ @sorted / 2 ]) / 2;
+}
+
+1;
