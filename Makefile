@@ -5,10 +5,11 @@
 #   make check [ONLY="regress tap ..."] [TESTS="name ..."]   every test, on a private server
 #   make check-clients [CLIENTS="node ..."]  consumers with real drivers; make check runs them, too
 #   make bench                              figures against plain SQL, on a private server
+#   make bench-peers                        figures against other event stores (doc/peers.md)
 #   make format, make format-check          pgindent style
 #
 # PG_CONFIG=/path/to/pg_config picks the server version. demo, check,
-# check-clients and bench first install what is missing, when they may.
+# check-clients, bench and bench-peers first install what is missing, when they may.
 
 EXTENSION = eventstore
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" eventstore.control)
@@ -45,7 +46,7 @@ SHLIB_LINK = -lcrypto
 EXTRA_CLEAN = $(EXTENSION)--*.sql .built-with results log tmp_check output_iso \
 	regression.diffs regression.out
 
-own_goals = check check-clients demo demo-stop bench format format-check
+own_goals = check check-clients demo demo-stop bench bench-peers format format-check
 
 ifneq (,$(filter $(own_goals),$(MAKECMDGOALS)))
 # ---- Goals with a script of their own: they must start where nothing is
@@ -87,6 +88,10 @@ demo-stop:
 bench:
 	@test/tools/packages bench
 	@test/bench/run
+
+bench-peers:
+	@test/tools/packages bench-peers
+	@test/peers/run
 
 format:
 	@test/tools/packages format
