@@ -58,7 +58,7 @@ typedef struct Shared
 {
 	_Atomic double read_at[MAX_PROBES]; /* 0: not yet */
 	atomic_llong last;			/* position of the last event read */
-	atomic_bool at_end;			/* the last page was not full */
+	int			backend;		/* the process that serves the one who reads */
 	long long	start;			/* position before the first one */
 	char		probes[60];		/* how their streams' names begin */
 	bool		seen[MAX_POSITIONS];	/* by position after the start */
@@ -140,7 +140,6 @@ take_page(PGconn *session, Shared *shared)
 		shared->last = position;
 	}
 	PQclear(page);
-	shared->at_end = count < atoi(setting("PAGE_SIZE"));
 	return count;
 }
 
@@ -226,6 +225,19 @@ all_read(Shared *shared, int count)
 	return true;
 }
 
+/* Ends the one who reads, and what the server still does for it. */
+static void
+end_follower(PGconn *session, Shared *shared, pid_t follower)
+{
+	char		sql[150];
+
+	kill(follower, SIGTERM);
+	waitpid(follower, NULL, 0);
+	snprintf(sql, sizeof(sql), "SELECT pg_terminate_backend(pid, 10000)"
+			 " FROM pg_stat_activity WHERE pid = %d", shared->backend);
+	run(session, sql);
+}
+
 /* Says how much was read of what is stored up to there. */
 static void
 say_read(PGconn *session, Shared *shared)
@@ -275,6 +287,7 @@ follow_and_append(const char *rule, const char *channel)
 	{
 		PGconn	   *own = open_session(listen);
 
+		shared->backend = PQbackendPID(own);
 		prepare(own, "page", setting("PAGE"));
 		puts("ready");
 		fflush(stdout);
@@ -290,8 +303,7 @@ follow_and_append(const char *rule, const char *channel)
 		fputs("reader: the follower has ended\n", stderr);
 		exit(1);
 	}
-	kill(follower, SIGTERM);
-	waitpid(follower, NULL, 0);
+	end_follower(session, shared, follower);
 	for (int i = 0; i < count; i++)
 	{
 		double		read_at = shared->read_at[i];
