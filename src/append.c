@@ -190,6 +190,8 @@ store(Log *log, AppendCall *append, int64 last)
 		append->events[i].version = last + 1 + i;
 	notify_expect();
 	log_insert(log, append->events, append->count);
+	for (i = 0; i < append->count; i++)
+		log_count(&append->events[i], i == 0 ? 1 : 0);
 	notify_events(append->events, append->count);
 	append->version = last + append->count;
 	append->position = append->events[append->count - 1].position;
@@ -208,7 +210,9 @@ append_events(AppendCall *append, Oid relid)
 	stream_lock(relid, append->stream);
 	log = log_open(relid);
 	last = log_last_version(log, append->stream, append->expected);
-	if (!find_retry(log, append, last))
+	if (find_retry(log, append, last))
+		stats_count(stream_stats(append->stream), STATS_DUPLICATES, 1);
+	else
 	{
 		expected_version_check(append->stream, append->expected, last);
 		event_check(relid, append->events, append->count);

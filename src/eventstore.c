@@ -19,6 +19,7 @@ extern PGDLLEXPORT void _PG_init(void);
 void
 _PG_init(void)
 {
+	stats_init();
 	shmem_init();
 	notify_init();
 	event_type_init();

@@ -32,6 +32,51 @@
 #define ERRCODE_ES_PROJECTION_FAILED		MAKE_SQLSTATE('E','S','0','0','5')
 #define ERRCODE_ES_NOT_CLAIMED				MAKE_SQLSTATE('E','S','0','0','6')
 
+/* stats.c */
+
+/* What is counted apart. */
+typedef enum StatsKind
+{
+	STATS_CATEGORY,				/* by its name */
+	STATS_INBOX					/* by topic and group */
+} StatsKind;
+
+/* What is counted, in the order of the views' columns. */
+typedef enum StatsCounter
+{
+	/* of a category */
+	STATS_APPENDS = 0,
+	STATS_EVENTS,
+	STATS_BYTES,
+	STATS_CONFLICTS,
+	STATS_RETRIES,
+	STATS_DUPLICATES,
+	STATS_LOCK_WAITS,
+	STATS_LOCK_WAIT_TIME,		/* microseconds */
+
+	/* of the inbox */
+	STATS_INBOX_ACKNOWLEDGED = 0,
+	STATS_INBOX_SKIPPED,
+	STATS_INBOX_FAILED,
+	STATS_INBOX_DUPLICATES,
+	STATS_INBOX_ERRORS
+} StatsCounter;
+
+/* How many there are, and how many of the first ones count at commit. */
+#define STATS_COUNTERS			8
+#define STATS_INBOX_COUNTERS	5
+#define STATS_AT_COMMIT			3
+
+typedef struct StatsEntry StatsEntry;
+
+extern void stats_init(void);
+extern StatsEntry *stats_find(StatsKind kind, const char *name, int length,
+							  const char *second, int second_length);
+extern void stats_count(StatsEntry *entry, StatsCounter counter,
+						uint64 number);
+extern void stats_count_at_commit(StatsEntry *entry, StatsCounter counter,
+								  uint64 number);
+
 /* stream.c */
 
 /*
@@ -45,6 +90,8 @@
 
 extern void stream_check_name(text *stream);
 extern void stream_lock(Oid log, text *stream);
+extern StatsEntry *stream_stats(text *stream);
+extern void stream_conflict(text *stream);
 extern int	stream_category_length(text *stream);
 extern bool stream_equal(text *a, text *b);
 extern uint64 stream_hash(text *stream);
@@ -124,7 +171,7 @@ typedef struct Sleeper
 	ResourceOwner owner;
 } Sleeper;
 
-extern void sleep_nap(long milliseconds);
+extern void sleep_nap(long milliseconds, const char *event);
 extern Sleeper sleep_prepare(FunctionCallInfo fcinfo);
 extern void sleep_release_snapshot(const Sleeper *sleeper);
 extern void sleep_restore_snapshot(const Sleeper *sleeper);
@@ -269,6 +316,7 @@ extern bool log_find_id(Log *log, const pg_uuid_t *id, text *stream,
 						StoredEvent *found);
 extern int64 log_position(Log *log, text *stream, int64 version);
 extern void log_insert(Log *log, NewEvent *events, int count);
+extern void log_count(const NewEvent *event, int appends);
 extern bool log_is_appending(void);
 extern void log_allow_rewrite(bool allow);
 extern void log_duplicate_fail(const pg_uuid_t *id, const char *why);

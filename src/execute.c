@@ -495,7 +495,10 @@ es_execute(PG_FUNCTION_ARGS)
 	stream_lock(execution.log, execution.stream);
 	push_latest_snapshot();
 	if (execution.command_id != NULL && find_executed(&execution, &version))
+	{
+		stats_count(stream_stats(execution.stream), STATS_DUPLICATES, 1);
 		fold_first_result(&execution, version);
+	}
 	else
 		fold_and_decide(&execution);
 	PopActiveSnapshot();

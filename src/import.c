@@ -266,7 +266,10 @@ number_rows(Log *log, NewEvent *rows, int count)
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (is_retry(log, ids, &rows[i]))
+		{
+			stats_count(stream_stats(rows[i].stream), STATS_DUPLICATES, 1);
 			continue;
+		}
 		rows[kept] = rows[i];
 		rows[kept].version = next_version(log, versions, rows[kept].stream);
 		kept++;
@@ -295,6 +298,8 @@ append_rows(Oid funcid, NewEvent *rows, int count)
 	{
 		notify_expect();
 		log_insert(log, rows, kept);
+		for (i = 0; i < kept; i++)
+			log_count(&rows[i], 1);
 		notify_events(rows, kept);
 	}
 	log_close(log);

@@ -529,6 +529,40 @@ handle_or_record(Message *message, int32 retry_count)
 	return false;
 }
 
+/* The counters of the message's topic and group. */
+static StatsEntry *
+message_stats(const Message *message)
+{
+	return stats_find(STATS_INBOX, VARDATA_ANY(message->topic),
+					  VARSIZE_ANY_EXHDR(message->topic),
+					  VARDATA_ANY(message->group_id),
+					  VARSIZE_ANY_EXHDR(message->group_id));
+}
+
+/* Counts that the message was handled. */
+static void
+count_handled(const Message *message)
+{
+	stats_count_at_commit(message_stats(message), message->acknowledged ?
+						  STATS_INBOX_ACKNOWLEDGED : STATS_INBOX_SKIPPED, 1);
+}
+
+/* Handles the message that is claimed; counts an error that is raised. */
+static void
+handle_or_raise(Message *message)
+{
+	PG_TRY();
+	{
+		(void) handle(message);
+	}
+	PG_CATCH();
+	{
+		stats_count(message_stats(message), STATS_INBOX_ERRORS, 1);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+}
+
 /*
  * Steps 2 to 5 of the header.  record: is a failure to be recorded, or else
  * raised?  Returns the answer of es_receive.
@@ -537,11 +571,18 @@ static const char *
 receive(Message *message, bool record, int32 retry_count)
 {
 	if (!claim(message))
+	{
+		stats_count(message_stats(message), STATS_INBOX_DUPLICATES, 1);
 		return "duplicate";
+	}
 	if (!record)
-		(void) handle(message);
+		handle_or_raise(message);
 	else if (!handle_or_record(message, retry_count))
+	{
+		stats_count_at_commit(message_stats(message), STATS_INBOX_FAILED, 1);
 		return "failed";
+	}
+	count_handled(message);
 	return message->acknowledged ? "acknowledged" : "skipped";
 }
 
@@ -689,7 +730,10 @@ inbox_retry(Oid log, int64 failure_id)
 	lock_failure(log, failure_id);
 	error = attempt(handle, &message);
 	if (error == NULL)
+	{
+		count_handled(&message);
 		return 1;
+	}
 	give_up_claim(&message);
 	record_failure(&message, error, 1);
 	warn_failed_again(&message, error);

@@ -654,11 +654,14 @@ translate_violation(Log *log, const NewEvent *events, int count,
 				 errdetail("%s", key),
 				 errhint("Another transaction stored this id in another stream at the same moment; give every event an id of its own.")));
 	if (strcmp(index, RelationGetRelationName(log->version_index)) == 0)
+	{
+		stream_conflict(events[0].stream);
 		ereport(ERROR,
 				(errcode(ERRCODE_ES_WRONG_EXPECTED_VERSION),
 				 errmsg("wrong expected version of %s", stream),
 				 errdetail("%s", key),
 				 errhint("Somebody wrote to es_events without es_append; try again.")));
+	}
 }
 
 /*
@@ -689,6 +692,27 @@ insert_or_translate(Log *log, NewEvent *events, int count,
 		ReThrowError(error);
 	}
 	PG_END_TRY();
+}
+
+/* The bytes of a value, as they are before compression. */
+static Size
+raw_bytes(Datum value)
+{
+	return value ? toast_raw_datum_size(value) - VARHDRSZ : 0;
+}
+
+/*
+ * Counts an event that was stored.
+ */
+void
+log_count(const NewEvent *event, int appends)
+{
+	StatsEntry *stats = stream_stats(event->stream);
+
+	stats_count_at_commit(stats, STATS_APPENDS, appends);
+	stats_count_at_commit(stats, STATS_EVENTS, 1);
+	stats_count_at_commit(stats, STATS_BYTES, raw_bytes(event->data) +
+						  raw_bytes(event->metadata));
 }
 
 /*

@@ -43,6 +43,9 @@ PG_FUNCTION_INFO_V1(es_poll);
 #define MAX_MAX_COUNT		1000000
 #define LONGEST_CONSUMER	255
 
+/* What pg_stat_activity shows of one who waits. */
+#define WAIT_EVENT		"EventstorePoll"
+
 /* Columns of es_poll before those of the event. */
 #define DELIVERY_COLUMNS	3
 
@@ -212,9 +215,9 @@ rest(Poll *poll, uint64 ends)
 
 	sleep_release_snapshot(&poll->sleeper);
 	if (time > 0 && poll->pause > 0)
-		sleep_nap(Min(time, poll->pause));
+		sleep_nap(Min(time, poll->pause), WAIT_EVENT);
 	if (time > 0 && shmem_begin_wait(ends))
-		sleep_nap(time);
+		sleep_nap(time, WAIT_EVENT);
 	shmem_end_wait();
 	poll->pause = ends == shmem_ends() ? 0 :
 		Min(Max(poll->pause * 2, 1), LONGEST_PAUSE);

@@ -544,7 +544,7 @@ es_work(PG_FUNCTION_ARGS)
 	work(log);
 	while (!stop_when_idle)
 	{
-		sleep_nap(IDLE_SLEEP);
+		sleep_nap(IDLE_SLEEP, "EventstoreWork");
 		work(log);
 	}
 	SPI_finish();

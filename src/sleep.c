@@ -33,17 +33,19 @@
 #include "utils/portal.h"
 #include "utils/snapmgr.h"
 
+#include "compat.h"
 #include "eventstore.h"
 
 /*
- * Sleeps so long, or until a signal comes, and serves it.
+ * Sleeps so long, or until a signal comes, and serves it.  event: what
+ * pg_stat_activity shows meanwhile.
  */
 void
-sleep_nap(long milliseconds)
+sleep_nap(long milliseconds, const char *event)
 {
 	(void) WaitLatch(MyLatch,
 					 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					 milliseconds, PG_WAIT_EXTENSION);
+					 milliseconds, compat_wait_event(event));
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
 }

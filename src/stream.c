@@ -27,6 +27,7 @@
 #include "common/hashfn.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "portability/instr_time.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 
@@ -42,6 +43,10 @@ PG_FUNCTION_INFO_V1(es_partition);
 /* How many streams the transaction with this local id has locked. */
 static LocalTransactionId locking_lxid = InvalidLocalTransactionId;
 static int	locked_streams = 0;
+
+/* The stream of this session's last conflict, until it comes there again. */
+static bool has_conflict = false;
+static uint64 conflict;			/* a hash of its name */
 
 /*
  * Refuses a name that is empty or too long for the indexes.
@@ -138,6 +143,62 @@ es_partition(PG_FUNCTION_ARGS)
 	PG_RETURN_INT32(stream_partition(stream, partitions));
 }
 
+/* The counters of the stream's category. */
+StatsEntry *
+stream_stats(text *stream)
+{
+	return stats_find(STATS_CATEGORY, VARDATA_ANY(stream),
+					  stream_category_length(stream), "", 0);
+}
+
+/*
+ * The stream is at another version than was expected: counts that, and
+ * remembers it for the retry.
+ */
+void
+stream_conflict(text *stream)
+{
+	stats_count(stream_stats(stream), STATS_CONFLICTS, 1);
+	has_conflict = true;
+	conflict = stream_hash(stream);
+}
+
+/* Counts coming back to the stream of the last conflict. */
+static void
+count_retry(text *stream)
+{
+	if (stream_hash(stream) != conflict)
+		return;
+	stats_count(stream_stats(stream), STATS_RETRIES, 1);
+	has_conflict = false;
+}
+
+/*
+ * Waits for a stream's lock, and counts that.
+ */
+static void
+wait_for_lock(text *stream, const LOCKTAG *tag)
+{
+	StatsEntry *stats = stream_stats(stream);
+	instr_time	start;
+	instr_time	end;
+
+	stats_count(stats, STATS_LOCK_WAITS, 1);
+	INSTR_TIME_SET_CURRENT(start);
+	PG_TRY();
+	{
+		(void) LockAcquire(tag, ExclusiveLock, false, false);
+	}
+	PG_FINALLY();
+	{
+		INSTR_TIME_SET_CURRENT(end);
+		INSTR_TIME_SUBTRACT(end, start);
+		stats_count(stats, STATS_LOCK_WAIT_TIME,
+					INSTR_TIME_GET_MICROSEC(end));
+	}
+	PG_END_TRY();
+}
+
 /*
  * Locks one stream by its name's hash; counts the locks that are new.
  */
@@ -146,10 +207,14 @@ lock_name(text *stream)
 {
 	LOCKTAG		tag;
 	uint64		hash = stream_hash(stream);
+	LockAcquireResult result;
 
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (hash >> 32),
 						 (uint32) hash, STREAM_LOCK_CLASS);
-	if (LockAcquire(&tag, ExclusiveLock, false, false) == LOCKACQUIRE_OK)
+	result = LockAcquire(&tag, ExclusiveLock, false, true);
+	if (result == LOCKACQUIRE_NOT_AVAIL)
+		wait_for_lock(stream, &tag);
+	if (result != LOCKACQUIRE_ALREADY_HELD)
 		locked_streams++;
 }
 
@@ -165,6 +230,8 @@ stream_lock(Oid log, text *stream)
 		locking_lxid = compat_my_lxid();
 		locked_streams = 0;
 	}
+	if (has_conflict)
+		count_retry(stream);
 	if (locked_streams < ES_MAX_STREAM_LOCKS)
 		lock_name(stream);
 	else

@@ -87,7 +87,7 @@ es_wait(PG_FUNCTION_ARGS)
 
 		if (left <= 0)
 			break;
-		sleep_nap(Min(pause, left));
+		sleep_nap(Min(pause, left), "EventstoreWait");
 		pause = Min(pause * 2, LAST_SLEEP);
 	}
 	SPI_finish();

@@ -133,13 +133,16 @@ static int	crew_count = 0;
  * Both kinds of processes
  */
 
-/* Sleeps for some milliseconds, or less: until the latch is set. */
+/*
+ * Sleeps for some milliseconds, or less: until the latch is set.  event: what
+ * pg_stat_activity shows meanwhile.
+ */
 static void
-doze(long duration)
+doze(long duration, const char *event)
 {
 	(void) WaitLatch(MyLatch,
 					 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					 duration, PG_WAIT_EXTENSION);
+					 duration, compat_wait_event(event));
 	ResetLatch(MyLatch);
 }
 
@@ -349,7 +352,7 @@ eventstore_launcher_main(Datum arg)
 		reload_settings();
 		for (i = 0; i < crew_count; i++)
 			fill_crew(&crews[i]);
-		doze(LOOK_INTERVAL);
+		doze(LOOK_INTERVAL, "EventstoreLauncher");
 	}
 }
 
@@ -641,7 +644,7 @@ wait_for_end(uint64 ends)
 {
 	(void) pgstat_report_stat(true);
 	if (shmem_begin_wait(ends))
-		doze(poll_interval);
+		doze(poll_interval, "EventstoreWorkerIdle");
 	shmem_end_wait();
 }
 
@@ -675,9 +678,9 @@ eventstore_worker_main(Datum arg)
 		pgstat_report_activity(STATE_IDLE, NULL);
 		(void) pgstat_report_stat(false);
 		if (!done)
-			doze(ERROR_PAUSE);
+			doze(ERROR_PAUSE, "EventstoreWorkerError");
 		else if (busy)
-			doze(notify_interval);
+			doze(notify_interval, "EventstoreWorkerPause");
 		else
 			wait_for_end(seen);
 	}
