@@ -51,7 +51,8 @@ SELECT is_empty(
         WHERE attrelid IN ('es_events'::regclass, 'es_projections'::regclass, 'es_failures'::regclass,
                            'es_projection_status'::regclass, 'es_subscriptions'::regclass, 'es_partitions'::regclass,
                            'es_subscription_status'::regclass, 'es_inbox'::regclass, 'es_ack_event'::regclass,
-                           'es_event_types'::regclass, 'es_upcasters'::regclass, 'es_snapshots'::regclass)
+                           'es_event_types'::regclass, 'es_upcasters'::regclass, 'es_snapshots'::regclass,
+                           'es_stats'::regclass, 'es_inbox_stats'::regclass)
           AND attnum > 0 AND NOT attisdropped
           AND coalesce(col_description(attrelid, attnum), '') = '' $$,
     'every column of the tables, of the status and of es_ack_event has a comment');

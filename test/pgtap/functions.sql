@@ -53,6 +53,14 @@ SELECT bag_eq(
     ('es_category', 'stream text', 'text'),
     ('es_channel', 'category text', 'text'),
     ('es_start_worker', '', 'integer'),
+    ('es_stats',
+     'OUT category text, OUT appends bigint, OUT events bigint, OUT bytes bigint, OUT conflicts bigint, OUT retries bigint,'
+     ' OUT duplicates bigint, OUT lock_waits bigint, OUT lock_wait_time double precision,'
+     ' OUT stats_reset timestamp with time zone', 'SETOF record'),
+    ('es_inbox_stats',
+     'OUT topic text, OUT group_id text, OUT acknowledged bigint, OUT skipped bigint, OUT failed bigint,'
+     ' OUT duplicates bigint, OUT errors bigint, OUT stats_reset timestamp with time zone', 'SETOF record'),
+    ('es_stats_reset', '', 'void'),
     ('es_uuid7', '', 'uuid'),
     ('es_uuid5', 'namespace uuid, name text', 'uuid'),
     ('es_digest_string', 'data jsonb, keys text[]', 'text'),
@@ -190,6 +198,9 @@ SELECT bag_eq(
               ('es_category',       'c',   'i', 's', true),
               ('es_channel',        'c',   'i', 's', true),
               ('es_start_worker',   'c',   'v', 'u', true),
+              ('es_stats',          'c',   'v', 's', true),
+              ('es_inbox_stats',    'c',   'v', 's', true),
+              ('es_stats_reset',    'c',   'v', 's', true),
               ('es_uuid7',          'c',   'v', 's', true),
               ('es_uuid5',          'c',   'i', 's', true),
               ('es_digest_string',  'c',   'i', 's', true),

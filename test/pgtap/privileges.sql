@@ -1,6 +1,6 @@
 -- Who may do what before anything is granted, and what single grants give.
 BEGIN;
-SELECT plan(94);
+SELECT plan(98);
 
 CREATE TEMP VIEW members AS
 SELECT classid, objid
@@ -36,6 +36,9 @@ SELECT bag_eq(
               ('es_index_attribute(text,text)'),
               ('es_rewrite(uuid,jsonb,jsonb)'),
               ('es_start_worker()'),
+              ('es_stats()'),
+              ('es_inbox_stats()'),
+              ('es_stats_reset()'),
               ('es_import_row()'),
               ('es_import_flush()'),
               ('es_events_fence()'),
@@ -68,7 +71,7 @@ SELECT bag_eq(
               ('es_discard(bigint)'),
               ('es_projection_sync()'),
               ('es_projection_restore()') $$,
-    'PUBLIC may not call the functions that write, wait, start processes, tell of types or are of triggers, and may call all others');
+    'PUBLIC may not call the functions that write, wait, start processes, tell of types or counters or are of triggers, and may call all others');
 
 --
 -- A role without rights
@@ -94,6 +97,10 @@ SELECT throws_ok($$ SELECT es_index_attribute('t', 'a') $$, '42501', NULL, 'nobo
 SELECT is(es_attribute('{"a": 1}', 'a'), '1', 'nobody: es_attribute');
 SELECT throws_ok($$ SELECT es_rewrite('00000000-0000-0000-0000-000000000001', '{}') $$, '42501', NULL, 'nobody: es_rewrite');
 SELECT throws_ok('SELECT es_start_worker()', '42501', NULL, 'nobody: es_start_worker');
+SELECT throws_ok('SELECT * FROM es_stats', '42501', NULL, 'nobody: es_stats');
+SELECT throws_ok('SELECT * FROM es_stats()', '42501', NULL, 'nobody: the function of es_stats');
+SELECT throws_ok('SELECT * FROM es_inbox_stats', '42501', NULL, 'nobody: es_inbox_stats');
+SELECT throws_ok('SELECT es_stats_reset()', '42501', NULL, 'nobody: es_stats_reset');
 SELECT throws_ok('SELECT * FROM es_notified', '42501', NULL, 'nobody: es_notified');
 SELECT throws_ok('SELECT * FROM es_decided', '42501', NULL, 'nobody: es_decided');
 

@@ -161,6 +161,8 @@ SELECT bag_eq(
               ('es_inbox_id_seq',      'S', 'p', NULL,   false, NULL),
               ('es_snapshots',         'r', 'p', 'heap', false, NULL),
               ('es_snapshots_id_seq',  'S', 'p', NULL,   false, NULL),
+              ('es_stats',             'v', 'p', NULL,   false, NULL),
+              ('es_inbox_stats',       'v', 'p', NULL,   false, NULL),
               ('es_projection_status', 'v', 'p', NULL,   false, NULL) $$,
     'these are all relations, none of them unlogged');
 SELECT throws_ok('INSERT INTO es_notified (one, position) VALUES (false, 1)', '23514', NULL,
