@@ -476,7 +476,7 @@ sub ends_with
 	my $took;
 
 	wait_until("it sleeps", sub { query(qq{SELECT count(*) FROM pg_stat_activity
-		WHERE application_name = '$session->{name}' AND wait_event = 'Extension'}) });
+		WHERE application_name = '$session->{name}' AND wait_event_type = 'Extension'}) });
 	$took = time();
 	$end->();
 	$took = time() - $took;
@@ -497,7 +497,7 @@ sub ends_with_all
 	$node->safe_psql('other', q{CREATE EXTENSION eventstore; SELECT es_create_subscription('polls', 'a')});
 	ends_with($server, 'another extension in its place', 5, qr/ERROR:  [0-9A-Z]{5}: (?!.*cache lookup)|^$/,
 		sub { $node->safe_psql('other', q{SET lock_timeout = '4s'; BEGIN; DROP EXTENSION eventstore; CREATE EXTENSION eventstore; COMMIT;
-			SELECT pg_sleep(1.5); SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'Extension' AND datname = 'other'
+			SELECT pg_sleep(1.5); SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Extension' AND datname = 'other'
 			   AND backend_type = 'client backend'}) },
 		database => 'other');
 	$node->safe_psql('other', q{SELECT es_create_subscription('polls', 'a')});

@@ -88,7 +88,7 @@ sub session_state
 	my ($session) = @_;
 
 	return $session->{node}->safe_psql('postgres', qq{
-		SELECT concat_ws(' ', coalesce(a.wait_event, 'none'),
+		SELECT concat_ws(' ', CASE WHEN a.wait_event_type = 'Extension' THEN 'Extension' ELSE coalesce(a.wait_event, 'none') END,
 			CASE WHEN a.backend_xmin IS NOT NULL THEN 'xmin' END,
 			CASE WHEN a.backend_xid IS NOT NULL THEN 'xid' END,
 			(SELECT string_agg(l.locktype, ' ' ORDER BY l.locktype) FROM pg_locks AS l
@@ -106,7 +106,7 @@ sub session_sleeps
 			$session->{run}->pump_nb if $session->{run}->pumpable;
 			$session->{node}->safe_psql('postgres', qq{
 				SELECT count(*) FROM pg_stat_activity
-				 WHERE application_name = '$session->{name}' AND wait_event = 'Extension'}) >= $count }, 0.01);
+				 WHERE application_name = '$session->{name}' AND wait_event_type = 'Extension'}) >= $count }, 0.01);
 	return;
 }
 
