@@ -17,6 +17,7 @@
 #include "datatype/timestamp.h"
 #include "executor/spi.h"
 #include "nodes/execnodes.h"
+#include "port/atomics.h"
 #include "storage/lock.h"
 #include "utils/array.h"
 #include "utils/jsonb.h"
@@ -32,7 +33,7 @@
 #define ERRCODE_ES_PROJECTION_FAILED		MAKE_SQLSTATE('E','S','0','0','5')
 #define ERRCODE_ES_NOT_CLAIMED				MAKE_SQLSTATE('E','S','0','0','6')
 
-/* stats.c */
+/* stats_memory.c */
 
 /* What is counted apart. */
 typedef enum StatsKind
@@ -67,8 +68,39 @@ typedef enum StatsCounter
 #define STATS_INBOX_COUNTERS	5
 #define STATS_AT_COMMIT			3
 
-typedef struct StatsEntry StatsEntry;
+/* A category has one name; topic and group are two. */
+#define STATS_NAMES				2
 
+/* Bytes of a name, with the zero at its end. */
+#define STATS_NAME_SIZE			128
+
+/* What an entry is of, as memory and file have it. */
+typedef struct StatsKey
+{
+	uint64		hash;			/* of the names; 0 for what found no place */
+	Oid			database;
+	StatsKind	kind;
+	char		names[STATS_NAMES][STATS_NAME_SIZE];	/* cut if they are long */
+	bool		other;			/* did it find no place? */
+} StatsKey;
+
+typedef struct StatsEntry
+{
+	StatsKey	key;
+	pg_atomic_uint64 since;		/* it counts since then */
+	pg_atomic_uint64 counters[STATS_COUNTERS];
+} StatsEntry;
+
+extern void stats_memory_init(void);
+extern int	stats_max_entries(void);
+extern int	stats_entry_count(void);
+extern StatsEntry *stats_entry_at(int number);
+extern int	stats_entry_number(const StatsEntry *entry);
+extern StatsEntry *stats_entry(StatsKind kind, uint64 hash, const char *name,
+							   int length, const char *second,
+							   int second_length);
+
+/* stats.c */
 extern void stats_init(void);
 extern StatsEntry *stats_find(StatsKind kind, const char *name, int length,
 							  const char *second, int second_length);
