@@ -3,6 +3,7 @@
 #   make, make install, make installcheck   build; install; test a running server (PGXS)
 #   make demo [KEEP=1] [REPO=/some/repo]    the main job, on a private server; make demo-stop ends a kept one
 #   make check [ONLY="regress tap ..."] [TESTS="name ..."]   every test, on a private server
+#   make check-all [VERSIONS="15 17"]       make check on each server version, and upgrades
 #   make check-clients [CLIENTS="node ..."]  consumers with real drivers; make check runs them, too
 #   make bench                              figures against plain SQL, on a private server
 #   make bench-peers                        figures against other event stores (doc/peers.md)
@@ -46,7 +47,7 @@ SHLIB_LINK = -lcrypto
 EXTRA_CLEAN = $(EXTENSION)--*.sql .built-with results log tmp_check output_iso \
 	regression.diffs regression.out
 
-own_goals = check check-clients demo demo-stop bench bench-peers format format-check
+own_goals = check check-all check-clients demo demo-stop bench bench-peers format format-check
 
 ifneq (,$(filter $(own_goals),$(MAKECMDGOALS)))
 # ---- Goals with a script of their own: they must start where nothing is
@@ -65,7 +66,7 @@ endif
 
 # Only what the user has set: the scripts look for a server themselves.
 given = $(filter-out default undefined,$(origin $(1)))
-export $(foreach v,PG_CONFIG CC REPO KEEP ONLY TESTS CLIENTS,$(if $(call given,$(v)),$(v)))
+export $(foreach v,PG_CONFIG CC REPO KEEP ONLY TESTS CLIENTS VERSIONS,$(if $(call given,$(v)),$(v)))
 export REGRESS REGRESS_OPTS ISOLATION ISOLATION_OPTS PROVE_TESTS
 
 check:
@@ -73,6 +74,10 @@ check:
 	@case " $${ONLY:-clients} " in *' clients '*) test/tools/packages clients || \
 		echo "eventstore: the clients that need what is missing are left out." >&2 ;; esac
 	@test/tools/check
+
+check-all:
+	@test/tools/packages check-all || echo "eventstore: going on with what is here." >&2
+	@test/versions/run
 
 check-clients:
 	@test/tools/packages clients
