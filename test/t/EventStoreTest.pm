@@ -30,14 +30,17 @@ END
 #   streaming  standbys can be made from it
 #   conf       further lines of postgresql.conf
 #   extension  0: do not create it
+#   server     the folder of another version's bin and lib
+#   initdb     further options
 sub new_store
 {
 	my ($name, %params) = @_;
-	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $node = PostgreSQL::Test::Cluster->new($name,
+		$params{server} ? (install_path => $params{server}) : ());
 
 	$node->init(
 		allows_streaming => $params{streaming} // 0,
-		extra            => [ '--no-locale', '-E', 'UTF8' ]);
+		extra            => [ '--no-locale', '-E', 'UTF8', @{ $params{initdb} // [] } ]);
 	$node->append_conf('postgresql.conf', $settings);
 	$node->append_conf('postgresql.conf', "fsync = $params{fsync}")
 	  if defined $params{fsync};

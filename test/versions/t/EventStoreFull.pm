@@ -1,0 +1,411 @@
+# A store with something of everything, in the database postgres: what is in it, as one
+# value, and whether it goes on after it was moved to another server.
+package EventStoreFull;
+
+use strict;
+use warnings;
+
+use Exporter qw(import);
+use FindBin;
+use lib "$FindBin::RealBin/../../t";
+
+use EventStoreProjections;
+use EventStoreTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+our @EXPORT = qw(old_servers fill state_of is_full is_readable goes_on ends);
+
+# Older servers with the extension: version and folder.
+sub old_servers
+{
+	return map { [ split /=/ ] } split / /, $ENV{OLD_SERVERS} // '';
+}
+
+#
+# Filling it
+#
+
+# Events out of order, with gaps: rolled back, and of transactions that were prepared.
+my $events = <<'END';
+CREATE PROCEDURE append_some(first int, last int) LANGUAGE plpgsql AS $$
+BEGIN
+	FOR i IN first .. last LOOP
+		PERFORM es_append('order-' || i % 17, 'any', 'noted', jsonb_build_object('n', i));
+		IF i % 3 = 0 THEN ROLLBACK; ELSE COMMIT; END IF;
+	END LOOP;
+END $$;
+CALL append_some(1, 600);
+BEGIN; SELECT es_append('order-1', 'any', 'paid', '{"n": 1}'); PREPARE TRANSACTION 'kept';
+BEGIN; SELECT es_append('order-2', 'any', 'paid', '{"n": 1}'); PREPARE TRANSACTION 'lost';
+SELECT es_append('order-3', 'any', 'paid', '{"n": 1}');
+COMMIT PREPARED 'kept';
+ROLLBACK PREPARED 'lost';
+INSERT INTO es_import (stream, type, data, occurred_at)
+SELECT 'import-' || i % 40, 'noted', jsonb_build_object('n', i), to_timestamp(i) FROM generate_series(1, 400) AS i;
+SELECT es_append('large-1', 'any', 'attached', to_jsonb(string_agg(md5(i::text), ''))) FROM generate_series(1, 5000) AS i;
+SELECT es_append(E'stra\u00dfe-\U0001F600', 'any', E'\u00fcbermittelt', '[1e400, null]', '{"a": {"b": []}}', NULL, '-infinity');
+END
+
+# What is known outside: the results of appends that will be repeated.
+my $repeated = q{
+	SELECT * FROM es_append('retry-1', 'none', 'asked', '{"n": 1}', NULL, '11111111-2222-8333-8444-555555555555');
+	SELECT * FROM es_append_batch('retry-2', 'none',
+		'[{"type": "asked", "id": "21111111-2222-8333-8444-555555555555"},
+		  {"type": "answered", "id": "22111111-2222-8333-8444-555555555555"}]');
+	SELECT * FROM es_append('person-1', 'any', 'moved', '{"person": 1, "date": "2026-01-31", "city": "Bern"}')};
+
+my $types = <<'END';
+SELECT es_define_event_type('moved', required => '{city}', composite_key => '{person, date}', attributes => '{"date": "date"}');
+SELECT es_append('person-' || i, 'any', 'moved', jsonb_build_object('person', i, 'date', '2026-01-01', 'city', 'Rome'))
+  FROM generate_series(1, 20) AS i;
+CREATE FUNCTION moved_from_1(data jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT data || '{"country": "CH"}' $$;
+SELECT es_index_attribute('moved', 'city');
+SELECT es_rewrite(id, '{"person": 7, "date": "2026-01-01", "city": "removed"}', '{"why": "asked for"}')
+  FROM es_events WHERE stream = 'person-7' AND version = 1;
+END
+
+my $purses = <<'END';
+CREATE SCHEMA purse;
+CREATE FUNCTION purse.apply_put(state jsonb, data jsonb) RETURNS jsonb IMMUTABLE LANGUAGE sql
+RETURN jsonb_build_object('sum', coalesce((state->>'sum')::bigint, 0) + (data->>'amount')::bigint);
+CREATE FUNCTION purse.put(state jsonb, command jsonb) RETURNS jsonb LANGUAGE sql
+RETURN jsonb_build_array(jsonb_build_object('type', 'put', 'data', command || jsonb_build_object('saw', state->'sum')));
+SELECT es_reducer('purse');
+DO $$
+BEGIN
+	FOR i IN 1 .. 900 LOOP
+		PERFORM es_execute('purse-' || i % 3, 'purse.put'::regproc, jsonb_build_object('amount', i), 'purse.es_reduce'::regproc);
+	END LOOP;
+END $$;
+END
+
+# by_handler: sync; by_query: sync, and paused; copied: behind; by_type: has parked
+# events; by_category: failed; totals: refreshes.
+sub fill_projections
+{
+	my ($node) = @_;
+
+	create_read_models($node);
+	$node->safe_psql('postgres', <<'END');
+CREATE TABLE mended ();
+ALTER FUNCTION by_category RENAME TO by_category_mended;
+ALTER FUNCTION by_type.on_paid RENAME TO on_paid_mended;
+CREATE FUNCTION refuse_poison(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	IF event.data ? 'poison' AND NOT EXISTS (SELECT FROM mended) THEN
+		RAISE EXCEPTION 'poison';
+	END IF;
+END $$;
+CREATE FUNCTION by_category(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM by_category_mended(event);
+	PERFORM refuse_poison(event);
+END $$;
+CREATE FUNCTION by_type.on_paid(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM by_type.on_paid_mended(event);
+	PERFORM refuse_poison(event);
+END $$;
+CREATE MATERIALIZED VIEW totals AS SELECT stream, count(*) AS n FROM es_events GROUP BY stream;
+CREATE UNIQUE INDEX ON totals (stream);
+END
+	create_projections($node, q{mode => 'sync'}, 'postgres', 'by_handler', 'by_query');
+	create_projections($node, 'batch_size => 30', 'postgres', 'copied');
+	create_projections($node, q{max_attempts => 1, on_failure => 'park'}, 'postgres', 'by_type');
+	create_projections($node, 'max_attempts => 1', 'postgres', 'by_category');
+	$node->safe_psql('postgres', q{SELECT es_create_projection('totals', refresh => 'totals', min_interval => '0')});
+	return;
+}
+
+# Once half of the events are there
+sub get_into_trouble
+{
+	my ($node) = @_;
+
+	$node->safe_psql('postgres', q{
+		SELECT es_append('account-1', 'any', 'paid', '{"n": 1, "poison": 1}');
+		SELECT es_append('account-1', 'any', 'paid', '{"n": 2}');
+		SELECT es_pause_projection('by_query')});
+	$node->safe_psql('postgres', q{SELECT es_run_projections(name) FROM unnest('{by_type,by_category,totals}'::text[]) AS name});
+	$node->safe_psql('postgres', q{SELECT es_run_projections('copied', 5)});
+	return;
+}
+
+# "all": handled in part, in hand of a consumer who knows his token, parked and to be
+# retried; "done": nothing is left; "lost": in hand of one who is gone.
+my $subscriptions = <<'END';
+CREATE TABLE got (subscription text, position bigint, token bigint);
+CREATE FUNCTION take(subscription text, consumer text, max_count int, after bigint DEFAULT NULL) RETURNS bigint LANGUAGE sql AS $$
+	WITH delivered AS (
+		INSERT INTO got SELECT subscription, position, token FROM es_poll(subscription, consumer, max_count, after_token => after) RETURNING *)
+	SELECT max(token) FROM delivered $$;
+SELECT es_create_subscription('all', partitions => 3, lease => '1 day');
+SELECT es_ack('all', take('all', NULL, 200)) FROM generate_series(1, 5);
+DO $$
+DECLARE
+	token_ bigint := take('all', 'ann', 50);
+	failed bigint[] := (SELECT array_agg(position ORDER BY position) FROM got WHERE token = token_);
+BEGIN
+	PERFORM es_nack('all', token_, failed[1], 'no', 'park'), es_nack('all', token_, failed[2], 'later', 'retry');
+	DELETE FROM got AS g WHERE token = token_ AND g.position IN (SELECT f.position FROM es_failures AS f WHERE f.subscription = 'all');
+	PERFORM es_ack('all', token_, failed[20]);
+END $$;
+SELECT es_create_subscription('done');
+SELECT es_ack('done', take('done', NULL, 100000));
+SELECT es_create_subscription('lost', 'order', lease => '1 ms');
+SELECT count(*) FROM es_poll('lost', 'ben', 70);
+END
+
+my $inbox = <<'END';
+CREATE FUNCTION on_payment(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql AS $$
+	SELECT p->>'id', (p->>'at')::timestamptz, 'paid', 'v1', 'payment-' || (p->>'id') FROM (SELECT payload::jsonb AS p) AS message $$;
+SELECT es_receive('payments', 'shop', jsonb_build_object('id', i, 'at', '2026-01-01', 'n', i)::text, 'on_payment(text, jsonb)')
+  FROM generate_series(1, 50) AS i;
+SELECT es_receive('payments', 'shop', 'not JSON', 'on_payment(text, jsonb)', max_retries => 0);
+END
+
+sub fill
+{
+	my ($node) = @_;
+	my $appenders;
+
+	fill_projections($node);
+	$appenders = start_appenders($node, clients => 3, seconds => 3);
+	$node->safe_psql('postgres', $_) foreach $events, $types, $purses, $inbox;
+	$node->safe_psql('postgres', "CREATE TABLE first_result (result text); INSERT INTO first_result VALUES (\$\$"
+		  . $node->safe_psql('postgres', $repeated) . '$$)');
+	$appenders->finish;
+	get_into_trouble($node);
+	$node->safe_psql('postgres', $subscriptions);
+	$appenders = start_appenders($node, clients => 3, seconds => 2);
+	$appenders->finish;
+	$node->safe_psql('postgres', 'CALL append_some(601, 700)');
+	$node->safe_psql('postgres', q{SELECT es_define_upcaster('moved', 1, 'moved_from_1(jsonb)')});
+	return;
+}
+
+#
+# What is in it
+#
+
+# Every row of every table, as text; of a store that was restored (fences => 0) what a
+# dump has.
+sub state_of
+{
+	my ($node, %params) = @_;
+	my $row = $params{fences} ? 't::text' : q{(to_jsonb(t) - 'fence')::text};
+	my $cache = $params{fences} ? '' : ', es_snapshots';
+	my @tables = split /\n/, $node->safe_psql('postgres', qq{
+		SELECT c.oid::regclass FROM pg_class AS c
+		 WHERE relkind IN ('r', 'm') AND relnamespace::regnamespace::text !~ '^(pg_|information_schema)'
+		   AND c.oid <> ALL ('{es_notified$cache}'::regclass[]) ORDER BY c.oid::regclass::text COLLATE "C"});
+
+	return $node->safe_psql('postgres', join ";\n", q{SET timezone = 'UTC'},
+		(map { qq{SELECT '$_', count(*), md5(string_agg($row, E'\\n' ORDER BY $row COLLATE "C")) FROM $_ AS t} } @tables),
+		q{SELECT schemaname, sequencename, last_value FROM pg_sequences ORDER BY 1, 2},
+		q{SELECT tgname, tgenabled, tgtype, tgnewtable FROM pg_trigger
+		   WHERE tgrelid = 'es_events'::regclass AND NOT tgisinternal AND tgenabled <> 'D' ORDER BY tgname});
+}
+
+# It has what the tests are about, so that they do not pass for want of it.
+sub is_full
+{
+	my ($node, $name) = @_;
+
+	is_query($node, q{
+		SELECT (SELECT count(*) > 5000 FROM es_events),
+		       (SELECT count(DISTINCT es_category(stream)) >= 9 FROM es_events),
+		       (SELECT max(position) - count(*) > 200 FROM es_events),
+		       (SELECT count(*) FROM es_snapshots WHERE stream LIKE 'purse-%'),
+		       (SELECT count(*) FROM es_inbox),
+		       (SELECT string_agg(DISTINCT coalesce(projection, subscription, topic), ' ' ORDER BY coalesce(projection, subscription, topic)) FROM es_failures)},
+		't|t|t|3|50|all by_type payments', "$name: events, gaps, snapshots, messages and failures");
+	is_query($node, q{SELECT name, mode, state, lag_events > 0, parked > 0 FROM es_projection_status ORDER BY name},
+		"by_category|async|failed|t|f\nby_handler|sync|running|f|f\nby_query|sync|paused|t|f\n"
+		  . "by_type|async|running|t|t\ncopied|async|running|t|f\ntotals|async|running|t|f",
+		"$name: projections of all kinds");
+	is_query($node, q{
+			SELECT subscription, count(*), bool_and(lag_events > 0), max(consumer), sum(in_flight) > 0, sum(parked)
+			  FROM es_subscription_status GROUP BY 1 ORDER BY 1},
+		"all|3|t|ann|t|1\ndone|1|t||f|0\nlost|1|t|ben|t|0", "$name: subscriptions of all kinds");
+	return;
+}
+
+#
+# Whether it goes on
+#
+
+# Nothing is in doubt, also while others have transaction ids and positions.
+sub is_readable
+{
+	my ($node, $name) = @_;
+	my $last = $node->safe_psql('postgres', 'SELECT max(position) FROM es_events');
+	my $idle = $node->background_psql('postgres');
+	my $append = $node->background_psql('postgres');
+
+	holds_versions_dense($node, $name);
+	holds_horizon_at_end($node, $name);
+	is_query($node, 'SELECT count(*) FROM es_events WHERE fence > pg_snapshot_xmax(pg_current_snapshot())',
+		'0', "$name: no fence is above the next transaction id");
+	$idle->query_safe('BEGIN');
+	$idle->query_safe('SELECT pg_current_xact_id()');
+	holds_horizon_at_end($node, "$name, while somebody has a transaction id");
+	$append->query_safe('BEGIN');
+	$append->query_safe(q{SELECT es_append('slow-1', 'any', 'began')});
+	is_query($node, 'SELECT es_horizon()', $last, "$name: the horizon is there while somebody appends");
+	$node->safe_psql('postgres', q{SELECT es_append('quick-1', 'any', 'done')});
+	is_query($node, 'SELECT es_horizon()', $last, "$name: it waits for him");
+	$append->query_safe('COMMIT');
+	holds_horizon_at_end($node, "$name, when he is done");
+	$idle->query_safe('COMMIT');
+	$_->quit foreach $idle, $append;
+	return;
+}
+
+sub appends_go_on
+{
+	my ($node, $name) = @_;
+
+	is_query($node, $repeated, $node->safe_psql('postgres', 'TABLE first_result'), "$name: repeated appends give their first results");
+	is_query($node, q{
+			SELECT a.version - b.version, a.position > b.last FROM (SELECT es_stream_version('order-1') AS version, max(position) AS last FROM es_events) AS b,
+				LATERAL es_append('order-1', b.version, 'paid', '{"n": 1}') AS a},
+		'1|t', "$name: the next append has the next version, and a higher position");
+	like(($node->psql('postgres', q{SELECT es_append('order-1', 1, 'paid')}, extra_params => [ '-v', 'VERBOSITY=verbose' ]))[2],
+		qr/ERROR:  ES001:/, "$name: a stale version is refused");
+	return;
+}
+
+sub types_go_on
+{
+	my ($node, $name) = @_;
+
+	like(($node->psql('postgres', q{SELECT es_append('person-1', 'any', 'moved', '{"person": 1, "date": "2026-02-30"}')},
+				extra_params => [ '-v', 'VERBOSITY=verbose' ]))[2],
+		qr/ERROR:  ES004:/, "$name: an event that is not as its type is refused");
+	is_query($node, q{SELECT data, metadata FROM es_load('person-7', 0, 1)},
+		'{"city": "removed", "date": "2026-01-01", "person": 7, "country": "CH"}|{"why": "asked for"}', "$name: rewritten data, upcast");
+	is_query($node, q{
+			SELECT count(*) > 0 AND bool_and(indisvalid AND indisready) FROM pg_index
+			 WHERE indrelid = 'es_events'::regclass AND pg_get_indexdef(indexrelid) LIKE '%city%'}, 't', "$name: the index of an attribute");
+	is_query($node, q{
+			SELECT count(*) FROM generate_series(0, 2) AS i, es_state('purse-' || i, 'purse.es_reduce'::regproc) AS s
+			 WHERE (s.state->>'sum')::bigint = (SELECT sum((data->>'amount')::bigint) FROM es_events WHERE stream = 'purse-' || i)},
+		'3', "$name: states are the sums of their events");
+	is_query($node, q{
+			SELECT count(es_execute('purse-1', 'purse.put'::regproc, '{"amount": 1}', 'purse.es_reduce'::regproc)) FROM generate_series(1, 3)},
+		'3', "$name: commands are decided");
+	is_query($node, q{
+			SELECT count(*) FROM (SELECT (data->>'saw')::bigint AS saw,
+				sum((data->>'amount')::bigint) OVER (PARTITION BY stream ORDER BY version ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS sum
+				  FROM es_events WHERE es_category(stream) = 'purse') AS e WHERE saw IS DISTINCT FROM sum},
+		'0', "$name: each on the state before it");
+	return;
+}
+
+# Each event takes effect once.
+sub projections_go_on
+{
+	my ($node, $name) = @_;
+
+	equals_fold($node, "$name: at once");
+	$node->safe_psql('postgres', q{
+		SELECT es_append_batch('account-' || i, 'any', array_fill('paid'::text, ARRAY[30]), array_fill('{"n": 3}'::jsonb, ARRAY[30]))
+		  FROM generate_series(1, 10) AS i;
+		INSERT INTO mended DEFAULT VALUES;
+		SELECT es_resume_projection(name) FROM unnest('{by_category,by_query}'::text[]) AS name});
+	catch_up($node);
+	$node->safe_psql('postgres', q{SELECT es_retry(id) FROM es_failures WHERE projection = 'by_type' AND sqlstate IS NOT NULL});
+	catch_up($node);
+	ok($node->poll_query_until('postgres',
+			q{SELECT count(*) = 6 AND bool_and(state = 'running' AND lag_events = 0 AND parked = 0) FROM es_projection_status}),
+		"$name: all run, and nothing is left");
+	equals_fold($node, "$name: caught up");
+	is_query($node, 'SELECT count(*) FROM (TABLE totals EXCEPT ALL SELECT stream, count(*) FROM es_events GROUP BY stream) AS d',
+		'0', "$name: the view is refreshed");
+	$node->safe_psql('postgres', q{SELECT es_rebuild_projection('by_query')});
+	equals_fold($node, "$name: rebuilt");
+	return;
+}
+
+sub subscriptions_go_on
+{
+	my ($node, $name) = @_;
+
+	# he knows his token, and handles what he has
+	is_query($node, q{SELECT count(es_ack('all', token)) FROM (SELECT DISTINCT p.token FROM got, es_partitions AS p WHERE p.consumer = 'ann'
+			AND p.subscription = 'all' AND got.subscription = 'all' AND got.token = p.token) AS t},
+		'1', "$name: a token is accepted");
+	$node->safe_psql('postgres', <<'END');
+SELECT es_retry(id) FROM es_failures WHERE subscription = 'all' AND sqlstate IS NULL AND message IS NOT NULL;
+DO $$
+DECLARE
+	name_ text;
+	token_ bigint;
+BEGIN
+	FOR name_ IN SELECT name FROM es_subscriptions LOOP
+		LOOP
+			token_ := take(name_, CASE name_ WHEN 'lost' THEN 'ben' END, 500);
+			EXIT WHEN token_ IS NULL;
+			PERFORM es_ack(name_, token_);
+		END LOOP;
+	END LOOP;
+END $$;
+END
+	ok($node->poll_query_until('postgres', q{
+			SELECT bool_and(lag_events = 0 AND in_flight = 0 AND parked = 0) FROM (
+				SELECT count(es_ack('all', take('all', NULL, 500))) FROM generate_series(1, 4) OFFSET 0) AS t, es_subscription_status}),
+		"$name: nothing is left to deliver");
+	is_query($node, q{
+			SELECT s.name, count(*) FROM es_subscriptions AS s CROSS JOIN es_events AS e
+			  LEFT JOIN (SELECT subscription, position, count(*) AS n FROM got GROUP BY 1, 2) AS g ON g.subscription = s.name AND g.position = e.position
+			 WHERE (s.name <> 'lost' OR es_category(e.stream) = 'order') AND n IS DISTINCT FROM 1 GROUP BY 1},
+		'', "$name: each event was delivered once");
+	return;
+}
+
+sub inbox_goes_on
+{
+	my ($node, $name) = @_;
+
+	is_query($node, q{
+			SELECT DISTINCT es_receive('payments', 'shop', payload, 'on_payment(text, jsonb)') FROM es_inbox},
+		'duplicate', "$name: messages that were received are known");
+	is_query($node, q{SELECT es_receive('payments', 'shop', '{"id": 51}', 'on_payment(text, jsonb)')}, 'acknowledged', "$name: others are handled");
+	$node->safe_psql('postgres', q{CREATE OR REPLACE FUNCTION on_payment(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql AS $$
+		SELECT '52', NULL::timestamptz, 'paid', 'v1', 'payment-52' $$});
+	is_query($node, q{SELECT es_retry(id) FROM es_failures WHERE topic = 'payments'}, '1', "$name: one that failed is tried again");
+	return;
+}
+
+sub goes_on
+{
+	my ($node, $name) = @_;
+
+	is_readable($node, $name);
+	appends_go_on($node, $name);
+	types_go_on($node, $name);
+	inbox_goes_on($node, $name);
+	projections_go_on($node, $name);
+	subscriptions_go_on($node, $name);
+	holds_versions_dense($node, "$name, at the end");
+	holds_horizon_at_end($node, "$name, at the end");
+	is_query($node, q{SELECT extversion FROM pg_extension WHERE extname = 'eventstore'},
+		$node->safe_psql('postgres', q{SELECT default_version FROM pg_available_extensions WHERE name = 'eventstore'}), "$name: the extension's version");
+	like(($node->psql('postgres', 'ALTER EXTENSION eventstore UPDATE'))[2], qr/version ".*" of extension "eventstore" is already installed/,
+		"$name: ALTER EXTENSION");
+	return;
+}
+
+# The extension can be dropped, with everything that it made.
+sub ends
+{
+	my ($node, $name) = @_;
+
+	$node->safe_psql('postgres', 'DROP EXTENSION eventstore CASCADE');
+	is_query($node, q{SELECT count(*) FROM pg_class WHERE relname LIKE 'es\_%'}, '0', "$name: it can be dropped");
+	return;
+}
+
+1;

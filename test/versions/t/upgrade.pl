@@ -1,0 +1,96 @@
+# pg_upgrade of a server with a store full of everything: it is the same afterwards,
+# and goes on.  The library is loaded at the start of both servers, and has workers
+# while pg_upgrade runs: none of them may do anything.
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+
+use EventStoreFull;
+use EventStoreProjections;
+use EventStoreTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $conf = "shared_preload_libraries = 'eventstore'\n";
+
+# Of the same settings; 18 has checksums unless it is told otherwise.
+sub new_server
+{
+	my ($name, @params) = @_;
+
+	return new_store($name, fsync => 'off', extension => 0, conf => $conf, initdb => ['--data-checksums'], @params);
+}
+
+sub workers_are
+{
+	my ($node, $databases) = @_;
+
+	$node->append_conf('postgresql.conf', "eventstore.databases = '$databases'");
+	return;
+}
+
+# mode: --copy, --link ...
+sub upgrade
+{
+	my ($old, $new, $name, @options) = @_;
+
+	# it writes where it is called
+	chdir PostgreSQL::Test::Utils::tempdir() or die "chdir: $!";
+	return $new->command_ok(
+		[
+			'pg_upgrade', '--no-sync', '-d', $old->data_dir, '-D', $new->data_dir,
+			'-b', $old->config_data('--bindir'), '-B', $new->config_data('--bindir'),
+			'-s', $new->host, '-p', $old->port, '-P', $new->port, @options
+		],
+		"$name: pg_upgrade @options");
+}
+
+sub moves
+{
+	my ($version, $server, $mode) = @_;
+	my $name = "from $version, $mode";
+	my $old = new_server("old $version $mode" =~ s/\W+/_/gr, server => $server);
+	my $new = new_server("new $version $mode" =~ s/\W+/_/gr);
+	my ($state, $purses);
+
+	$old->safe_psql('postgres', 'CREATE EXTENSION eventstore');
+	fill($old);
+	is_full($old, "$name, before");
+	is_query($old, 'SHOW server_version_num', $old->safe_psql('postgres', "SELECT '$version' || right(current_setting('server_version_num'), 4)"),
+		"$name: it is a server $version");
+	$state = state_of($old, fences => 1);
+	$_->stop foreach $old, $new;
+	workers_are($_, 'postgres') foreach $old, $new;
+	upgrade($old, $new, $name, $mode, '--check');
+	upgrade($old, $new, $name, $mode);
+
+	workers_are($new, '');
+	$new->start;
+	is(state_of($new, fences => 1), $state, "$name: everything is as it was");
+	is_full($new, "$name, after");
+	cmp_ok($new->safe_psql('postgres', 'SHOW server_version_num'), '>=', ($version + 1) * 10000, "$name: by a later server");
+	# sets the library's objects right, as its documentation says
+	workers_are($new, 'postgres');
+	$new->restart;
+	ok($new->poll_query_until('postgres', q{SELECT position = es_horizon() FROM es_projections WHERE name = 'copied'}),
+		"$name: workers go on by themselves");
+	goes_on($new, $name);
+	$new->stop;
+	workers_are($new, '');
+	$new->start;
+	ends($new, $name);
+	$new->stop;
+	return;
+}
+
+plan skip_all => 'there is no older server' unless old_servers();
+foreach my $old (old_servers())
+{
+	my ($version, $server) = @$old;
+
+	moves($version, $server, '--copy');
+	moves($version, $server, '--link');
+}
+done_testing();
