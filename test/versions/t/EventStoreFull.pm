@@ -14,7 +14,7 @@ use EventStoreTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT = qw(old_servers fill state_of is_full is_readable goes_on ends);
+our @EXPORT = qw(old_servers fill state_of is_full has_index goes_on ends);
 
 # Older servers with the extension: version and folder.
 sub old_servers
@@ -140,6 +140,19 @@ CREATE FUNCTION take(subscription text, consumer text, max_count int, after bigi
 	WITH delivered AS (
 		INSERT INTO got SELECT subscription, position, token FROM es_poll(subscription, consumer, max_count, after_token => after) RETURNING *)
 	SELECT max(token) FROM delivered $$;
+CREATE FUNCTION take_all() RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+	name_ text;
+	token_ bigint;
+BEGIN
+	FOR name_ IN SELECT name FROM es_subscriptions LOOP
+		LOOP
+			token_ := take(name_, CASE name_ WHEN 'lost' THEN 'ben' END, 500);
+			EXIT WHEN token_ IS NULL;
+			PERFORM es_ack(name_, token_);
+		END LOOP;
+	END LOOP;
+END $$;
 SELECT es_create_subscription('all', partitions => 3, lease => '1 day');
 SELECT es_ack('all', take('all', NULL, 200)) FROM generate_series(1, 5);
 DO $$
@@ -171,14 +184,14 @@ sub fill
 	my $appenders;
 
 	fill_projections($node);
-	$appenders = start_appenders($node, clients => 3, seconds => 3);
+	$appenders = start_appenders($node, clients => 3, seconds => 3, rate => 120);
 	$node->safe_psql('postgres', $_) foreach $events, $types, $purses, $inbox;
 	$node->safe_psql('postgres', "CREATE TABLE first_result (result text); INSERT INTO first_result VALUES (\$\$"
 		  . $node->safe_psql('postgres', $repeated) . '$$)');
 	$appenders->finish;
 	get_into_trouble($node);
 	$node->safe_psql('postgres', $subscriptions);
-	$appenders = start_appenders($node, clients => 3, seconds => 2);
+	$appenders = start_appenders($node, clients => 3, seconds => 1, rate => 100);
 	$appenders->finish;
 	$node->safe_psql('postgres', 'CALL append_some(601, 700)');
 	$node->safe_psql('postgres', q{SELECT es_define_upcaster('moved', 1, 'moved_from_1(jsonb)')});
@@ -195,15 +208,16 @@ sub state_of
 {
 	my ($node, %params) = @_;
 	my $row = $params{fences} ? 't::text' : q{(to_jsonb(t) - 'fence')::text};
-	my $cache = $params{fences} ? '' : ', es_snapshots';
+	# not in a dump: a cache, and a view that is refreshed
+	my $left_out = $params{fences} ? '' : ', es_snapshots, totals';
 	my @tables = split /\n/, $node->safe_psql('postgres', qq{
 		SELECT c.oid::regclass FROM pg_class AS c
 		 WHERE relkind IN ('r', 'm') AND relnamespace::regnamespace::text !~ '^(pg_|information_schema)'
-		   AND c.oid <> ALL ('{es_notified$cache}'::regclass[]) ORDER BY c.oid::regclass::text COLLATE "C"});
+		   AND c.oid <> ALL ('{es_notified$left_out}'::regclass[]) ORDER BY c.oid::regclass::text COLLATE "C"});
 
 	return $node->safe_psql('postgres', join ";\n", q{SET timezone = 'UTC'},
 		(map { qq{SELECT '$_', count(*), md5(string_agg($row, E'\\n' ORDER BY $row COLLATE "C")) FROM $_ AS t} } @tables),
-		q{SELECT schemaname, sequencename, last_value FROM pg_sequences ORDER BY 1, 2},
+		q{SELECT schemaname, sequencename, last_value FROM pg_sequences WHERE sequencename <> 'es_snapshots_id_seq' ORDER BY 1, 2},
 		q{SELECT tgname, tgenabled, tgtype, tgnewtable FROM pg_trigger
 		   WHERE tgrelid = 'es_events'::regclass AND NOT tgisinternal AND tgenabled <> 'D' ORDER BY tgname});
 }
@@ -214,7 +228,7 @@ sub is_full
 	my ($node, $name) = @_;
 
 	is_query($node, q{
-		SELECT (SELECT count(*) > 5000 FROM es_events),
+		SELECT (SELECT count(*) > 4000 FROM es_events),
 		       (SELECT count(DISTINCT es_category(stream)) >= 9 FROM es_events),
 		       (SELECT max(position) - count(*) > 200 FROM es_events),
 		       (SELECT count(*) FROM es_snapshots WHERE stream LIKE 'purse-%'),
@@ -277,6 +291,16 @@ sub appends_go_on
 	return;
 }
 
+sub has_index
+{
+	my ($node, $name) = @_;
+
+	is_query($node, q{
+			SELECT count(*), bool_and(indisvalid AND indisready) FROM pg_index
+			 WHERE indrelid = 'es_events'::regclass AND pg_get_indexdef(indexrelid) LIKE '%city%'}, '1|t', "$name: the index of an attribute");
+	return;
+}
+
 sub types_go_on
 {
 	my ($node, $name) = @_;
@@ -284,11 +308,8 @@ sub types_go_on
 	like(($node->psql('postgres', q{SELECT es_append('person-1', 'any', 'moved', '{"person": 1, "date": "2026-02-30"}')},
 				extra_params => [ '-v', 'VERBOSITY=verbose' ]))[2],
 		qr/ERROR:  ES004:/, "$name: an event that is not as its type is refused");
-	is_query($node, q{SELECT data, metadata FROM es_load('person-7', 0, 1)},
-		'{"city": "removed", "date": "2026-01-01", "person": 7, "country": "CH"}|{"why": "asked for"}', "$name: rewritten data, upcast");
-	is_query($node, q{
-			SELECT count(*) > 0 AND bool_and(indisvalid AND indisready) FROM pg_index
-			 WHERE indrelid = 'es_events'::regclass AND pg_get_indexdef(indexrelid) LIKE '%city%'}, 't', "$name: the index of an attribute");
+	is_query($node, q{SELECT data, metadata->>'why' FROM es_load('person-7', 0, 1)},
+		'{"city": "removed", "date": "2026-01-01", "person": 7, "country": "CH"}|asked for', "$name: rewritten data, upcast");
 	is_query($node, q{
 			SELECT count(*) FROM generate_series(0, 2) AS i, es_state('purse-' || i, 'purse.es_reduce'::regproc) AS s
 			 WHERE (s.state->>'sum')::bigint = (SELECT sum((data->>'amount')::bigint) FROM es_events WHERE stream = 'purse-' || i)},
@@ -337,25 +358,9 @@ sub subscriptions_go_on
 	is_query($node, q{SELECT count(es_ack('all', token)) FROM (SELECT DISTINCT p.token FROM got, es_partitions AS p WHERE p.consumer = 'ann'
 			AND p.subscription = 'all' AND got.subscription = 'all' AND got.token = p.token) AS t},
 		'1', "$name: a token is accepted");
-	$node->safe_psql('postgres', <<'END');
-SELECT es_retry(id) FROM es_failures WHERE subscription = 'all' AND sqlstate IS NULL AND message IS NOT NULL;
-DO $$
-DECLARE
-	name_ text;
-	token_ bigint;
-BEGIN
-	FOR name_ IN SELECT name FROM es_subscriptions LOOP
-		LOOP
-			token_ := take(name_, CASE name_ WHEN 'lost' THEN 'ben' END, 500);
-			EXIT WHEN token_ IS NULL;
-			PERFORM es_ack(name_, token_);
-		END LOOP;
-	END LOOP;
-END $$;
-END
+	$node->safe_psql('postgres', q{SELECT es_retry(min(id)) FROM es_failures WHERE subscription = 'all' AND message IS NOT NULL GROUP BY stream});
 	ok($node->poll_query_until('postgres', q{
-			SELECT bool_and(lag_events = 0 AND in_flight = 0 AND parked = 0) FROM (
-				SELECT count(es_ack('all', take('all', NULL, 500))) FROM generate_series(1, 4) OFFSET 0) AS t, es_subscription_status}),
+			SELECT bool_and(lag_events = 0 AND in_flight = 0 AND parked = 0) FROM take_all(), es_subscription_status}),
 		"$name: nothing is left to deliver");
 	is_query($node, q{
 			SELECT s.name, count(*) FROM es_subscriptions AS s CROSS JOIN es_events AS e

@@ -70,8 +70,8 @@ sub moves
 	$new->start;
 	is(state_of($new, fences => 1), $state, "$name: everything is as it was");
 	is_full($new, "$name, after");
+	has_index($new, $name);
 	cmp_ok($new->safe_psql('postgres', 'SHOW server_version_num'), '>=', ($version + 1) * 10000, "$name: by a later server");
-	# sets the library's objects right, as its documentation says
 	workers_are($new, 'postgres');
 	$new->restart;
 	ok($new->poll_query_until('postgres', q{SELECT position = es_horizon() FROM es_projections WHERE name = 'copied'}),
@@ -86,11 +86,12 @@ sub moves
 }
 
 plan skip_all => 'there is no older server' unless old_servers();
+my $links = 0;
 foreach my $old (old_servers())
 {
 	my ($version, $server) = @$old;
 
 	moves($version, $server, '--copy');
-	moves($version, $server, '--link');
+	moves($version, $server, '--link') unless $links++;
 }
 done_testing();
