@@ -762,6 +762,7 @@ worker_init(void)
 							"Number of workers for each database.",
 							NULL, &workers, 2, 1, MAX_WORKERS,
 							PGC_POSTMASTER, 0, NULL, NULL, NULL);
-	if (shmem_databases() != NIL)
+	/* pg_upgrade's server is nobody's to write to */
+	if (shmem_databases() != NIL && !IsBinaryUpgrade)
 		register_launcher();
 }
