@@ -11,15 +11,37 @@ use lib "$FindBin::RealBin/../../t";
 
 use EventStoreProjections;
 use EventStoreTest;
+use IPC::Run;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT = qw(old_servers fill state_of is_full has_index goes_on ends);
+our @EXPORT = qw(old_servers cannot_move fill state_of is_full has_index goes_on ends);
 
 # Older servers with the extension: version and folder.
 sub old_servers
 {
 	return map { [ split /=/ ] } split / /, $ENV{OLD_SERVERS} // '';
+}
+
+# Whether PostgreSQL itself cannot move a table from one to the other, which is
+# skipped then: the later server is of a minor release before that of the earlier one.
+sub cannot_move
+{
+	my ($old, $new, $name) = @_;
+	my $dump = '';
+
+	$old->safe_psql('postgres', 'CREATE TABLE anything (a int)');
+	IPC::Run::run([ 'pg_dump', '-t', 'anything', $old->connstr('postgres') ], '>', \$dump)
+	  or die 'pg_dump does not work';
+	my ($status, undef, $error) = $new->psql('postgres', $dump, on_error_stop => 1);
+	$_->safe_psql('postgres', 'DROP TABLE IF EXISTS anything') foreach $old, $new;
+	return 0 if $status == 0;
+	diag("skipped: $name: PostgreSQL cannot do it between these minor releases: $error");
+	SKIP:
+	{
+		skip("$name: not between these minor releases", 1);
+	}
+	return 1;
 }
 
 #

@@ -80,9 +80,12 @@ foreach my $server (old_servers())
 	my ($version, $folder) = @$server;
 	my $old = new_store("from_$version", fsync => 'off', server => $folder);
 
-	fill($old);
-	is_full($old, $version);
-	to_later($version, $old, state_of($old, fences => 0));
+	if (!cannot_move($old, $later, "from $version"))
+	{
+		fill($old);
+		is_full($old, $version);
+		to_later($version, $old, state_of($old, fences => 0));
+	}
 	$old->stop;
 	to_older($version, $folder, $later, $later_state);
 }
