@@ -533,6 +533,50 @@ announce(MemoryContext context)
 	return result != NOTIFY_NOTHING_NEW;
 }
 
+/* Logs an error, if it is none that SIGTERM has made, and leaves nothing of it. */
+static void
+recover(MemoryContext context)
+{
+	HOLD_INTERRUPTS();
+	if (!ShutdownRequestPending || geterrcode() != ERRCODE_QUERY_CANCELED)
+		EmitErrorReport();
+	AbortCurrentTransaction();
+	MemoryContextSwitchTo(context);
+	FlushErrorState();
+	MemoryContextReset(context);
+	shmem_set_working(false);
+	RESUME_INTERRUPTS();
+}
+
+/*
+ * Announces, unless the server's queue of notifications was full a moment
+ * ago.  That error keeps the worker from nothing else, and it goes on to offer
+ * that it sends: an appender would get the same error, and lose its
+ * transaction by it, whereas a worker announces later.
+ */
+static bool
+try_announce(MemoryContext context)
+{
+	static TimestampTz full_at = 0;
+	volatile bool again = false;
+
+	if (!TimestampDifferenceExceeds(full_at, GetCurrentTimestamp(), ERROR_PAUSE))
+		return false;
+	PG_TRY();
+	{
+		again = announce(context);
+	}
+	PG_CATCH();
+	{
+		if (geterrcode() != ERRCODE_PROGRAM_LIMIT_EXCEEDED)
+			PG_RE_THROW();
+		recover(context);
+		full_at = GetCurrentTimestamp();
+	}
+	PG_END_TRY();
+	return again;
+}
+
 /*
  * Tells standbys the horizon, at once but waiting for none of them.  True if
  * it is to come again soon.
@@ -555,7 +599,7 @@ tell_standbys(MemoryContext context)
 static bool
 tell(MemoryContext context, bool announces)
 {
-	bool		again = announces && announce(context);
+	bool		again = announces && try_announce(context);
 
 	return tell_standbys(context) || again;
 }
@@ -602,22 +646,6 @@ run_round(MemoryContext context, bool announces)
 	return busy;
 }
 
-/* Logs an error, if it is none that SIGTERM has made, and leaves nothing of it. */
-static void
-recover(MemoryContext context)
-{
-	HOLD_INTERRUPTS();
-	if (!ShutdownRequestPending || geterrcode() != ERRCODE_QUERY_CANCELED)
-		EmitErrorReport();
-	AbortCurrentTransaction();
-	MemoryContextSwitchTo(context);
-	FlushErrorState();
-	MemoryContextReset(context);
-	shmem_set_sending(false);
-	shmem_set_working(false);
-	RESUME_INTERRUPTS();
-}
-
 /* A round; false after an error. */
 static bool
 try_round(MemoryContext context, bool announces, bool *busy)
@@ -633,6 +661,7 @@ try_round(MemoryContext context, bool announces, bool *busy)
 	PG_CATCH();
 	{
 		recover(context);
+		shmem_set_sending(false);
 	}
 	PG_END_TRY();
 	return done;
