@@ -18,7 +18,7 @@ MODULE_big = eventstore
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
 
 # The install script is these files, in this order.
-SQL_FILES = expected_version stream uuid digest events event_type horizon append import read attribute_index rewrite notify failure inbox projection subscription aggregate stats worker
+SQL_FILES = expected_version stream uuid digest events event_type horizon append import read attribute_index rewrite notify failure inbox projection subscription aggregate stats worker privilege
 SQL = $(SQL_FILES:%=sql/%.sql)
 INSTALL_SCRIPT_SQL = $(EXTENSION)--$(EXTVERSION).sql
 DATA_built = $(INSTALL_SCRIPT_SQL)

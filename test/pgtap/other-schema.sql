@@ -1,7 +1,7 @@
 -- The extension works from a schema that is not in search_path, and is not led
 -- astray by objects of its names in one that is.
 BEGIN;
-SELECT plan(66);
+SELECT plan(69);
 
 DROP EXTENSION eventstore;
 CREATE SCHEMA es2;
@@ -120,6 +120,14 @@ SELECT results_eq($$ SELECT version, state FROM es2.es_execute('order-2', 'decid
 CREATE SCHEMA of_reducer;
 CREATE FUNCTION of_reducer.apply_t(state jsonb, data jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT '"t"'::jsonb $$;
 SELECT results_eq($$ SELECT state FROM es2.es_state('order-2', es2.es_reducer('of_reducer')) $$, $$ VALUES ('"t"'::jsonb) $$, 'es_reducer');
+
+CREATE TABLE es_privileges (type text, object text, privilege text, kind text, acl aclitem[]);
+INSERT INTO es_privileges VALUES ('TABLE', 'pg_catalog.pg_authid', 'SELECT', 'reader');
+CREATE ROLE es_test_reader;
+SELECT lives_ok($$ SELECT es2.es_grant('es_test_reader', 'reader') $$, 'es_grant');
+SELECT is(has_schema_privilege('es_test_reader', 'es2', 'USAGE') AND NOT has_table_privilege('es_test_reader', 'pg_authid', 'SELECT'), true,
+    'which goes by the right table');
+SELECT lives_ok($$ SELECT es2.es_revoke('es_test_reader', 'reader') $$, 'es_revoke');
 
 SELECT is_empty('SELECT * FROM public.es_snapshots', 'nothing went into another table of snapshots');
 SELECT is_empty('SELECT * FROM public.es_events', 'nothing went into another table of the name');

@@ -69,6 +69,8 @@ SELECT bag_eq(
               ('es_reducer(regnamespace)'),
               ('es_execute(text,regprocedure,jsonb,regprocedure,jsonb,es_expected_version)'),
               ('es_discard(bigint)'),
+              ('es_grant(regrole,text)'),
+              ('es_revoke(regrole,text)'),
               ('es_projection_sync()'),
               ('es_projection_restore()') $$,
     'PUBLIC may not call the functions that write, wait, start processes, tell of types or counters or are of triggers, and may call all others');

@@ -150,6 +150,7 @@ SELECT bag_eq(
               ('es_event_types',       'r', 'p', 'heap', false, NULL),
               ('es_upcasters',         'r', 'p', 'heap', false, NULL),
               ('es_import',            'v', 'p', NULL,   false, NULL),
+              ('es_privileges',        'v', 'p', NULL,   false, NULL),
               ('es_position',          'S', 'p', NULL,   false, NULL),
               ('es_projections',       'r', 'p', 'heap', false, '{fillfactor=50}'),
               ('es_failures',          'r', 'p', 'heap', false, NULL),

@@ -1,0 +1,133 @@
+-- What each kind of user needs, in one place: es_grant and es_revoke work from
+-- it, doc/security.md shows it, and a test compares both with the catalogs.
+-- Functions that PUBLIC may call are here as well, for databases where PUBLIC
+-- may not.
+CREATE VIEW es_privileges AS
+    WITH needed (name, privilege, kinds) AS (VALUES
+        ('es_events',               'SELECT', '{reader,operator}'::text[]),
+        ('es_event_types',          'SELECT', '{reader,writer,operator}'),
+        ('es_import',               'INSERT', '{writer}'),
+        ('es_failures',             'SELECT', '{operator}'),
+        ('es_inbox',                'SELECT', '{operator}'),
+        ('es_inbox',                'DELETE', '{operator}'),
+        ('es_notified',             'SELECT', '{operator}'),
+        ('es_partitions',           'SELECT', '{operator}'),
+        ('es_privileges',           'SELECT', '{operator}'),
+        ('es_projection_status',    'SELECT', '{operator}'),
+        ('es_projections',          'SELECT', '{operator}'),
+        ('es_snapshots',            'SELECT', '{operator}'),
+        ('es_snapshots',            'DELETE', '{operator}'),
+        ('es_subscription_status',  'SELECT', '{operator}'),
+        ('es_subscriptions',        'SELECT', '{operator}'),
+        ('es_upcasters',            'SELECT', '{operator}'),
+
+        ('es_attribute',            'EXECUTE', '{reader,writer,operator}'),
+        ('es_category',             'EXECUTE', '{reader,writer,operator}'),
+        ('es_channel',              'EXECUTE', '{reader,writer,operator}'),
+        ('es_checksum',             'EXECUTE', '{reader,writer,operator}'),
+        ('es_describe_event_type',  'EXECUTE', '{reader,writer,operator}'),
+        ('es_digest',               'EXECUTE', '{reader,writer,operator}'),
+        ('es_digest_string',        'EXECUTE', '{reader,writer,operator}'),
+        ('es_expected_version_eq',  'EXECUTE', '{reader,writer,operator}'),
+        ('es_expected_version_from_int4', 'EXECUTE', '{reader,writer,operator}'),
+        ('es_expected_version_from_int8', 'EXECUTE', '{reader,writer,operator}'),
+        ('es_expected_version_in',  'EXECUTE', '{reader,writer,operator}'),
+        ('es_expected_version_ne',  'EXECUTE', '{reader,writer,operator}'),
+        ('es_expected_version_out', 'EXECUTE', '{reader,writer,operator}'),
+        ('es_expected_version_recv', 'EXECUTE', '{reader,writer,operator}'),
+        ('es_expected_version_send', 'EXECUTE', '{reader,writer,operator}'),
+        ('es_horizon',              'EXECUTE', '{reader,writer,operator}'),
+        ('es_last',                 'EXECUTE', '{reader,writer,operator}'),
+        ('es_merge',                'EXECUTE', '{reader,writer,operator}'),
+        ('es_partition',            'EXECUTE', '{reader,writer,operator}'),
+        ('es_reducer',              'EXECUTE', '{reader,writer,operator}'),
+        ('es_replaying',            'EXECUTE', '{reader,writer,operator}'),
+        ('es_upcast_support',       'EXECUTE', '{reader,writer,operator}'),
+        ('es_uuid5',                'EXECUTE', '{reader,writer,operator}'),
+        ('es_uuid7',                'EXECUTE', '{reader,writer,operator}'),
+        ('es_wait',                 'EXECUTE', '{reader,writer,operator}'),
+
+        ('es_append',               'EXECUTE', '{writer}'),
+        ('es_append_batch',         'EXECUTE', '{writer}'),
+        ('es_execute',              'EXECUTE', '{writer}'),
+        ('es_receive',              'EXECUTE', '{writer}'),
+
+        ('es_ack',                  'EXECUTE', '{reader,operator}'),
+        ('es_create_subscription',  'EXECUTE', '{reader,operator}'),
+        ('es_drop_subscription',    'EXECUTE', '{reader,operator}'),
+        ('es_event',                'EXECUTE', '{reader,operator}'),
+        ('es_history',              'EXECUTE', '{reader,operator}'),
+        ('es_last_event',           'EXECUTE', '{reader,operator}'),
+        ('es_load',                 'EXECUTE', '{reader,operator}'),
+        ('es_load_backward',        'EXECUTE', '{reader,operator}'),
+        ('es_nack',                 'EXECUTE', '{reader,operator}'),
+        ('es_poll',                 'EXECUTE', '{reader,operator}'),
+        ('es_read',                 'EXECUTE', '{reader,operator}'),
+        ('es_read_category',        'EXECUTE', '{reader,operator}'),
+        ('es_seek',                 'EXECUTE', '{reader,operator}'),
+        ('es_state',                'EXECUTE', '{reader,operator}'),
+        ('es_stream_version',       'EXECUTE', '{reader,operator}'),
+        ('es_upcast',               'EXECUTE', '{reader,operator}'),
+        ('es_upcast_data',          'EXECUTE', '{reader,operator}'),
+        ('es_upcast_metadata',      'EXECUTE', '{reader,operator}'),
+
+        ('es_alter_projection',     'EXECUTE', '{operator}'),
+        ('es_create_projection',    'EXECUTE', '{operator}'),
+        ('es_define_event_type',    'EXECUTE', '{operator}'),
+        ('es_define_upcaster',      'EXECUTE', '{operator}'),
+        ('es_discard',              'EXECUTE', '{operator}'),
+        ('es_drop_event_type',      'EXECUTE', '{operator}'),
+        ('es_drop_projection',      'EXECUTE', '{operator}'),
+        ('es_failures',             'EXECUTE', '{operator}'),
+        ('es_inbox',                'EXECUTE', '{operator}'),
+        ('es_index_attribute',      'EXECUTE', '{operator}'),
+        ('es_pause_projection',     'EXECUTE', '{operator}'),
+        ('es_rebuild_projection',   'EXECUTE', '{operator}'),
+        ('es_resume_projection',    'EXECUTE', '{operator}'),
+        ('es_retry',                'EXECUTE', '{operator}'),
+        ('es_rewrite',              'EXECUTE', '{operator}'),
+        ('es_run_projections',      'EXECUTE', '{operator}'),
+        ('es_snapshot',             'EXECUTE', '{operator}'),
+        ('es_start_worker',         'EXECUTE', '{operator}'),
+        ('es_work',                 'EXECUTE', '{operator}')),
+    member AS (
+        SELECT d.classid, d.objid
+          FROM pg_extension x
+          JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = x.oid AND d.deptype = 'e'
+         WHERE x.extname = 'eventstore'),
+    object (name, type, classid, objid, acl) AS (
+        SELECT c.relname, 'TABLE', m.classid, m.objid, c.relacl
+          FROM member m
+          JOIN pg_class c ON m.classid = 'pg_class'::regclass AND c.oid = m.objid
+        UNION ALL
+        SELECT p.proname, 'ROUTINE', m.classid, m.objid, p.proacl
+          FROM member m
+          JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid)
+    SELECT o.type, i.identity AS object, k.kind, n.privilege, o.acl
+      FROM needed n
+      JOIN object o ON o.name = n.name::name AND (o.type = 'TABLE') = (n.privilege <> 'EXECUTE')
+     CROSS JOIN LATERAL pg_catalog.unnest(n.kinds) k (kind)
+     CROSS JOIN LATERAL pg_catalog.pg_identify_object(o.classid, o.objid, 0) i
+    UNION ALL
+    SELECT 'SCHEMA', pg_catalog.quote_ident(s.nspname), k.kind, 'USAGE', s.nspacl
+      FROM pg_extension x
+      JOIN pg_namespace s ON s.oid = x.extnamespace
+     CROSS JOIN (VALUES ('reader'), ('writer'), ('operator')) k (kind)
+     WHERE x.extname = 'eventstore';
+
+CREATE FUNCTION es_grant(role regrole, kind text) RETURNS void
+    AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+CREATE FUNCTION es_revoke(role regrole, kind text) RETURNS void
+    AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE EXECUTE ON FUNCTION es_grant(regrole, text), es_revoke(regrole, text) FROM PUBLIC;
+
+COMMENT ON VIEW es_privileges IS 'what es_grant gives to each kind of user';
+COMMENT ON COLUMN es_privileges.type IS 'TABLE, ROUTINE or SCHEMA, as in GRANT';
+COMMENT ON COLUMN es_privileges.object IS 'the object''s name, as in GRANT';
+COMMENT ON COLUMN es_privileges.kind IS 'reader, writer or operator';
+COMMENT ON COLUMN es_privileges.privilege IS 'the privilege that is needed';
+COMMENT ON COLUMN es_privileges.acl IS 'who has privileges on the object now; null: nobody but its owner and, for functions, PUBLIC';
+COMMENT ON FUNCTION es_grant(regrole, text) IS
+    'gives a role what a reader, a writer or an operator needs';
+COMMENT ON FUNCTION es_revoke(regrole, text) IS
+    'takes away what es_grant gives to a reader, a writer or an operator';

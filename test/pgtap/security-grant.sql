@@ -1,0 +1,179 @@
+-- What es_grant gives: doc/security.md, es_privileges and the catalogs say the
+-- same, for every object of the extension; what es_revoke takes away.
+BEGIN;
+SELECT plan(48);
+
+CREATE ROLE es_test_reader;
+CREATE ROLE es_test_writer;
+CREATE ROLE es_test_operator;
+CREATE ROLE "es test ""R'";
+CREATE ROLE es_test_nobody;
+CREATE ROLE es_test_granted IN ROLE es_test_reader;
+
+CREATE TEMP VIEW members AS
+SELECT classid, objid
+  FROM pg_depend
+ WHERE deptype = 'e'
+   AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'eventstore');
+
+-- Every object that can have privileges, with those it has. From version 17 on
+-- the types of rows and arrays are members, too, which have those of their tables.
+CREATE TEMP VIEW acls AS
+SELECT CASE c.relkind WHEN 'S' THEN 'sequence' WHEN 'v' THEN 'view' ELSE 'table' END AS type,
+       c.relname AS name, c.relowner AS owner,
+       coalesce(c.relacl, acldefault(CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", c.relowner)) AS acl
+  FROM members m
+  JOIN pg_class c ON m.classid = 'pg_class'::regclass AND c.oid = m.objid
+ WHERE c.relkind <> 'c'
+UNION ALL
+SELECT 'function', p.proname, p.proowner, coalesce(p.proacl, acldefault('f', p.proowner))
+  FROM members m
+  JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid
+UNION ALL
+SELECT 'type', t.typname, t.typowner, coalesce(t.typacl, acldefault('T', t.typowner))
+  FROM members m
+  JOIN pg_type t ON m.classid = 'pg_type'::regclass AND t.oid = m.objid
+ WHERE t.typelem = 0 AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = t.typrelid AND c.relkind <> 'c');
+
+CREATE FUNCTION pg_temp.given(acl aclitem[], role oid) RETURNS text LANGUAGE sql AS $$
+    SELECT coalesce(string_agg(privilege_type, ', ' ORDER BY privilege_type DESC), '') FROM aclexplode(acl) WHERE grantee = role $$;
+-- One row of the table in doc/security.md for each; functions of one name share it.
+CREATE TEMP VIEW doc_rows AS
+SELECT DISTINCT format('| %s `%s` | %s | %s | %s | %s |', type, name,
+           pg_temp.given(acl, to_regrole('es_test_reader')), pg_temp.given(acl, to_regrole('es_test_writer')),
+           pg_temp.given(acl, to_regrole('es_test_operator')), pg_temp.given(acl, 0)) AS line
+  FROM acls;
+CREATE TEMP VIEW grants AS
+SELECT a.type, a.name, e.grantee, e.privilege_type, e.is_grantable
+  FROM acls a, aclexplode(a.acl) e
+ WHERE e.grantee NOT IN (0, a.owner);
+CREATE FUNCTION pg_temp.all_of(role regrole) RETURNS SETOF text LANGUAGE sql AS $$
+    SELECT type || ' ' || name || ' ' || privilege_type FROM grants WHERE grantee = role
+    UNION SELECT 'schema ' || privilege_type FROM pg_namespace n, aclexplode(n.nspacl)
+     WHERE n.oid = (SELECT extnamespace FROM pg_extension WHERE extname = 'eventstore') AND grantee = role $$;
+
+--
+-- One table, three times
+--
+SELECT is_empty('SELECT * FROM grants', 'before es_grant nobody has anything');
+SELECT lives_ok($$ SELECT es_grant('es_test_reader', 'reader') $$, 'a reader');
+SELECT lives_ok($$ SELECT es_grant('es_test_writer', 'writer') $$, 'a writer');
+SELECT lives_ok($$ SELECT es_grant('es_test_operator', 'operator') $$, 'an operator');
+\set doc `cat doc/security.md`
+CREATE TEMP TABLE documented AS
+SELECT line FROM regexp_split_to_table(:'doc', '\n') line
+ WHERE line ~ '^\| (table|view|sequence|function|type) `es_';
+SELECT bag_eq('SELECT line FROM documented', 'SELECT line FROM doc_rows',
+    'doc/security.md has what the catalogs have, for every object of the extension');
+SELECT is_empty(
+    $$ SELECT pg_describe_object(classid, objid, 0) FROM members
+        WHERE classid NOT IN ('pg_class'::regclass, 'pg_proc'::regclass, 'pg_type'::regclass)
+          AND classid NOT IN ('pg_cast'::regclass, 'pg_operator'::regclass) $$,
+    'there is no object of another kind that could have privileges');
+SELECT bag_eq(
+    $$ SELECT CASE kind WHEN 'reader' THEN 'es_test_reader' WHEN 'writer' THEN 'es_test_writer' ELSE 'es_test_operator' END || ' ' ||
+              CASE type WHEN 'TABLE' THEN (SELECT relname FROM pg_class WHERE oid = object::regclass)
+                        ELSE (SELECT proname FROM pg_proc WHERE oid = object::regprocedure) END || ' ' || privilege
+         FROM es_privileges WHERE type <> 'SCHEMA' $$,
+    $$ SELECT grantee::regrole || ' ' || name || ' ' || privilege_type FROM grants $$,
+    'and es_privileges has it');
+SELECT bag_eq(
+    $$ SELECT DISTINCT type, privilege, kind FROM es_privileges WHERE type = 'SCHEMA' $$,
+    $$ VALUES ('SCHEMA', 'USAGE', 'reader'), ('SCHEMA', 'USAGE', 'writer'), ('SCHEMA', 'USAGE', 'operator') $$,
+    'the schema is for all');
+SELECT is_empty('SELECT * FROM grants WHERE is_grantable', 'nobody can pass anything on');
+SELECT is_empty(
+    $$ SELECT * FROM acls a, aclexplode(a.acl) e
+        WHERE e.grantee = 0 AND (a.type IN ('table', 'view', 'sequence') OR e.privilege_type NOT IN ('EXECUTE', 'USAGE')) $$,
+    'PUBLIC has no right on a table, view or sequence');
+-- es_state keeps what it has folded, as the caller, and only for him and whom he has for an owner of the reducer
+SELECT bag_eq(
+    $$ SELECT p.oid::regprocedure::text
+         FROM members m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid
+        WHERE p.provolatile = 'v' AND 'internal'::regtype <> ALL (p.proargtypes) AND has_function_privilege('es_test_nobody', p.oid, 'EXECUTE') $$,
+    $$ VALUES ('es_uuid7()'), ('es_state(text,regprocedure,jsonb,bigint,timestamp with time zone,text)') $$,
+    'of the functions that could write PUBLIC may call none but es_state, which writes its cache only');
+SELECT is_empty(
+    $$ SELECT p.oid::regprocedure
+         FROM members m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid
+        WHERE p.prorettype = 'trigger'::regtype AND has_function_privilege('es_test_operator', p.oid, 'EXECUTE') $$,
+    'nobody may put our triggers on a table of his own');
+SELECT is_empty(
+    $$ SELECT p.oid::regprocedure
+         FROM members m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid
+        WHERE p.prosecdef $$,
+    'no function is SECURITY DEFINER');
+
+--
+-- Again, revoke, and what is left
+--
+CREATE TEMP TABLE reader AS SELECT pg_temp.all_of('es_test_reader') AS what;
+CREATE TEMP TABLE writer AS SELECT pg_temp.all_of('es_test_writer') AS what;
+CREATE TEMP TABLE operator AS SELECT pg_temp.all_of('es_test_operator') AS what;
+SELECT lives_ok($$ SELECT es_grant('es_test_reader', 'reader') $$, 'again');
+SELECT bag_eq($$ SELECT pg_temp.all_of('es_test_reader') $$, 'SELECT what FROM reader', 'which changes nothing');
+SELECT is_empty('SELECT what FROM reader EXCEPT SELECT what FROM operator', 'an operator can do all that a reader can');
+SELECT isnt_empty('SELECT what FROM writer EXCEPT SELECT what FROM operator', 'a writer can do what an operator cannot');
+
+SELECT lives_ok($$ SELECT es_grant('es_test_reader', 'writer') $$, 'a reader who becomes a writer');
+SELECT bag_eq($$ SELECT pg_temp.all_of('es_test_reader') $$, 'SELECT what FROM reader UNION SELECT what FROM writer', 'has both');
+SELECT lives_ok($$ SELECT es_revoke('es_test_reader', 'writer') $$, 'and is none any more');
+SELECT bag_eq($$ SELECT pg_temp.all_of('es_test_reader') $$, 'SELECT what FROM reader', 'is a reader');
+SELECT es_grant('es_test_reader', 'writer'), es_revoke('es_test_reader', 'reader');
+SELECT bag_eq($$ SELECT pg_temp.all_of('es_test_reader') $$, 'SELECT what FROM writer', 'or is a writer if it is reading that is taken away');
+SELECT es_revoke('es_test_reader', 'writer');
+SELECT is_empty($$ SELECT pg_temp.all_of('es_test_reader') $$, 'nothing is left in the end');
+SELECT lives_ok($$ SELECT es_revoke('es_test_reader', 'writer') $$, 'who has nothing can be taken it again');
+SELECT lives_ok($$ SELECT es_revoke('es_test_nobody', 'operator') $$, 'or who never had it');
+SELECT is_empty($$ SELECT pg_temp.all_of('es_test_nobody') $$, 'and still has nothing');
+
+SELECT es_grant('es_test_operator', 'reader'), es_revoke('es_test_operator', 'operator');
+SELECT is_empty($$ SELECT pg_temp.all_of('es_test_operator') $$, 'an operator who is none any more does not read either, as nothing is remembered');
+SELECT es_grant('es_test_operator', 'operator'), es_grant('es_test_operator', 'writer'), es_revoke('es_test_operator', 'operator');
+SELECT bag_eq($$ SELECT pg_temp.all_of('es_test_operator') $$, 'SELECT what FROM writer', 'but he still writes');
+SELECT es_grant('es_test_operator', 'operator'), es_revoke('es_test_operator', 'writer');
+SELECT bag_eq($$ SELECT pg_temp.all_of('es_test_operator') $$, 'SELECT what FROM operator', 'and the other way round');
+SELECT es_revoke('es_test_operator', 'reader');
+SELECT is(has_table_privilege('es_test_operator', 'es_events', 'SELECT'), false, 'who must not read does not, operator or not');
+
+-- A part of a kind is not the kind: what was granted by hand does not hold back anything.
+GRANT SELECT ON es_events TO es_test_granted;
+SELECT es_grant('es_test_granted', 'writer'), es_revoke('es_test_granted', 'writer');
+SELECT bag_eq($$ SELECT pg_temp.all_of('es_test_granted') $$, $$ VALUES ('table es_events SELECT') $$,
+    'what was granted by hand stays, and holds back nothing else');
+
+--
+-- Names of roles
+--
+SELECT lives_ok($$ SELECT es_grant('"es test ""R''"', 'reader') $$, 'a role whose name must be quoted');
+SELECT bag_eq($$ SELECT pg_temp.all_of('"es test ""R''"') $$, 'SELECT what FROM reader', 'has it all');
+SELECT lives_ok($$ SELECT es_revoke(oid, 'reader') FROM pg_roles WHERE rolname = 'es test "R''' $$, 'also by its oid');
+SELECT throws_ok($$ SELECT es_grant('es_test_none', 'reader') $$, '42704', NULL, 'a role that is not there');
+SELECT throws_ok($$ SELECT es_grant('public', 'reader') $$, '42704', NULL, 'PUBLIC is no role');
+SELECT throws_ok($$ SELECT es_grant(0::regrole, 'reader') $$, '42704', NULL, 'nor is an oid of none');
+SELECT throws_ok($$ SELECT es_revoke(0::regrole, 'reader') $$, '42704', NULL, 'also to revoke');
+SELECT throws_ok($$ SELECT es_grant('es_test_reader', 'owner') $$, '22023', 'kind must be ''reader'', ''writer'' or ''operator''', 'a kind that is none');
+SELECT throws_ok($$ SELECT es_grant('es_test_reader', NULL) $$, '22004', NULL, 'a kind that is null');
+SELECT throws_ok($$ SELECT es_revoke(NULL, 'reader') $$, '22004', NULL, 'a role that is null');
+SELECT throws_ok(format('SELECT es_revoke(%L, %L)', relowner::regrole, 'reader'), '0LP01', NULL, 'the owner loses nothing')
+  FROM pg_class WHERE oid = 'es_events'::regclass;
+
+--
+-- Who may grant
+--
+GRANT EXECUTE ON FUNCTION es_grant, es_revoke TO es_test_operator;
+SELECT es_grant('es_test_operator', 'operator');
+SET LOCAL ROLE es_test_operator;
+SELECT throws_ok($$ SELECT es_grant('es_test_operator', 'writer') $$, '42501', 'must be owner of eventstore to grant or revoke', 'who may call it but is not the owner grants nothing');
+SELECT throws_ok($$ SELECT es_revoke('es_test_writer', 'writer') $$, '42501', NULL, 'nor revokes');
+RESET ROLE;
+SELECT bag_eq($$ SELECT what FROM pg_temp.all_of('es_test_operator') what WHERE what NOT LIKE '%es_grant%' AND what NOT LIKE '%es_revoke%' $$,
+    'SELECT what FROM operator', 'nothing was granted');
+SET LOCAL ROLE es_test_nobody;
+SELECT throws_ok($$ SELECT es_grant('es_test_nobody', 'reader') $$, '42501', NULL, 'nobody: es_grant');
+SELECT throws_ok($$ SELECT es_revoke('es_test_writer', 'writer') $$, '42501', NULL, 'nobody: es_revoke');
+SELECT throws_ok('SELECT * FROM es_privileges', '42501', NULL, 'nobody: es_privileges');
+RESET ROLE;
+
+SELECT * FROM finish();
+ROLLBACK;
