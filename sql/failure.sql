@@ -28,11 +28,11 @@ CREATE TABLE es_failures (
     UNIQUE (projection, position),
     UNIQUE (subscription, position),
     UNIQUE (topic, group_id, checksum),
-    CHECK (num_nonnulls(projection, subscription, topic) = 1),
-    CHECK ((topic IS NULL AND num_nonnulls(event_id, position, stream, type) = 4
-            AND num_nonnulls(group_id, checksum, payload, metadata, handler, receiver, search_path) = 0)
-           OR (topic IS NOT NULL AND num_nulls(event_id, position, stream, type) = 4
-               AND num_nulls(group_id, checksum, payload, metadata, handler, receiver, search_path) = 0)),
+    CHECK (pg_catalog.num_nonnulls(projection, subscription, topic) = 1),
+    CHECK ((topic IS NULL AND pg_catalog.num_nonnulls(event_id, position, stream, type) = 4
+            AND pg_catalog.num_nonnulls(group_id, checksum, payload, metadata, handler, receiver, search_path) = 0)
+           OR (topic IS NOT NULL AND pg_catalog.num_nulls(event_id, position, stream, type) = 4
+               AND pg_catalog.num_nulls(group_id, checksum, payload, metadata, handler, receiver, search_path) = 0)),
     CHECK ((subscription IS NULL) = (partition IS NULL))
 );
 CREATE INDEX es_failures_projection_stream_idx ON es_failures (projection, stream, position);

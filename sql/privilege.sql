@@ -93,16 +93,16 @@ CREATE VIEW es_privileges AS
     member AS (
         SELECT d.classid, d.objid
           FROM pg_extension x
-          JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = x.oid AND d.deptype = 'e'
+          JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass::oid AND d.refobjid = x.oid AND d.deptype = 'e'
          WHERE x.extname = 'eventstore'),
     object (name, type, classid, objid, acl) AS (
         SELECT c.relname, 'TABLE', m.classid, m.objid, c.relacl
           FROM member m
-          JOIN pg_class c ON m.classid = 'pg_class'::regclass AND c.oid = m.objid
+          JOIN pg_class c ON m.classid = 'pg_class'::regclass::oid AND c.oid = m.objid
         UNION ALL
         SELECT p.proname, 'ROUTINE', m.classid, m.objid, p.proacl
           FROM member m
-          JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid)
+          JOIN pg_proc p ON m.classid = 'pg_proc'::regclass::oid AND p.oid = m.objid)
     SELECT o.type, i.identity AS object, k.kind, n.privilege, o.acl
       FROM needed n
       JOIN object o ON o.name = n.name::name AND (o.type = 'TABLE') = (n.privilege <> 'EXECUTE')

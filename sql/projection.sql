@@ -34,7 +34,7 @@ CREATE TABLE es_projections (
     message        text,
     detail         text,
     context        text,
-    CHECK (num_nonnulls(handler, query, handler_schema, refresh) = 1)
+    CHECK (pg_catalog.num_nonnulls(handler, query, handler_schema, refresh) = 1)
 ) WITH (fillfactor = 50);
 
 SELECT pg_catalog.pg_extension_config_dump('es_projections', '');
@@ -86,6 +86,8 @@ CREATE TRIGGER es_projection_restore AFTER INSERT ON es_projections
     FOR EACH ROW EXECUTE FUNCTION es_projection_restore();
 ALTER TABLE es_projections ENABLE ALWAYS TRIGGER es_projection_restore;
 
+-- Types are as pg_catalog's functions and operators have them: others, which are
+-- in our schema before us, could fit better (test/pgtap/security-create.sql).
 -- A rebuild shows how far it is by locks that it holds (src/rebuild.c): of what
 -- an open transaction does, only these can be seen.
 CREATE VIEW es_projection_status AS
@@ -118,9 +120,9 @@ CREATE VIEW es_projection_status AS
            END AS lag_seconds,
            p.handled, p.rate AS events_per_second,
            r.percent AS rebuild_percent,
-           CASE WHEN r.percent > 0 THEN
-               make_interval(secs => extract(epoch FROM clock_timestamp() - r.started)
-                                     * (100 - r.percent) / r.percent)
+           CASE WHEN r.percent > 0.0 THEN
+               pg_catalog.make_interval(secs => (extract(epoch FROM clock_timestamp() - r.started)
+                                                 * (100.0 - r.percent) / r.percent)::float8)
            END AS rebuild_time_left,
            p.sqlstate, p.message AS last_error, p.detail AS error_detail, p.context AS error_context,
            p.attempts, p.next_attempt,
@@ -130,8 +132,8 @@ CREATE VIEW es_projection_status AS
      CROSS JOIN LATERAL (
          SELECT CASE WHEN p.mode = 'sync' AND p.state = 'running' THEN h.horizon ELSE p.position END AS position) c
       LEFT JOIN LATERAL (
-         SELECT max(l.objid::bigint) FILTER (WHERE l.objsubid = 4) / 10.0 - 0.1 AS percent,
-                to_timestamp(max(l.objid::bigint) FILTER (WHERE l.objsubid = 5)) AS started
+         SELECT (max(l.objid::bigint) FILTER (WHERE l.objsubid = 4))::numeric / 10.0 - 0.1 AS percent,
+                pg_catalog.to_timestamp((max(l.objid::bigint) FILTER (WHERE l.objsubid = 5))::float8) AS started
            FROM pg_locks l
           WHERE l.locktype = 'advisory'
             AND l.objsubid IN (4, 5)

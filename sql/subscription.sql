@@ -92,7 +92,7 @@ CREATE VIEW es_subscription_status AS
                         AND f.position <= p.uptos[1])
                 ELSE
                     (SELECT count(*) FROM es_events e
-                      WHERE e.position > p.position AND e.position <= p.uptos[cardinality(p.uptos)]
+                      WHERE e.position > p.position AND e.position <= p.uptos[pg_catalog.cardinality(p.uptos)]
                         AND (s.category IS NULL OR es_category(e.stream) = s.category)
                         AND (s.types IS NULL OR e.type = ANY (s.types))
                         AND es_partition(e.stream, s.partitions) = p.partition
