@@ -14,6 +14,8 @@
 
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -26,16 +28,32 @@ PG_FUNCTION_INFO_V1(es_wait);
 #define FIRST_SLEEP		1
 #define LAST_SLEEP		5
 
+/*
+ * May the caller be told why the projection has failed?  What a handler says
+ * may be of events that he cannot read.
+ */
+static bool
+may_know_error(const Projection *projection)
+{
+	return (OidIsValid(projection->owner) &&
+			has_privs_of_role(GetUserId(), projection->owner)) ||
+		pg_class_aclcheck(row_table(projection->log, "es_projections"),
+						  GetUserId(), ACL_SELECT) == ACLCHECK_OK;
+}
+
 /* Raises ES005 for a projection that has given up. */
 static void
 fail_stopped(const Projection *projection)
 {
+	bool		known = projection->message != NULL &&
+	may_know_error(projection);
+
 	ereport(ERROR,
 			(errcode(ERRCODE_ES_PROJECTION_FAILED),
 			 errmsg("projection \"%s\" has failed", projection->name),
-			 errdetail("It stopped at position " INT64_FORMAT ": %s",
-					   projection->position,
-					   projection->message ? projection->message : ""),
+			 errdetail("It stopped at position " INT64_FORMAT "%s%s",
+					   projection->position, known ? ": " : ".",
+					   known ? projection->message : ""),
 			 errhint("Mend what is wrong, then es_resume_projection().")));
 }
 
