@@ -18,8 +18,8 @@
  *
  *	1. all of it is undone, and tried again with deletions where no key acts;
  *	2. if that is not enough, rows that are gone are deleted, then changed
- *	   rows while foreign keys and other triggers sleep, and then all these
- *	   keys are checked.
+ *	   rows while foreign keys sleep in that statement, and then all of them are
+ *	   checked.
  *
  *-------------------------------------------------------------------------
  */
@@ -29,6 +29,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
+#include "executor/executor.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -361,10 +362,10 @@ delete_gone(const Projection *projection, List *tables)
 }
 
 /*
- * Makes the rows of the old tables those of the new ones.
+ * The statement that makes the rows of the old tables those of the new ones.
  */
-static void
-swap_rows(const Projection *projection, List *tables)
+static char *
+swap_sql(List *tables)
 {
 	StringInfoData sql;
 	ListCell   *cell;
@@ -379,10 +380,10 @@ swap_rows(const Projection *projection, List *tables)
 		add_insert(&sql, lfirst(cell), number);
 	}
 	appendStringInfoString(&sql, " SELECT 1");
-	(void) run_sql(projection, sql.data);
+	return sql.data;
 }
 
-/* What swap_rows needs. */
+/* What attempt_swap needs. */
 typedef struct Swap
 {
 	const Projection *projection;
@@ -393,7 +394,7 @@ attempt_swap(void *arg)
 {
 	Swap	   *swap = arg;
 
-	swap_rows(swap->projection, swap->tables);
+	(void) run_sql(swap->projection, swap_sql(swap->tables));
 	return true;
 }
 
@@ -476,6 +477,65 @@ check_foreign_keys(const Projection *projection, List *tables)
 	run_as_end(saved);
 }
 
+/* The statement in which foreign keys sleep, and the hook before that. */
+static const char *asleep = NULL;
+static ExecutorStart_hook_type next_start = NULL;
+
+/* Takes the foreign keys out of the triggers that a statement fires. */
+static void
+ignore_foreign_keys(EState *estate)
+{
+	ListCell   *cell;
+
+	foreach(cell, estate->es_opened_result_relations)
+	{
+		/* a copy of its own */
+		TriggerDesc *triggers = ((ResultRelInfo *) lfirst(cell))->ri_TrigDesc;
+		int			i;
+
+		for (i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+		{
+			if (RI_FKey_trigger_type(triggers->triggers[i].tgfoid) != RI_TRIGGER_NONE)
+				triggers->triggers[i].tgenabled = TRIGGER_DISABLED;
+		}
+	}
+}
+
+/* Starts a statement; in the one that is waited for foreign keys sleep. */
+static void
+start_asleep(QueryDesc *query, int eflags)
+{
+	if (next_start != NULL)
+		next_start(query, eflags);
+	else
+		standard_ExecutorStart(query, eflags);
+	if (asleep != NULL && strcmp(query->sourceText, asleep) == 0)
+		ignore_foreign_keys(query->estate);
+}
+
+/*
+ * Runs one statement while foreign keys sleep.  They do so in this statement
+ * alone: session_replication_role would be in force for whatever the owner's
+ * triggers and checks do to tables of others, too.
+ */
+static void
+run_asleep(const Projection *projection, const char *sql)
+{
+	next_start = ExecutorStart_hook;
+	asleep = sql;
+	ExecutorStart_hook = start_asleep;
+	PG_TRY();
+	{
+		(void) run_sql(projection, sql);
+	}
+	PG_FINALLY();
+	{
+		ExecutorStart_hook = next_start;
+		asleep = NULL;
+	}
+	PG_END_TRY();
+}
+
 /*
  * Swaps while foreign keys sleep, and checks them then.  What is gone is
  * deleted before, while they are awake and act.
@@ -484,17 +544,11 @@ static void
 swap_unchecked(const Projection *projection, List *tables)
 {
 	ListCell   *cell;
-	int			level;
 
 	delete_gone(projection, tables);
 	foreach(cell, tables)
 		((Table *) lfirst(cell))->update = false;
-	level = NewGUCNestLevel();
-	(void) set_config_option("session_replication_role", "replica",
-							 PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
-							 0, false);
-	swap_rows(projection, tables);
-	AtEOXact_GUC(false, level);
+	run_asleep(projection, swap_sql(tables));
 	check_foreign_keys(projection, tables);
 }
 
