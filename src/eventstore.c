@@ -21,6 +21,7 @@ _PG_init(void)
 {
 	stats_init();
 	shmem_init();
+	run_as_init();
 	notify_init();
 	event_type_init();
 	import_init();

@@ -11,25 +11,36 @@
  * Nobody can get at the caller's rights from inside: the role cannot be
  * changed back, and one who may not act as the caller is also kept from
  * leaving behind what would run later as the caller (deferred triggers,
- * temporary tables), as in the server's logical replication.
+ * temporary tables), as in the server's logical replication.  Not every minor
+ * release of the server keeps him from making temporary types, which take the
+ * place of pg_catalog's for the caller: a hook does.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/indexing.h"
 #include "catalog/namespace.h"
+#include "catalog/objectaccess.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/hsearch.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/varlena.h"
 
@@ -38,6 +49,56 @@
 
 /* Stands for the extension's schema in our own statements. */
 #define SCHEMA_MARK "@extschema@"
+
+static object_access_hook_type next_access = NULL;
+
+/* Is the type, which was made right now, in a temporary schema? */
+static bool
+is_temporary_type(Oid type)
+{
+	Relation	types = table_open(TypeRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		result;
+
+	ScanKeyInit(&key, Anum_pg_type_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(type));
+	scan = systable_beginscan(types, TypeOidIndexId, true, SnapshotSelf, 1,
+							  &key);
+	tuple = systable_getnext(scan);
+	result = HeapTupleIsValid(tuple) &&
+		isAnyTempNamespace(((Form_pg_type) GETSTRUCT(tuple))->typnamespace);
+	systable_endscan(scan);
+	table_close(types, AccessShareLock);
+	return result;
+}
+
+/* Refuses temporary types where temporary tables are refused. */
+static void
+refuse_temporary_type(ObjectAccessType access, Oid class, Oid object,
+					  int subid, void *arg)
+{
+	if (next_access != NULL)
+		next_access(access, class, object, subid, arg);
+	if (access == OAT_POST_CREATE && class == TypeRelationId &&
+		InSecurityRestrictedOperation() && is_temporary_type(object))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("cannot create temporary type within security-restricted operation"),
+				 errdetail("It would take the place of other types of its name in the rest of the session."),
+				 errhint("Create the type in a schema.")));
+}
+
+/*
+ * Installs the hook.
+ */
+void
+run_as_init(void)
+{
+	next_access = object_access_hook;
+	object_access_hook = refuse_temporary_type;
+}
 
 /*
  * Becomes the user until run_as_end.  restricted: keep one who may not act as
