@@ -28,6 +28,7 @@
 #include "utils/builtins.h"
 #include "utils/expandedrecord.h"
 #include "utils/fmgroids.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/rls.h"
@@ -174,6 +175,11 @@ events_read_sql(Oid reader, Snapshot snapshot, const char *sql, int count,
 	RunAs		saved = run_as(reader, true, "pg_catalog, pg_temp");
 	int			result;
 
+	/* the caller's setting is for what he reads himself */
+	if (reader != saved.userid)
+		(void) set_config_option("row_security", "on", PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+								 false);
 	options.params = make_params(count, types, values, nulls);
 	options.read_only = true;
 	options.dest = CreateDestReceiver(DestTuplestore);
