@@ -26,6 +26,7 @@ _PG_init(void)
 	event_type_init();
 	import_init();
 	projection_sync_init();
+	rebuild_tables_init();
 	lazy_commit_init();
 	fold_init();
 	worker_init();

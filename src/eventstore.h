@@ -876,6 +876,7 @@ extern void projection_drop_trigger(Projection *projection);
 extern void projection_finish(Projection *projection, Replay *replay);
 
 /* rebuild_tables.c */
+extern void rebuild_tables_init(void);
 extern List *rebuild_make_tables(const Projection *projection);
 extern void rebuild_compact_tables(const Projection *projection, List *tables);
 extern void rebuild_swap_tables(const Projection *projection, List *tables);

@@ -477,7 +477,7 @@ check_foreign_keys(const Projection *projection, List *tables)
 	run_as_end(saved);
 }
 
-/* The statement in which foreign keys sleep, and the hook before that. */
+/* The statement in which foreign keys sleep, if one is run. */
 static const char *asleep = NULL;
 static ExecutorStart_hook_type next_start = NULL;
 
@@ -501,7 +501,7 @@ ignore_foreign_keys(EState *estate)
 	}
 }
 
-/* Starts a statement; in the one that is waited for foreign keys sleep. */
+/* Starts a statement; in the one that is said foreign keys sleep. */
 static void
 start_asleep(QueryDesc *query, int eflags)
 {
@@ -514,6 +514,16 @@ start_asleep(QueryDesc *query, int eflags)
 }
 
 /*
+ * Installs the hook.
+ */
+void
+rebuild_tables_init(void)
+{
+	next_start = ExecutorStart_hook;
+	ExecutorStart_hook = start_asleep;
+}
+
+/*
  * Runs one statement while foreign keys sleep.  They do so in this statement
  * alone: session_replication_role would be in force for whatever the owner's
  * triggers and checks do to tables of others, too.
@@ -521,16 +531,13 @@ start_asleep(QueryDesc *query, int eflags)
 static void
 run_asleep(const Projection *projection, const char *sql)
 {
-	next_start = ExecutorStart_hook;
 	asleep = sql;
-	ExecutorStart_hook = start_asleep;
 	PG_TRY();
 	{
 		(void) run_sql(projection, sql);
 	}
 	PG_FINALLY();
 	{
-		ExecutorStart_hook = next_start;
 		asleep = NULL;
 	}
 	PG_END_TRY();
