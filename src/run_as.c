@@ -52,7 +52,11 @@
 
 static object_access_hook_type next_access = NULL;
 
-/* Is the type, which was made right now, in a temporary schema? */
+/*
+ * Is the type, which was made right now, in a temporary schema?  Those of rows
+ * and their arrays come with tables, which the server refuses or needs itself,
+ * as for REFRESH.
+ */
 static bool
 is_temporary_type(Oid type)
 {
@@ -60,15 +64,21 @@ is_temporary_type(Oid type)
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	tuple;
-	bool		result;
+	bool		result = false;
 
 	ScanKeyInit(&key, Anum_pg_type_oid, BTEqualStrategyNumber, F_OIDEQ,
 				ObjectIdGetDatum(type));
 	scan = systable_beginscan(types, TypeOidIndexId, true, SnapshotSelf, 1,
 							  &key);
 	tuple = systable_getnext(scan);
-	result = HeapTupleIsValid(tuple) &&
-		isAnyTempNamespace(((Form_pg_type) GETSTRUCT(tuple))->typnamespace);
+	if (HeapTupleIsValid(tuple))
+	{
+		Form_pg_type form = (Form_pg_type) GETSTRUCT(tuple);
+
+		result = form->typtype != TYPTYPE_COMPOSITE &&
+			form->typtype != TYPTYPE_BASE &&
+			isAnyTempNamespace(form->typnamespace);
+	}
 	systable_endscan(scan);
 	table_close(types, AccessShareLock);
 	return result;
