@@ -126,7 +126,8 @@ DECLARE try text;
 BEGIN
     FOREACH try IN ARRAY ARRAY['RESET ROLE', 'SET ROLE postgres', 'SET ROLE es_test_victim', 'RESET SESSION AUTHORIZATION', 'SET SESSION AUTHORIZATION DEFAULT',
         'SELECT set_config(''role'', ''none'', false)', 'ALTER ROLE es_test_all SUPERUSER', 'SELECT * FROM pg_authid', 'CREATE TEMP TABLE es_events (n int)',
-        'CREATE DOMAIN pg_temp.text AS pg_catalog.text CHECK (es_test_own.spied() = 1)', 'CREATE TEMP VIEW es_projections AS SELECT 1', 'INSERT INTO es_test_own.later VALUES (1)', 'PREPARE es_test AS SELECT 1', 'LISTEN es_test',
+        'CREATE DOMAIN pg_temp.text AS pg_catalog.text CHECK (es_test_own.spied() = 1)', 'CREATE TYPE pg_temp.jsonb AS (n int)', 'CREATE TYPE pg_temp.jsonb AS ENUM (''a'')',
+        'CREATE TYPE pg_temp.jsonb AS RANGE (SUBTYPE = int4)', 'CREATE TEMP VIEW es_projections AS SELECT 1', 'INSERT INTO es_test_own.later VALUES (1)', 'PREPARE es_test AS SELECT 1', 'LISTEN es_test',
         'DECLARE c CURSOR WITH HOLD FOR SELECT 1', 'INSERT INTO es_test.seen VALUES (1)', 'UPDATE es_events SET type = type', 'SET session_replication_role = replica']
     LOOP
         BEGIN
