@@ -10,6 +10,7 @@ CREATE VIEW es_privileges AS
         ('es_failures',             'SELECT', '{operator}'),
         ('es_inbox',                'SELECT', '{operator}'),
         ('es_inbox',                'DELETE', '{operator}'),
+        ('es_inbox_stats',          'SELECT', '{operator}'),
         ('es_notified',             'SELECT', '{operator}'),
         ('es_partitions',           'SELECT', '{operator}'),
         ('es_privileges',           'SELECT', '{operator}'),
@@ -17,6 +18,7 @@ CREATE VIEW es_privileges AS
         ('es_projections',          'SELECT', '{operator}'),
         ('es_snapshots',            'SELECT', '{operator}'),
         ('es_snapshots',            'DELETE', '{operator}'),
+        ('es_stats',                'SELECT', '{operator}'),
         ('es_subscription_status',  'SELECT', '{operator}'),
         ('es_subscriptions',        'SELECT', '{operator}'),
         ('es_upcasters',            'SELECT', '{operator}'),
@@ -80,6 +82,7 @@ CREATE VIEW es_privileges AS
         ('es_drop_projection',      'EXECUTE', '{operator}'),
         ('es_failures',             'EXECUTE', '{operator}'),
         ('es_inbox',                'EXECUTE', '{operator}'),
+        ('es_inbox_stats',          'EXECUTE', '{operator}'),
         ('es_index_attribute',      'EXECUTE', '{operator}'),
         ('es_pause_projection',     'EXECUTE', '{operator}'),
         ('es_rebuild_projection',   'EXECUTE', '{operator}'),
@@ -89,6 +92,8 @@ CREATE VIEW es_privileges AS
         ('es_run_projections',      'EXECUTE', '{operator}'),
         ('es_snapshot',             'EXECUTE', '{operator}'),
         ('es_start_worker',         'EXECUTE', '{operator}'),
+        ('es_stats',                'EXECUTE', '{operator}'),
+        ('es_stats_reset',          'EXECUTE', '{operator}'),
         ('es_work',                 'EXECUTE', '{operator}')),
     member AS (
         SELECT d.classid, d.objid
