@@ -1,0 +1,232 @@
+/*
+ * A partition of a subscription: two consumers claim it, may die at any moment,
+ * may be too slow for their lease, and acknowledge with a token, in one
+ * transaction or in two phases (src/delivery.c, src/acknowledge.c).
+ *
+ *	-DBREAK_...	a mistake that must be found; "run" lists them
+ *
+ * Safety: an acknowledgement takes effect only if its consumer is the last who
+ * has got the partition; each event's takes effect once, in order; the
+ * checkpoint never goes back.
+ *
+ * Progress: consumers die so often, leases run out too early so often, then no
+ * more.  Every run ends with all events acknowledged: one that stopped before
+ * would be an invalid end state.
+ */
+
+#define CONSUMERS	2
+#define EVENTS		3
+#define BATCH		2
+#define NOBODY		CONSUMERS
+#define PREPARED	(CONSUMERS + 1)
+
+/* The row in es_partitions, as it is committed. */
+byte checkpoint;
+byte reached;					/* what was delivered ends here */
+byte token;						/* the last one */
+bool in_hand;
+bool expired;					/* the lease has run out */
+byte acked_token;
+byte row_lock = NOBODY;
+
+/* The transaction that is prepared. */
+bool waits;
+byte p_upto, p_token, p_owner;
+
+byte crashes = 2;
+byte delays = 1;				/* a lease runs out while its consumer lives */
+
+/* What nobody in the program knows. */
+byte last_owner = NOBODY;
+byte effects[EVENTS + 1];
+bool alive[CONSUMERS];			/* has not died with what it has in hand */
+
+#define DONE	(checkpoint == EVENTS)
+
+#ifdef BREAK_NO_LEASE
+#define FREE	!in_hand
+#else
+#define FREE	(!in_hand || expired)
+#endif
+
+/* The acknowledgement is committed: everything up to a position. */
+inline take_effect(who, upto, by)
+{
+	assert(who == last_owner);
+	assert(upto > checkpoint);
+	e = checkpoint + 1;
+	do
+	:: e > upto -> break
+	:: else -> effects[e]++; assert(effects[e] == 1); e++
+	od;
+	e = 0;
+	checkpoint = upto;
+	if
+	:: upto == reached -> in_hand = false; acked_token = by
+	:: else
+	fi;
+	expired = false				/* the rest has another lease */
+}
+
+inline die()
+{
+	atomic {
+		crashes > 0 -> crashes--;
+		alive[me] = false;
+		if
+		:: row_lock == me -> row_lock = NOBODY
+		:: else
+		fi;
+		mine = 0; upto = 0; e = 0
+	}
+}
+
+proctype Consumer(byte me)
+{
+	byte mine;					/* the token that was got */
+	byte upto;
+	byte e;
+
+poll:
+	if
+	:: atomic { DONE -> goto end }
+	:: atomic {
+#ifdef BREAK_POLL_NO_LOCK
+		FREE && !DONE
+#else
+		row_lock == NOBODY && FREE && !DONE -> row_lock = me
+#endif
+	   }
+	fi;
+	/* Under the lock, and not to be seen before the commit. */
+	upto = (checkpoint + BATCH > EVENTS -> EVENTS : checkpoint + BATCH);
+	if
+	:: atomic {
+#ifdef BREAK_TOKEN
+		token = (token == 0 -> 1 : token);
+#else
+		token++;
+#endif
+		assert(token < 12);
+		mine = token;
+		reached = upto;
+		in_hand = true;
+		expired = false;
+		last_owner = me;
+		alive[me] = true;
+		if
+		:: row_lock == me -> row_lock = NOBODY
+		:: else
+		fi
+	   }
+	:: die() -> goto poll
+	fi;
+
+	/* Events are handled; each alone, or all at once, is acknowledged. */
+	if
+	:: die() -> goto poll
+	:: skip
+	:: atomic { upto == checkpoint + BATCH -> upto = upto - 1 }
+	fi;
+
+ack:
+#ifdef BREAK_ACK_NO_LOCK
+	skip;
+#else
+	atomic { row_lock == NOBODY -> row_lock = me };
+#endif
+	if
+#ifdef BREAK_NO_TOKEN
+	:: in_hand
+#else
+	:: in_hand && token == mine
+#endif
+	:: else ->
+		/* ES006, or the same said again: what he has got is not his. */
+		atomic {
+			if
+			:: row_lock == me -> row_lock = NOBODY
+			:: else
+			fi;
+			mine = 0; upto = 0;
+			goto poll
+		}
+	fi;
+	if
+	:: die() -> goto poll
+	:: atomic {
+		take_effect(me, upto, mine);
+		if
+		:: row_lock == me -> row_lock = NOBODY
+		:: else
+		fi
+	   }
+	   if
+	   :: atomic { in_hand && token == mine && upto < reached -> upto = reached; goto ack }
+	   :: atomic { else -> mine = 0; upto = 0; goto poll }
+	   /* He has not heard of the commit, and says it again. */
+	   :: atomic { delays > 0 && acked_token == mine -> goto ack }
+	   fi
+	/* It is prepared; whoever ends it keeps its locks until then. */
+	:: atomic {
+		!waits -> waits = true;
+		p_upto = upto;
+		p_token = mine;
+		p_owner = me;
+#ifdef BREAK_PREPARED_LOCK
+		row_lock = NOBODY;
+#else
+		row_lock = PREPARED;
+#endif
+		alive[me] = false;
+		mine = 0;
+		upto = 0;
+		goto poll
+	   }
+	fi;
+end:
+	skip
+}
+
+/* Ends what is prepared, whenever it likes. */
+proctype Manager()
+{
+	byte e;
+
+end:
+	do
+	:: atomic {
+		waits ->
+		if
+		:: take_effect(p_owner, p_upto, p_token)
+		:: crashes > 0 -> crashes--
+		fi;
+		waits = false;
+		p_upto = 0; p_token = 0; p_owner = 0;
+		if
+		:: row_lock == PREPARED -> row_lock = NOBODY
+		:: else
+		fi
+	   }
+	od
+}
+
+/* A lease runs out if its consumer is dead, and sometimes if he is not. */
+proctype Clock()
+{
+end:
+	do
+	:: atomic { in_hand && !expired && !alive[last_owner] -> expired = true }
+	:: atomic { in_hand && !expired && delays > 0 -> delays--; expired = true }
+	od
+}
+
+init
+{
+	atomic {
+		run Consumer(0);
+		run Consumer(1);
+		run Manager();
+		run Clock()
+	}
+}
