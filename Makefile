@@ -5,6 +5,8 @@
 #   make check [ONLY="regress tap ..."] [TESTS="name ..."]   every test, on a private server
 #   make check-all [VERSIONS="15 17"]       make check on each server version, and upgrades
 #   make check-clients [CLIENTS="node ..."]  consumers with real drivers; make check runs them, too
+#   make fuzz [CALLS=n] [SEED=n]            random calls of every function, a million; a short form is in make check
+#   make check-assert, make check-asan      regress, isolation and fuzz on a server with assertions, with AddressSanitizer
 #   make bench                              figures against plain SQL, on a private server
 #   make bench-peers                        figures against other event stores (doc/peers.md)
 #   make format, make format-check          pgindent style
@@ -47,7 +49,8 @@ SHLIB_LINK = -lcrypto
 EXTRA_CLEAN = $(EXTENSION)--*.sql .built-with results log tmp_check output_iso \
 	regression.diffs regression.out
 
-own_goals = check check-all check-clients demo demo-stop bench bench-peers format format-check
+own_goals = check check-all check-clients check-assert check-asan fuzz demo demo-stop bench bench-peers format \
+	format-check
 
 ifneq (,$(filter $(own_goals),$(MAKECMDGOALS)))
 # ---- Goals with a script of their own: they must start where nothing is
@@ -66,7 +69,7 @@ endif
 
 # Only what the user has set: the scripts look for a server themselves.
 given = $(filter-out default undefined,$(origin $(1)))
-export $(foreach v,PG_CONFIG CC REPO KEEP ONLY TESTS CLIENTS VERSIONS,$(if $(call given,$(v)),$(v)))
+export $(foreach v,PG_CONFIG CC REPO KEEP ONLY TESTS CLIENTS VERSIONS CALLS SEED,$(if $(call given,$(v)),$(v)))
 export REGRESS REGRESS_OPTS ISOLATION ISOLATION_OPTS PROVE_TESTS
 
 check:
@@ -82,6 +85,15 @@ check-all:
 check-clients:
 	@test/tools/packages clients
 	@test/clients/run
+
+check-assert check-asan:
+	@test/tools/packages source
+	@test/tools/check-source $(@:check-%=%)
+
+fuzz:
+	@test/tools/packages check
+	@CALLS=$${CALLS:-1000000} test/fuzz/run
+	@test/fuzz/run
 
 demo:
 	@test/tools/packages demo

@@ -237,15 +237,15 @@ inline ask(t)
 {
 	if
 	:: CANDIDATE(t) ->
-#ifdef BREAK_COMMITTED_FIRST
-		note(was_committed, committed[t], t);
-#endif
 		note(open, running[t], t)
 	:: else
 	fi
 }
 
-/* Which candidates are still in progress: "open". */
+/*
+ * Which candidates are still in progress: "open". The log of commits, asked
+ * later, does not change for those that are not.
+ */
 inline ask_in_progress()
 {
 	ask(0);
@@ -254,18 +254,12 @@ inline ask_in_progress()
 }
 
 /* The log of commits; it does not change once a transaction is not running. */
-#ifdef BREAK_COMMITTED_FIRST
-#define COMMITTED(t)	(was_committed & BIT(t))
-#else
-#define COMMITTED(t)	committed[t]
-#endif
-
 #if defined(BREAK_ALL_RUNNING)
 #define MAY_OWN(t)	true
 #elif defined(BREAK_ENDED)
 #define MAY_OWN(t)	(holders & BIT(t))
 #else
-#define MAY_OWN(t)	((holders & BIT(t)) || (!(open & BIT(t)) && COMMITTED(t)))
+#define MAY_OWN(t)	((holders & BIT(t)) || (!(open & BIT(t)) && committed[t]))
 #endif
 
 inline lower_limit(t)
@@ -363,7 +357,7 @@ inline find_last(seen)
 inline forget()
 {
 	s_xmax = 0; s_next = 0; s_running = 0; s_quiet = 0; s_all_ended = 0;
-	locks = 0; holders = 0; open = 0; was_committed = 0;
+	locks = 0; holders = 0; open = 0;
 	w = 0; h = 0; p = 0; upper = 0; stop = 0
 }
 
@@ -385,7 +379,7 @@ proctype Worker()
 {
 	byte s_xmax, s_next, s_running;
 	bool s_quiet, s_all_ended, stop;
-	byte locks, holders, open, was_committed, w, h, p, upper, found;
+	byte locks, holders, open, w, h, p, upper, found;
 
 	atomic {
 		take_snapshot();
@@ -401,7 +395,7 @@ proctype Reader()
 {
 	byte s_xmax, s_next, s_running;
 	bool s_quiet, s_all_ended, stop;
-	byte locks, holders, open, was_committed, w, h, p, upper;
+	byte locks, holders, open, w, h, p, upper;
 
 end:
 	do
