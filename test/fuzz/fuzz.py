@@ -305,7 +305,8 @@ class Statements:
             "TRUNCATE es_events", "DELETE FROM es_events",
             "SELECT * FROM %s LIMIT 20" % table, "SELECT t::text FROM %s t LIMIT 20" % table,
             "SELECT jsonb_populate_record(NULL::%s, %s)" % (table, v.jsonb()),
-            "INSERT INTO es_events SELECT (%s).*" % v.composite("es_events")))
+            # What a superuser stores by himself has whatever version he says.
+            "DO $$ BEGIN INSERT INTO es_events SELECT (%s).*; RAISE SQLSTATE '22000'; END $$" % v.composite("es_events")))
 
     def convert(self):
         if self.catalog.operators and self.rng.random() < 0.3:
@@ -375,7 +376,7 @@ def show(sql, parameters):
 
 
 EVENTS = "SELECT count(*) || ' ' || coalesce(max(position), 0) FROM es_events"
-HOLES = ("SELECT count(*) FROM (SELECT FROM es_events GROUP BY stream"
+HOLES = ("SELECT string_agg(left(stream, 50), ' ') FROM (SELECT stream FROM es_events GROUP BY stream"
          " HAVING max(version) - min(version) + 1 <> count(*)) s")
 
 
@@ -421,8 +422,9 @@ def fuzz(seed, calls, database, session_number):
                 wrong += 1
             before = after
         if number % 1000 == 999 or number == calls - 1:
-            if session.value(HOLES) != "0":
-                print("not ok - a stream's versions have holes after call %d" % number, flush=True)
+            holes = session.value(HOLES)
+            if holes != "":
+                print("not ok - versions of these streams have holes after call %d: %s" % (number, holes), flush=True)
                 wrong += 1
                 break
     if failed == 0 or failed == calls:
