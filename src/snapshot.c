@@ -229,7 +229,7 @@ snapshot_keep(const Folded *of, const KeptState *kept)
 	static Oid	types[PARAMS] = {TEXTOID, TEXTOID, NAMEOID, INT8OID, INT8OID,
 	INT8OID, TIMESTAMPTZOID, JSONBOID};
 	Written		before = lazy_commit_begin();
-	NameData	taken_by;
+	NameData	taken_by = {0};
 	Datum		values[PARAMS] = {
 		PointerGetDatum(of->stream),
 		CStringGetTextDatum(of->reducer.signature), NameGetDatum(&taken_by),
