@@ -7,12 +7,13 @@
 #   make check-clients [CLIENTS="node ..."]  consumers with real drivers; make check runs them, too
 #   make fuzz [CALLS=n] [SEED=n]            random calls of every function, a million; a short form is in make check
 #   make check-assert, make check-asan      regress, isolation and fuzz on a server with assertions, with AddressSanitizer
+#   make torture [FORM=short] [SEED=n]      kills and other faults, on private servers; KILLS=n of the long form
 #   make bench                              figures against plain SQL, on a private server
 #   make bench-peers                        figures against other event stores (doc/peers.md)
 #   make format, make format-check          pgindent style
 #
 # PG_CONFIG=/path/to/pg_config picks the server version. demo, check,
-# check-clients, bench and bench-peers first install what is missing, when they may.
+# check-clients, torture, bench and bench-peers first install what is missing, when they may.
 
 EXTENSION = eventstore
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" eventstore.control)
@@ -49,7 +50,7 @@ SHLIB_LINK = -lcrypto
 EXTRA_CLEAN = $(EXTENSION)--*.sql .built-with results log tmp_check output_iso \
 	regression.diffs regression.out
 
-own_goals = check check-all check-clients check-assert check-asan fuzz demo demo-stop bench bench-peers format \
+own_goals = check check-all check-clients check-assert check-asan fuzz torture demo demo-stop bench bench-peers format \
 	format-check
 
 ifneq (,$(filter $(own_goals),$(MAKECMDGOALS)))
@@ -69,13 +70,15 @@ endif
 
 # Only what the user has set: the scripts look for a server themselves.
 given = $(filter-out default undefined,$(origin $(1)))
-export $(foreach v,PG_CONFIG CC REPO KEEP ONLY TESTS CLIENTS VERSIONS CALLS SEED,$(if $(call given,$(v)),$(v)))
+export $(foreach v,PG_CONFIG CC REPO KEEP ONLY TESTS CLIENTS VERSIONS CALLS SEED FORM KILLS ROUNDS,$(if $(call given,$(v)),$(v)))
 export REGRESS REGRESS_OPTS ISOLATION ISOLATION_OPTS PROVE_TESTS
 
 check:
 	@test/tools/packages check
 	@case " $${ONLY:-clients} " in *' clients '*) test/tools/packages clients || \
 		echo "eventstore: the clients that need what is missing are left out." >&2 ;; esac
+	@case " $${ONLY:-torture} " in *' torture '*) test/tools/packages torture || \
+		echo "eventstore: the torture is left out." >&2 ;; esac
 	@test/tools/check
 
 check-all:
@@ -93,7 +96,10 @@ check-assert check-asan:
 fuzz:
 	@test/tools/packages check
 	@CALLS=$${CALLS:-1000000} test/fuzz/run
-	@test/fuzz/run
+
+torture:
+	@test/tools/packages torture
+	@test/torture/run
 
 demo:
 	@test/tools/packages demo

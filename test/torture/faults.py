@@ -1,0 +1,261 @@
+"""Faults. Each is a function that is given the round and does its harm once; what
+it returns says whether it was done. Those that end processes of the server by
+force are kills.
+
+Some are done by the clients themselves, all the time: connections that are cut
+after COMMIT was sent, statement timeouts, rollbacks, transactions that are left
+prepared (clients.py).
+"""
+import os
+import random
+import signal
+import subprocess
+import time
+
+import psycopg
+
+import clients
+import servers
+
+KILLS = {}
+HARMS = {}
+OPENED = []
+
+
+def kill(name):
+    def add(function):
+        KILLS[name] = function
+        return function
+    return add
+
+
+def harm(name):
+    def add(function):
+        HARMS[name] = function
+        return function
+    return add
+
+
+#
+# Kills
+#
+
+def kill_one(round, *words):
+    """kill -9 of a process of the server, which makes it start all of them anew."""
+    found = round.server.processes(*words)
+    if not found:
+        return False
+    victim = round.random.choice(found)[0]
+    began = time.monotonic()
+    if not servers.kill(victim):
+        return False
+    wait_for_restart(round, victim)
+    round.crashes.append((began, time.monotonic()))
+    return True
+
+
+def wait_for_restart(round, victim):
+    """Others are still served until the postmaster has seen the death of its child."""
+    end = time.monotonic() + 10
+    while time.monotonic() < end and servers.alive(victim):
+        time.sleep(0.005)
+    while time.monotonic() < end and any(pid == victim for pid, _ in round.server.processes("postgres")):
+        time.sleep(0.005)
+    round.server.wait_up()
+
+
+@kill("kill -9 of a backend")
+def kill_backend(round):
+    return kill_one(round, f"postgres {servers.DATABASE} ")
+
+
+@kill("kill -9 of a worker")
+def kill_worker(round):
+    return kill_one(round, "eventstore worker")
+
+
+@kill("kill -9 of another process of the server")
+def kill_other(round):
+    return kill_one(round, "eventstore launcher", "checkpointer", "walwriter", "background writer", "autovacuum")
+
+
+@kill("kill -9 of the postmaster")
+def kill_postmaster(round):
+    began = time.monotonic()
+    round.server.kill_postmaster()
+    round.server.start(round.environment)
+    round.crashes.append((began, time.monotonic()))
+    return True
+
+
+@kill("immediate stop")
+def immediate_stop(round):
+    began = time.monotonic()
+    round.server.stop("immediate")
+    round.server.start(round.environment)
+    round.crashes.append((began, time.monotonic()))
+    return True
+
+
+#
+# Less than that
+#
+
+@harm("fast stop")
+def fast_stop(round):
+    began = time.monotonic()
+    round.server.stop("fast")
+    round.server.start(round.environment)
+    round.crashes.append((began, time.monotonic()))
+    return True
+
+
+def signal_backends(function):
+    def do(round):
+        return round.server.value(f"""SELECT count({function}(pid)) FROM (SELECT pid FROM pg_stat_activity
+            WHERE application_name LIKE 'client %%' AND state <> 'idle' ORDER BY random() LIMIT 3) AS victims""") > 0
+    return do
+
+
+harm("cancel of statements")(signal_backends("pg_cancel_backend"))
+harm("pg_terminate_backend of clients")(signal_backends("pg_terminate_backend"))
+
+
+@harm("pg_terminate_backend of a worker")
+def terminate_worker(round):
+    return round.server.value("""SELECT count(pg_terminate_backend(pid)) FROM (SELECT pid FROM pg_stat_activity
+        WHERE backend_type = 'eventstore worker' ORDER BY random() LIMIT 1) AS victims""") > 0
+
+
+@harm("kill -9 of a client")
+def kill_client(round):
+    return round.kill_client()
+
+
+@harm("checkpoint")
+def checkpoint(round):
+    round.server.query("CHECKPOINT")
+    return True
+
+
+def idle(round, database, *statements):
+    """A transaction that is left open for some seconds, or until a crash."""
+    connection = round.server.connect(database)
+    for statement in ("BEGIN", *statements):
+        connection.execute(statement)
+    OPENED.append((time.monotonic() + round.random.uniform(0.5, 3), connection))
+    return True
+
+
+@harm("idle transaction with an id")
+def idle_here(round):
+    return idle(round, servers.DATABASE, "SELECT pg_current_xact_id()")
+
+
+@harm("idle transaction with a snapshot")
+def idle_snapshot(round):
+    return idle(round, servers.DATABASE, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "SELECT es_horizon()")
+
+
+@harm("idle transaction in another database")
+def idle_there(round):
+    return idle(round, servers.OTHER, "SELECT pg_current_xact_id()")
+
+
+def end_prepared(round, older_than):
+    """Commits or rolls back what clients have left prepared."""
+    for (gid,) in round.server.query("SELECT gid FROM pg_prepared_xacts WHERE prepared < clock_timestamp() - %s::interval",
+                                     (older_than,)):
+        verb = round.random.choice(["COMMIT", "ROLLBACK"])
+        try:
+            round.server.query(f"{verb} PREPARED '{gid}'")
+        except psycopg.Error:
+            continue                          # its client has come back to it
+        round.resolved[gid] = verb
+        round.counts["prepared transaction that was left"] += 1
+
+
+def end_idle(now=None):
+    """Ends those whose time has come; all, when no time is given."""
+    for item in list(OPENED):
+        if now is None or item[0] < now:
+            OPENED.remove(item)
+            try:
+                item[1].execute("ROLLBACK")
+            except psycopg.Error:
+                pass
+            item[1].close()
+
+
+@harm("VACUUM FREEZE")
+def vacuum_freeze(round):
+    round.server.query("VACUUM (FREEZE, ANALYZE) es_events, es_partitions, es_projections, es_snapshots, chain", statement_timeout="3s")
+    return True
+
+
+@harm("REINDEX CONCURRENTLY")
+def reindex(round):
+    index = round.random.choice(["es_events_pkey", "es_events_id_key", "es_events_stream_version_key",
+                                 "es_events_category_position_idx", "es_partitions_pkey"])
+    round.server.query(f"REINDEX INDEX CONCURRENTLY {index}", statement_timeout="3s")
+    return True
+
+
+@harm("ALTER EXTENSION UPDATE")
+def update(round):
+    """There, or back."""
+    now = round.server.value("SELECT extversion FROM pg_extension WHERE extname = 'eventstore'")
+    base = round.version
+    round.server.query(f"ALTER EXTENSION eventstore UPDATE TO '{base + '.1' if now == base else base}'", statement_timeout="3s")
+    return True
+
+
+@harm("projection made async or sync")
+def change_mode(round):
+    mode = round.server.value("SELECT mode FROM es_projections WHERE name = 'live'")
+    with round.server.connect(statement_timeout="3s") as connection:
+        connection.execute("SELECT es_alter_projection('live', mode => 'async')")
+        round.rest(0.1)
+        connection.execute("SELECT es_alter_projection('live', mode => 'sync')")
+    return mode == "sync"
+
+
+#
+# The disk
+#
+
+class Disk:
+    """A small disk in memory, mounted in the scratch folder."""
+
+    def __init__(self, name, size):
+        self.path = f"{servers.SCRATCH}/{name}"
+        self.size = size
+        os.makedirs(self.path, exist_ok=True)
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}M,mode=0700", "torture", self.path],
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if done.returncode != 0:
+            raise PermissionError(done.stdout.strip())
+        servers.give(self.path)
+
+    def resize(self, size):
+        subprocess.run(["mount", "-o", f"remount,size={size}M", self.path], check=True)
+
+    def free(self):
+        there = os.statvfs(self.path)
+        return there.f_bavail * there.f_frsize
+
+    def fill(self):
+        """Takes what is left."""
+        with open(f"{self.path}/filler", "wb") as file:
+            try:
+                while True:
+                    file.write(b"\0" * 8192)
+                    file.flush()
+            except OSError:
+                pass
+
+    def clear(self):
+        os.unlink(f"{self.path}/filler")
+
+    def remove(self):
+        subprocess.run(["umount", "-l", self.path], check=False)

@@ -1,0 +1,240 @@
+"""Servers that are killed: each has a folder of data, copied from one that was
+made once, and listens on a Unix socket in the scratch folder alone.
+
+Server programs run as the unprivileged user that test/tools/private.sh has
+chosen; this process may be root.
+"""
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import time
+
+import psycopg
+
+SCRATCH = os.environ.get("PRIVATE_DIR", "")
+BIN = os.environ.get("PRIVATE_BIN", "")
+USER = os.environ.get("TORTURE_USER", "")
+DATABASE = "store"
+OTHER = "other"
+
+SETTINGS = """
+listen_addresses = ''
+unix_socket_directories = '{socket}'
+port = {port}
+shared_preload_libraries = 'eventstore'
+eventstore.databases = 'store'
+eventstore.snapshot_every = 20
+eventstore.poll_interval = 200ms
+max_prepared_transactions = 50
+max_connections = 60
+shared_buffers = 16MB
+min_wal_size = 2MB
+max_wal_size = 16MB
+checkpoint_timeout = 30s
+deadlock_timeout = 50ms
+restart_after_crash = on
+# Processes are killed here, not the machine: what was written stays.
+fsync = off
+hot_standby_feedback = on
+max_standby_streaming_delay = -1
+wal_receiver_status_interval = 1s
+wal_retrieve_retry_interval = 100ms
+wal_keep_size = 256MB
+log_line_prefix = '%m [%p] %b %a '
+log_error_verbosity = verbose
+"""
+
+
+def run(*command, check=True, environment=(), timeout=120):
+    """Runs a program of the server as the unprivileged user."""
+    if os.getuid() == 0:
+        user = pwd.getpwnam(USER)
+        command = ("setpriv", "--reuid", str(user.pw_uid), "--regid", str(user.pw_gid), "--init-groups",
+                   "--inh-caps=-all", "--", "env", f"HOME={SCRATCH}/home", *environment, *command)
+    else:
+        command = ("env", *environment, *command)
+    done = subprocess.run(command, cwd=SCRATCH, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, timeout=timeout)
+    if check and done.returncode != 0:
+        raise RuntimeError(f"{command[-4:]} failed: {done.stdout}")
+    return done
+
+
+def give(path):
+    """Lets the unprivileged user have a folder."""
+    if os.getuid() == 0:
+        user = pwd.getpwnam(USER)
+        os.chown(path, user.pw_uid, user.pw_gid)
+
+
+def children(pid):
+    """Processes of a postmaster, with what they say they are."""
+    found = []
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{name}/stat") as file:
+                parent = int(file.read().rsplit(")", 1)[1].split()[1])
+            if parent == pid:
+                with open(f"/proc/{name}/cmdline") as file:
+                    found.append((int(name), file.read().replace("\0", " ").strip()))
+        except (OSError, IndexError, ValueError):
+            continue
+    return found
+
+
+def alive(pid):
+    """Whether a process is there; one that has ended and waits for its parent is not."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def kill(pid, number=signal.SIGKILL):
+    try:
+        os.kill(pid, number)
+        return True
+    except ProcessLookupError:
+        return False
+
+
+class Server:
+    def __init__(self, name, port=5432):
+        self.name = name
+        self.port = port
+        self.data = f"{SCRATCH}/{name}"
+        self.log = f"{SCRATCH}/{name}.log"
+        self.socket = f"{SCRATCH}/run"
+
+    def make(self):
+        """A new cluster."""
+        run(f"{BIN}/initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale",
+            "--no-sync", "--wal-segsize=1")
+        self.configure()
+
+    def copy_of(self, other):
+        """A copy of a stopped server, or of a folder that was one."""
+        shutil.rmtree(self.data, ignore_errors=True)
+        run("cp", "-a", "--reflink=auto", other.data, self.data)
+        self.configure()
+
+    def configure(self, *lines):
+        self.lines = lines
+        with open(f"{self.data}/torture.conf", "w") as file:
+            file.write(SETTINGS.format(socket=self.socket, port=self.port) + "\n".join(lines) + "\n")
+        os.chmod(f"{self.data}/torture.conf", 0o644)
+        with open(f"{self.data}/postgresql.conf") as file:
+            included = "torture.conf" in file.read()
+        if not included:
+            with open(f"{self.data}/postgresql.conf", "a") as file:
+                file.write("include 'torture.conf'\n")
+
+    def follow(self, other, name="standby"):
+        """Is a standby of the other from its next start on."""
+        with open(f"{self.data}/standby.signal", "w"):
+            pass
+        give(f"{self.data}/standby.signal")
+        self.configure(f"primary_conninfo = 'host={other.socket} port={other.port} user=postgres application_name={name}'")
+
+    def start(self, environment=(), patience=60):
+        """Starts it; waits for what an earlier postmaster has left to go."""
+        end = time.monotonic() + patience
+        while True:
+            done = run(f"{BIN}/pg_ctl", "start", "-D", self.data, "-l", self.log, "-w", "-t", "60", "-s", check=False,
+                       environment=environment)
+            if done.returncode == 0:
+                break
+            if time.monotonic() > end:
+                raise RuntimeError(f"{self.name} does not start: {self.tail()}")
+            time.sleep(0.05)
+        self.wait_up()
+
+    def stop(self, mode="fast"):
+        return run(f"{BIN}/pg_ctl", "stop", "-D", self.data, "-m", mode, "-w", "-t", "60", "-s", check=False).returncode == 0
+
+    def promote(self):
+        run(f"{BIN}/pg_ctl", "promote", "-D", self.data, "-w", "-t", "60", "-s")
+
+    def pid(self):
+        try:
+            with open(f"{self.data}/postmaster.pid") as file:
+                return int(file.readline())
+        except (OSError, ValueError):
+            return None
+
+    def processes(self, *words):
+        """Its processes whose titles have one of the words."""
+        pid = self.pid()
+        return [(p, title) for p, title in (children(pid) if pid else []) if any(w in title for w in words)]
+
+    def kill_postmaster(self):
+        """kill -9, and waits for the orphans to notice."""
+        pid = self.pid()
+        orphans = [p for p, title in children(pid)]
+        kill(pid)
+        end = time.monotonic() + 30
+        while time.monotonic() < end and any(alive(p) for p in [pid, *orphans]):
+            time.sleep(0.01)
+        for orphan in orphans:
+            if alive(orphan):
+                kill(orphan)
+
+    def connect(self, database=DATABASE, timeout=10, statement_timeout="60s"):
+        return psycopg.connect(host=self.socket, port=self.port, user="postgres", dbname=database, autocommit=True,
+                               connect_timeout=timeout, application_name="controller",
+                               options=f"-c statement_timeout={statement_timeout}")
+
+    def query(self, sql, parameters=None, database=DATABASE, **more):
+        with self.connect(database, **more) as connection:
+            cursor = connection.execute(sql, parameters)
+            return cursor.fetchall() if cursor.description else None
+
+    def value(self, sql, parameters=None, database=DATABASE):
+        return self.query(sql, parameters, database)[0][0]
+
+    def wait_up(self, patience=60):
+        """Until it takes connections."""
+        end = time.monotonic() + patience
+        while True:
+            try:
+                self.connect("postgres").close()
+                return
+            except psycopg.OperationalError:
+                if time.monotonic() > end:
+                    raise RuntimeError(f"{self.name} does not come up: {self.tail()}")
+                time.sleep(0.01)
+
+    def wait_for(self, sql, patience=30, database=DATABASE):
+        """Until a query is true."""
+        end = time.monotonic() + patience
+        while True:
+            try:
+                if self.value(sql, database=database):
+                    return True
+            except psycopg.OperationalError:
+                pass
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.02)
+
+    def is_up(self):
+        pid = self.pid()
+        if not pid or not alive(pid):
+            return False
+        try:
+            self.connect("postgres", timeout=2).close()
+            return True
+        except psycopg.OperationalError:
+            return False
+
+    def tail(self, lines=20):
+        try:
+            with open(self.log, errors="replace") as file:
+                return "".join(file.readlines()[-lines:])
+        except OSError:
+            return ""
