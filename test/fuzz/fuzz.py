@@ -448,8 +448,7 @@ def memory(seed, calls, database, leak):
     """
     The same calls again and again: what is kept after each round has to stay
     the same when everything has been called some times.  A round is rolled
-    back, so that the log does not grow; now and then one is committed, and what
-    it has stored deleted.
+    back, so that the log does not grow.
     """
     session = Session(database)
     statements = Statements("%s/memory" % seed, session.catalog, everything=False)

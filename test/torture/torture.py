@@ -584,6 +584,8 @@ class FullQueue(Round):
             for attempt in unit.attempts:
                 if attempt.sqlstate == "54000":
                     self.counts[f"append refused by a full queue, of those {notifies}"] += 1
+        stopped = self.counts["append refused by a full queue, of those that leave it to workers"]
+        self.tests.append(("appends that leave it to workers go on", [] if stopped == 0 else [f"{stopped} were refused"]))
         self.tests.append(("appends go on when the queue is empty again", [] if any(
             attempt.result == "ok" and attempt.sent > self.emptied_at
             for unit in self.seen.units.values() for attempt in unit.attempts) else ["none was stored"]))
