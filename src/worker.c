@@ -572,6 +572,8 @@ try_announce(MemoryContext context)
 			PG_RE_THROW();
 		recover(context);
 		full_at = GetCurrentTimestamp();
+		/* as nobody gets so far as to free what all have read, but who asks */
+		(void) DirectFunctionCall1(pg_notification_queue_usage, (Datum) 0);
 	}
 	PG_END_TRY();
 	return again;

@@ -24,6 +24,15 @@ $primary->safe_psql('postgres', 'CREATE TABLE nothing ()');
 
 my $reader = $standby->background_psql('postgres');
 
+# Workers come some seconds after the extension, or the server.
+sub wait_for_worker
+{
+	$primary->poll_query_until('postgres',
+		q{SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'eventstore worker'})
+	  or die "there is no worker";
+	return;
+}
+
 # An event, a gap below it, and nothing that says of the gap that it is decided.
 sub append_past_gap
 {
@@ -95,6 +104,7 @@ is(decided(), '0', 'where a standby needs no help nothing is written');
 #
 
 my @lags;
+wait_for_worker();
 my $long = unrelated();
 my $start = time;
 
@@ -134,6 +144,7 @@ $reader = $standby->background_psql('postgres');
 # What is in flight holds the standby, whatever is told
 #
 
+wait_for_worker();
 $long = unrelated();
 my $slow = $primary->background_psql('postgres');
 $slow->query_safe("BEGIN; SELECT es_append('slow-1', 'any', 'happened')");
@@ -152,6 +163,7 @@ end_of($long);
 $primary->stop('immediate');
 $primary->start;
 $primary->wait_for_catchup($standby);
+wait_for_worker();
 $long = unrelated();
 is(lag($above, 1), 1, 'also after a crash of the primary');
 $primary->safe_psql('postgres', "COMMIT PREPARED 'slow'");
