@@ -157,6 +157,8 @@ sub ask
 		chomp $line;
 		return (\@rows, $error) if $line eq 'end';
 		if ($line =~ /^(?:ERROR|FATAL): +(\w+)/) { $error //= $1 }
+		# psql may still come to the echo
+		elsif ($line =~ /^server closed the connection/) { $error //= 'lost' }
 		else { push @rows, $line }
 	}
 	waitpid $session->{pid}, 0;
@@ -235,9 +237,11 @@ sub ack
 {
 	my ($consumer, $delivery, $deliveries, $upto) = @_;
 	my @acked = grep { !defined $upto || $_ <= $upto } map { @{ $_->{handled} // [] } } @$deliveries;
-	my (undef, $error) = ask($consumer, sprintf "SELECT es_ack('%s', %s, %s);",
+	my ($rows, $error) = ask($consumer, sprintf "SELECT es_ack('%s', %s, %s);",
 		$consumer->{subscription}, $delivery->{token}, $upto // 'NULL');
 
+	# without its answer it is not known to be done
+	$error //= 'lost' if !grep { /^\d+$/ } @$rows;
 	return 0 if error_is($consumer, $error, $delivery->{token});
 	record($consumer, 'A', $delivery->{token}, @acked);
 	foreach my $one (@$deliveries)

@@ -497,7 +497,10 @@ class Promotion(Round):
 
 
 class Clock(Round):
-    """The server's clock jumps, mostly back."""
+    """
+    The server's clock jumps, mostly back.  The server finds deadlocks by this
+    clock, perhaps a day later: there are none.
+    """
 
     def prepare(self):
         self.file = f"{self.folder}/clock"
@@ -524,8 +527,8 @@ class Clock(Round):
             if self.random.random() < 0.5:
                 self.do("kill -9 of a backend", faults.kill_backend)
             self.crashes.append((began, time.monotonic()))
-        said = self.server.value("SELECT extract(epoch FROM clock_timestamp())::float8")
-        self.test("the clock has jumped", lambda: abs(said - time.time() - offset) < 5 or f"it is {said - time.time()} off, not {offset}")
+        jumped = f"SELECT abs(extract(epoch FROM clock_timestamp()) - {time.time() + offset}) < 15"
+        self.test("the clock has jumped", lambda: self.server.wait_for(jumped, 10) or f"it is not {offset} off")
         # Leases of a later day end when that is here again.
         began = time.monotonic()
         self.set_clock(7200)
@@ -690,7 +693,7 @@ class Torture:
         self.play(Promotion, "synchronous promotion", sync=True, seconds=1 + seconds, clients=limits)
         library = glob.glob("/usr/lib/*/faketime/libfaketime.so.1")
         if library:
-            self.play(Clock, "clock", times=times + 1, library=library[0])
+            self.play(Clock, "clock", times=times + 1, library=library[0], clients={"deadlocks": False})
         else:
             self.skip("clock", "there is no libfaketime")
         if self.major >= 17 and times == 1:
