@@ -21,7 +21,6 @@
 #include "access/tableam.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
-#include "storage/lmgr.h"
 #include "utils/rel.h"
 
 #include "compat.h"
@@ -64,8 +63,7 @@ decided_write(Oid log, int64 position)
 	Oid			type = INT8OID;
 	Datum		value = Int64GetDatum(position);
 
-	if (!ConditionalLockRelationOid(row_table(log, TABLE),
-									ShareUpdateExclusiveLock))
+	if (!row_alone(log, TABLE))
 		return false;
 	SPI_connect();
 	run_own_sql(log,

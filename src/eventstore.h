@@ -18,6 +18,7 @@
 #include "executor/spi.h"
 #include "nodes/execnodes.h"
 #include "port/atomics.h"
+#include "portability/instr_time.h"
 #include "storage/lock.h"
 #include "utils/array.h"
 #include "utils/jsonb.h"
@@ -203,7 +204,16 @@ typedef struct Sleeper
 	ResourceOwner owner;
 } Sleeper;
 
+/* When to give up waiting. */
+typedef struct Deadline
+{
+	instr_time	start;
+	int64		milliseconds;	/* from there */
+} Deadline;
+
 extern void sleep_nap(long milliseconds, const char *event);
+extern Deadline sleep_deadline(Datum interval);
+extern long sleep_left(const Deadline *deadline);
 extern Sleeper sleep_prepare(FunctionCallInfo fcinfo);
 extern void sleep_release_snapshot(const Sleeper *sleeper);
 extern void sleep_restore_snapshot(const Sleeper *sleeper);
@@ -245,6 +255,7 @@ typedef struct Row
 } Row;
 
 extern Oid	row_table(Oid log, const char *table);
+extern bool row_alone(Oid log, const char *table);
 extern void row_open(Row *row, Oid log, const char *table, LOCKMODE lock);
 extern void row_close(Row *row);
 extern void row_key(ScanKey key, Relation index, int column, int strategy,

@@ -42,20 +42,17 @@
  */
 #include "postgres.h"
 
-#include "access/relation.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "commands/async.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
 #include "fmgr.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/hsearch.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -444,44 +441,24 @@ look(Oid log, int64 horizon, TimestampTz now)
 }
 
 /*
- * Makes this worker the only one that announces, until its transaction ends.
- */
-static bool
-lock_announced(Relation log)
-{
-	Oid			relid = get_relname_relid("es_notified",
-										  RelationGetNamespace(log));
-
-	return OidIsValid(relid) &&
-		ConditionalLockRelationOid(relid, ShareUpdateExclusiveLock);
-}
-
-/*
  * Announces what is new, for a worker: once the present transaction has been
  * committed, it has been announced.  The horizon is that of the active
  * snapshot; the events up to it are the same under every later one.
  *
- * One worker at a time does it; who finds another at it comes again.  The
- * log is locked first, so that DROP EXTENSION is waited for with no lock in
- * hand.
+ * One worker at a time does it; who finds another at it comes again.
  */
 NotifyResult
-notify_send(Oid relid)
+notify_send(Oid log)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	Relation	log = try_relation_open(relid, AccessShareLock);
-	int64		horizon;
-	NotifyResult result;
+	int64		horizon = horizon_find(log, GetActiveSnapshot());
+	NotifyResult result = look(log, horizon, now);
 
-	if (log == NULL)
-		return NOTIFY_LATER;
-	horizon = horizon_find(relid, GetActiveSnapshot());
-	result = look(relid, horizon, now);
 	if (result == NOTIFY_SENT)
-		result = lock_announced(log) ? look(relid, horizon, now) : NOTIFY_LATER;
+		result = row_alone(log, "es_notified") ? look(log, horizon, now) :
+			NOTIFY_LATER;
 	if (result == NOTIFY_SENT)
-		result = send_new(relid, horizon, now);
-	relation_close(log, NoLock);
+		result = send_new(log, horizon, now);
 	return result;
 }
 

@@ -67,7 +67,7 @@ enum
 typedef struct Poll
 {
 	Delivery	delivery;
-	TimestampTz until;			/* when it gives up */
+	Deadline	deadline;		/* when it gives up */
 	Sleeper		sleeper;
 	long		sleep;			/* the next one, where nobody wakes */
 	bool		final;			/* is the look the last one? */
@@ -104,17 +104,8 @@ init_poll(Poll *poll, FunctionCallInfo fcinfo)
 		delivery->after_token = PG_GETARG_INT64(ARG_AFTER_TOKEN);
 		argument_range("after_token", delivery->after_token, 1, PG_INT64_MAX);
 	}
-	poll->until = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-														  TimestampTzGetDatum(GetCurrentTimestamp()),
-														  PG_GETARG_DATUM(ARG_WAIT)));
+	poll->deadline = sleep_deadline(PG_GETARG_DATUM(ARG_WAIT));
 	poll->sleep = FIRST_SLEEP;
-}
-
-/* How many milliseconds are left until then. */
-static long
-milliseconds_to(TimestampTz then)
-{
-	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), then);
 }
 
 /*
@@ -198,8 +189,10 @@ sleep_time(Poll *poll)
 	long		time = shmem_wakes() ? LONGEST_SLEEP : poll->sleep;
 
 	poll->sleep = Min(poll->sleep * 2, LAST_SLEEP);
-	time = Min(time, milliseconds_to(poll->until));
-	return poll->next == 0 ? time : Min(time, milliseconds_to(poll->next));
+	time = Min(time, sleep_left(&poll->deadline));
+	return poll->next == 0 ? time :
+		Min(time, TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+												  poll->next));
 }
 
 /*
@@ -240,7 +233,7 @@ wait_for_delivery(Poll *poll, bool had_id)
 		uint64		ends = shmem_ends();
 
 		look_and_forget(poll);
-		if (poll->found || milliseconds_to(poll->until) <= 0 ||
+		if (poll->found || sleep_left(&poll->deadline) == 0 ||
 			(!had_id && TransactionIdIsValid(GetTopTransactionIdIfAny())))
 			return;
 		rest(poll, ends);
@@ -266,7 +259,7 @@ es_poll(PG_FUNCTION_ARGS)
 	poll.context = AllocSetContextCreate(CurrentMemoryContext,
 										 "eventstore poll",
 										 ALLOCSET_DEFAULT_SIZES);
-	if (milliseconds_to(poll.until) > 0)
+	if (sleep_left(&poll.deadline) > 0)
 	{
 		projection_check_isolation("es_poll() with wait");
 		wait_for_delivery(&poll, before.has_id);

@@ -21,6 +21,7 @@
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -45,6 +46,17 @@ row_table(Oid log, const char *table)
 				 errdetail("It is part of the extension."),
 				 errhint("Create the extension anew.")));
 	return relid;
+}
+
+/*
+ * Makes the caller the only one of its like at a table of ours, until the
+ * transaction ends; false if another one is there.
+ */
+bool
+row_alone(Oid log, const char *table)
+{
+	return ConditionalLockRelationOid(row_table(log, table),
+									  ShareUpdateExclusiveLock);
 }
 
 /*

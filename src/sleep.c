@@ -30,8 +30,10 @@
 #include "pgstat.h"
 #include "storage/latch.h"
 #include "tcop/pquery.h"
+#include "utils/builtins.h"
 #include "utils/portal.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "compat.h"
 #include "eventstore.h"
@@ -48,6 +50,36 @@ sleep_nap(long milliseconds, const char *event)
 					 milliseconds, compat_wait_event(event));
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
+}
+
+/*
+ * The end of the time that the interval is from now on, whatever becomes of the
+ * clock of the wall meanwhile.
+ */
+Deadline
+sleep_deadline(Datum interval)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz end = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+															  TimestampTzGetDatum(now),
+															  interval));
+	Deadline	deadline = {.milliseconds = (end - now + 999) / 1000};
+
+	INSTR_TIME_SET_CURRENT(deadline.start);
+	return deadline;
+}
+
+/* Milliseconds that are left, at most INT_MAX; none is 0. */
+long
+sleep_left(const Deadline *deadline)
+{
+	instr_time	passed;
+	int64		left;
+
+	INSTR_TIME_SET_CURRENT(passed);
+	INSTR_TIME_SUBTRACT(passed, deadline->start);
+	left = deadline->milliseconds - (int64) INSTR_TIME_GET_MILLISEC(passed);
+	return Min(Max(left, 0), INT_MAX);
 }
 
 /* Does the plan look at no table, by itself? */

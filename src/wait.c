@@ -90,9 +90,7 @@ es_wait(PG_FUNCTION_ARGS)
 	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	int64		position = PG_GETARG_INT64(1);
-	TimestampTz until = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-																TimestampTzGetDatum(GetCurrentTimestamp()),
-																PG_GETARG_DATUM(2)));
+	Deadline	deadline = sleep_deadline(PG_GETARG_DATUM(2));
 	long		pause = FIRST_SLEEP;
 	bool		handled;
 
@@ -100,10 +98,9 @@ es_wait(PG_FUNCTION_ARGS)
 	SPI_connect();
 	while (!(handled = has_handled(log, name, position)))
 	{
-		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
-														   until);
+		long		left = sleep_left(&deadline);
 
-		if (left <= 0)
+		if (left == 0)
 			break;
 		sleep_nap(Min(pause, left), "EventstoreWait");
 		pause = Min(pause * 2, LAST_SLEEP);

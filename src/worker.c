@@ -47,6 +47,7 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/relation.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "access/xlog.h"
@@ -447,13 +448,16 @@ find_schema(void)
 }
 
 /*
- * Starts a transaction and returns the log; the worker ends if there is none.
+ * Starts a transaction and returns the log, which is locked against being
+ * dropped before anything else is: DROP EXTENSION does the same, so that who
+ * comes second waits with no lock in hand.  The worker ends if there is none.
  */
 static Oid
 begin_work(const char *activity)
 {
 	Oid			schema;
 	Oid			log = InvalidOid;
+	Relation	rel;
 
 	shmem_set_working(true);
 	SetCurrentStatementStartTimestamp();
@@ -462,8 +466,12 @@ begin_work(const char *activity)
 	schema = find_schema();
 	if (OidIsValid(schema))
 		log = get_relname_relid("es_events", schema);
-	if (OidIsValid(log))
+	rel = OidIsValid(log) ? try_relation_open(log, AccessShareLock) : NULL;
+	if (rel != NULL)
+	{
+		relation_close(rel, NoLock);
 		return log;
+	}
 	CommitTransactionCommand();
 	proc_exit(0);
 }
