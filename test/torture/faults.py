@@ -162,10 +162,12 @@ def idle_there(round):
     return idle(round, servers.OTHER, "SELECT pg_current_xact_id()")
 
 
-def end_prepared(round, older_than):
-    """Commits or rolls back what clients have left prepared."""
-    for (gid,) in round.server.query("SELECT gid FROM pg_prepared_xacts WHERE prepared < clock_timestamp() - %s::interval",
-                                     (older_than,)):
+def end_prepared(round, seconds):
+    """Commits or rolls back what was first seen here so long ago, left by clients; the server's clock may have jumped."""
+    now = time.monotonic()
+    for (gid,) in round.server.query("SELECT gid FROM pg_prepared_xacts"):
+        if now - round.prepared.setdefault(gid, now) < seconds:
+            continue
         verb = round.random.choice(["COMMIT", "ROLLBACK"])
         try:
             round.server.query(f"{verb} PREPARED '{gid}'")

@@ -58,6 +58,7 @@ class Round:
         self.counts = collections.Counter()
         self.crashes = []
         self.resolved = {}
+        self.prepared = {}                    # gid -> when it was first seen
         self.failed_over = None
         self.tests = []
         self.folder = f"{servers.SCRATCH}/round-{self.number}"
@@ -119,6 +120,19 @@ class Round:
         self.start_client(kind, **options)
         return True
 
+    def join_writers(self):
+        """What they have left prepared must not hold up the others."""
+        kinds = ("Appender", "Executor", "Decider")
+        end = time.monotonic() + 30
+        while time.monotonic() < end and any(
+                process.is_alive() for process, kind, _ in self.processes.values() if kind in kinds):
+            try:
+                faults.end_prepared(self, 1.5)
+            except psycopg.Error:
+                pass                          # it is not up again
+            time.sleep(0.2)
+        self.join(kinds, 0)
+
     def join(self, kinds, patience):
         end = time.monotonic() + patience
         for name, (process, kind, _) in list(self.processes.items()):
@@ -177,7 +191,7 @@ class Round:
         while time.monotonic() < end:
             time.sleep(min(0.5, seconds))
             try:
-                faults.end_prepared(self, "1.5s")
+                faults.end_prepared(self, 1.5)
             except psycopg.Error:
                 pass                          # it has no room, or is gone
 
@@ -203,13 +217,14 @@ class Round:
         """Writers end; what was left is ended; readers and consumers come to the end of the log."""
         faults.end_idle()
         self.place.phase = clients.Place.SETTLE
-        self.join(("Appender", "Executor", "Decider"), 30)
+        self.join_writers()
         self.server.wait_up()
         self.stage("writers ended")
-        idle = "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name ~ 'client (appender|executor|decider)'"
-        if not self.server.wait_for(idle, 30):
-            self.fail("settling", "backends of writers do not end")
-        faults.end_prepared(self, "0s")
+        writers = "FROM pg_stat_activity WHERE application_name ~ 'client (appender|executor|decider)'"
+        if not self.server.wait_for(f"SELECT count(*) = 0 {writers}", 30):
+            stuck = self.server.query(f"SELECT application_name, state, wait_event, pg_blocking_pids(pid)::text, left(query, 80) {writers}")
+            self.fail("settling", f"backends of writers do not end: {stuck}")
+        faults.end_prepared(self, 0)
         self.server.query("CALL es_work()")
         self.stage("work done")
         self.drain()
@@ -342,7 +357,7 @@ class Crashes(Round):
                 name = harms.pop()
                 self.do(name, faults.HARMS[name])
             faults.end_idle(time.monotonic())
-            faults.end_prepared(self, "1.5s")
+            faults.end_prepared(self, 1.5)
             self.rest(0.6)
             queue = queue or self.random.sample(list(faults.KILLS), len(faults.KILLS))
             name = queue.pop()
@@ -526,13 +541,14 @@ class Clock(Round):
             self.counts["jump of the clock"] += 1
             if self.random.random() < 0.5:
                 self.do("kill -9 of a backend", faults.kill_backend)
-            self.crashes.append((began, time.monotonic()))
+            # each process of the server looks at it every other second
+            self.crashes.append((began, time.monotonic() + 2))
         jumped = f"SELECT abs(extract(epoch FROM clock_timestamp()) - {time.time() + offset}) < 15"
         self.test("the clock has jumped", lambda: self.server.wait_for(jumped, 10) or f"it is not {offset} off")
         # Leases of a later day end when that is here again.
         began = time.monotonic()
         self.set_clock(7200)
-        time.sleep(1.2)
+        time.sleep(2.2)
         self.crashes.append((began, time.monotonic()))
 
 
