@@ -90,10 +90,12 @@ failure_add(FailureOwner owner, TupleTableSlot *event,
 	(void) run_own_sql(owner.log,
 					   psprintf("INSERT INTO @extschema@.es_failures (%s, event_id,"
 								" position, stream, type, attempts, partition, retry_at,"
-								" sqlstate, message, detail, context)"
-								" VALUES ($1, $2, $3, $4, $5, $6, nullif($7, -1),"
-								" clock_timestamp() + make_interval(secs => nullif($8, -1)),"
-								" $9, $10, $11, $12)"
+								" sqlstate, message, detail, context,"
+								" first_failed_at, last_failed_at)"
+								" SELECT $1, $2, $3, $4, $5, $6, nullif($7, -1),"
+								" t.now + make_interval(secs => nullif($8, -1)),"
+								" $9, $10, $11, $12, t.now, t.now"
+								" FROM clock_timestamp() AS t (now)"
 								" ON CONFLICT (%s, position) DO NOTHING",
 								owner.column, owner.column),
 					   12, types, values, nulls);

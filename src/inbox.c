@@ -422,9 +422,10 @@ record_failure(const Message *message, const ErrorData *error,
 					   "INSERT INTO @extschema@.es_failures AS f (topic,"
 					   " group_id, checksum, payload, metadata, handler,"
 					   " receiver, search_path, attempts, sqlstate, message,"
-					   " detail, context) VALUES ($1, $2, $3, $4, $5, $6,"
+					   " detail, context, first_failed_at, last_failed_at)"
+					   " SELECT $1, $2, $3, $4, $5, $6,"
 					   " $7::name, $8, least($9, 2147483647)::int, $10, $11,"
-					   " $12, $13)"
+					   " $12, $13, t.now, t.now FROM clock_timestamp() AS t (now)"
 					   " ON CONFLICT (topic, group_id, checksum) DO UPDATE SET"
 					   " metadata = excluded.metadata,"
 					   " handler = excluded.handler,"
@@ -435,7 +436,7 @@ record_failure(const Message *message, const ErrorData *error,
 					   " message = excluded.message,"
 					   " detail = excluded.detail,"
 					   " context = excluded.context,"
-					   " last_failed_at = clock_timestamp()",
+					   " last_failed_at = excluded.last_failed_at",
 					   13, types, values, nulls);
 }
 

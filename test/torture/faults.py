@@ -248,11 +248,10 @@ class Disk:
 
     def fill(self):
         """Takes what is left."""
-        with open(f"{self.path}/filler", "wb") as file:
+        with open(f"{self.path}/filler", "wb", buffering=0) as file:
             try:
-                while True:
-                    file.write(b"\0" * 8192)
-                    file.flush()
+                while file.write(b"\0" * 8192):
+                    pass
             except OSError:
                 pass
 
