@@ -24,8 +24,9 @@
  *
  *	2. Search.  The position index is walked backward under S, to the first
  *	   event whose fence is not above W, or that the primary has decided:
- *	   everything below it is decided.  A gap below an event whose fence is above W is in doubt; the horizon is
- *	   the event below the lowest such gap, or the last event.
+ *	   everything below it is decided.  A gap below an event whose fence is
+ *	   above W is in doubt; the horizon is the event below the lowest such
+ *	   gap, or the last event.
  *
  * Nothing is locked but es_events against being dropped, and nothing waits.
  *

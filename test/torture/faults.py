@@ -79,22 +79,23 @@ def kill_other(round):
     return kill_one(round, "eventstore launcher", "checkpointer", "walwriter", "background writer", "autovacuum")
 
 
-@kill("kill -9 of the postmaster")
-def kill_postmaster(round):
+def down_and_up(round, stop, *how):
+    """Takes the server down, and starts it again."""
     began = time.monotonic()
-    round.server.kill_postmaster()
+    stop(*how)
     round.server.start(round.environment)
     round.crashes.append((began, time.monotonic()))
     return True
+
+
+@kill("kill -9 of the postmaster")
+def kill_postmaster(round):
+    return down_and_up(round, round.server.kill_postmaster)
 
 
 @kill("immediate stop")
 def immediate_stop(round):
-    began = time.monotonic()
-    round.server.stop("immediate")
-    round.server.start(round.environment)
-    round.crashes.append((began, time.monotonic()))
-    return True
+    return down_and_up(round, round.server.stop, "immediate")
 
 
 #
@@ -103,11 +104,7 @@ def immediate_stop(round):
 
 @harm("fast stop")
 def fast_stop(round):
-    began = time.monotonic()
-    round.server.stop("fast")
-    round.server.start(round.environment)
-    round.crashes.append((began, time.monotonic()))
-    return True
+    return down_and_up(round, round.server.stop, "fast")
 
 
 def signal_backends(function):
