@@ -18,10 +18,10 @@
 EXTENSION = eventstore
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" eventstore.control)
 MODULE_big = eventstore
-OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
 
 # The install script is these files, in this order.
-SQL_FILES = expected_version stream uuid digest events event_type horizon append import read attribute_index rewrite notify failure inbox projection subscription aggregate stats worker privilege
+SQL_FILES = base stats log notify type read append failure aggregate projection subscription inbox privilege worker
 SQL = $(SQL_FILES:%=sql/%.sql)
 INSTALL_SCRIPT_SQL = $(EXTENSION)--$(EXTVERSION).sql
 DATA_built = $(INSTALL_SCRIPT_SQL)
@@ -41,6 +41,7 @@ TAP_TESTS := $(if $(PROVE_TESTS),1)
 WERROR = -Werror
 # The server's headers leave parameters unused. Its flags and attributes are
 # those of the compiler it was built with, which clang may not know.
+PG_CPPFLAGS = -I$(patsubst %/,%,$(srcdir))/src
 PG_CFLAGS = -Wall -Wextra $(WERROR) -Wno-unused-parameter $(if $(is_clang),$(CLANG_CFLAGS))
 is_clang = $(findstring clang,$(shell $(CC) --version 2>/dev/null))
 CLANG_CFLAGS = -Wno-unknown-warning-option -Wno-ignored-optimization-argument \
@@ -149,7 +150,7 @@ endif
 .built-with:
 	@: $(file >$@,$(built_with))
 
-$(OBJS): .built-with $(wildcard src/*.h)
+$(OBJS): .built-with $(wildcard src/*.h src/*/*.h)
 
 $(INSTALL_SCRIPT_SQL): $(SQL) Makefile eventstore.control
 	@rm -f $(EXTENSION)--*.sql

@@ -88,7 +88,7 @@ ALTER TABLE es_projections ENABLE ALWAYS TRIGGER es_projection_restore;
 
 -- Types are as pg_catalog's functions and operators have them: others, which are
 -- in our schema before us, could fit better (test/pgtap/security-create.sql).
--- A rebuild shows how far it is by locks that it holds (src/rebuild.c): of what
+-- A rebuild shows how far it is by locks that it holds (src/projection/rebuild.c): of what
 -- an open transaction does, only these can be seen.
 CREATE VIEW es_projection_status AS
     SELECT p.name, p.mode, p.state, c.position, h.horizon,

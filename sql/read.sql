@@ -11,7 +11,7 @@
 CREATE FUNCTION es_load(stream text, after_version bigint DEFAULT 0, max_count bigint DEFAULT NULL)
     RETURNS SETOF es_events LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
-    SELECT e.position, e.version, e.fence, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
+    SELECT e.position, e.version, e.next_xid, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
            es_upcast_data(e.position, e.type, e.data, e.metadata) AS data,
            es_upcast_metadata(e.position, e.type, e.data, e.metadata) AS metadata
       FROM es_events e
@@ -25,7 +25,7 @@ END;
 CREATE FUNCTION es_load_backward(stream text, before_version bigint DEFAULT NULL, max_count bigint DEFAULT NULL)
     RETURNS SETOF es_events LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
-    SELECT e.position, e.version, e.fence, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
+    SELECT e.position, e.version, e.next_xid, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
            es_upcast_data(e.position, e.type, e.data, e.metadata) AS data,
            es_upcast_metadata(e.position, e.type, e.data, e.metadata) AS metadata
       FROM es_events e
@@ -45,7 +45,7 @@ END;
 CREATE FUNCTION es_read(after_position bigint DEFAULT 0, max_count bigint DEFAULT NULL)
     RETURNS SETOF es_events LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
-    SELECT e.position, e.version, e.fence, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
+    SELECT e.position, e.version, e.next_xid, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
            es_upcast_data(e.position, e.type, e.data, e.metadata) AS data,
            es_upcast_metadata(e.position, e.type, e.data, e.metadata) AS metadata
       FROM es_events e
@@ -66,7 +66,7 @@ CREATE FUNCTION es_read_category(category text, after_position bigint DEFAULT 0,
                                  max_count bigint DEFAULT NULL, types text[] DEFAULT NULL)
     RETURNS SETOF es_events LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
-    SELECT e.position, e.version, e.fence, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
+    SELECT e.position, e.version, e.next_xid, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
            es_upcast_data(e.position, e.type, e.data, e.metadata) AS data,
            es_upcast_metadata(e.position, e.type, e.data, e.metadata) AS metadata
       FROM es_events e
@@ -94,7 +94,7 @@ RETURN coalesce((SELECT max(e.version) FROM es_events e WHERE e.stream = es_stre
 CREATE FUNCTION es_last_event(stream text, type text DEFAULT NULL) RETURNS es_events
     LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
-    SELECT e.position, e.version, e.fence, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
+    SELECT e.position, e.version, e.next_xid, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
            es_upcast_data(e.position, e.type, e.data, e.metadata) AS data,
            es_upcast_metadata(e.position, e.type, e.data, e.metadata) AS metadata
       FROM es_events e
@@ -107,7 +107,7 @@ END;
 CREATE FUNCTION es_event(id uuid) RETURNS es_events
     LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
-    SELECT e.position, e.version, e.fence, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
+    SELECT e.position, e.version, e.next_xid, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
            es_upcast_data(e.position, e.type, e.data, e.metadata) AS data,
            es_upcast_metadata(e.position, e.type, e.data, e.metadata) AS metadata
       FROM es_events e

@@ -29,8 +29,8 @@ CREATE TABLE es_partitions (
     has_failures boolean     NOT NULL DEFAULT false,
     due_at       timestamptz,
     settled      bigint[]    NOT NULL DEFAULT '{}',
-    lost_upto    bigint[]    NOT NULL DEFAULT '{}',
-    lost_times   bigint[]    NOT NULL DEFAULT '{}',
+    expired_upto    bigint[]    NOT NULL DEFAULT '{}',
+    expired_times   bigint[]    NOT NULL DEFAULT '{}',
     PRIMARY KEY (subscription, partition)
 ) WITH (fillfactor = 50);
 
@@ -50,7 +50,7 @@ CREATE FUNCTION es_poll(
     subscription text, consumer text DEFAULT NULL, max_count int DEFAULT 100, wait interval DEFAULT '0',
     after_token bigint DEFAULT NULL,
     OUT token bigint, OUT partition int, OUT attempt int,
-    OUT "position" bigint, OUT version bigint, OUT fence xid8, OUT recorded_at timestamptz,
+    OUT "position" bigint, OUT version bigint, OUT next_xid xid8, OUT recorded_at timestamptz,
     OUT occurred_at timestamptz, OUT id uuid, OUT stream text, OUT type text, OUT data jsonb, OUT metadata jsonb)
     RETURNS SETOF record AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 100;
 CREATE FUNCTION es_ack(subscription text, token bigint, upto_position bigint DEFAULT NULL)
@@ -139,8 +139,8 @@ COMMENT ON COLUMN es_partitions.stream IS 'stream of es_failures that is in hand
 COMMENT ON COLUMN es_partitions.has_failures IS 'may it have rows in es_failures?';
 COMMENT ON COLUMN es_partitions.due_at IS 'when one of them may have to be delivered; null: none is to be';
 COMMENT ON COLUMN es_partitions.settled IS 'positions after the checkpoint that es_nack has settled';
-COMMENT ON COLUMN es_partitions.lost_upto IS 'events after the checkpoint and up to these positions were delivered and lost';
-COMMENT ON COLUMN es_partitions.lost_times IS 'how often, for each of these positions';
+COMMENT ON COLUMN es_partitions.expired_upto IS 'events after the checkpoint and up to these positions were delivered and lost';
+COMMENT ON COLUMN es_partitions.expired_times IS 'how often, for each of these positions';
 COMMENT ON VIEW es_subscription_status IS 'how far the subscriptions are, by partition';
 COMMENT ON COLUMN es_subscription_status.subscription IS 'the subscription';
 COMMENT ON COLUMN es_subscription_status.partition IS 'number of the partition';

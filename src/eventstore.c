@@ -10,7 +10,14 @@
 #include "fmgr.h"
 #include "utils/guc.h"
 
-#include "eventstore.h"
+#include "base/base.h"
+#include "stats/stats.h"
+#include "notify/notify.h"
+#include "type/type.h"
+#include "append/append.h"
+#include "aggregate/aggregate.h"
+#include "projection/projection.h"
+#include "worker/worker.h"
 
 PG_MODULE_MAGIC;
 
@@ -20,14 +27,14 @@ void
 _PG_init(void)
 {
 	stats_init();
-	shmem_init();
+	wakeup_init();
 	run_as_init();
 	notify_init();
 	event_type_init();
 	import_init();
 	projection_sync_init();
 	rebuild_tables_init();
-	lazy_commit_init();
+	async_commit_init();
 	fold_init();
 	worker_init();
 	MarkGUCPrefixReserved("eventstore");

@@ -27,7 +27,8 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
-#include "eventstore.h"
+#include "base/base.h"
+#include "log/log.h"
 
 PG_FUNCTION_INFO_V1(es_grant);
 PG_FUNCTION_INFO_V1(es_revoke);
@@ -187,7 +188,7 @@ change_privileges(FunctionCallInfo fcinfo, const char *function,
 	check_role(PG_GETARG_OID(ARG_ROLE), owner);
 	check_caller(owner);
 	SPI_connect();
-	(void) run_own_sql(log, what, 2, types, values, NULL);
+	(void) own_sql_run(log, what, 2, types, values, NULL);
 	run_statements(SPI_tuptable, verb, to, PG_GETARG_OID(ARG_ROLE));
 	SPI_finish();
 }

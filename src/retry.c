@@ -8,7 +8,7 @@
  * of a stream are tried in order, from the first that is parked on, whichever
  * of them is named; each in a subtransaction, and it leaves es_failures in the
  * same transaction in which it takes effect.  Those of a subscription become
- * due, and the next es_poll delivers them.  Messages are inbox.c's.
+ * due, and the next es_poll delivers them.  Messages are receive.c's.
  *
  *-------------------------------------------------------------------------
  */
@@ -20,8 +20,13 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-#include "compat.h"
-#include "eventstore.h"
+#include "log/log.h"
+#include "notify/notify.h"
+#include "read/read.h"
+#include "failure/failure.h"
+#include "projection/projection.h"
+#include "subscription/subscription.h"
+#include "inbox/inbox.h"
 
 PG_FUNCTION_INFO_V1(es_retry);
 PG_FUNCTION_INFO_V1(es_discard);
@@ -30,12 +35,12 @@ PG_FUNCTION_INFO_V1(es_discard);
  * Reads the event of a failure as a batch of its own.
  */
 static void
-read_event(Projection *projection, int64 position, Batch *batch)
+read_event(Projection *projection, int64 position, EventBatch *batch)
 {
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 
 	projection->position = position - 1;
-	batch->events = events_make_batch();
+	batch->events = event_batch_make();
 	projection_read(projection, snapshot, position, 1, batch);
 	UnregisterSnapshot(snapshot);
 	if (batch->count == 0)
@@ -55,14 +60,14 @@ static bool
 retry_event(Projection *projection, const Failure *failure)
 {
 	ErrorData  *error;
-	Batch		batch;
+	EventBatch	batch;
 
 	read_event(projection, failure->position, &batch);
 	error = projection_try(projection, &batch, false);
 	tuplestore_end(batch.events);
 	if (error == NULL)
 		return failure_remove(projection->log, failure->id);
-	failure_again(projection->log, failure->id, error, 1, FAILURE_PARKED);
+	failure_record_attempt(projection->log, failure->id, error, 1, FAILURE_PARKED);
 	ereport(WARNING,
 			(errcode(error->sqlerrcode),
 			 errmsg("event at position " INT64_FORMAT " failed%s: %s",
@@ -106,7 +111,7 @@ open_failure(Oid log, int64 id, const char *function, Failure *failure,
 	bool		found = failure_find(log, id, failure);
 
 	if (found && failure->kind != FAILURE_INBOX)
-		projection_check_isolation(function);
+		isolation_check(function);
 	if (found && failure->kind == FAILURE_PROJECTION)
 		projection = projection_own(log, failure->name);
 	else if (found && failure->kind == FAILURE_SUBSCRIPTION)
@@ -129,7 +134,7 @@ begin_retry(FunctionCallInfo fcinfo, const char *function, Failure *failure,
 {
 	*partition = NULL;
 	PreventCommandIfReadOnly(function);
-	handler_check_outside(function);
+	projection_check_outside(function);
 	SPI_connect();
 	return open_failure(log_relid(fcinfo->flinfo->fn_oid), PG_GETARG_INT64(0),
 						function, failure, partition);
@@ -141,7 +146,7 @@ tell_partition(Partition *partition)
 {
 	if (partition == NULL)
 		return;
-	partition_look_for_due(partition);
+	partition_find_due(partition);
 	partition_write(partition, false);
 	notify_expect();
 }
@@ -163,7 +168,7 @@ es_retry(PG_FUNCTION_ARGS)
 	if (failure.kind == FAILURE_PROJECTION)
 		handled = retry_stream(projection, failure.stream);
 	else if (failure.kind == FAILURE_INBOX)
-		handled = inbox_retry(log, failure.id);
+		handled = receive_retry(log, failure.id);
 	else
 		handled = failure_make_due(subscription_failures(log, failure.name,
 														 failure.partition),
@@ -188,7 +193,7 @@ es_discard(PG_FUNCTION_ARGS)
 	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
 
 	if (failure.kind == FAILURE_INBOX)
-		inbox_discard(log, failure.id);
+		receive_discard(log, failure.id);
 	else
 		(void) failure_remove(log, failure.id);
 	if (failure.kind == FAILURE_SUBSCRIPTION)

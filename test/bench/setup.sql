@@ -6,7 +6,7 @@ CREATE SEQUENCE raw_position CACHE 1;
 CREATE TABLE raw_events (
     position    bigint      NOT NULL DEFAULT nextval('raw_position') PRIMARY KEY,
     version     bigint      NOT NULL,
-    fence       xid8        NOT NULL DEFAULT '3',
+    next_xid       xid8        NOT NULL DEFAULT '3',
     recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     occurred_at timestamptz,
     id          uuid        NOT NULL DEFAULT es_uuid7() UNIQUE,

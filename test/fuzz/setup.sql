@@ -53,6 +53,6 @@ SELECT es_create_projection('p2', handler => 'handle_fails(es_events)', on_failu
 
 -- The next versions of this stream are the last that there are.
 SET session_replication_role = replica;
-INSERT INTO es_events (position, version, fence, recorded_at, id, stream, type, data)
+INSERT INTO es_events (position, version, next_xid, recorded_at, id, stream, type, data)
 VALUES (nextval('es_position'), 9223372036854775805, '3', now(), es_uuid7(), 'full-1', 'a', '{}');
 RESET session_replication_role;

@@ -46,7 +46,7 @@ bool ended[T];
 
 /* An event, by position. */
 byte owner[P];
-byte fence[P];
+byte event_next_xid[P];
 
 byte passed = 0;				/* by the reader, the highest ever */
 
@@ -150,13 +150,13 @@ proctype Appender(byte t; byte appends)
 	take_xid(t);
 	take_position(t);
 	lock[t] = true;
-	fence[p] = next_xid;
+	event_next_xid[p] = next_xid;
 #else
 	lock[t] = true;
 #ifdef BREAK_LATE_XID
 	take_position(t);
 	take_xid(t);
-	fence[p] = next_xid;
+	event_next_xid[p] = next_xid;
 #else
 	take_xid(t);
 #endif
@@ -166,13 +166,13 @@ proctype Appender(byte t; byte appends)
 #if defined(BREAK_LATE_XID) || defined(BREAK_LATE_LOCK)
 		LOG(record, t);
 		n++
-#elif defined(BREAK_EARLY_FENCE)
+#elif defined(BREAK_EARLY_NEXT_XID)
 		i = next_xid;
 		take_position(t);
-		atomic { fence[p] = i; LOG(record, t); i = 0; p = 0; n++ }
+		atomic { event_next_xid[p] = i; LOG(record, t); i = 0; p = 0; n++ }
 #else
 		take_position(t);
-		atomic { fence[p] = next_xid; LOG(record, t); p = 0; n++ }
+		atomic { event_next_xid[p] = next_xid; LOG(record, t); p = 0; n++ }
 #endif
 	:: atomic { n == appends -> n = 0; p = 0; break }
 	od;
@@ -315,7 +315,7 @@ inline search(seen)
 			:: upper == 0 || IN_DOUBT(p) -> h = p
 			:: else
 			fi;
-			stop = (fence[p] <= w);
+			stop = (event_next_xid[p] <= w);
 			upper = p
 		:: else
 		fi;

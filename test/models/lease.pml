@@ -1,7 +1,7 @@
 /*
  * A partition of a subscription: two consumers claim it, may die at any moment,
  * may be too slow for their lease, and acknowledge with a token, in one
- * transaction or in two phases (src/delivery.c, src/acknowledge.c).
+ * transaction or in two phases (src/subscription/delivery.c, src/subscription/ack.c).
  *
  *	-DBREAK_...	a mistake that must be found; "run" lists them
  *

@@ -23,7 +23,7 @@ SELECT bag_eq(
               ('es_failures', ''), ('es_failures_id_seq', ''), ('es_inbox', ''), ('es_inbox_id_seq', '') $$,
     'pg_dump takes all events, types, projections, failures, messages and the sequences');
 -- es_notified is no user's data: what was announced here was not announced to
--- who listens elsewhere. Nor is es_decided: another cluster decides anew.
+-- who listens elsewhere. Nor is es_published_horizon: another cluster decides anew.
 -- Snapshots are a cache.
 SELECT results_eq(
     $$ SELECT c.oid::regclass::text
@@ -31,8 +31,8 @@ SELECT results_eq(
         WHERE c.relkind IN ('r', 'p', 'S')
           AND c.oid <> ALL ((SELECT extconfig FROM pg_extension WHERE extname = 'eventstore')::oid[])
         ORDER BY c.relname $$,
-    $$ VALUES ('es_decided'), ('es_notified'), ('es_snapshots'), ('es_snapshots_id_seq') $$,
-    'it takes every table and sequence but es_decided, es_notified and es_snapshots');
+    $$ VALUES ('es_notified'), ('es_published_horizon'), ('es_snapshots'), ('es_snapshots_id_seq') $$,
+    'it takes every table and sequence but es_published_horizon, es_notified and es_snapshots');
 
 --
 -- Comments

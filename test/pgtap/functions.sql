@@ -106,7 +106,7 @@ SELECT bag_eq(
      'subscription text, consumer text DEFAULT NULL::text, max_count integer DEFAULT 100,'
      ' wait interval DEFAULT ''00:00:00''::interval, after_token bigint DEFAULT NULL::bigint,'
      ' OUT token bigint, OUT partition integer, OUT attempt integer, OUT "position" bigint, OUT version bigint,'
-     ' OUT fence xid8, OUT recorded_at timestamp with time zone, OUT occurred_at timestamp with time zone, OUT id uuid,'
+     ' OUT next_xid xid8, OUT recorded_at timestamp with time zone, OUT occurred_at timestamp with time zone, OUT id uuid,'
      ' OUT stream text, OUT type text, OUT data jsonb, OUT metadata jsonb', 'SETOF record'),
     ('es_ack', 'subscription text, token bigint, upto_position bigint DEFAULT NULL::bigint', 'bigint'),
     ('es_nack',
@@ -146,7 +146,7 @@ SELECT bag_eq(
 
 SELECT bag_eq(
     $$ SELECT oid::regprocedure::text FROM members WHERE prorettype = 'trigger'::regtype $$,
-    $$ VALUES ('es_events_fence()'), ('es_events_refuse()'), ('es_import_row()'), ('es_import_flush()'),
+    $$ VALUES ('es_events_complete()'), ('es_events_refuse()'), ('es_import_row()'), ('es_import_flush()'),
               ('es_projection_sync()'), ('es_projection_restore()'), ('es_event_types_changed()') $$,
     'functions of triggers');
 
@@ -184,7 +184,7 @@ SELECT bag_eq(
               ('es_append_batch',   'c',   'v', 'u', false),
               ('es_import_row',     'c',   'v', 'u', false),
               ('es_import_flush',   'c',   'v', 'u', false),
-              ('es_events_fence',   'c',   'v', 'u', false),
+              ('es_events_complete',   'c',   'v', 'u', false),
               ('es_events_refuse',  'c',   'v', 'u', false),
               ('es_load',           'sql', 's', 'r', false),
               ('es_load_backward',  'sql', 's', 'r', false),

@@ -41,7 +41,7 @@ SELECT bag_eq(
               ('es_stats_reset()'),
               ('es_import_row()'),
               ('es_import_flush()'),
-              ('es_events_fence()'),
+              ('es_events_complete()'),
               ('es_events_refuse()'),
               ('es_create_projection(text,regprocedure,text,regnamespace,regclass,regclass[],text,text[],text,bigint,integer,text,integer,interval)'),
               ('es_alter_projection(text,text,integer,text,integer,interval)'),
@@ -104,7 +104,7 @@ SELECT throws_ok('SELECT * FROM es_stats()', '42501', NULL, 'nobody: the functio
 SELECT throws_ok('SELECT * FROM es_inbox_stats', '42501', NULL, 'nobody: es_inbox_stats');
 SELECT throws_ok('SELECT es_stats_reset()', '42501', NULL, 'nobody: es_stats_reset');
 SELECT throws_ok('SELECT * FROM es_notified', '42501', NULL, 'nobody: es_notified');
-SELECT throws_ok('SELECT * FROM es_decided', '42501', NULL, 'nobody: es_decided');
+SELECT throws_ok('SELECT * FROM es_published_horizon', '42501', NULL, 'nobody: es_published_horizon');
 
 SELECT throws_ok($$ SELECT es_create_projection('p', query => 'SELECT 1') $$, '42501', NULL, 'nobody: es_create_projection');
 SELECT throws_ok($$ SELECT es_alter_projection('p') $$, '42501', NULL, 'nobody: es_alter_projection');

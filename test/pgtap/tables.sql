@@ -12,7 +12,7 @@ SELECT bag_eq(
         WHERE a.attrelid = 'es_events'::regclass AND a.attnum > 0 $$,
     $$ VALUES (1,  'position',    'bigint',                   true),
               (2,  'version',     'bigint',                   true),
-              (3,  'fence',       'xid8',                     true),
+              (3,  'next_xid',       'xid8',                     true),
               (4,  'recorded_at', 'timestamp with time zone', true),
               (5,  'occurred_at', 'timestamp with time zone', false),
               (6,  'id',          'uuid',                     true),
@@ -82,8 +82,8 @@ SELECT bag_eq(
         WHERE tgrelid IN ('es_events'::regclass, 'es_import'::regclass) AND NOT tgisinternal $$,
     $$ VALUES ('CREATE TRIGGER es_events_refuse BEFORE DELETE OR UPDATE OR TRUNCATE ON es_events'
                ' FOR EACH STATEMENT EXECUTE FUNCTION es_events_refuse()'),
-              ('CREATE TRIGGER es_events_fence BEFORE INSERT ON es_events'
-               ' FOR EACH ROW EXECUTE FUNCTION es_events_fence()'),
+              ('CREATE TRIGGER es_events_complete BEFORE INSERT ON es_events'
+               ' FOR EACH ROW EXECUTE FUNCTION es_events_complete()'),
               ('CREATE TRIGGER es_import_row INSTEAD OF INSERT ON es_import'
                ' FOR EACH ROW EXECUTE FUNCTION es_import_row()'),
               ('CREATE TRIGGER es_import_flush AFTER INSERT ON es_import'
@@ -146,7 +146,7 @@ SELECT bag_eq(
           AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'eventstore') $$,
     $$ VALUES ('es_events',            'r', 'p', 'heap', false, NULL::text[]),
               ('es_notified',          'r', 'p', 'heap', false, NULL),
-              ('es_decided',           'r', 'p', 'heap', false, NULL),
+              ('es_published_horizon',           'r', 'p', 'heap', false, NULL),
               ('es_event_types',       'r', 'p', 'heap', false, NULL),
               ('es_upcasters',         'r', 'p', 'heap', false, NULL),
               ('es_import',            'v', 'p', NULL,   false, NULL),
@@ -402,8 +402,8 @@ SELECT bag_eq(
               (14, 'has_failures', 'boolean',                  true,  'false'),
               (15, 'due_at',       'timestamp with time zone', false, NULL),
               (16, 'settled',      'bigint[]',                 true,  '''{}''::bigint[]'),
-              (17, 'lost_upto',    'bigint[]',                 true,  '''{}''::bigint[]'),
-              (18, 'lost_times',   'bigint[]',                 true,  '''{}''::bigint[]') $$,
+              (17, 'expired_upto',    'bigint[]',                 true,  '''{}''::bigint[]'),
+              (18, 'expired_times',   'bigint[]',                 true,  '''{}''::bigint[]') $$,
     'es_partitions has these columns');
 
 SELECT bag_eq(

@@ -12,7 +12,7 @@ PREPARE append AS SELECT * FROM es_append($1, $2, $3, $4);
 EXECUTE append('account-1', '4', 'deposited', '{"amount": 7}');
 EXECUTE append('account-1', 'any', 'deposited', '[{"type": "x"}]');
 SELECT position, version, stream, type, data, metadata, occurred_at AT TIME ZONE 'UTC' AS occurred_at,
-       fence IS NOT NULL AS fence, recorded_at > now() - interval '1 hour' AS recorded, substr(id::text, 15, 1) AS id_version
+       next_xid IS NOT NULL AS next_xid, recorded_at > now() - interval '1 hour' AS recorded, substr(id::text, 15, 1) AS id_version
   FROM es_events ORDER BY position;
 
 -- The version is another one: ES001, and nothing is stored.

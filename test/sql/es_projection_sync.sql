@@ -70,7 +70,7 @@ SELECT version FROM es_append('a-7', 'any', 'x');
 RESET session_replication_role;
 SELECT who, what FROM look();
 -- What a restore inserts is no append.
-INSERT INTO es_events SELECT position + 100000, version, fence, recorded_at, occurred_at, es_uuid7(), 'restored', type, data, metadata
+INSERT INTO es_events SELECT position + 100000, version, next_xid, recorded_at, occurred_at, es_uuid7(), 'restored', type, data, metadata
   FROM es_events WHERE stream = 'a-6';
 SELECT count(*) FROM es_events WHERE stream = 'restored';
 SELECT who, what FROM look();

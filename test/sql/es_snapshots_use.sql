@@ -103,7 +103,7 @@ SELECT s.state = k.state AS same, length(s.state #>> '{}') FROM es_state('a-2', 
 
 -- At a time: not one with an event that was recorded later, wherever it is.
 CREATE FUNCTION put(stream text, version bigint, recorded_at timestamptz) RETURNS void LANGUAGE sql AS $$
-    INSERT INTO es_events (position, version, fence, recorded_at, id, stream, type, data) VALUES (nextval('es_position'), version, '1', recorded_at, es_uuid7(), stream, 'put', '{}')
+    INSERT INTO es_events (position, version, next_xid, recorded_at, id, stream, type, data) VALUES (nextval('es_position'), version, '1', recorded_at, es_uuid7(), stream, 'put', '{}')
 $$;
 SELECT count(put('t-1', n, '2020-01-01'::timestamptz + d * interval '1 day')) AS put FROM unnest(ARRAY[0, 1, 2, 9, 3, 4, 5, 10]) WITH ORDINALITY AS x (d, n);
 SELECT now_is('t-1', 5);
@@ -312,7 +312,7 @@ SELECT now_is('a-2');
 RESET ROLE;
 -- Columns: all of them are needed, and then it is as with row security.
 REVOKE SELECT ON es_events FROM regress_es_ann, regress_es_bob;
-GRANT SELECT (position, version, fence, recorded_at, occurred_at, id, stream, type, data, metadata) ON es_events TO regress_es_ann;
+GRANT SELECT (position, version, next_xid, recorded_at, occurred_at, id, stream, type, data, metadata) ON es_events TO regress_es_ann;
 GRANT SELECT (version, recorded_at, stream, type, data) ON es_events TO regress_es_bob;
 SET ROLE regress_es_ann;
 SELECT now_is('a-2'), now_is('a-2', by_time => 'occurred');

@@ -17,7 +17,7 @@ END $$;
 -- Events as a restored dump brings them, whose times can be chosen.
 CREATE FUNCTION put(stream text, version bigint, recorded_at timestamptz, data jsonb, occurred_at timestamptz DEFAULT NULL)
     RETURNS void LANGUAGE sql AS $$
-    INSERT INTO es_events (position, version, fence, recorded_at, occurred_at, id, stream, type, data)
+    INSERT INTO es_events (position, version, next_xid, recorded_at, occurred_at, id, stream, type, data)
     VALUES (nextval('es_position'), version, '1', recorded_at, occurred_at, es_uuid7(), stream, 'put', data)
 $$;
 

@@ -100,7 +100,7 @@ DECLARE s text := random_stream();
 BEGIN
     FOR i IN 0 .. CASE WHEN dice(10) = 0 THEN 40 ELSE dice(5) END LOOP
         IF dice(6) = 0 THEN
-            INSERT INTO es_events (position, version, fence, recorded_at, id, stream, type, data)
+            INSERT INTO es_events (position, version, next_xid, recorded_at, id, stream, type, data)
             VALUES (nextval('es_position'), es_stream_version(s) + 1, '1', clock_timestamp() + (dice(2001) - 1000) * interval '1 ms', es_uuid7(), s, 'a', random_data());
         ELSE
             PERFORM es_append(s, 'any', (ARRAY['a', 'b', 'c', 'd', 'gone'])[1 + dice(CASE WHEN dice(4) = 0 THEN 5 ELSE 4 END)], random_data(),

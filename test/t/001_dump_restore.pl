@@ -1,5 +1,5 @@
 # A dump restored into another cluster is the same store: the same log, and
-# appends, retries and readers go on.  The dumped fences are transaction ids of
+# appends, retries and readers go on.  The dumped next_xids are transaction ids of
 # another cluster and say nothing here.  The transaction ids of the new cluster
 # are once far below them, once far above, and once they pass them.
 use strict;
@@ -12,8 +12,8 @@ use EventStoreTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-# Databases: "near" has fences a few thousand above the transaction ids of a new
-# cluster; "far" is in a schema of its own, and half of its fences are three
+# Databases: "near" has next_xids a few thousand above the transaction ids of a new
+# cluster; "far" is in a schema of its own, and half of its next_xids are three
 # epochs above.
 my %schema = (near => 'public', far => 'Event Store');
 my $dumps = PostgreSQL::Test::Utils::tempdir();
@@ -116,8 +116,8 @@ sub is_same_store
 	my $expected = $expected{$database};
 
 	is(log_digest($node, $database), $expected->{digest}, "$name: the same log");
-	is($node->safe_psql($database, 'SELECT count(*) FROM es_events WHERE fence::text::bigint > ' . next_xid($node)),
-		'0', "$name: no fence is above the next transaction id");
+	is($node->safe_psql($database, 'SELECT count(*) FROM es_events WHERE next_xid::text::bigint > ' . next_xid($node)),
+		'0', "$name: no next_xid is above the next transaction id");
 	is($node->safe_psql($database, 'SELECT es_horizon() = max(position) FROM es_events'),
 		't', "$name: the horizon is the last position");
 	is($node->safe_psql($database, 'SELECT count(*) = (SELECT count(*) FROM es_events) FROM es_read()'),
@@ -139,8 +139,8 @@ sub dump_store
 	$session->query_safe(q{SELECT es_append('flight-1', 'any', 'lost')});
 	$source->safe_psql($database, q{SELECT es_append('account-2', 'any', 'last of the dump')});
 	$expected{$database}{digest} = log_digest($source, $database);
-	$expected{$database}{fence} = $source->safe_psql($database,
-		'SELECT max(fence::text::bigint) FROM es_events');
+	$expected{$database}{next_xid} = $source->safe_psql($database,
+		'SELECT max(next_xid::text::bigint) FROM es_events');
 	$source->command_ok([ 'pg_dump', '-Fc', '-f', "$dumps/$database.custom", $source->connstr($database) ],
 		"pg_dump of $database, custom format");
 	$source->command_ok([ 'pg_dump', '-Fp', '-f', "$dumps/$database.plain", $source->connstr($database) ],
@@ -197,12 +197,12 @@ $source->stop;
 PostgreSQL::Test::Utils::system_or_bail('pg_resetwal', '-e', '3', '-D', $source->data_dir);
 $source->start;
 $source->safe_psql('far', 'CALL append_some(401, 500)');
-is($source->safe_psql('far', q{SELECT count(*) > 50 FROM es_events WHERE fence > '12884901888'::xid8}),
-	't', 'half of the fences are far above those of a new cluster');
+is($source->safe_psql('far', q{SELECT count(*) > 50 FROM es_events WHERE next_xid > '12884901888'::xid8}),
+	't', 'half of the next_xids are far above those of a new cluster');
 dump_store('far');
 $source->stop;
 
-# A cluster that is behind: all fences are above its next transaction id.
+# A cluster that is behind: all next_xids are above its next transaction id.
 my $behind = new_store('behind', extension => 0);
 cmp_ok(next_xid($behind), '<', 3000, 'a cluster with low transaction ids');
 restore($behind, 'near', 'custom');
@@ -210,7 +210,7 @@ restore($behind, 'far', 'plain');
 is_same_store($behind, 'near', 'near, behind');
 is_same_store($behind, 'far', 'far, behind');
 
-# A cluster that is ahead of all fences.
+# A cluster that is ahead of all next_xids.
 my $ahead = new_store('ahead', extension => 0);
 $ahead->stop;
 PostgreSQL::Test::Utils::system_or_bail('pg_resetwal', '-e', '7', '-D', $ahead->data_dir);
@@ -221,9 +221,9 @@ is_same_store($ahead, 'near', 'near, ahead');
 is_same_store($ahead, 'far', 'far, ahead');
 $ahead->stop;
 
-# The transaction ids of a new cluster pass the dumped fences, in small steps or
+# The transaction ids of a new cluster pass the dumped next_xids, in small steps or
 # at once, with an append in flight all the time.
-sub passes_fences
+sub passes_next_xids
 {
 	my ($node, $count, $name) = @_;
 	my $last = $node->safe_psql('near', 'SELECT max(position) FROM es_events');
@@ -249,17 +249,17 @@ sub passes_fences
 
 my $passing = new_store('passing', extension => 0);
 restore($passing, 'near', 'custom');
-for (my $step = 1; next_xid($passing) <= $expected{near}{fence}; $step++)
+for (my $step = 1; next_xid($passing) <= $expected{near}{next_xid}; $step++)
 {
-	passes_fences($passing, 1000, "step $step of 1,000 transaction ids");
+	passes_next_xids($passing, 1000, "step $step of 1,000 transaction ids");
 }
 
 my $leaping = new_store('leaping', extension => 0);
 $leaping->safe_psql('template1', 'CREATE EXTENSION eventstore');
 restore($leaping, 'near', 'custom', '--data-only');
 is(log_digest($leaping, 'near'), $expected{near}{digest}, 'data only: the same log');
-passes_fences($leaping, 7000, 'step of 7,000 transaction ids');
-cmp_ok(next_xid($leaping), '>', $expected{near}{fence}, 'which is above all fences');
+passes_next_xids($leaping, 7000, 'step of 7,000 transaction ids');
+cmp_ok(next_xid($leaping), '>', $expected{near}{next_xid}, 'which is above all next_xids');
 
 $_->stop foreach ($behind, $passing, $leaping);
 done_testing();

@@ -50,8 +50,8 @@ my %stop = (
 #
 
 # An append is prepared, and a later one is committed.  The committed one has a
-# lower transaction id than the prepared one, and its fence is above an id that
-# is nowhere in the write-ahead log: after a crash the fence is above the next
+# lower transaction id than the prepared one, and its next_xid is above an id that
+# is nowhere in the write-ahead log: after a crash the next_xid is above the next
 # transaction id, and must hold the horizon all the same.
 sub prepare_and_pass
 {

@@ -88,7 +88,7 @@ finish($slow, 'ROLLBACK');
 $primary->safe_psql('postgres', 'INSERT INTO nothing DEFAULT VALUES');
 is(reads_there($last), 'quick-1', 'until then');
 
-# The fence of what is committed may be above all ids that the standby has
+# The next_xid of what is committed may be above all ids that the standby has
 # heard of: an id is in the log only when its transaction writes something.
 $last = last_position();
 $quick = session($primary, 'BEGIN; SELECT pg_current_xact_id()');
@@ -97,7 +97,7 @@ $slow->query_safe(append('slow-1'));
 $idle = session($primary, 'BEGIN; SELECT pg_current_xact_id()');
 $quick->query_safe(append('quick-1'));
 finish($quick, 'COMMIT');
-is(reads_there($last), '', 'a fence above the next id that the standby knows is no reason to pass');
+is(reads_there($last), '', 'a next_xid above the next id that the standby knows is no reason to pass');
 finish($slow, 'COMMIT');
 finish($idle, 'ROLLBACK');
 is(reads_there($last), 'slow-1,quick-1', 'then all is read');
@@ -260,7 +260,7 @@ diag(sprintf 'standby: %d events, %d gaps, %d and %d reads, %d missed by the rea
 
 $last = last_position();
 # One that is prepared, one that is in flight, and three that are committed; the
-# fence of the last one is above an id that the standby has not heard of.
+# next_xid of the last one is above an id that the standby has not heard of.
 $quick = session($primary, 'BEGIN; SELECT pg_current_xact_id()');
 $primary->safe_psql('postgres', 'BEGIN; ' . append('prepared-1') . "; PREPARE TRANSACTION 'kept'");
 my $lost = session($primary);

@@ -83,7 +83,7 @@ sub median
 # Up to where the primary has told what is decided.
 sub decided
 {
-	return $primary->safe_psql('postgres', 'SELECT position FROM es_decided');
+	return $primary->safe_psql('postgres', 'SELECT position FROM es_published_horizon');
 }
 
 #

@@ -179,7 +179,7 @@ foreach my $database (sort keys %search_path)
 	dump_to($database, "$database.inserts.plain", '-Fp', '--column-inserts', '--quote-all-identifiers');
 	$state{$database} = state_of($source, $database);
 	is($source->safe_psql($database, q{SELECT count(*), count(consumer), count(leased_until), count(stream),
-			count(*) FILTER (WHERE settled <> '{}'), count(*) FILTER (WHERE lost_times = '{1,2}' OR lost_times = '{2,1}'),
+			count(*) FILTER (WHERE settled <> '{}'), count(*) FILTER (WHERE expired_times = '{1,2}' OR expired_times = '{2,1}'),
 			count(*) FILTER (WHERE cardinality(tokens) > 1) FROM es_partitions}),
 		'15|5|6|1|2|1|1', "$database: all kinds of states") or diag($state{$database});
 	$result{$database} = goes_on($source, $database);

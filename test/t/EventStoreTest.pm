@@ -77,7 +77,7 @@ sub finish_psql
 	return $run->result == 0;
 }
 
-# All that a dump must keep of the log, as one value: not the fences.
+# All that a dump must keep of the log, as one value: not the next_xids.
 sub log_digest
 {
 	my ($node, $database) = @_;

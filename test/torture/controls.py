@@ -213,7 +213,7 @@ APART = "'host=' || current_setting('unix_socket_directories') || ' port=' || cu
 POLL = """CREATE FUNCTION broken.es_poll(
     subscription text, consumer text DEFAULT NULL, max_count int DEFAULT 100, wait interval DEFAULT '0', after_token bigint DEFAULT NULL,
     OUT token bigint, OUT partition int, OUT attempt int,
-    OUT "position" bigint, OUT version bigint, OUT fence xid8, OUT recorded_at timestamptz,
+    OUT "position" bigint, OUT version bigint, OUT next_xid xid8, OUT recorded_at timestamptz,
     OUT occurred_at timestamptz, OUT id uuid, OUT stream text, OUT type text, OUT data jsonb, OUT metadata jsonb)
     RETURNS SETOF record LANGUAGE plpgsql AS $$
 #variable_conflict use_variable

@@ -224,14 +224,14 @@ sub fill
 # What is in it
 #
 
-# Every row of every table, as text; of a store that was restored (fences => 0) what a
+# Every row of every table, as text; of a store that was restored (next_xids => 0) what a
 # dump has.
 sub state_of
 {
 	my ($node, %params) = @_;
-	my $row = $params{fences} ? 't::text' : q{(to_jsonb(t) - 'fence')::text};
+	my $row = $params{next_xids} ? 't::text' : q{(to_jsonb(t) - 'next_xid')::text};
 	# not in a dump: a cache, and a view that is refreshed
-	my $left_out = $params{fences} ? '' : ', es_snapshots, totals';
+	my $left_out = $params{next_xids} ? '' : ', es_snapshots, totals';
 	my @tables = split /\n/, $node->safe_psql('postgres', qq{
 		SELECT c.oid::regclass FROM pg_class AS c
 		 WHERE relkind IN ('r', 'm') AND relnamespace::regnamespace::text !~ '^(pg_|information_schema)'
@@ -282,8 +282,8 @@ sub is_readable
 
 	holds_versions_dense($node, $name);
 	holds_horizon_at_end($node, $name);
-	is_query($node, 'SELECT count(*) FROM es_events WHERE fence > pg_snapshot_xmax(pg_current_snapshot())',
-		'0', "$name: no fence is above the next transaction id");
+	is_query($node, 'SELECT count(*) FROM es_events WHERE next_xid > pg_snapshot_xmax(pg_current_snapshot())',
+		'0', "$name: no next_xid is above the next transaction id");
 	$idle->query_safe('BEGIN');
 	$idle->query_safe('SELECT pg_current_xact_id()');
 	holds_horizon_at_end($node, "$name, while somebody has a transaction id");

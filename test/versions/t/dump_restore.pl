@@ -26,7 +26,7 @@ sub is_moved
 {
 	my ($node, $state, $name) = @_;
 
-	is(state_of($node, fences => 0), $state, "$name: everything is as it was");
+	is(state_of($node, next_xids => 0), $state, "$name: everything is as it was");
 	# no dump has it
 	$node->safe_psql('postgres', q{SELECT es_index_attribute('moved', 'city')});
 	has_index($node, $name);
@@ -73,7 +73,7 @@ plan skip_all => 'there is no older server' unless old_servers();
 my $later = new_store('later', fsync => 'off');
 fill($later);
 is_full($later, 'later');
-my $later_state = state_of($later, fences => 0);
+my $later_state = state_of($later, next_xids => 0);
 dump_to($later, $later, 'later.plain', '-Fp');
 foreach my $server (old_servers())
 {
@@ -84,7 +84,7 @@ foreach my $server (old_servers())
 	{
 		fill($old);
 		is_full($old, $version);
-		to_later($version, $old, state_of($old, fences => 0));
+		to_later($version, $old, state_of($old, next_xids => 0));
 	}
 	$old->stop;
 	to_older($version, $folder, $later, $later_state);

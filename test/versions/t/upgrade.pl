@@ -61,7 +61,7 @@ sub moves
 	is_full($old, "$name, before");
 	is_query($old, 'SHOW server_version_num', $old->safe_psql('postgres', "SELECT '$version' || right(current_setting('server_version_num'), 4)"),
 		"$name: it is a server $version");
-	$state = state_of($old, fences => 1);
+	$state = state_of($old, next_xids => 1);
 	$_->stop foreach $old, $new;
 	workers_are($_, 'postgres') foreach $old, $new;
 	upgrade($old, $new, $name, $mode, '--check');
@@ -69,7 +69,7 @@ sub moves
 
 	workers_are($new, '');
 	$new->start;
-	is(state_of($new, fences => 1), $state, "$name: everything is as it was");
+	is(state_of($new, next_xids => 1), $state, "$name: everything is as it was");
 	is_full($new, "$name, after");
 	has_index($new, $name);
 	cmp_ok($new->safe_psql('postgres', 'SHOW server_version_num'), '>=', ($version + 1) * 10000, "$name: by a later server");

@@ -1,0 +1,123 @@
+CREATE FUNCTION es_uuid5(namespace uuid, name text) RETURNS uuid
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+
+CREATE FUNCTION es_digest_string(data jsonb, keys text[]) RETURNS text
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+
+CREATE FUNCTION es_digest(type text, data jsonb, keys text[]) RETURNS uuid
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+
+COMMENT ON FUNCTION es_uuid5(uuid, text) IS
+    'UUID of version 5: a digest of a name in a namespace';
+COMMENT ON FUNCTION es_digest_string(jsonb, text[]) IS
+    'composite key of an event as text: name=value of each key in order, joined by :';
+COMMENT ON FUNCTION es_digest(text, jsonb, text[]) IS
+    'id of an event from its type and its composite key: the UUID of version 5, in the OID namespace, of type : es_digest_string';
+
+-- What is known about types of events, for those who want to. Upcasters are kept
+-- by their signatures and their owners by their names, as handlers of
+-- projections are.
+CREATE TABLE es_event_types (
+    type           text COLLATE "C" NOT NULL PRIMARY KEY,
+    required       text[] COLLATE "C" NOT NULL,
+    composite_key  text[] COLLATE "C",
+    attributes     jsonb,
+    schema_version int         NOT NULL CHECK (schema_version > 0),
+    description    text,
+    defined_at     timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE TABLE es_upcasters (
+    type           text COLLATE "C" NOT NULL,
+    from_version   int         NOT NULL CHECK (from_version > 0),
+    upcaster       text        NOT NULL,
+    owner          name        NOT NULL,
+    search_path    text        NOT NULL,
+    defined_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (type, from_version)
+);
+
+-- Sessions keep what is defined; every change tells them.
+CREATE FUNCTION es_event_types_changed() RETURNS trigger
+    AS 'MODULE_PATHNAME' LANGUAGE C;
+REVOKE EXECUTE ON FUNCTION es_event_types_changed() FROM PUBLIC;
+CREATE TRIGGER es_event_types_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON es_event_types
+    FOR EACH STATEMENT EXECUTE FUNCTION es_event_types_changed();
+ALTER TABLE es_event_types ENABLE ALWAYS TRIGGER es_event_types_changed;
+CREATE TRIGGER es_event_types_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON es_upcasters
+    FOR EACH STATEMENT EXECUTE FUNCTION es_event_types_changed();
+ALTER TABLE es_upcasters ENABLE ALWAYS TRIGGER es_event_types_changed;
+
+CREATE FUNCTION es_define_event_type(
+    type text, required text[] DEFAULT '{}', composite_key text[] DEFAULT NULL,
+    attributes jsonb DEFAULT NULL, schema_version int DEFAULT 1, description text DEFAULT NULL)
+    RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+CREATE FUNCTION es_drop_event_type(type text)
+    RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+CREATE FUNCTION es_describe_event_type(
+    INOUT type text, OUT required text[], OUT composite_key text[], OUT attributes jsonb,
+    OUT schema_version int, OUT description text, OUT upcasters jsonb)
+    AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL UNSAFE;
+CREATE FUNCTION es_define_upcaster(type text, from_version int, upcaster regprocedure)
+    RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+REVOKE EXECUTE ON FUNCTION es_define_event_type(text, text[], text[], jsonb, int, text) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION es_drop_event_type(text) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION es_describe_event_type(text) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION es_define_upcaster(text, int, regprocedure) FROM PUBLIC;
+
+-- The planner puts the argument in the place of these while no upcaster is
+-- defined. Their cost keeps them above a sort and a limit.
+CREATE FUNCTION es_upcast_support(internal) RETURNS internal
+    AS 'MODULE_PATHNAME' LANGUAGE C STRICT;
+CREATE FUNCTION es_upcast(event es_events) RETURNS es_events
+    AS 'MODULE_PATHNAME' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED
+    COST 100 SUPPORT es_upcast_support;
+CREATE FUNCTION es_upcast_data("position" bigint, type text, data jsonb, metadata jsonb) RETURNS jsonb
+    AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED
+    COST 100 SUPPORT es_upcast_support;
+CREATE FUNCTION es_upcast_metadata("position" bigint, type text, data jsonb, metadata jsonb) RETURNS jsonb
+    AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED
+    COST 100 SUPPORT es_upcast_support;
+
+SELECT pg_catalog.pg_extension_config_dump('es_event_types', '');
+SELECT pg_catalog.pg_extension_config_dump('es_upcasters', '');
+
+COMMENT ON TABLE es_event_types IS 'types of events that are defined: what an event of the type must be like';
+COMMENT ON COLUMN es_event_types.type IS 'the events'' type';
+COMMENT ON COLUMN es_event_types.required IS 'attributes of data that must be there and not null';
+COMMENT ON COLUMN es_event_types.composite_key IS 'attributes of data that make the id of an event that comes without one; null: it is random';
+COMMENT ON COLUMN es_event_types.attributes IS 'what kind of value attributes have, by their names; null: any';
+COMMENT ON COLUMN es_event_types.schema_version IS 'the version that events are written as';
+COMMENT ON COLUMN es_event_types.description IS 'what it means, for people';
+COMMENT ON COLUMN es_event_types.defined_at IS 'when it was defined last';
+COMMENT ON TABLE es_upcasters IS 'functions that turn data of one version of a type into the next, when it is read';
+COMMENT ON COLUMN es_upcasters.type IS 'the events'' type';
+COMMENT ON COLUMN es_upcasters.from_version IS 'version of the data that the function is given';
+COMMENT ON COLUMN es_upcasters.upcaster IS 'signature of the function';
+COMMENT ON COLUMN es_upcasters.owner IS 'role as which it runs: who defined it';
+COMMENT ON COLUMN es_upcasters.search_path IS 'where it finds what it names, as it was when it was defined';
+COMMENT ON COLUMN es_upcasters.defined_at IS 'when it was defined last';
+COMMENT ON FUNCTION es_event_types_changed() IS 'trigger: tells all sessions that types or upcasters have changed';
+COMMENT ON FUNCTION es_define_event_type(text, text[], text[], jsonb, int, text) IS
+    'defines what events of a type must be like, or defines it anew';
+COMMENT ON FUNCTION es_drop_event_type(text) IS 'forgets the definition of a type, and its upcasters';
+COMMENT ON FUNCTION es_describe_event_type(text) IS 'definition of a type, and its upcasters by from_version';
+COMMENT ON FUNCTION es_define_upcaster(text, int, regprocedure) IS
+    'defines the function that turns data of a version of a type into the next; null removes it';
+COMMENT ON FUNCTION es_upcast_support(internal) IS 'planner support: drops calls of es_upcast while no upcaster is defined';
+COMMENT ON FUNCTION es_upcast(es_events) IS 'event as it would be written today';
+COMMENT ON FUNCTION es_upcast_data(bigint, text, jsonb, jsonb) IS 'data of an event as it would be written today';
+COMMENT ON FUNCTION es_upcast_metadata(bigint, text, jsonb, jsonb) IS
+    'metadata of an event as it would be written today, with its schema_version';
+
+CREATE FUNCTION es_attribute(data jsonb, attribute text) RETURNS jsonb
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+
+CREATE FUNCTION es_index_attribute(type text, attribute text) RETURNS regclass
+    AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE EXECUTE ON FUNCTION es_index_attribute(text, text) FROM PUBLIC;
+
+COMMENT ON FUNCTION es_attribute(jsonb, text) IS
+    'value of an attribute of data, as indexes have it: null if there is none, or if it has more than 2048 bytes';
+COMMENT ON FUNCTION es_index_attribute(text, text) IS
+    'makes the index that finds events of a type by an attribute of their data, and returns it; no append goes on meanwhile';

@@ -1,0 +1,274 @@
+/*-------------------------------------------------------------------------
+ *
+ * reducer.c
+ *		Ready-made reducers, es_merge() and es_last(), and es_reducer(), which
+ *		makes one of a schema of functions.
+ *
+ * The reducer of a schema is a C function in that schema, es_reduce: it finds
+ * the others by its own place.  A C function can be made by superusers only,
+ * so that es_reducer makes it as the owner of the log, for one who may create
+ * functions in the schema, and gives it to him.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "nodes/value.h"
+#include "parser/parse_func.h"
+#include "storage/lmgr.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+#include "base/compat.h"
+#include "base/base.h"
+#include "log/log.h"
+#include "type/type.h"
+#include "aggregate/aggregate.h"
+
+PG_FUNCTION_INFO_V1(es_merge);
+PG_FUNCTION_INFO_V1(es_last);
+PG_FUNCTION_INFO_V1(es_reduce);
+PG_FUNCTION_INFO_V1(es_reducer);
+
+/* A column of an event that is never null. */
+static Datum
+event_column(HeapTupleHeader event, int column)
+{
+	bool		isnull;
+	Datum		value = GetAttributeByNum(event, column, &isnull);
+
+	if (isnull)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("an event must have a type and data"),
+				 errdetail("Column %d of the event is null.", column),
+				 errhint("Give a row of es_events.")));
+	return value;
+}
+
+/*
+ * es_merge(state, event): the state with the attributes of the event's data.
+ */
+Datum
+es_merge(PG_FUNCTION_ARGS)
+{
+	Datum		data;
+
+	argument_not_null(fcinfo, 1, "event");
+	data = event_column(PG_GETARG_HEAPTUPLEHEADER(1), Anum_es_events_data);
+	merge_check_object(data);
+	if (PG_ARGISNULL(0))
+		PG_RETURN_DATUM(data);
+	merge_check_object(PG_GETARG_DATUM(0));
+	return DirectFunctionCall2(jsonb_concat, PG_GETARG_DATUM(0), data);
+}
+
+/*
+ * es_last(state, event): the event's data.
+ */
+Datum
+es_last(PG_FUNCTION_ARGS)
+{
+	argument_not_null(fcinfo, 1, "event");
+	return event_column(PG_GETARG_HEAPTUPLEHEADER(1), Anum_es_events_data);
+}
+
+/*
+ * Is the reducer one of those two?  Then merge.c can take its place.
+ */
+bool
+reducer_is_merge(const FmgrInfo *function, bool *only_last)
+{
+	*only_last = function->fn_addr == es_last;
+	return *only_last || function->fn_addr == es_merge;
+}
+
+/*
+ * Is it the reducer of a schema?  Then reducer_apply can be called instead.
+ */
+bool
+reducer_is_of_schema(const FmgrInfo *function)
+{
+	return function->fn_addr == es_reduce;
+}
+
+/* The functions of the schema that the called one is in. */
+static TypeFunctions *
+sibling_functions(FmgrInfo *called)
+{
+	FunctionSignature form = {
+		.noun = "reducer",
+		.result = JSONBOID,
+		.arguments = {JSONBOID, JSONBOID},
+		.count = 2,
+		.what = "Such a function takes the state and an event's data and returns the next state.",
+		.declaration = "apply_type(state jsonb, data jsonb) RETURNS jsonb",
+		.example = "app.apply_deposited(jsonb, jsonb)"
+	};
+	MemoryContext oldcontext = MemoryContextSwitchTo(called->fn_mcxt);
+
+	if (called->fn_extra == NULL)
+		called->fn_extra = type_functions_make(get_namespace_name(get_func_namespace(called->fn_oid)),
+											   ES_APPLY_PREFIX, &form);
+	MemoryContextSwitchTo(oldcontext);
+	return called->fn_extra;
+}
+
+/*
+ * Calls the function of a schema's reducer for the type; without one the state
+ * stays as it is.
+ */
+Datum
+reducer_apply(FmgrInfo *reducer, NullableDatum state, text *type, Datum data,
+			  bool *isnull)
+{
+	TypeFunction *function = type_functions_find(sibling_functions(reducer), type);
+	Datum		result;
+
+	*isnull = state.isnull;
+	if (function == NULL || (function->info.fn_strict && state.isnull))
+		return state.value;
+	if (function->extra == NULL)
+	{
+		MemoryContext oldcontext = MemoryContextSwitchTo(reducer->fn_mcxt);
+
+		function->extra = reducer_call_make(function->function, JSONBOID);
+		MemoryContextSwitchTo(oldcontext);
+	}
+	result = reducer_call(function->extra, state, data, isnull);
+
+	/* the state must outlive the event, which may be on a page of a buffer */
+	return !*isnull && result == data ? datumCopy(data, false, -1) : result;
+}
+
+/*
+ * es_reduce(state, event), in the schema of a reducer: calls apply_<type>(state,
+ * data) there.
+ */
+Datum
+es_reduce(PG_FUNCTION_ARGS)
+{
+	HeapTupleHeader event;
+
+	argument_not_null(fcinfo, 1, "event");
+	event = PG_GETARG_HEAPTUPLEHEADER(1);
+	return reducer_apply(fcinfo->flinfo, fcinfo->args[0],
+						 DatumGetTextPP(event_column(event,
+													 Anum_es_events_type)),
+						 event_column(event, Anum_es_events_data),
+						 &fcinfo->isnull);
+}
+
+/* The file of this library, as the server finds it. */
+static char *
+library(Oid function)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	bool		isnull;
+	char	   *file = TextDatumGetCString(SysCacheGetAttr(PROCOID, tuple,
+														   Anum_pg_proc_probin,
+														   &isnull));
+
+	ReleaseSysCache(tuple);
+	return file;
+}
+
+/* Runs a statement that makes or changes an object. */
+static void
+run_utility(const char *sql)
+{
+	int			result = SPI_execute(sql, false, 0);
+
+	if (result < 0)
+		elog(ERROR, "%s: %s", SPI_result_code_string(result), sql);
+}
+
+/*
+ * Makes the reducer in the schema, as the owner of the log, and gives it to the
+ * caller.
+ */
+static void
+make_reducer(Oid log, const char *schema, const char *file)
+{
+	char	   *name = psprintf("%s." ES_SCHEMA_REDUCER "(state jsonb, event %s.es_events)",
+								quote_identifier(schema),
+								quote_identifier(get_namespace_name(get_rel_namespace(log))));
+	const char *caller = quote_identifier(GetUserNameFromId(GetUserId(), false));
+	RunAs		saved = run_as(run_as_owner(log), false, "pg_catalog, pg_temp");
+
+	SPI_connect();
+	run_utility(psprintf("CREATE FUNCTION %s RETURNS jsonb AS %s, '"
+						 ES_SCHEMA_REDUCER "' LANGUAGE c STABLE", name,
+						 quote_literal_cstr(file)));
+	run_utility(psprintf("ALTER FUNCTION %s OWNER TO %s", name, caller));
+	SPI_finish();
+	run_as_end(saved);
+	CommandCounterIncrement();
+}
+
+/*
+ * Finds the function in the schema; InvalidOid if there is none.  Errors:
+ * somebody else has made one of the same name.
+ */
+static Oid
+find_reducer(Oid log, const char *schema)
+{
+	Oid			types[2] = {JSONBOID, get_rel_type_id(log)};
+	Oid			found = LookupFuncName(list_make2(makeString(pstrdup(schema)),
+												  makeString(ES_SCHEMA_REDUCER)),
+									   2, types, true);
+
+	if (OidIsValid(found) && !fingerprint_is_of_schema(found))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_FUNCTION),
+				 errmsg("function " ES_SCHEMA_REDUCER " already exists in schema \"%s\"",
+						schema),
+				 errdetail("It was not made by es_reducer()."),
+				 errhint("Give it another name; the reducer of a schema has this one.")));
+	return found;
+}
+
+/*
+ * es_reducer(schema) returns regprocedure: the reducer that calls the functions
+ * apply_<type> of the schema; it is made if it is not there.
+ */
+Datum
+es_reducer(PG_FUNCTION_ARGS)
+{
+	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
+	Oid			schema = PG_GETARG_OID(0);
+	char	   *name = get_namespace_name(schema);
+	Oid			found;
+
+	if (name == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_SCHEMA),
+				 errmsg("schema with oid %u does not exist", schema),
+				 errdetail("A reducer is made of the functions of a schema.")));
+	found = find_reducer(log, name);
+	if (OidIsValid(found))
+		PG_RETURN_OID(found);
+
+	PreventCommandIfReadOnly("es_reducer()");
+	compat_check_may_create(schema, GetUserId());
+	/* who comes at the same time finds what was made */
+	LockDatabaseObject(NamespaceRelationId, schema, 0, ShareUpdateExclusiveLock);
+	found = find_reducer(log, name);
+	if (!OidIsValid(found))
+		make_reducer(log, name, library(fcinfo->flinfo->fn_oid));
+	PG_RETURN_OID(find_reducer(log, name));
+}

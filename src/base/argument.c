@@ -1,0 +1,139 @@
+/*-------------------------------------------------------------------------
+ *
+ * argument.c
+ *		Refusing arguments of SQL functions that are wrong by themselves.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+
+#include "base/base.h"
+#include "log/log.h"
+
+/*
+ * Refuses a null for an argument, numbered from 0, that has none.
+ */
+void
+argument_not_null(FunctionCallInfo fcinfo, int argument, const char *name)
+{
+	if (PG_ARGISNULL(argument))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null", name),
+				 errdetail("Argument %d of %s() is null.", argument + 1,
+						   get_func_name(fcinfo->flinfo->fn_oid))));
+}
+
+/*
+ * Refuses a number that is not within the two, both possible.
+ */
+void
+argument_range(const char *name, int64 value, int64 least, int64 greatest)
+{
+	if (value < least || value > greatest)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s is out of range", name),
+				 errdetail("It is " INT64_FORMAT "; from " INT64_FORMAT " to " INT64_FORMAT " is possible.",
+						   value, least, greatest)));
+}
+
+/*
+ * Refuses what is neither of two words.
+ */
+void
+argument_word(const char *name, const char *value, const char *one,
+			  const char *other)
+{
+	if (strcmp(value, one) != 0 && strcmp(value, other) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("unknown %s \"%s\"", name, value),
+				 errdetail("It is '%s' or '%s'.", one, other)));
+}
+
+/*
+ * Refuses an interval that is shorter than none, or as short, if that is not
+ * possible either.
+ */
+void
+argument_interval(const char *name, const Interval *interval,
+				  bool zero_is_possible)
+{
+	Interval	zero = {0};
+	int			sign = DatumGetInt32(DirectFunctionCall2(interval_cmp,
+														 IntervalPGetDatum(interval),
+														 IntervalPGetDatum(&zero)));
+
+	if (sign < 0 || (sign == 0 && !zero_is_possible))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must %s", name, zero_is_possible ?
+						"not be negative" : "be positive"),
+				 errdetail("It is %s.",
+						   DatumGetCString(DirectFunctionCall1(interval_out,
+															   IntervalPGetDatum(interval))))));
+}
+
+/*
+ * Refuses a name that is empty, or has more bytes than the limit.  of: what has
+ * it.
+ */
+void
+argument_name(const char *of, const char *name, int limit)
+{
+	if (name[0] == '\0' || strlen(name) > (size_t) limit)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_NAME),
+				 errmsg("%s's name must have 1 to %d bytes", of, limit),
+				 errdetail("The name has %zu bytes.", strlen(name))));
+}
+
+/*
+ * Takes an array of texts apart; refuses more dimensions than one, and nulls.
+ * Returns how many there are.
+ */
+int
+argument_texts(const char *name, ArrayType *array, Datum **values)
+{
+	bool	   *nulls;
+	int			count;
+	int			i;
+
+	if (ARR_NDIM(array) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
+				 errmsg("%s must be an array of one dimension", name),
+				 errdetail("The array has %d dimensions.", ARR_NDIM(array))));
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, values, &nulls,
+					  &count);
+	for (i = 0; i < count; i++)
+	{
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("%s must not have null elements", name),
+					 errdetail("Element %d is null.", i + 1)));
+	}
+	return count;
+}
+
+/*
+ * Refuses an array that is no list of events' types.
+ */
+void
+event_check_type_names(ArrayType *types)
+{
+	Datum	   *values;
+	int			count = argument_texts("types", types, &values);
+	int			i;
+
+	for (i = 0; i < count; i++)
+		event_check_type_name(DatumGetTextPP(values[i]));
+}

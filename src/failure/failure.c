@@ -1,0 +1,328 @@
+/*-------------------------------------------------------------------------
+ *
+ * failure.c
+ *		es_failures: events that a projection, or consumers of a subscription,
+ *		could not handle, and those of the same streams that wait behind them.
+ *		(It has failed messages, too; those are receive.c's.)
+ *
+ * A stream is parked for a projection or subscription as long as it has a row
+ * here.  Of its rows the first is the one that failed; the others have no
+ * message, and keep their order by waiting.  Who writes here holds the lock on
+ * the projection's row, or the partition's of the subscription, so that nobody
+ * handles an event of the stream in between.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "common/pg_prng.h"
+#include "executor/spi.h"
+#include "utils/builtins.h"
+#include "utils/uuid.h"
+
+#include "base/base.h"
+#include "log/log.h"
+#include "failure/failure.h"
+
+/* Pauses between attempts grow from the first to the last, in seconds. */
+#define FIRST_PAUSE		0.1
+#define LAST_PAUSE		60.0
+
+static Datum
+text_or_null(const char *string, char *null)
+{
+	*null = string ? ' ' : 'n';
+	return string ? CStringGetTextDatum(string) : (Datum) 0;
+}
+
+/*
+ * What is kept of an error: four values, and which of them are null.  A
+ * consumer's reason has no code.
+ */
+void
+failure_error_values(const ErrorData *error, Datum *values, char *nulls)
+{
+	values[0] = text_or_null(error && error->sqlerrcode ?
+							 unpack_sql_state(error->sqlerrcode) : NULL,
+							 &nulls[0]);
+	values[1] = text_or_null(error ? error->message : NULL, &nulls[1]);
+	values[2] = text_or_null(error ? error->detail : NULL, &nulls[2]);
+	values[3] = text_or_null(error ? error->context : NULL, &nulls[3]);
+}
+
+/*
+ * How long to wait after so many failed attempts, in seconds.
+ */
+double
+failure_pause(int attempts)
+{
+	double		pause = FIRST_PAUSE;
+
+	while (--attempts > 0 && pause < LAST_PAUSE)
+		pause *= 2;
+	return Min(pause, LAST_PAUSE) *
+		(0.5 + pg_prng_double(&pg_global_prng_state));
+}
+
+/*
+ * Sets an event aside.  error: why; NULL if it only waits behind another.
+ * pause: as for failure_record_attempt.  One that is there already stays as it is.
+ */
+void
+failure_add(FailureOwner owner, TupleTableSlot *event,
+			const ErrorData *error, int attempts, double pause)
+{
+	Oid			types[12] = {TEXTOID, UUIDOID, INT8OID, TEXTOID, TEXTOID,
+	INT4OID, INT4OID, FLOAT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
+	Datum		values[12];
+	char		nulls[12];
+	bool		isnull;
+
+	memset(nulls, ' ', sizeof(nulls));
+	values[0] = CStringGetTextDatum(owner.name);
+	values[1] = slot_getattr(event, Anum_es_events_id, &isnull);
+	values[2] = slot_getattr(event, Anum_es_events_position, &isnull);
+	values[3] = slot_getattr(event, Anum_es_events_stream, &isnull);
+	values[4] = slot_getattr(event, Anum_es_events_type, &isnull);
+	values[5] = Int32GetDatum(attempts);
+	values[6] = Int32GetDatum(owner.partition);
+	values[7] = Float8GetDatum(pause);
+	failure_error_values(error, &values[8], &nulls[8]);
+	(void) own_sql_run(owner.log,
+					   psprintf("INSERT INTO @extschema@.es_failures (%s, event_id,"
+								" position, stream, type, attempts, partition, retry_at,"
+								" sqlstate, message, detail, context,"
+								" first_failed_at, last_failed_at)"
+								" SELECT $1, $2, $3, $4, $5, $6, nullif($7, -1),"
+								" t.now + make_interval(secs => nullif($8, -1)),"
+								" $9, $10, $11, $12, t.now, t.now"
+								" FROM clock_timestamp() AS t (now)"
+								" ON CONFLICT (%s, position) DO NOTHING",
+								owner.column, owner.column),
+					   12, types, values, nulls);
+}
+
+/*
+ * Notes that a failed event was tried again, so many times, and why it failed.
+ * pause: seconds until it is tried again by itself; FAILURE_PARKED: it is not.
+ */
+void
+failure_record_attempt(Oid log, int64 id, const ErrorData *error, int attempts,
+					   double pause)
+{
+	Oid			types[7] = {INT8OID, INT4OID, FLOAT8OID, TEXTOID, TEXTOID,
+	TEXTOID, TEXTOID};
+	Datum		values[7] = {Int64GetDatum(id), Int32GetDatum(attempts),
+	Float8GetDatum(pause)};
+	char		nulls[7] = {' ', ' ', ' '};
+
+	failure_error_values(error, &values[3], &nulls[3]);
+	(void) own_sql_run(log,
+					   "UPDATE @extschema@.es_failures SET attempts = attempts + $2,"
+					   " retry_at = clock_timestamp() + make_interval(secs => nullif($3, -1)),"
+					   " sqlstate = $4, message = $5, detail = $6, context = $7,"
+					   " last_failed_at = clock_timestamp()"
+					   " WHERE id = $1",
+					   7, types, values, nulls);
+}
+
+/*
+ * Forgets a failure; false if there is none with this id.
+ */
+bool
+failure_remove(Oid log, int64 id)
+{
+	Oid			type = INT8OID;
+	Datum		value = Int64GetDatum(id);
+
+	return own_sql_run(log,
+					   "DELETE FROM @extschema@.es_failures WHERE id = $1",
+					   1, &type, &value, NULL) > 0;
+}
+
+/*
+ * Forgets all failures of a projection or subscription after a position.
+ */
+void
+failure_remove_after(FailureOwner owner, int64 position)
+{
+	Oid			types[2] = {TEXTOID, INT8OID};
+	Datum		values[2] = {CStringGetTextDatum(owner.name),
+	Int64GetDatum(position)};
+
+	(void) own_sql_run(owner.log,
+					   psprintf("DELETE FROM @extschema@.es_failures"
+								" WHERE %s = $1 AND position > $2",
+								owner.column),
+					   2, types, values, NULL);
+}
+
+/* Of what kind a failure is, by which of its columns is not null. */
+static FailureKind
+found_kind(void)
+{
+	if (own_sql_value(1))
+		return FAILURE_PROJECTION;
+	return own_sql_value(2) ? FAILURE_SUBSCRIPTION : FAILURE_INBOX;
+}
+
+/*
+ * Reads the failure with this id; false if there is none.
+ */
+bool
+failure_find(Oid log, int64 id, Failure *failure)
+{
+	Oid			type = INT8OID;
+	Datum		value = Int64GetDatum(id);
+
+	if (own_sql_run(log,
+					"SELECT projection, subscription, stream, partition,"
+					" position, attempts, message IS NOT NULL"
+					" FROM @extschema@.es_failures"
+					" WHERE id = $1", 1, &type, &value, NULL) == 0)
+		return false;
+	failure->id = id;
+	failure->kind = found_kind();
+	failure->name = own_sql_text(failure->kind == FAILURE_PROJECTION ? 1 : 2);
+	failure->stream = own_sql_text(3);
+	failure->partition = DatumGetInt32(own_sql_value(4));
+	failure->position = DatumGetInt64(own_sql_value(5));
+	failure->attempts = DatumGetInt32(own_sql_value(6));
+	failure->failed = DatumGetBool(own_sql_value(7));
+	SPI_freetuptable(SPI_tuptable);
+	return true;
+}
+
+/*
+ * Reads the first failure of the stream; false if it has none.
+ */
+bool
+failure_first(FailureOwner owner, const char *stream, Failure *failure)
+{
+	Oid			types[2] = {TEXTOID, TEXTOID};
+	Datum		values[2] = {CStringGetTextDatum(owner.name),
+	CStringGetTextDatum(stream)};
+	int64		id;
+
+	if (own_sql_run(owner.log,
+					psprintf("SELECT id FROM @extschema@.es_failures"
+							 " WHERE %s = $1 AND stream = $2"
+							 " ORDER BY position LIMIT 1", owner.column),
+					2, types, values, NULL) == 0)
+		return false;
+	id = DatumGetInt64(own_sql_value(1));
+	SPI_freetuptable(SPI_tuptable);
+	return failure_find(owner.log, id, failure);
+}
+
+/*
+ * The streams that are parked for a projection, or in a partition of a
+ * subscription, as a list of text.  among: those of this array only; NULL: all.
+ */
+List *
+failure_streams(FailureOwner owner, ArrayType *among)
+{
+	Oid			types[2] = {TEXTOID, TEXTARRAYOID};
+	Datum		values[2] = {CStringGetTextDatum(owner.name),
+	PointerGetDatum(among)};
+	const char *sql = among == NULL ?
+	"SELECT DISTINCT stream FROM @extschema@.es_failures WHERE %s = $1" :
+	"SELECT s FROM unnest($2) AS s WHERE (SELECT true"
+	" FROM @extschema@.es_failures WHERE %s = $1 AND stream = s LIMIT 1)";
+	List	   *streams = NIL;
+	uint64		count;
+	uint64		i;
+
+	count = own_sql_run(owner.log, psprintf(sql, owner.column), 2, types,
+						values, among ? NULL : " n");
+	for (i = 0; i < count; i++)
+	{
+		bool		isnull;
+		Datum		stream = SPI_getbinval(SPI_tuptable->vals[i],
+										   SPI_tuptable->tupdesc, 1, &isnull);
+
+		streams = lappend(streams, DatumGetTextPCopy(stream));
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return streams;
+}
+
+/*
+ * The first event of a parked stream of a subscription is due if it only
+ * waited behind another that is gone.
+ */
+void
+failure_release(FailureOwner owner, const char *stream)
+{
+	Oid			types[2] = {TEXTOID, TEXTOID};
+	Datum		values[2] = {CStringGetTextDatum(owner.name),
+	CStringGetTextDatum(stream)};
+
+	(void) own_sql_run(owner.log,
+					   "UPDATE @extschema@.es_failures SET retry_at = clock_timestamp()"
+					   " WHERE message IS NULL AND retry_at IS NULL"
+					   " AND id = (SELECT id FROM @extschema@.es_failures"
+					   " WHERE subscription = $1 AND stream = $2"
+					   " ORDER BY position LIMIT 1)",
+					   2, types, values, NULL);
+}
+
+/*
+ * Makes the events of a parked stream due for a subscription; returns how many
+ * there are.
+ */
+int64
+failure_make_due(FailureOwner owner, const char *stream)
+{
+	Oid			types[2] = {TEXTOID, TEXTOID};
+	Datum		values[2] = {CStringGetTextDatum(owner.name),
+	CStringGetTextDatum(stream)};
+
+	(void) own_sql_run(owner.log,
+					   "UPDATE @extschema@.es_failures SET retry_at = clock_timestamp()"
+					   " WHERE subscription = $1 AND stream = $2"
+					   " AND message IS NOT NULL",
+					   2, types, values, NULL);
+	(void) own_sql_run(owner.log,
+					   "SELECT count(*) FROM @extschema@.es_failures"
+					   " WHERE subscription = $1 AND stream = $2",
+					   2, types, values, NULL);
+	return DatumGetInt64(own_sql_value(1));
+}
+
+/*
+ * Forgets the failures of a stream of a subscription up to a position; the next
+ * one is due.
+ */
+void
+failure_remove_stream(FailureOwner owner, const char *stream, int64 upto)
+{
+	Oid			types[3] = {TEXTOID, TEXTOID, INT8OID};
+	Datum		values[3] = {CStringGetTextDatum(owner.name),
+	CStringGetTextDatum(stream), Int64GetDatum(upto)};
+
+	(void) own_sql_run(owner.log,
+					   "DELETE FROM @extschema@.es_failures"
+					   " WHERE subscription = $1 AND stream = $2 AND position <= $3",
+					   3, types, values, NULL);
+	failure_release(owner, stream);
+}
+
+/*
+ * Reads the failure of a subscription at a position; false if it has none.
+ */
+bool
+failure_at(FailureOwner owner, int64 position, Failure *failure)
+{
+	Oid			types[2] = {TEXTOID, INT8OID};
+	Datum		values[2] = {CStringGetTextDatum(owner.name),
+	Int64GetDatum(position)};
+
+	if (own_sql_run(owner.log,
+					"SELECT id FROM @extschema@.es_failures"
+					" WHERE subscription = $1 AND position = $2",
+					2, types, values, NULL) == 0)
+		return false;
+	return failure_find(owner.log, DatumGetInt64(own_sql_value(1)), failure);
+}

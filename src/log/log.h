@@ -1,0 +1,121 @@
+/*-------------------------------------------------------------------------
+ *
+ * log.h
+ *		The table es_events: streams, rows, positions, the horizon.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef EVENTSTORE_LOG_H
+#define EVENTSTORE_LOG_H
+
+#include "commands/trigger.h"
+#include "datatype/timestamp.h"
+#include "nodes/execnodes.h"
+#include "utils/jsonb.h"
+#include "utils/snapshot.h"
+#include "utils/uuid.h"
+
+#include "stats/stats.h"
+
+/* stream.c */
+extern void stream_check_name(text *stream);
+extern void stream_lock(Oid log, text *stream);
+extern StatsEntry *stream_stats(text *stream);
+extern void stream_conflict(text *stream);
+extern int	stream_category_length(text *stream);
+extern bool stream_equal(text *a, text *b);
+extern uint64 stream_hash(text *stream);
+extern int	stream_partition(text *stream, int partitions);
+
+/* log.c */
+
+/* An event on its way into the log. */
+typedef struct NewEvent
+{
+	/* by the caller */
+	text	   *stream;
+	text	   *type;
+	Datum		data;			/* jsonb, as it came: toasted or not */
+	Datum		metadata;		/* the same; 0 = NULL */
+	bool		has_id;			/* else log_insert makes one */
+	bool		has_occurred_at;
+	TimestampTz occurred_at;
+	pg_uuid_t	id;
+	int64		version;
+
+	/* by event_identify */
+	Datum		present;		/* data as of the type's schema version; 0:
+								 * data is */
+
+	/* by log_insert */
+	int64		position;
+} NewEvent;
+
+/* Where an event is stored. */
+typedef struct StoredEvent
+{
+	int64		version;
+	int64		position;
+	bool		same_stream;	/* as the one that was asked about */
+	const char *place;			/* a sentence, where it is another one */
+} StoredEvent;
+
+/* es_events, opened for appending or looking up. */
+typedef struct Log
+{
+	Relation	rel;
+	EState	   *estate;
+	ResultRelInfo *relinfo;
+	Relation	id_index;		/* unique (id) */
+	Relation	version_index;	/* unique (stream, version) */
+	Snapshot	latest;			/* sees all that is committed now */
+	TupleTableSlot *slot;
+	Oid			sequence;		/* es_position */
+} Log;
+
+/* Columns of es_events. */
+enum
+{
+	Anum_es_events_position = 1,
+	Anum_es_events_version,
+	Anum_es_events_next_xid,
+	Anum_es_events_recorded_at,
+	Anum_es_events_occurred_at,
+	Anum_es_events_id,
+	Anum_es_events_stream,
+	Anum_es_events_type,
+	Anum_es_events_data,
+	Anum_es_events_metadata,
+	Natts_es_events = Anum_es_events_metadata
+};
+
+extern Oid	log_relid(Oid funcid);
+extern Log *log_open(Oid relid);
+extern void log_close(Log *log);
+extern int64 log_last_version(Log *log, text *stream, int64 expected);
+extern bool log_find_id(Log *log, const pg_uuid_t *id, text *stream,
+						StoredEvent *found);
+extern int64 log_position(Log *log, text *stream, int64 version);
+extern void log_insert(Log *log, NewEvent *events, int count);
+extern void log_insert_count(const NewEvent *event, int appends);
+extern bool log_insert_is_firing(void);
+extern void log_guard_allow_rewrite(bool allow);
+extern void log_fail_duplicate(const pg_uuid_t *id, const char *why);
+extern Relation log_index_open_version(Relation log);
+extern Relation log_index_open_position(Relation log);
+extern Relation log_index_open_category(Relation log);
+extern TriggerData *own_trigger_data(FunctionCallInfo fcinfo,
+									 const char *relation);
+extern void event_check_type_name(text *type);
+extern void event_check_metadata(Datum metadata);
+
+/* published_horizon.c */
+extern int64 published_horizon_read(Oid log, Snapshot snapshot);
+extern bool published_horizon_write(Oid log, int64 position);
+
+/* horizon.c */
+extern int64 horizon_find(Oid log, Snapshot snapshot);
+extern int64 horizon_now(Oid log);
+extern bool horizon_publish(Oid log);
+
+#endif							/* EVENTSTORE_LOG_H */

@@ -1,0 +1,75 @@
+/*-------------------------------------------------------------------------
+ *
+ * published_horizon.c
+ *		The table es_published_horizon: what the primary tells its standbys of the
+ *		horizon.
+ *
+ * The row is written by a worker of the primary, in a transaction whose
+ * snapshot gave the horizon, and travels with the WAL.  Who sees it on a standby
+ * sees every event that this snapshot saw (doc/horizon.md, Fact 3).
+ *
+ * One worker at a time writes; who finds another at it comes again.  The
+ * table's index leads to the row past all of its older versions, as they have
+ * lower positions.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "utils/rel.h"
+
+#include "base/compat.h"
+#include "base/base.h"
+#include "log/log.h"
+
+#define TABLE "es_published_horizon"
+
+/*
+ * The position up to which all is decided for who reads with the snapshot; 0
+ * if nobody has said.
+ */
+int64
+published_horizon_read(Oid log, Snapshot snapshot)
+{
+	Relation	rel = table_open(own_table_relid(log, TABLE), AccessShareLock);
+	Relation	index = index_open(compat_primary_key_index(rel),
+								   AccessShareLock);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	IndexScanDesc scan = compat_index_beginscan(rel, index, snapshot, 0);
+	int64		position = 0;
+	bool		isnull;
+
+	index_rescan(scan, NULL, 0, NULL, 0);
+	if (index_getnext_slot(scan, BackwardScanDirection, slot))
+		position = DatumGetInt64(slot_getattr(slot, 1, &isnull));
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+	return position;
+}
+
+/*
+ * Says that all up to the position is decided; false if another worker is
+ * just saying so.
+ */
+bool
+published_horizon_write(Oid log, int64 position)
+{
+	Oid			type = INT8OID;
+	Datum		value = Int64GetDatum(position);
+
+	if (!own_table_try_lock(log, TABLE))
+		return false;
+	SPI_connect();
+	own_sql_run(log,
+				"UPDATE @extschema@." TABLE " SET position = $1 WHERE position < $1",
+				1, &type, &value, NULL);
+	SPI_finish();
+	return true;
+}

@@ -1,0 +1,164 @@
+/*-------------------------------------------------------------------------
+ *
+ * rewrite.c
+ *		es_rewrite(): changing data and metadata of one event, knowingly.
+ *
+ * It is the only way round the trigger that refuses an UPDATE of es_events:
+ *
+ *	1. look up the event's stream;
+ *	2. lock the stream as an append does, before the row, so that nobody
+ *	   decides on the old data while it is changed;
+ *	3. one UPDATE by the event's id, as the owner of the log.  It alone is
+ *	   allowed: the trigger that lets it pass takes the permission back before a
+ *	   row is touched, and what other triggers run is not meant by it (log.c).
+ *	   If anything else could take it first, this UPDATE would be refused, and
+ *	   all be undone.
+ *
+ * Row triggers BEFORE UPDATE are refused, as they could change what must stay.
+ * AFTER triggers, constraints and generated columns are honoured.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "tcop/utility.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+#include "utils/uuid.h"
+
+#include "base/base.h"
+#include "log/log.h"
+
+PG_FUNCTION_INFO_V1(es_rewrite);
+
+/* Raises that there is no such event. */
+static void
+fail_missing(pg_uuid_t *id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("event %s does not exist", uuid_to_cstring(id)),
+			 errdetail("The transaction sees no event with this id.")));
+}
+
+/*
+ * Refuses triggers that could change or skip the row.
+ */
+static void
+check_triggers(Oid log)
+{
+	Relation	rel = table_open(log, AccessShareLock);
+	TriggerDesc *triggers = rel->trigdesc;
+	int			i;
+
+	for (i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		Trigger    *trigger = &triggers->triggers[i];
+
+		if (TRIGGER_TYPE_MATCHES(trigger->tgtype, TRIGGER_TYPE_ROW,
+								 TRIGGER_TYPE_BEFORE, TRIGGER_TYPE_UPDATE))
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("table \"es_events\" must have no BEFORE UPDATE row trigger"),
+					 errdetail("Trigger \"%s\" could change more of the event than its data.",
+							   trigger->tgname),
+					 errhint("Use a CHECK constraint or an AFTER trigger, whose error refuses the change.")));
+	}
+	table_close(rel, NoLock);
+}
+
+/*
+ * Locks the stream of the event, and returns its name.
+ */
+static text *
+lock_stream(Oid log, pg_uuid_t *id)
+{
+	Oid			types[1] = {UUIDOID};
+	Datum		values[1];
+	text	   *stream;
+
+	values[0] = UUIDPGetDatum(id);
+	if (own_sql_run(log, "SELECT stream FROM @extschema@.es_events WHERE id = $1",
+					1, types, values, NULL) == 0)
+		fail_missing(id);
+	stream = DatumGetTextPP(own_sql_value(1));
+	stream_lock(log, stream);
+	return stream;
+}
+
+/*
+ * Changes the event; returns its position.  nulls: as for SPI.
+ */
+static int64
+rewrite_event(Oid log, Datum *values, const char *nulls)
+{
+	Oid			types[3] = {UUIDOID, JSONBOID, JSONBOID};
+
+	log_guard_allow_rewrite(true);
+	PG_TRY();
+	{
+		(void) own_sql_run(log,
+						   "UPDATE @extschema@.es_events"
+						   " SET data = $2, metadata = coalesce($3, metadata)"
+						   " WHERE id = $1 RETURNING position",
+						   3, types, values, nulls);
+	}
+	PG_FINALLY();
+	{
+		log_guard_allow_rewrite(false);
+	}
+	PG_END_TRY();
+	if (SPI_processed != 1)
+		fail_missing(DatumGetUUIDP(values[0]));
+	return DatumGetInt64(own_sql_value(1));
+}
+
+/*
+ * Deletes the stream's snapshots, which were made of the old data.
+ */
+static void
+forget_snapshots(Oid log, text *stream)
+{
+	Oid			types[1] = {TEXTOID};
+	Datum		values[1];
+
+	values[0] = PointerGetDatum(stream);
+	(void) own_sql_run(log,
+					   "DELETE FROM @extschema@.es_snapshots WHERE stream = $1",
+					   1, types, values, NULL);
+}
+
+/*
+ * es_rewrite(id, data, metadata) returns bigint.
+ */
+Datum
+es_rewrite(PG_FUNCTION_ARGS)
+{
+	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
+	char		nulls[3] = {' ', ' ', PG_ARGISNULL(2) ? 'n' : ' '};
+	Datum		values[3];
+	text	   *stream;
+	int64		position;
+
+	PreventCommandIfReadOnly("es_rewrite()");
+	argument_not_null(fcinfo, 0, "id");
+	argument_not_null(fcinfo, 1, "data");
+	values[0] = PG_GETARG_DATUM(0);
+	values[1] = PG_GETARG_DATUM(1);
+	values[2] = PG_GETARG_DATUM(2);
+	if (!PG_ARGISNULL(2))
+		event_check_metadata(values[2]);
+	SPI_connect();
+	check_triggers(log);
+	stream = lock_stream(log, PG_GETARG_UUID_P(0));
+	position = rewrite_event(log, values, nulls);
+	forget_snapshots(log, stream);
+	SPI_finish();
+	PG_RETURN_INT64(position);
+}

@@ -1,0 +1,513 @@
+/*-------------------------------------------------------------------------
+ *
+ * projection_apply.c
+ *		What a projection is made of: a function, a schema of functions, a
+ *		query, a materialized view; and how a batch of events is applied to it.
+ *
+ * Who applies a batch, and when, is decided above: a trigger, a runner, a
+ * rebuild.  All apply it in the same way:
+ *
+ *	1. become the owner, with the search_path in force when the projection was
+ *	   made and pg_temp last, so that nobody's temporary table takes the place
+ *	   of the read model; a rebuild puts its own there, and has pg_temp first;
+ *	2. look up the handler and check it again: it may have been replaced;
+ *	3. hand over the events in position order: one by one to a function, all
+ *	   together as "new_events" to a query, or refresh the materialized view;
+ *	4. become the caller again.
+ *
+ * An error leaves by itself; who calls undoes what was written.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "storage/lmgr.h"
+#include "tcop/dest.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/plancache.h"
+#include "utils/regproc.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "base/base.h"
+#include "log/log.h"
+#include "type/type.h"
+#include "read/read.h"
+#include "projection/projection.h"
+
+PG_FUNCTION_INFO_V1(es_replaying);
+
+/* The batch, as the query of a projection sees it. */
+#define NEW_EVENTS "new_events"
+
+/* What a function of a handler_schema begins with. */
+#define ON_PREFIX "on_"
+
+/* Is history being replayed? */
+static bool replaying = false;
+
+/* How many batches are being applied, one within another. */
+static int	depth = 0;
+
+/*
+ * es_replaying() returns boolean: is the handler that asks given an event of
+ * the past, from before the projection was made or while it is rebuilt?
+ */
+Datum
+es_replaying(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(replaying);
+}
+
+/* What a function must be like that handles events. */
+static FunctionSignature
+handler_form(Oid event_type)
+{
+	FunctionSignature form = {
+		.result = VOIDOID,
+		.arguments = {event_type},
+		.count = 1,
+		.what = "A handler takes one event and returns nothing.",
+		.declaration = "name(event es_events) RETURNS void",
+		.example = "app.on_event(es_events)"
+	};
+
+	return form;
+}
+
+/* Refuses a function that cannot handle events. */
+static void
+check_handler(Oid function, Oid event_type)
+{
+	FunctionSignature form = handler_form(event_type);
+
+	user_function_check(function, &form);
+}
+
+/*
+ * Looks up the function and checks it, as the owner.
+ */
+static void
+find_handler(const Projection *projection, FmgrInfo *function)
+{
+	Oid			found = DatumGetObjectId(DirectFunctionCall1(regprocedurein,
+															 CStringGetDatum(projection->target)));
+
+	check_handler(found, get_rel_type_id(projection->log));
+	fmgr_info(found, function);
+}
+
+/* The functions that one batch calls. */
+typedef struct Calls
+{
+	Oid			event_type;
+	FmgrInfo	handler;
+	TypeFunctions *by_type;		/* of a handler_schema; NULL: the handler */
+	Upcasting  *upcasting;
+} Calls;
+
+/*
+ * Prepares for calling functions, as the owner.
+ */
+static void
+init_calls(Calls *calls, const Projection *projection)
+{
+	FunctionSignature form;
+
+	calls->event_type = get_rel_type_id(projection->log);
+	calls->by_type = NULL;
+	calls->upcasting = upcast_begin(projection->log);
+	form = handler_form(calls->event_type);
+	if (projection->kind == PROJECTION_HANDLER)
+		find_handler(projection, &calls->handler);
+	else
+		calls->by_type = type_functions_make(projection->target, ON_PREFIX, &form);
+}
+
+/*
+ * The function to call for the event in the slot; NULL if there is none.
+ */
+static FmgrInfo *
+choose_function(Calls *calls, TupleTableSlot *slot)
+{
+	TypeFunction *function;
+	bool		isnull;
+
+	if (calls->by_type == NULL)
+		return &calls->handler;
+	function = type_functions_find(calls->by_type,
+								   DatumGetTextPP(slot_getattr(slot, Anum_es_events_type,
+															   &isnull)));
+	return function == NULL ? NULL : &function->info;
+}
+
+/* Calls the function for the event in the slot, as of today. */
+static void
+call_function(Calls *calls, TupleTableSlot *slot)
+{
+	FmgrInfo   *function = choose_function(calls, slot);
+
+	LOCAL_FCINFO(fcinfo, 1);
+
+	if (function == NULL)
+		return;
+	slot = upcast_event(calls->upcasting, slot);
+	InitFunctionCallInfoData(*fcinfo, function, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = present_record(calls->event_type, slot);
+	fcinfo->args[0].isnull = false;
+	(void) FunctionCallInvoke(fcinfo);
+}
+
+/*
+ * Calls the handler for each event.
+ */
+static void
+call_handlers(const Projection *projection, Tuplestorestate *events)
+{
+	Relation	log = table_open(projection->log, AccessShareLock);
+	TupleTableSlot *slot = event_slot_make(log);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "eventstore event",
+												  ALLOCSET_DEFAULT_SIZES);
+	Calls		calls;
+
+	init_calls(&calls, projection);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	tuplestore_rescan(events);
+	while (tuplestore_gettupleslot(events, true, false, slot))
+	{
+		MemoryContext oldcontext = MemoryContextSwitchTo(context);
+
+		CHECK_FOR_INTERRUPTS();
+		call_function(&calls, slot);
+		MemoryContextSwitchTo(oldcontext);
+		MemoryContextReset(context);
+	}
+	PopActiveSnapshot();
+	upcast_end(calls.upcasting);
+	MemoryContextDelete(context);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(log, AccessShareLock);
+}
+
+/*
+ * The events as of today: the same ones if no upcasters are defined.
+ */
+static Tuplestorestate *
+upcast_events(Oid log, Tuplestorestate *events)
+{
+	Upcasting  *upcasting = upcast_begin(log);
+	Tuplestorestate *upcast;
+	Relation	rel;
+	TupleTableSlot *slot;
+	MemoryContext context;
+
+	if (upcasting == NULL)
+		return events;
+	upcast = event_batch_make();
+	context = AllocSetContextCreate(CurrentMemoryContext, "eventstore event",
+									ALLOCSET_DEFAULT_SIZES);
+	rel = table_open(log, AccessShareLock);
+	slot = event_slot_make(rel);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	tuplestore_rescan(events);
+	while (tuplestore_gettupleslot(events, true, false, slot))
+	{
+		MemoryContext oldcontext = MemoryContextSwitchTo(context);
+
+		CHECK_FOR_INTERRUPTS();
+		tuplestore_puttupleslot(upcast, upcast_event(upcasting, slot));
+		MemoryContextSwitchTo(oldcontext);
+		MemoryContextReset(context);
+	}
+	PopActiveSnapshot();
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, AccessShareLock);
+	MemoryContextDelete(context);
+	upcast_end(upcasting);
+	return upcast;
+}
+
+/*
+ * Makes the batch visible as new_events to the statements of this SPI level.
+ * The server looks at the columns of the log, which must be locked for that.
+ */
+static void
+register_events(Oid log, Tuplestorestate *events)
+{
+	EphemeralNamedRelation relation = palloc0(sizeof(EphemeralNamedRelationData));
+	int			result;
+
+	LockRelationOid(log, AccessShareLock);
+	relation->md.name = NEW_EVENTS;
+	relation->md.reliddesc = log;
+	relation->md.enrtype = ENR_NAMED_TUPLESTORE;
+	relation->md.enrtuples = tuplestore_tuple_count(events);
+	relation->reldata = events;
+	result = SPI_register_relation(relation);
+	if (result != SPI_OK_REL_REGISTER)
+		elog(ERROR, "SPI_register_relation: %s",
+			 SPI_result_code_string(result));
+}
+
+static void
+refuse_query(const char *why)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("the query cannot be a projection's"),
+			 errdetail("%s", why),
+			 errhint("Give one INSERT, UPDATE, DELETE, MERGE or SELECT that reads new_events.")));
+}
+
+/* Refuses what is not one statement on rows. */
+static void
+check_query(SPIPlanPtr plan)
+{
+	List	   *sources = SPI_plan_get_plan_sources(plan);
+	CachedPlanSource *source;
+	ListCell   *cell;
+
+	if (list_length(sources) != 1)
+		refuse_query(psprintf("It has %d statements.", list_length(sources)));
+	source = linitial(sources);
+	foreach(cell, source->query_list)
+	{
+		Query	   *query = lfirst_node(Query, cell);
+
+		if (query->commandType == CMD_UTILITY)
+			refuse_query(psprintf("It is %s.",
+								  CreateCommandName(query->utilityStmt)));
+	}
+}
+
+/*
+ * Parses and analyses the query, as the owner; new_events is registered.
+ */
+static SPIPlanPtr
+prepare_query(const char *query)
+{
+	SPIPlanPtr	plan = SPI_prepare(query, 0, NULL);
+
+	if (plan == NULL)
+		elog(ERROR, "SPI_prepare: %s", SPI_result_code_string(SPI_result));
+	check_query(plan);
+	return plan;
+}
+
+/*
+ * Runs the query for the whole batch.  A cached projection keeps its plan.
+ */
+static void
+run_query(Projection *projection, Tuplestorestate *events)
+{
+	SPIExecuteOptions options = {0};
+	SPIPlanPtr	plan = projection->plan;
+	Tuplestorestate *upcast = upcast_events(projection->log, events);
+	int			result;
+
+	SPI_connect();
+	register_events(projection->log, upcast);
+	if (plan == NULL)
+		plan = prepare_query(projection->target);
+	if (projection->cached && projection->plan == NULL)
+	{
+		SPI_keepplan(plan);
+		projection->plan = plan;
+	}
+	options.dest = None_Receiver;
+	result = SPI_execute_plan_extended(plan, &options);
+	if (result < 0)
+		elog(ERROR, "SPI_execute_plan: %s", SPI_result_code_string(result));
+	SPI_finish();
+	if (upcast != events)
+		tuplestore_end(upcast);
+}
+
+/*
+ * Can the view be refreshed without keeping its readers waiting?  This is
+ * what REFRESH MATERIALIZED VIEW CONCURRENTLY asks for.
+ */
+static bool
+can_refresh_concurrently(const Projection *projection)
+{
+	Oid			type = OIDOID;
+	Datum		value = ObjectIdGetDatum(projection->refresh);
+
+	return own_sql_run(projection->log,
+					   "SELECT FROM pg_class c"
+					   " WHERE c.oid = $1 AND c.relispopulated AND EXISTS"
+					   " (SELECT FROM pg_index i WHERE i.indrelid = c.oid"
+					   " AND i.indisunique AND i.indimmediate AND i.indisvalid"
+					   " AND i.indpred IS NULL AND i.indexprs IS NULL)",
+					   1, &type, &value, NULL) > 0;
+}
+
+static void
+refresh_view(const Projection *projection, bool concurrently)
+{
+	char	   *sql = psprintf("REFRESH MATERIALIZED VIEW %s%s",
+							   concurrently ? "CONCURRENTLY " : "",
+							   projection_relation_name(projection->refresh));
+	int			result;
+
+	SPI_connect();
+	result = SPI_execute(sql, false, 0);
+	if (result < 0)
+		elog(ERROR, "%s: %s", SPI_result_code_string(result), sql);
+	SPI_finish();
+}
+
+/* Becomes the owner, where the projection's names are found. */
+static RunAs
+become_owner(const Projection *projection)
+{
+	const char *path = psprintf(projection->rebuilding ? "pg_temp, %s" : "%s, pg_temp",
+								projection->search_path);
+
+	/* REFRESH restricts the view's query by itself, and needs a temp table */
+	return projection_run_as(projection,
+							 projection->kind != PROJECTION_REFRESH, path);
+}
+
+/* Hands the events to what the projection is made of, as the owner. */
+static void
+apply(Projection *projection, Tuplestorestate *events, bool concurrently)
+{
+	switch (projection->kind)
+	{
+		case PROJECTION_HANDLER:
+		case PROJECTION_SCHEMA:
+			call_handlers(projection, events);
+			break;
+		case PROJECTION_QUERY:
+			run_query(projection, events);
+			break;
+		case PROJECTION_REFRESH:
+			refresh_view(projection, concurrently);
+			break;
+	}
+}
+
+/*
+ * Applies a batch.  events: rows of es_events in position order, which the
+ * projection wants; NULL to refresh a view.  history: are they of the past?
+ */
+void
+projection_apply(Projection *projection, Tuplestorestate *events,
+				 bool history)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "eventstore batch",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext oldcontext = MemoryContextSwitchTo(context);
+	bool		was_replaying = replaying;
+	bool		concurrently = projection->kind == PROJECTION_REFRESH &&
+	can_refresh_concurrently(projection);
+	RunAs		saved = become_owner(projection);
+
+	depth++;
+	PG_TRY();
+	{
+		replaying = history;
+		apply(projection, events, concurrently);
+	}
+	PG_FINALLY();
+	{
+		replaying = was_replaying;
+		depth--;
+	}
+	PG_END_TRY();
+	run_as_end(saved);
+	MemoryContextSwitchTo(oldcontext);
+	MemoryContextDelete(context);
+}
+
+/*
+ * Refuses what a handler must not do: what runs or changes projections counts
+ * on none being at work in its own transaction.
+ */
+void
+projection_check_outside(const char *function)
+{
+	if (depth > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("%s cannot be called by a handler", function),
+				 errdetail("This session is handing events to a projection."),
+				 errhint("A handler may append events, which are handled when it is their turn.")));
+}
+
+/*
+ * Refuses a schema in which a function for a type is of the wrong form.  More
+ * may come later, and are checked when they are called.
+ */
+static void
+check_type_handlers(const Projection *projection)
+{
+	Oid			event_type = get_rel_type_id(projection->log);
+	Oid			types[2] = {OIDOID, OIDOID};
+	Datum		values[2] = {
+		ObjectIdGetDatum(get_namespace_oid(projection->target, false)),
+		ObjectIdGetDatum(event_type)
+	};
+	SPITupleTable *found;
+	uint64		i;
+
+	(void) own_sql_run(projection->log,
+					   "SELECT oid FROM pg_proc WHERE pronamespace = $1"
+					   " AND starts_with(proname::text, 'on_') AND pronargs = 1"
+					   " AND proargtypes[0] = $2 ORDER BY proname",
+					   2, types, values, NULL);
+	found = SPI_tuptable;
+	for (i = 0; i < found->numvals; i++)
+	{
+		bool		isnull;
+
+		check_handler(DatumGetObjectId(SPI_getbinval(found->vals[i],
+													 found->tupdesc, 1,
+													 &isnull)), event_type);
+	}
+	SPI_freetuptable(found);
+}
+
+/*
+ * Refuses a projection that cannot work: its handler is of the wrong form, its
+ * query cannot be planned, its owner may not read the log.
+ */
+void
+projection_check(Projection *projection)
+{
+	RunAs		saved = become_owner(projection);
+	Tuplestorestate *none = event_batch_make();
+	Calls		calls;
+
+	if (pg_class_aclcheck(projection->log, projection->owner,
+						  ACL_SELECT) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, "es_events");
+	if (projection->kind == PROJECTION_HANDLER ||
+		projection->kind == PROJECTION_SCHEMA)
+		init_calls(&calls, projection);
+	if (projection->kind == PROJECTION_SCHEMA)
+		check_type_handlers(projection);
+	else if (projection->kind == PROJECTION_QUERY)
+	{
+		SPI_connect();
+		register_events(projection->log, none);
+		(void) SPI_plan_get_cached_plan(prepare_query(projection->target));
+		SPI_finish();
+	}
+	tuplestore_end(none);
+	run_as_end(saved);
+}

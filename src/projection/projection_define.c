@@ -1,0 +1,463 @@
+/*-------------------------------------------------------------------------
+ *
+ * projection_define.c
+ *		Making, changing and dropping projections: es_create_projection,
+ *		es_alter_projection, es_pause_projection, es_resume_projection,
+ *		es_drop_projection.
+ *
+ * What is wrong with a definition is said here, before it is stored, as far
+ * as it can be known.  Each function locks the projection's row first, so that
+ * it waits for the batch that is running, if there is one.  Making and ending
+ * sync is projection_sync.c's.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/dependency.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/regproc.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/varlena.h"
+
+#include "base/base.h"
+#include "log/log.h"
+#include "failure/failure.h"
+#include "projection/projection.h"
+
+PG_FUNCTION_INFO_V1(es_create_projection);
+PG_FUNCTION_INFO_V1(es_alter_projection);
+PG_FUNCTION_INFO_V1(es_pause_projection);
+PG_FUNCTION_INFO_V1(es_resume_projection);
+PG_FUNCTION_INFO_V1(es_drop_projection);
+
+#define MAX_BATCH_SIZE		1000000
+#define MAX_MAX_ATTEMPTS	1000
+
+/* Arguments of es_create_projection, in their order. */
+enum
+{
+	ARG_NAME, ARG_HANDLER, ARG_QUERY, ARG_HANDLER_SCHEMA, ARG_REFRESH,
+	ARG_TABLES, ARG_CATEGORY, ARG_TYPES, ARG_MODE, ARG_START_POSITION,
+	ARG_BATCH_SIZE, ARG_ON_FAILURE, ARG_MAX_ATTEMPTS, ARG_MIN_INTERVAL
+};
+
+static const char *const arg_names[] = {
+	"name", "handler", "query", "handler_schema", "refresh", "tables",
+	"category", "types", "mode", "start_position", "batch_size", "on_failure",
+	"max_attempts", "min_interval"
+};
+
+/*
+ * Refuses a relation that is not of the kinds, or not the caller's.
+ */
+static void
+check_relation(Oid log, Oid relid, const char *kinds, const char *what)
+{
+	char		kind = get_rel_relkind(relid);
+
+	if (kind == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with oid %u does not exist", relid),
+				 errdetail("It was named as %s of a projection.", what)));
+	if (strchr(kinds, kind) == NULL ||
+		get_rel_persistence(relid) == RELPERSISTENCE_TEMP ||
+		getExtensionOfObject(RelationRelationId, relid) ==
+		getExtensionOfObject(RelationRelationId, log))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not %s", get_rel_name(relid), what),
+				 errdetail("A projection keeps its rows in %s of its owner.",
+						   what)));
+	if (!has_privs_of_role(GetUserId(), run_as_owner(relid)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of \"%s\"", get_rel_name(relid)),
+				 errdetail("Its owner is \"%s\".",
+						   GetUserNameFromId(run_as_owner(relid), false)),
+				 errhint("Let the projection be created by the owner of its tables.")));
+}
+
+/*
+ * Refuses tables that are not the caller's, or of one name: a rebuild fills
+ * temporary tables with their names.
+ */
+static void
+check_tables(Oid log, ArrayType *tables)
+{
+	Datum	   *values;
+	bool	   *nulls;
+	int			count;
+	int			i;
+	int			j;
+
+	deconstruct_array(tables, REGCLASSOID, sizeof(Oid), true, TYPALIGN_INT,
+					  &values, &nulls, &count);
+	for (i = 0; i < count; i++)
+	{
+		check_relation(log, nulls[i] ? InvalidOid : DatumGetObjectId(values[i]),
+					   "rp", "a table");
+		for (j = 0; j < i; j++)
+		{
+			if (strcmp(get_rel_name(DatumGetObjectId(values[i])),
+					   get_rel_name(DatumGetObjectId(values[j]))) == 0)
+				ereport(ERROR,
+						(errcode(ERRCODE_DUPLICATE_TABLE),
+						 errmsg("two tables of the projection are named \"%s\"",
+								get_rel_name(DatumGetObjectId(values[i]))),
+						 errdetail("A rebuild fills tables of these names, without their schemas.")));
+		}
+	}
+}
+
+/* Refuses a definition that has not exactly one of the four kinds. */
+static void
+check_one_kind(FunctionCallInfo fcinfo)
+{
+	int			given = 0;
+	int			arg;
+
+	for (arg = ARG_HANDLER; arg <= ARG_REFRESH; arg++)
+		given += PG_ARGISNULL(arg) ? 0 : 1;
+	if (given != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a projection has exactly one of handler, query, handler_schema and refresh"),
+				 errdetail("%d of them are given.", given)));
+}
+
+/*
+ * Refuses an on_failure that is none, or makes no sense for a materialized
+ * view.
+ */
+static void
+check_on_failure(text *on_failure, bool refresh)
+{
+	const char *word = text_to_cstring(on_failure);
+
+	argument_word("on_failure", word, "stop", "park");
+	if (refresh && strcmp(word, "park") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a projection that refreshes a view cannot park events"),
+				 errdetail("The view is refreshed as a whole, not event by event."),
+				 errhint("Leave on_failure at 'stop'.")));
+}
+
+/*
+ * Refuses arguments that are wrong by themselves.
+ */
+static void
+check_arguments(FunctionCallInfo fcinfo, Oid log)
+{
+	static const int required[] = {
+		ARG_NAME, ARG_TABLES, ARG_MODE, ARG_BATCH_SIZE, ARG_ON_FAILURE,
+		ARG_MAX_ATTEMPTS, ARG_MIN_INTERVAL
+	};
+	int			i;
+
+	for (i = 0; i < (int) lengthof(required); i++)
+		argument_not_null(fcinfo, required[i], arg_names[required[i]]);
+	argument_name("a projection",
+				  text_to_cstring(PG_GETARG_TEXT_PP(ARG_NAME)), NAMEDATALEN - 1);
+	check_one_kind(fcinfo);
+	argument_word("mode", text_to_cstring(PG_GETARG_TEXT_PP(ARG_MODE)),
+				  "sync", "async");
+	check_on_failure(PG_GETARG_TEXT_PP(ARG_ON_FAILURE),
+					 !PG_ARGISNULL(ARG_REFRESH));
+	argument_range("batch_size", PG_GETARG_INT32(ARG_BATCH_SIZE), 1,
+				   MAX_BATCH_SIZE);
+	argument_range("max_attempts", PG_GETARG_INT32(ARG_MAX_ATTEMPTS), 1,
+				   MAX_MAX_ATTEMPTS);
+	if (!PG_ARGISNULL(ARG_START_POSITION))
+		argument_range("start_position", PG_GETARG_INT64(ARG_START_POSITION), 0,
+					   PG_INT64_MAX);
+	argument_interval("min_interval", PG_GETARG_INTERVAL_P(ARG_MIN_INTERVAL),
+					  true);
+	if (!PG_ARGISNULL(ARG_TYPES))
+		event_check_type_names(PG_GETARG_ARRAYTYPE_P(ARG_TYPES));
+	check_tables(log, PG_GETARG_ARRAYTYPE_P(ARG_TABLES));
+	if (!PG_ARGISNULL(ARG_REFRESH))
+		check_relation(log, PG_GETARG_OID(ARG_REFRESH), "m",
+					   "a materialized view");
+}
+
+/* The argument as it is; text of what is kept by name. */
+static Datum
+stored_argument(FunctionCallInfo fcinfo, int arg)
+{
+	if (PG_ARGISNULL(arg))
+		return (Datum) 0;
+	if (arg == ARG_HANDLER)
+		return CStringGetTextDatum(format_procedure_qualified(PG_GETARG_OID(arg)));
+	if (arg == ARG_HANDLER_SCHEMA)
+		return CStringGetTextDatum(get_namespace_name(PG_GETARG_OID(arg)));
+	return PG_GETARG_DATUM(arg);
+}
+
+/* Refuses a handler or a schema that is not there, or not the caller's. */
+static void
+check_names(FunctionCallInfo fcinfo)
+{
+	if (!PG_ARGISNULL(ARG_HANDLER) &&
+		get_func_name(PG_GETARG_OID(ARG_HANDLER)) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("the handler does not exist"),
+				 errdetail("There is no function with oid %u.",
+						   PG_GETARG_OID(ARG_HANDLER))));
+	if (!PG_ARGISNULL(ARG_HANDLER_SCHEMA) &&
+		get_namespace_name(PG_GETARG_OID(ARG_HANDLER_SCHEMA)) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_SCHEMA),
+				 errmsg("the schema of handlers does not exist"),
+				 errdetail("There is no schema with oid %u.",
+						   PG_GETARG_OID(ARG_HANDLER_SCHEMA))));
+}
+
+/*
+ * Stores the row of a projection that is async so far.
+ */
+static void
+insert_projection(FunctionCallInfo fcinfo, Oid log)
+{
+	Oid			types[16] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, REGCLASSOID,
+		REGCLASSARRAYOID, TEXTOID, TEXTARRAYOID, NAMEOID, INT8OID, INT4OID,
+	TEXTOID, INT4OID, INTERVALOID, TEXTOID, INT8OID};
+	Datum		values[16];
+	char		nulls[16];
+	int64		horizon = horizon_now(log);
+	int			i;
+
+	for (i = 0; i <= ARG_MIN_INTERVAL; i++)
+	{
+		values[i] = stored_argument(fcinfo, i);
+		nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
+	}
+	values[ARG_MODE] = DirectFunctionCall1(namein,	/* $9: the owner */
+										   CStringGetDatum(GetUserNameFromId(GetUserId(), false)));
+	if (PG_ARGISNULL(ARG_START_POSITION))
+		values[ARG_START_POSITION] = Int64GetDatum(horizon);
+	nulls[ARG_START_POSITION] = ' ';
+	values[14] = CStringGetTextDatum(run_as_session_path());
+	values[15] = Int64GetDatum(horizon);
+	nulls[14] = nulls[15] = ' ';
+	(void) own_sql_run(log,
+					   "INSERT INTO @extschema@.es_projections (name, handler,"
+					   " query, handler_schema, refresh, tables, category, types,"
+					   " mode, owner, start_position, position, batch_size,"
+					   " on_failure, max_attempts, min_interval, search_path,"
+					   " history) VALUES ($1, $2, $3, $4, $5, $6, $7, $8,"
+					   " 'async', $9, $10, $10, $11, $12, $13, $14, $15, $16)",
+					   16, types, values, nulls);
+}
+
+/* Refuses a name that is taken. */
+static void
+check_new(Oid log, const char *name)
+{
+	if (projection_find(log, name, "") != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("projection \"%s\" already exists", name),
+				 errdetail("There is a projection of this name in this database."),
+				 errhint("es_alter_projection() changes it, es_drop_projection() drops it.")));
+}
+
+/*
+ * es_create_projection(...): makes a projection; a sync one catches up with
+ * the log first.
+ */
+Datum
+es_create_projection(PG_FUNCTION_ARGS)
+{
+	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
+	Projection *projection;
+	char	   *name;
+
+	PreventCommandIfReadOnly("es_create_projection()");
+	projection_check_outside("es_create_projection()");
+	check_arguments(fcinfo, log);
+	check_names(fcinfo);
+	name = text_to_cstring(PG_GETARG_TEXT_PP(ARG_NAME));
+	SPI_connect();
+	check_new(log, name);
+	insert_projection(fcinfo, log);
+	projection = projection_own(log, name);
+	projection_check(projection);
+	if (strcmp(text_to_cstring(PG_GETARG_TEXT_PP(ARG_MODE)), "sync") == 0)
+	{
+		isolation_check("es_create_projection()");
+		projection_attach(projection);
+	}
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/* Opens SPI and the caller's projection, which the first argument names. */
+static Projection *
+begin_change(FunctionCallInfo fcinfo, const char *function)
+{
+	PreventCommandIfReadOnly(function);
+	projection_check_outside(function);
+	isolation_check(function);
+	SPI_connect();
+	return projection_own(log_relid(fcinfo->flinfo->fn_oid),
+						  text_to_cstring(PG_GETARG_TEXT_PP(0)));
+}
+
+/* Sets mode and checkpoint of a projection that is not sync any more. */
+static void
+leave_sync(Projection *projection, const char *set)
+{
+	Oid			type = INT8OID;
+	Datum		value;
+
+	projection_detach(projection);
+	value = Int64GetDatum(projection->position);
+	projection_update(projection, set, 1, &type, &value, NULL);
+}
+
+/*
+ * es_pause_projection(name): until it is resumed the projection gets nothing.
+ */
+Datum
+es_pause_projection(PG_FUNCTION_ARGS)
+{
+	Projection *projection = begin_change(fcinfo, "es_pause_projection()");
+
+	if (projection->sync && projection->running)
+		leave_sync(projection, "state = 'paused', position = $2");
+	else
+		projection_update(projection, "state = 'paused'", 0, NULL, NULL, NULL);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/*
+ * es_resume_projection(name): goes on where the projection was paused or
+ * failed; errors are forgotten.
+ */
+Datum
+es_resume_projection(PG_FUNCTION_ARGS)
+{
+	Projection *projection = begin_change(fcinfo, "es_resume_projection()");
+
+	if (!projection->running)
+	{
+		projection_update(projection, "state = 'running'" PROJECTION_NO_ERROR,
+						  0, NULL, NULL, NULL);
+		projection->running = true;
+		projection->batch_limit = 0;
+		if (projection->sync)
+			projection_attach(projection);
+	}
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/*
+ * Brings the projection to another mode.  One that is paused or failed only
+ * changes when it is resumed.
+ */
+static void
+change_mode(Projection *projection, const char *mode)
+{
+	bool		sync = strcmp(mode, "sync") == 0;
+	Oid			type = TEXTOID;
+	Datum		value = CStringGetTextDatum(mode);
+
+	if (sync == projection->sync)
+		return;
+	if (sync)
+		projection_check_sync(projection);
+	if (!projection->running)
+		projection_update(projection, "mode = $2", 1, &type, &value, NULL);
+	else if (sync)
+		projection_attach(projection);
+	else
+		leave_sync(projection, "mode = 'async', position = $2");
+}
+
+/* Refuses new settings that are wrong by themselves. */
+static void
+check_settings(FunctionCallInfo fcinfo, const Projection *projection)
+{
+	if (!PG_ARGISNULL(1))
+		argument_word("mode", text_to_cstring(PG_GETARG_TEXT_PP(1)), "sync",
+					  "async");
+	if (!PG_ARGISNULL(2))
+		argument_range("batch_size", PG_GETARG_INT32(2), 1, MAX_BATCH_SIZE);
+	if (!PG_ARGISNULL(3))
+		check_on_failure(PG_GETARG_TEXT_PP(3),
+						 projection->kind == PROJECTION_REFRESH);
+	if (!PG_ARGISNULL(4))
+		argument_range("max_attempts", PG_GETARG_INT32(4), 1, MAX_MAX_ATTEMPTS);
+	if (!PG_ARGISNULL(5))
+		argument_interval("min_interval", PG_GETARG_INTERVAL_P(5), true);
+}
+
+/*
+ * es_alter_projection(name, mode, batch_size, on_failure, max_attempts,
+ * min_interval): what is null stays as it is.
+ */
+Datum
+es_alter_projection(PG_FUNCTION_ARGS)
+{
+	Oid			types[4] = {INT4OID, TEXTOID, INT4OID, INTERVALOID};
+	Datum		values[4];
+	char		nulls[4];
+	Projection *projection;
+	int			i;
+
+	argument_not_null(fcinfo, ARG_NAME, "name");
+	projection = begin_change(fcinfo, "es_alter_projection()");
+	check_settings(fcinfo, projection);
+	for (i = 0; i < 4; i++)
+	{
+		nulls[i] = PG_ARGISNULL(i + 2) ? 'n' : ' ';
+		values[i] = PG_ARGISNULL(i + 2) ? (Datum) 0 : PG_GETARG_DATUM(i + 2);
+	}
+	projection_update(projection,
+					  "batch_size = coalesce($2, batch_size),"
+					  " on_failure = coalesce($3, on_failure),"
+					  " max_attempts = coalesce($4, max_attempts),"
+					  " min_interval = coalesce($5, min_interval)",
+					  4, types, values, nulls);
+	if (!PG_ARGISNULL(1))
+		change_mode(projection, text_to_cstring(PG_GETARG_TEXT_PP(1)));
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/*
+ * es_drop_projection(name): its tables stay.
+ */
+Datum
+es_drop_projection(PG_FUNCTION_ARGS)
+{
+	Projection *projection;
+	Oid			type = TEXTOID;
+	Datum		value = PG_GETARG_DATUM(0);
+
+	/* in this order, as in a rebuild; dropping the trigger waits for readers */
+	(void) projection_lock_rebuild(text_to_cstring(PG_GETARG_TEXT_PP(0)), true);
+	projection = begin_change(fcinfo, "es_drop_projection()");
+	projection_drop_trigger(projection);
+	failure_remove_after(projection_failures(projection), 0);
+	(void) own_sql_run(projection->log,
+					   "DELETE FROM @extschema@.es_projections WHERE name = $1",
+					   1, &type, &value, NULL);
+	SPI_finish();
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,113 @@
+/*-------------------------------------------------------------------------
+ *
+ * projection_wait.c
+ *		es_wait(): until a projection has handled an event, so that a client
+ *		reads its own writes.
+ *
+ * It looks at the projection's row again and again, each time with a new
+ * snapshot, and moves nothing itself.  What it waits for must be committed:
+ * within the transaction that appended it would wait in vain.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "eventstore.h"
+#include "base/base.h"
+#include "log/log.h"
+#include "projection/projection.h"
+
+PG_FUNCTION_INFO_V1(es_wait);
+
+/* Sleeps grow from the first to the last, in milliseconds. */
+#define FIRST_SLEEP		1
+#define LAST_SLEEP		5
+
+/*
+ * May the caller be told why the projection has failed?  What a handler says
+ * may be of events that he cannot read.
+ */
+static bool
+may_know_error(const Projection *projection)
+{
+	return (OidIsValid(projection->owner) &&
+			has_privs_of_role(GetUserId(), projection->owner)) ||
+		pg_class_aclcheck(own_table_relid(projection->log, "es_projections"),
+						  GetUserId(), ACL_SELECT) == ACLCHECK_OK;
+}
+
+/* Raises ES005 for a projection that has given up. */
+static void
+fail_stopped(const Projection *projection)
+{
+	bool		known = projection->message != NULL &&
+	may_know_error(projection);
+
+	ereport(ERROR,
+			(errcode(ERRCODE_ES_PROJECTION_FAILED),
+			 errmsg("projection \"%s\" has failed", projection->name),
+			 errdetail("It stopped at position " INT64_FORMAT "%s%s",
+					   projection->position, known ? ": " : ".",
+					   known ? projection->message : ""),
+			 errhint("Mend what is wrong, then es_resume_projection().")));
+}
+
+/*
+ * Has the projection handled the event?  A sync one had it in the append.
+ */
+static bool
+has_handled(Oid log, const char *name, int64 position)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "eventstore wait",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext oldcontext = MemoryContextSwitchTo(context);
+	Projection *projection = projection_get(log, name, "");
+	bool		handled = projection->position >= position ||
+	(projection->sync && projection->running &&
+	 projection_last_position(log) >= position);
+
+	if (!handled && projection->failed)
+		fail_stopped(projection);
+	MemoryContextSwitchTo(oldcontext);
+	MemoryContextDelete(context);
+	return handled;
+}
+
+/*
+ * es_wait(projection, position, timeout) returns boolean: true as soon as the
+ * projection has handled everything up to the position, false if the time is
+ * over before.
+ */
+Datum
+es_wait(PG_FUNCTION_ARGS)
+{
+	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
+	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	int64		position = PG_GETARG_INT64(1);
+	Deadline	deadline = sleep_deadline(PG_GETARG_DATUM(2));
+	long		pause = FIRST_SLEEP;
+	bool		handled;
+
+	isolation_check("es_wait()");
+	SPI_connect();
+	while (!(handled = has_handled(log, name, position)))
+	{
+		long		left = sleep_left(&deadline);
+
+		if (left == 0)
+			break;
+		sleep_nap(Min(pause, left), "EventstoreWait");
+		pause = Min(pause * 2, LAST_SLEEP);
+	}
+	SPI_finish();
+	PG_RETURN_BOOL(handled);
+}

@@ -1,0 +1,273 @@
+/*-------------------------------------------------------------------------
+ *
+ * rebuild.c
+ *		es_rebuild_projection(): the read model is made anew from the whole log
+ *		while it is read and kept up to date.
+ *
+ *	1. Temporary tables with the names of the projection's tables are made.
+ *	2. The log is replayed into them: the handler finds them first, as pg_temp
+ *	   is first in its search_path.  The old rows are not touched; the
+ *	   projection goes on with them in other sessions.  A handler that writes to
+ *	   its tables by other names is found out by the lock that this takes, and
+ *	   refused.
+ *	3. The projection's row is locked, for a sync one appends, too
+ *	   (ShareRowExclusiveLock on es_events), and what came meanwhile is
+ *	   replayed.
+ *	4. The swap: in the old tables what is not as in the new ones is deleted,
+ *	   changed, inserted, in all of them by one statement, so that foreign keys
+ *	   are checked when it is over.  Readers see the old rows until the commit,
+ *	   then the new ones; the tables are the same, and so is all that depends
+ *	   on them.
+ *	5. Checkpoint and failures are written, the temporary tables dropped.
+ *
+ * All of it is one transaction: an error, a cancel or a crash leaves the old
+ * rows as they were.  How far it is, other sessions see as locks: of all that a
+ * transaction does, only locks show before its commit.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "log/log.h"
+#include "failure/failure.h"
+#include "projection/projection.h"
+
+PG_FUNCTION_INFO_V1(es_rebuild_projection);
+
+#define DONE				1000	/* thousandths */
+#define NOTICE_STEP			100
+
+/* A rebuild that is going on. */
+typedef struct Rebuild
+{
+	Projection *projection;
+	List	   *tables;			/* rebuild_tables.c's */
+	int64		from;			/* positions between which it replays */
+	int64		upto;
+	int			progress;		/* thousandths */
+} Rebuild;
+
+/*
+ * Makes the rebuild the only one of the projection, and says when it began.
+ */
+static void
+lock_rebuild(const Projection *projection)
+{
+	pg_time_t	now = timestamptz_to_time_t(GetCurrentTimestamp());
+	LOCKTAG		tag;
+
+	if (!projection_lock_rebuild(projection->name, false))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("projection \"%s\" is being rebuilt", projection->name),
+				 errdetail("Another transaction rebuilds it."),
+				 errhint("es_projection_status shows how far it is.")));
+	projection_rebuild_tag(&tag, projection->name, 1,
+						   REBUILD_LOCK_CLASS);
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+	projection_rebuild_tag(&tag, projection->name, (uint32) now,
+						   REBUILD_BEGIN_LOCK_CLASS);
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+}
+
+/* Shows how far the rebuild is. */
+static void
+show_progress(Rebuild *rebuild, int progress)
+{
+	const Projection *projection = rebuild->projection;
+	LOCKTAG		tag;
+
+	if (progress <= rebuild->progress)
+		return;
+	projection_rebuild_tag(&tag, projection->name, progress + 1,
+						   REBUILD_LOCK_CLASS);
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+	projection_rebuild_tag(&tag, projection->name, rebuild->progress + 1,
+						   REBUILD_LOCK_CLASS);
+	(void) LockRelease(&tag, ExclusiveLock, false);
+	if (progress / NOTICE_STEP != rebuild->progress / NOTICE_STEP)
+		ereport(NOTICE,
+				(errmsg("rebuilding projection \"%s\": %d %%",
+						projection->name, progress / 10)));
+	rebuild->progress = progress;
+}
+
+/*
+ * Refuses to go on when this transaction has written to one of the tables.
+ */
+static void
+check_untouched(const Projection *projection, const char *detail,
+				const char *hint)
+{
+	ListCell   *cell;
+
+	foreach(cell, projection->tables)
+	{
+		Relation	table;
+
+		/* says so when it is gone */
+		(void) projection_relation_name(lfirst_oid(cell));
+		table = table_open(lfirst_oid(cell), AccessShareLock);
+		if (CheckRelationLockedByMe(table, RowExclusiveLock, true))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("projection \"%s\" cannot be rebuilt",
+							projection->name),
+					 errdetail(detail, RelationGetRelationName(table)),
+					 errhint("%s", hint)));
+		table_close(table, AccessShareLock);
+	}
+}
+
+/* After each batch of the replay. */
+static void
+note_progress(const Projection *projection, const Replay *replay)
+{
+	Rebuild    *rebuild = replay->progress_data;
+	double		done = projection->position - rebuild->from;
+	double		all = Max(rebuild->upto - rebuild->from, 1);
+
+	check_untouched(projection,
+					"The handler has written to table \"%s\" itself: it is filled under its name without a schema.",
+					"Let the handler name its tables without their schemas, and not be of LANGUAGE sql with BEGIN ATOMIC.");
+	rebuild_compact_tables(projection, rebuild->tables);
+	show_progress(rebuild, Min(DONE * done / all, DONE));
+}
+
+/* Replays what is decided now. */
+static void
+replay_decided(Rebuild *rebuild, Replay *replay, int64 at_least)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+
+	rebuild->upto = Max(horizon_find(rebuild->projection->log, snapshot),
+						at_least);
+	replay_projection(rebuild->projection, snapshot, rebuild->upto, replay);
+	UnregisterSnapshot(snapshot);
+}
+
+/*
+ * Step 3 of the header.
+ */
+static void
+replay_rest(Rebuild *rebuild, Replay *replay)
+{
+	Projection *current = projection_own(rebuild->projection->log,
+										 rebuild->projection->name);
+
+	if (current->created_at != rebuild->projection->created_at)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("projection \"%s\" is another one now", current->name),
+				 errdetail("It was dropped and created again while it was rebuilt."),
+				 errhint("Rebuild it again.")));
+	if (current->sync && current->running)
+	{
+		LockRelationOid(current->log, ShareRowExclusiveLock);
+		projection_finish(rebuild->projection, replay);
+	}
+	else
+		replay_decided(rebuild, replay, current->position);
+}
+
+/* Writes checkpoint and failures; what had stopped the projection is past. */
+static void
+write_row(const Projection *projection, const Replay *replay)
+{
+	Oid			type = INT8OID;
+	Datum		value = Int64GetDatum(projection->position);
+
+	failure_remove_after(projection_failures(projection), 0);
+	projection_save_parked(projection, replay->parked);
+	projection_update(projection,
+					  "position = $2, state = CASE state WHEN 'failed' THEN"
+					  " 'running' ELSE state END" PROJECTION_NO_ERROR,
+					  1, &type, &value, NULL);
+}
+
+/* Refreshes a view, whatever its min_interval. */
+static void
+rebuild_view(Projection *projection)
+{
+	projection_apply(projection, NULL, true);
+	projection_update(projection, "refreshed_at = clock_timestamp()",
+					  0, NULL, NULL, NULL);
+}
+
+/*
+ * Steps 1 to 5 of the header; returns the number of events.
+ */
+static int64
+rebuild_tables(Projection *projection)
+{
+	Rebuild		rebuild = {.projection = projection};
+	Replay		replay = {.progress = note_progress,.progress_data = &rebuild,
+	.park = projection->park && !projection->sync};
+
+	check_untouched(projection,
+					"The transaction has written to table \"%s\" before.",
+					"Call es_rebuild_projection() in a transaction of its own.");
+	lock_rebuild(projection);
+	rebuild.tables = rebuild_make_tables(projection);
+	projection->rebuilding = true;
+	projection->batch_limit = 0;
+	projection->position = rebuild.from = projection->start_position;
+	replay_decided(&rebuild, &replay, 0);
+	replay_rest(&rebuild, &replay);
+	show_progress(&rebuild, DONE);
+	rebuild_swap_tables(projection, rebuild.tables);
+	write_row(projection, &replay);
+	rebuild_drop_tables(projection, rebuild.tables);
+	return replay.handled;
+}
+
+/* A rebuild needs to know what to refill. */
+static void
+check_tables(const Projection *projection)
+{
+	if (projection->tables == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("projection \"%s\" has no tables to rebuild",
+						projection->name),
+				 errdetail("It was created without the argument \"tables\"."),
+				 errhint("Drop it and create it again with the tables of its read model; drop leaves them.")));
+}
+
+/*
+ * es_rebuild_projection(name) returns bigint: makes the read model anew;
+ * returns how many events were handled.
+ */
+Datum
+es_rebuild_projection(PG_FUNCTION_ARGS)
+{
+	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
+	Projection *projection;
+	int64		handled = 0;
+
+	PreventCommandIfReadOnly("es_rebuild_projection()");
+	projection_check_outside("es_rebuild_projection()");
+	isolation_check("es_rebuild_projection()");
+	SPI_connect();
+	projection = projection_get(log, text_to_cstring(PG_GETARG_TEXT_PP(0)), "");
+	projection_check_owner(projection);
+	if (projection->kind == PROJECTION_REFRESH)
+		rebuild_view(projection_own(log, projection->name));
+	else
+	{
+		check_tables(projection);
+		handled = rebuild_tables(projection);
+	}
+	SPI_finish();
+	PG_RETURN_INT64(handled);
+}

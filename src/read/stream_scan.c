@@ -1,0 +1,181 @@
+/*-------------------------------------------------------------------------
+ *
+ * stream_scan.c
+ *		The events of one stream, one after the other, as the present user may
+ *		read them.
+ *
+ * Who may read all events gets them from the index on stream and version;
+ * anybody else by SQL, which knows what he may read.  So does who wants them
+ * in the order in which they happened.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "base/base.h"
+#include "log/log.h"
+#include "read/read.h"
+
+struct StreamScan
+{
+	Relation	log;
+	TupleTableSlot *slot;
+
+	/* by index */
+	Relation	index;			/* NULL: by SQL */
+	IndexScanDesc scan;
+	ScanKeyData keys[3];
+	int			key_count;
+
+	/* by SQL */
+	Tuplestorestate *store;
+};
+
+/* The parameters of the statements. */
+enum
+{
+	SCAN_STREAM, SCAN_AFTER, SCAN_UPTO, SCAN_UNTIL, SCAN_PARAMS
+};
+
+static Oid	scan_types[SCAN_PARAMS] = {TEXTOID, INT8OID, INT8OID,
+TIMESTAMPTZOID};
+
+/* When an event happened, as far as it is known. */
+#define HAPPENED_AT "coalesce(e.occurred_at, e.recorded_at)"
+
+static StreamScan *
+make_scan(Oid log)
+{
+	StreamScan *scan = palloc0(sizeof(StreamScan));
+
+	scan->log = table_open(log, AccessShareLock);
+	return scan;
+}
+
+/*
+ * Reads the events of the statement into scan->store, as the present user.
+ * rest: what follows the condition on stream and version.
+ */
+static void
+read_by_sql(StreamScan *scan, text *stream, int64 after, int64 upto,
+			TimestampTz until, Snapshot snapshot, const char *rest)
+{
+	Datum		values[SCAN_PARAMS] = {
+		PointerGetDatum(stream), Int64GetDatum(after), Int64GetDatum(upto),
+		TimestampTzGetDatum(until)
+	};
+	char	   *sql = event_reader_sql(scan->log,
+									   psprintf("e.stream = $1 AND e.version > $2"
+												" AND e.version <= $3 %s", rest));
+
+	scan->store = event_batch_make();
+	event_reader_run_sql(GetUserId(), snapshot, sql, SCAN_PARAMS, scan_types,
+						 values, NULL, scan->store);
+	scan->slot = event_slot_make(scan->log);
+}
+
+static void
+add_key(StreamScan *scan, int column, int strategy, RegProcedure procedure,
+		Datum value)
+{
+	table_row_key(&scan->keys[scan->key_count++], scan->index, column, strategy,
+				  procedure, value);
+}
+
+/*
+ * Looks the events up in scan->index.  Each key is compared for each event, so
+ * that those which exclude nothing are left out.
+ */
+static void
+read_index(StreamScan *scan, text *stream, int64 after, int64 upto,
+		   Snapshot snapshot)
+{
+	add_key(scan, 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(stream));
+	if (after > 0)
+		add_key(scan, 2, BTGreaterStrategyNumber, F_INT8GT,
+				Int64GetDatum(after));
+	if (upto < PG_INT64_MAX)
+		add_key(scan, 2, BTLessEqualStrategyNumber, F_INT8LE,
+				Int64GetDatum(upto));
+	scan->scan = compat_index_beginscan(scan->log, scan->index, snapshot,
+										scan->key_count);
+	index_rescan(scan->scan, scan->keys, scan->key_count, NULL, 0);
+	scan->slot = table_slot_create(scan->log, NULL);
+}
+
+/*
+ * Opens the stream's events after a version and up to another, in the order
+ * of versions.  Errors: the caller may not read events.
+ */
+StreamScan *
+stream_scan_open(Oid log, text *stream, int64 after, int64 upto,
+				 Snapshot snapshot)
+{
+	StreamScan *scan = make_scan(log);
+
+	if (event_reader_may_read_all(log, GetUserId()))
+		scan->index = log_index_open_version(scan->log);
+	if (scan->index != NULL)
+		read_index(scan, stream, after, upto, snapshot);
+	else
+		read_by_sql(scan, stream, after, upto, 0, snapshot,
+					"ORDER BY e.version");
+	return scan;
+}
+
+/*
+ * Opens the stream's events up to a version that had happened by then, in the
+ * order in which they happened.
+ */
+StreamScan *
+stream_scan_open_occurred(Oid log, text *stream, int64 upto,
+						  TimestampTz until, Snapshot snapshot)
+{
+	StreamScan *scan = make_scan(log);
+
+	read_by_sql(scan, stream, 0, upto, until, snapshot,
+				"AND " HAPPENED_AT " <= $4"
+				" ORDER BY " HAPPENED_AT ", e.version");
+	return scan;
+}
+
+/*
+ * The next event; NULL when there is none.
+ */
+TupleTableSlot *
+stream_scan_next(StreamScan *scan)
+{
+	bool		found = scan->index != NULL ?
+	index_getnext_slot(scan->scan, ForwardScanDirection, scan->slot) :
+	tuplestore_gettupleslot(scan->store, true, false, scan->slot);
+
+	return found ? scan->slot : NULL;
+}
+
+void
+stream_scan_close(StreamScan *scan)
+{
+	ExecDropSingleTupleTableSlot(scan->slot);
+	if (scan->index != NULL)
+	{
+		index_endscan(scan->scan);
+		index_close(scan->index, AccessShareLock);
+	}
+	else
+		tuplestore_end(scan->store);
+	table_close(scan->log, AccessShareLock);
+	pfree(scan);
+}

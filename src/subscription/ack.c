@@ -1,0 +1,386 @@
+/*-------------------------------------------------------------------------
+ *
+ * ack.c
+ *		es_ack and es_nack: what becomes of events that were delivered.
+ *
+ * Both lock the partition's row and ask for a token that is in hand, so that
+ * nothing is settled by one who has lost it to another.  A token whose lease
+ * has run out still counts as long as nobody else has come.
+ *
+ * es_ack moves the checkpoint; a partition of which nothing is in hand any more
+ * is free.  es_nack settles single events before the checkpoint gets there:
+ * they are remembered (settled), and left out when the rest is lost and
+ * delivered again.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+
+#include "base/base.h"
+#include "log/log.h"
+#include "read/read.h"
+#include "failure/failure.h"
+#include "subscription/subscription.h"
+
+PG_FUNCTION_INFO_V1(es_ack);
+PG_FUNCTION_INFO_V1(es_nack);
+
+/*
+ * Takes subscription and token, the first two arguments, and locks the
+ * partition.  NULL if the token is that of the last delivery that was
+ * settled: it is said again.  place: of the token among those in hand.
+ */
+static Partition *
+open_token(FunctionCallInfo fcinfo, const char *function, int64 *position,
+		   int *place)
+{
+	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
+	int64		token;
+	Partition  *partition;
+
+	PreventCommandIfReadOnly(function);
+	argument_not_null(fcinfo, 0, "subscription");
+	argument_not_null(fcinfo, 1, "token");
+	token = PG_GETARG_INT64(1);
+	SPI_connect();
+	partition = partition_of_token(log,
+								   text_to_cstring(PG_GETARG_TEXT_PP(0)),
+								   token);
+	*place = partition_find_token(partition, token);
+	*position = partition->position;
+	if (*place >= 0)
+		return partition;
+	if (token <= 0 || partition->acked_token != token)
+		partition_refuse_token(partition, token);
+	return NULL;
+}
+
+/*
+ * Refuses a position that was not delivered by the token.  What es_nack has
+ * taken back of a parked stream was.
+ */
+static void
+check_delivered(const Partition *partition, int place, int64 position)
+{
+	int64		upto = partition->uptos.values[place];
+
+	if (position < 0 || (position > upto && partition->stream == NULL))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("position " INT64_FORMAT " was not delivered with this token",
+						position),
+				 errdetail("Token " INT64_FORMAT " is for events up to position " INT64_FORMAT ".",
+						   partition->tokens.values[place], upto),
+				 errhint("Give the position of an event that came with the token.")));
+}
+
+/*
+ * Reads events in hand that are not settled, after one position and up to
+ * another, at most limit.
+ */
+static void
+read_in_hand(const Partition *partition, int64 after, int64 upto, int limit,
+			 EventBatch *batch)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	EventSource source = partition_source(partition);
+
+	batch->events = event_batch_make();
+	event_reader_read(&source, snapshot, after, upto, limit, batch);
+	UnregisterSnapshot(snapshot);
+}
+
+/* How many events in hand are not settled, up to a position? */
+static int64
+count_unsettled(const Partition *partition, int64 upto)
+{
+	EventBatch	batch;
+
+	read_in_hand(partition, partition->position, upto,
+				 partition->subscription.max_in_flight, &batch);
+	tuplestore_end(batch.events);
+	return batch.count;
+}
+
+/*
+ * Everything that was in hand is settled: the partition is free, and its
+ * checkpoint goes as far as was read.
+ */
+static void
+finish(Partition *partition)
+{
+	partition->acked_token = int8_array_last(partition->tokens);
+	if (partition->stream == NULL)
+		partition->position = partition->reached;
+	partition_free(partition);
+	int8_array_remove_upto(&partition->settled, partition->position);
+	if (int8_array_last(partition->expired_upto) <= partition->position)
+		partition->expired_upto.count = partition->expired_times.count = 0;
+}
+
+/* Is anything in hand that is not settled? */
+static bool
+is_left(const Partition *partition)
+{
+	Failure		first;
+
+	if (partition->stream == NULL)
+		return partition->settled.count == 0 ||
+			count_unsettled(partition, int8_array_last(partition->uptos)) > 0;
+	return failure_first(partition_failures(partition), partition->stream, &first) &&
+		first.position <= int8_array_last(partition->uptos);
+}
+
+/*
+ * If anything is still in hand, its lease begins anew.
+ */
+static void
+keep(Partition *partition)
+{
+	if (!is_left(partition))
+	{
+		finish(partition);
+		return;
+	}
+	int8_array_remove_upto(&partition->settled, partition->position);
+	partition_extend_lease(partition);
+	partition_find_due(partition);
+	if (partition->stream == NULL)
+		partition->counts.values[0] = count_unsettled(partition,
+													  partition->uptos.values[0]);
+}
+
+/* Acknowledges events of the log up to the position. */
+static void
+ack_log(Partition *partition, int64 upto)
+{
+	int			done = 0;
+
+	if (upto >= int8_array_last(partition->uptos))
+	{
+		finish(partition);
+		return;
+	}
+	partition->position = Max(partition->position, upto);
+	while (partition->uptos.values[done] <= partition->position)
+		done++;
+	if (done > 0)
+		partition->acked_token = partition->tokens.values[done - 1];
+	int8_array_remove_first(&partition->uptos, done);
+	int8_array_remove_first(&partition->tokens, done);
+	int8_array_remove_first(&partition->counts, done);
+	keep(partition);
+}
+
+/* Acknowledges events of a parked stream up to the position. */
+static void
+ack_stream(Partition *partition, int64 upto)
+{
+	upto = Min(upto, int8_array_last(partition->uptos));
+	failure_remove_stream(partition_failures(partition), partition->stream, upto);
+	if (upto >= int8_array_last(partition->uptos))
+		finish(partition);
+	else
+		keep(partition);
+}
+
+/*
+ * es_ack(subscription, token, upto_position) returns bigint: what was delivered
+ * with the token, and before it, up to the position, is done with; returns the
+ * checkpoint.  Errors: ES006 if it was given to somebody else.
+ */
+Datum
+es_ack(PG_FUNCTION_ARGS)
+{
+	int			place;
+	int64		position;
+	int64		upto;
+	Partition  *partition = open_token(fcinfo, "es_ack()", &position, &place);
+
+	if (partition != NULL)
+	{
+		upto = PG_ARGISNULL(2) ? partition->uptos.values[place] :
+			PG_GETARG_INT64(2);
+		check_delivered(partition, place, upto);
+		if (partition->stream != NULL)
+			ack_stream(partition, upto);
+		else
+			ack_log(partition, upto);
+		partition_write(partition, false);
+		position = partition->position;
+	}
+	SPI_finish();
+	PG_RETURN_INT64(position);
+}
+
+/* What becomes of an event that could not be handled. */
+typedef enum Action
+{
+	ACTION_RETRY, ACTION_PARK, ACTION_SKIP
+} Action;
+
+static const char *const action_names[] = {"retry", "park", "skip"};
+
+static Action
+get_action(text *action)
+{
+	char	   *word = text_to_cstring(action);
+	int			i;
+
+	for (i = ACTION_RETRY; i <= ACTION_SKIP; i++)
+	{
+		if (strcmp(word, action_names[i]) == 0)
+			return (Action) i;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("unknown action \"%s\"", word),
+			 errdetail("It is 'retry', 'park' or 'skip'.")));
+}
+
+/*
+ * Sets an event in hand aside, and those in hand of its stream that come
+ * after it.
+ */
+static void
+set_aside(Partition *partition, EventBatch *event, ErrorData *error, int attempts,
+		  double pause)
+{
+	Oid			log = partition->subscription.log;
+	EventBatch	later;
+	text	   *stream;
+	List	   *failed = park_first(log, event, error, attempts, NIL, &stream);
+	List	   *waiting;
+	ListCell   *cell;
+
+	partition->has_failures = true;
+	park_save(partition_failures(partition), failed, pause);
+	read_in_hand(partition, event->upto, int8_array_last(partition->uptos),
+				 partition->subscription.max_in_flight, &later);
+	waiting = park_take(log, &later, list_make1(stream), NIL);
+	foreach(cell, waiting)
+	{
+		ParkedEvent *one = lfirst(cell);
+
+		one->attempts = delivery_expired(partition, one->position) + 1;
+		int8_array_append(&partition->settled, one->position);
+	}
+	park_save(partition_failures(partition), waiting, FAILURE_PARKED);
+	tuplestore_end(later.events);
+}
+
+/* Settles an event of the log; returns what was done. */
+static Action
+nack_log(Partition *partition, int64 position, ErrorData *error,
+		 Action action)
+{
+	int			attempts = delivery_expired(partition, position) + 1;
+	EventBatch	event;
+
+	read_in_hand(partition, Max(position - 1, partition->position), position,
+				 1, &event);
+	if (event.count == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("no event at position " INT64_FORMAT " is in hand",
+						position),
+				 errdetail("Partition %d of subscription \"%s\" has none there, or it was acknowledged.",
+						   partition->number, partition->subscription.name),
+				 errhint("Give the position of an event that came with the token.")));
+	if (action == ACTION_RETRY &&
+		attempts >= partition->subscription.max_attempts)
+		action = ACTION_PARK;
+	if (action != ACTION_SKIP)
+		set_aside(partition, &event, error, attempts,
+				  action == ACTION_PARK ? FAILURE_PARKED :
+				  failure_pause(attempts));
+	int8_array_append(&partition->settled, position);
+	tuplestore_end(event.events);
+	return action;
+}
+
+/*
+ * Settles an event of a parked stream; returns what was done.  Those behind it
+ * are not in hand any more, unless it is skipped.
+ */
+static Action
+nack_stream(Partition *partition, int64 position, ErrorData *error,
+			Action action)
+{
+	Oid			log = partition->subscription.log;
+	Failure		failure;
+
+	if (position > int8_array_last(partition->uptos) ||
+		!failure_at(partition_failures(partition), position, &failure))
+		return action;			/* by the same call, or it was discarded */
+	if (action == ACTION_RETRY &&
+		failure.attempts >= partition->subscription.max_attempts)
+		action = ACTION_PARK;
+	if (action == ACTION_SKIP)
+	{
+		(void) failure_remove(log, failure.id);
+		failure_release(partition_failures(partition), partition->stream);
+	}
+	else
+	{
+		failure_record_attempt(log, failure.id, error, 0,
+							   action == ACTION_PARK ? FAILURE_PARKED :
+							   failure_pause(failure.attempts));
+		partition->uptos.values[0] = position - 1;
+	}
+	return action;
+}
+
+/*
+ * Settles an event in hand that was not settled before; returns what was done.
+ */
+static Action
+nack(Partition *partition, int64 position, text *reason, Action action)
+{
+	ErrorData	error = {.message = text_to_cstring(reason)};
+
+	if (int8_array_has(&partition->settled, position))
+		return action;			/* by the same call, perhaps */
+	if (partition->stream != NULL)
+		action = nack_stream(partition, position, &error, action);
+	else
+		action = nack_log(partition, position, &error, action);
+	keep(partition);
+	partition_write(partition, false);
+	return action;
+}
+
+/*
+ * es_nack(subscription, token, position, reason, action) returns text: an
+ * event could not be handled; the rest of the delivery stays in hand.  Returns
+ * what was done: park for a retry that was the last one.  Errors: ES006.
+ */
+Datum
+es_nack(PG_FUNCTION_ARGS)
+{
+	int			place;
+	int64		checkpoint;
+	Partition  *partition;
+	Action		action;
+
+	argument_not_null(fcinfo, 2, "position");
+	argument_not_null(fcinfo, 3, "reason");
+	argument_not_null(fcinfo, 4, "action");
+	action = get_action(PG_GETARG_TEXT_PP(4));
+	partition = open_token(fcinfo, "es_nack()", &checkpoint, &place);
+	if (partition != NULL)
+	{
+		check_delivered(partition, place, PG_GETARG_INT64(2));
+		action = nack(partition, PG_GETARG_INT64(2), PG_GETARG_TEXT_PP(3),
+					  action);
+	}
+	SPI_finish();
+	PG_RETURN_TEXT_P(cstring_to_text(action_names[action]));
+}

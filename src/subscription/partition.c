@@ -1,0 +1,355 @@
+/*-------------------------------------------------------------------------
+ *
+ * partition.c
+ *		A partition of a subscription: its row in es_partitions.
+ *
+ * Who delivers from a partition, or settles what was delivered, holds the lock
+ * of its row until the end of his transaction: es_poll does not wait for it, as
+ * others can go on with another partition, the rest waits.  Only what was read
+ * under the lock counts.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/tuptable.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "eventstore.h"
+#include "base/base.h"
+#include "read/read.h"
+#include "failure/failure.h"
+#include "subscription/subscription.h"
+
+/* Columns of es_partitions. */
+enum
+{
+	PART_SUBSCRIPTION, PART_PARTITION, PART_POSITION, PART_REACHED,
+	PART_SERVED_AT, PART_CONSUMER, PART_LEASED_UNTIL, PART_TOKEN,
+	PART_ACKED_TOKEN, PART_TOKENS, PART_UPTOS, PART_COUNTS, PART_STREAM,
+	PART_HAS_FAILURES, PART_DUE_AT, PART_SETTLED, PART_LOST_UPTO,
+	PART_LOST_TIMES, PART_COLUMNS
+};
+
+/* A text, or 0 for null. */
+static Datum
+text_datum(const char *string)
+{
+	return string ? CStringGetTextDatum(string) : (Datum) 0;
+}
+
+/* A text that may be null, in the present memory context. */
+static char *
+text_or_null(const TableRow *row, int column)
+{
+	return row->slot->tts_isnull[column] ? NULL :
+		TextDatumGetCString(row->slot->tts_values[column]);
+}
+
+/* A time that may be null, which is 0. */
+static TimestampTz
+time_or_null(const TableRow *row, int column)
+{
+	return row->slot->tts_isnull[column] ? 0 :
+		DatumGetTimestampTz(row->slot->tts_values[column]);
+}
+
+/* Makes a partition of the row that was taken. */
+static Partition *
+make_partition(const Subscription *subscription, const TableRow *row)
+{
+	Partition  *partition = palloc0(sizeof(Partition));
+	Datum	   *values = row->slot->tts_values;
+
+	slot_getsomeattrs(row->slot, PART_COLUMNS);
+	partition->subscription = *subscription;
+	partition->row = ExecCopySlotHeapTuple(row->slot);
+	partition->number = DatumGetInt32(values[PART_PARTITION]);
+	partition->position = DatumGetInt64(values[PART_POSITION]);
+	partition->reached = DatumGetInt64(values[PART_REACHED]);
+	partition->served_at = time_or_null(row, PART_SERVED_AT);
+	partition->consumer = text_or_null(row, PART_CONSUMER);
+	partition->leased_until = time_or_null(row, PART_LEASED_UNTIL);
+	partition->token = DatumGetInt64(values[PART_TOKEN]);
+	partition->acked_token = DatumGetInt64(values[PART_ACKED_TOKEN]);
+	partition->tokens = int8_array_read(values[PART_TOKENS]);
+	partition->uptos = int8_array_read(values[PART_UPTOS]);
+	partition->counts = int8_array_read(values[PART_COUNTS]);
+	partition->stream = text_or_null(row, PART_STREAM);
+	partition->has_failures = DatumGetBool(values[PART_HAS_FAILURES]);
+	partition->due_at = time_or_null(row, PART_DUE_AT);
+	partition->settled = int8_array_read(values[PART_SETTLED]);
+	partition->expired_upto = int8_array_read(values[PART_LOST_UPTO]);
+	partition->expired_times = int8_array_read(values[PART_LOST_TIMES]);
+	return partition;
+}
+
+/*
+ * All partitions of the subscription, as they are at this moment.
+ */
+List *
+partition_list(const Subscription *subscription)
+{
+	List	   *partitions = NIL;
+	TableRow	row;
+
+	table_row_open(&row, subscription->log, "es_partitions", AccessShareLock);
+	table_row_find(&row, subscription->name, NULL);
+	while (table_row_next(&row))
+		partitions = lappend(partitions, make_partition(subscription, &row));
+	table_row_close(&row);
+	return partitions;
+}
+
+/*
+ * Locks a partition and reads it.  NULL if it is not there, or if somebody else
+ * has it and is not to be waited for.
+ */
+Partition *
+partition_lock(const Subscription *subscription, int number, bool wait)
+{
+	Partition  *partition = NULL;
+	TableRow	row;
+
+	table_row_open(&row, subscription->log, "es_partitions", RowShareLock);
+	table_row_find(&row, subscription->name, &number);
+	if (table_row_next(&row) && table_row_lock(&row, wait))
+		partition = make_partition(subscription, &row);
+	table_row_close(&row);
+	return partition;
+}
+
+/*
+ * Locks a partition of the caller's subscription; NULL if it has none of this
+ * number.
+ */
+Partition *
+partition_own(Oid log, const char *name, int number)
+{
+	Subscription subscription;
+
+	subscription_own(log, name, &subscription);
+	return partition_lock(&subscription, number, true);
+}
+
+/* Whose failures those of the partition are. */
+FailureOwner
+partition_failures(const Partition *partition)
+{
+	return subscription_failures(partition->subscription.log,
+								 partition->subscription.name,
+								 partition->number);
+}
+
+/* Is anything of it in hand? */
+bool
+partition_is_in_flight(const Partition *partition)
+{
+	return partition->leased_until != 0;
+}
+
+/*
+ * Nothing of it is in hand any more.
+ */
+void
+partition_free(Partition *partition)
+{
+	partition->consumer = NULL;
+	partition->leased_until = 0;
+	partition->tokens.count = partition->uptos.count = 0;
+	partition->counts.count = 0;
+	partition->stream = NULL;
+	partition_find_due(partition);
+}
+
+/*
+ * Moves the checkpoint of a partition of which nothing is in hand.
+ */
+void
+partition_move(Partition *partition, int64 position)
+{
+	if (partition->position == position)
+		return;
+	partition->position = position;
+	int8_array_remove_upto(&partition->settled, position);
+	partition_find_due(partition);
+}
+
+/*
+ * Finds out when a parked stream is to be delivered, the first of those below
+ * the checkpoint; and whether the partition has failures at all.
+ */
+void
+partition_find_due(Partition *partition)
+{
+	Oid			types[3] = {TEXTOID, INT4OID, INT8OID};
+	Datum		values[3] = {
+		text_datum(partition->subscription.name),
+		Int32GetDatum(partition->number), Int64GetDatum(partition->position)
+	};
+
+	if (!partition->has_failures)
+		return;
+	(void) own_sql_run(partition->subscription.log,
+					   "SELECT (SELECT min(f.retry_at) FROM @extschema@.es_failures f"
+					   " WHERE f.subscription = $1 AND f.partition = $2"
+					   " AND f.retry_at IS NOT NULL AND f.position <= $3"
+					   " AND NOT EXISTS (SELECT FROM @extschema@.es_failures g"
+					   " WHERE g.subscription = f.subscription"
+					   " AND g.stream = f.stream AND g.position < f.position)),"
+					   " EXISTS (SELECT FROM @extschema@.es_failures"
+					   " WHERE subscription = $1 AND partition = $2)",
+					   3, types, values, NULL);
+	partition->due_at = DatumGetTimestampTz(own_sql_value(1));
+	partition->has_failures = DatumGetBool(own_sql_value(2));
+	SPI_freetuptable(SPI_tuptable);
+}
+
+/*
+ * What is in hand is the consumer's for another lease from now on.
+ */
+void
+partition_extend_lease(Partition *partition)
+{
+	partition->leased_until =
+		DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+												TimestampTzGetDatum(GetCurrentTimestamp()),
+												IntervalPGetDatum(&partition->subscription.lease)));
+}
+
+/* The place of the token among those of the deliveries in hand; -1: not there. */
+int
+partition_find_token(const Partition *partition, int64 token)
+{
+	int			i;
+
+	for (i = 0; i < partition->tokens.count; i++)
+	{
+		if (partition->tokens.values[i] == token)
+			return i;
+	}
+	return -1;
+}
+
+/*
+ * Refuses a token by which nothing is in hand.
+ */
+void
+partition_refuse_token(const Partition *partition, int64 token)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_ES_NOT_CLAIMED),
+			 errmsg("nothing is in hand with token " INT64_FORMAT, token),
+			 partition == NULL ? errdetail("The subscription has no such partition.") :
+			 partition_is_in_flight(partition) ?
+			 errdetail("The events of partition %d were given to %s with token " INT64_FORMAT ".",
+					   partition->number,
+					   partition->consumer ?
+					   psprintf("consumer \"%s\"", partition->consumer) :
+					   "another consumer", partition->token) :
+			 errdetail("Nothing of partition %d is in hand of anybody.",
+					   partition->number),
+			 errhint("Give up what was delivered with the token, and poll again.")));
+}
+
+/* The number of the partition that the token is of. */
+int
+partition_number(int64 token)
+{
+	return (int) (token & (ES_MAX_PARTITIONS - 1));
+}
+
+/*
+ * Locks the partition of the caller's subscription that the token is of.
+ */
+Partition *
+partition_of_token(Oid log, const char *name, int64 token)
+{
+	Partition  *partition = partition_own(log, name,
+										  partition_number(token));
+
+	if (partition == NULL)
+		partition_refuse_token(NULL, token);
+	return partition;
+}
+
+/*
+ * Which events it gets; an error if there is no role any more that could read
+ * them.
+ */
+EventSource
+partition_source(const Partition *partition)
+{
+	const Subscription *subscription = &partition->subscription;
+	EventSource source = {
+		.log = subscription->log,
+		.reader = subscription->owner,
+		.category = subscription->category,
+		.types = subscription->types,
+		.partitions = subscription->partitions,
+		.partition = partition->number,
+		.except = partition->settled
+	};
+
+	if (!OidIsValid(subscription->owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the owner of subscription \"%s\" does not exist",
+						subscription->name),
+				 errdetail("There is no role \"%s\".", subscription->owner_name),
+				 errhint("Create the role, or drop the subscription and create it again.")));
+	return source;
+}
+
+static Datum
+numbers_datum(Int8Array numbers)
+{
+	return PointerGetDatum(int8_array_make(numbers));
+}
+
+/*
+ * Writes the row, which is locked.  served: it has just been delivered from.
+ */
+void
+partition_write(Partition *partition, bool served)
+{
+	Datum		values[PART_COLUMNS];
+	bool		nulls[PART_COLUMNS] = {false};
+	TableRow	row;
+
+	if (served)
+		partition->served_at = GetCurrentTimestamp();
+	values[PART_SUBSCRIPTION] = text_datum(partition->subscription.name);
+	values[PART_PARTITION] = Int32GetDatum(partition->number);
+	values[PART_POSITION] = Int64GetDatum(partition->position);
+	values[PART_REACHED] = Int64GetDatum(Max(partition->reached,
+											 partition->position));
+	values[PART_SERVED_AT] = TimestampTzGetDatum(partition->served_at);
+	nulls[PART_SERVED_AT] = partition->served_at == 0;
+	values[PART_CONSUMER] = text_datum(partition->consumer);
+	nulls[PART_CONSUMER] = partition->consumer == NULL;
+	values[PART_LEASED_UNTIL] = TimestampTzGetDatum(partition->leased_until);
+	nulls[PART_LEASED_UNTIL] = partition->leased_until == 0;
+	values[PART_TOKEN] = Int64GetDatum(partition->token);
+	values[PART_ACKED_TOKEN] = Int64GetDatum(partition->acked_token);
+	values[PART_TOKENS] = numbers_datum(partition->tokens);
+	values[PART_UPTOS] = numbers_datum(partition->uptos);
+	values[PART_COUNTS] = numbers_datum(partition->counts);
+	values[PART_STREAM] = text_datum(partition->stream);
+	nulls[PART_STREAM] = partition->stream == NULL;
+	values[PART_HAS_FAILURES] = BoolGetDatum(partition->has_failures);
+	values[PART_DUE_AT] = TimestampTzGetDatum(partition->due_at);
+	nulls[PART_DUE_AT] = partition->due_at == 0;
+	values[PART_SETTLED] = numbers_datum(partition->settled);
+	values[PART_LOST_UPTO] = numbers_datum(partition->expired_upto);
+	values[PART_LOST_TIMES] = numbers_datum(partition->expired_times);
+	table_row_open(&row, partition->subscription.log, "es_partitions",
+				   RowExclusiveLock);
+	table_row_update(&row, partition->row, values, nulls, PART_COLUMNS);
+	table_row_close(&row);
+}

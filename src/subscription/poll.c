@@ -1,0 +1,281 @@
+/*-------------------------------------------------------------------------
+ *
+ * poll.c
+ *		es_poll(): looks for something to deliver, and waits for it.
+ *
+ * A look while there is time left is a subtransaction, and locks rows only when
+ * there seems to be something.  If it finds nothing it is rolled back, and its
+ * locks with it, so that none is held during the sleep; what it has found out
+ * about the log is remembered here (Scanned).  The last look is made in the
+ * transaction itself, and leaves it in the tables.
+ *
+ * During the sleep there is no snapshot either, where that is possible
+ * (sleep.c).  It ends when a transaction of an appender ends (wakeup.c), when a
+ * lease runs out or a parked stream is due, after eventstore.poll_interval, or
+ * by a signal.  Where nobody wakes, it is short, and longer each time.
+ *
+ * The transaction of a delivery that has written nothing else does not wait
+ * for the disk (async_commit.c).  If a crash takes it back, its token is void,
+ * and what was delivered is delivered again.  A checkpoint that was moved is
+ * waited for.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+
+#include "eventstore.h"
+#include "base/base.h"
+#include "log/log.h"
+#include "notify/notify.h"
+#include "type/type.h"
+#include "read/read.h"
+#include "projection/projection.h"
+#include "subscription/subscription.h"
+
+PG_FUNCTION_INFO_V1(es_poll);
+
+#define MAX_MAX_COUNT		1000000
+#define LONGEST_CONSUMER	255
+
+/* What pg_stat_activity shows of one who waits. */
+#define WAIT_EVENT		"EventstorePoll"
+
+/* Columns of es_poll before those of the event. */
+#define DELIVERY_COLUMNS	3
+
+/* Sleeps where nobody wakes grow from the first to the last, in milliseconds. */
+#define FIRST_SLEEP		1
+#define LAST_SLEEP		100
+
+/* The longest sleep where somebody does, and the longest pause before it. */
+#define LONGEST_SLEEP	1000
+#define LONGEST_PAUSE	50
+
+/* Arguments, in their order. */
+enum
+{
+	ARG_SUBSCRIPTION, ARG_CONSUMER, ARG_MAX_COUNT, ARG_WAIT, ARG_AFTER_TOKEN
+};
+
+/* A call of es_poll. */
+typedef struct Poll
+{
+	Delivery	delivery;
+	Deadline	deadline;		/* when it gives up */
+	Sleeper		sleeper;
+	long		sleep;			/* the next one, where nobody wakes */
+	bool		final;			/* is the look the last one? */
+	bool		found;			/* something */
+	TimestampTz next;			/* when there may be something; 0: unknown */
+	long		pause;			/* before it can be woken again */
+	ReturnSetInfo *result;
+	MemoryContext context;		/* of a look */
+} Poll;
+
+/* Takes the arguments. */
+static void
+init_poll(Poll *poll, FunctionCallInfo fcinfo)
+{
+	Delivery   *delivery = &poll->delivery;
+
+	argument_not_null(fcinfo, ARG_SUBSCRIPTION, "subscription");
+	argument_not_null(fcinfo, ARG_MAX_COUNT, "max_count");
+	argument_not_null(fcinfo, ARG_WAIT, "wait");
+	argument_range("max_count", PG_GETARG_INT32(ARG_MAX_COUNT), 1,
+				   MAX_MAX_COUNT);
+	argument_interval("wait", PG_GETARG_INTERVAL_P(ARG_WAIT), true);
+	memset(poll, 0, sizeof(Poll));
+	delivery->log = log_relid(fcinfo->flinfo->fn_oid);
+	delivery->name = text_to_cstring(PG_GETARG_TEXT_PP(ARG_SUBSCRIPTION));
+	if (!PG_ARGISNULL(ARG_CONSUMER))
+	{
+		delivery->consumer = text_to_cstring(PG_GETARG_TEXT_PP(ARG_CONSUMER));
+		argument_name("a consumer", delivery->consumer, LONGEST_CONSUMER);
+	}
+	delivery->max_count = PG_GETARG_INT32(ARG_MAX_COUNT);
+	if (!PG_ARGISNULL(ARG_AFTER_TOKEN))
+	{
+		delivery->after_token = PG_GETARG_INT64(ARG_AFTER_TOKEN);
+		argument_range("after_token", delivery->after_token, 1, PG_INT64_MAX);
+	}
+	poll->deadline = sleep_deadline(PG_GETARG_DATUM(ARG_WAIT));
+	poll->sleep = FIRST_SLEEP;
+}
+
+/*
+ * Returns the rows of a delivery: token, partition, attempt, and the event as
+ * of today.
+ */
+static void
+put_rows(const Delivery *delivery, ReturnSetInfo *result)
+{
+	const Partition *partition = delivery->partition;
+	Relation	log = table_open(delivery->log, AccessShareLock);
+	TupleTableSlot *slot = event_slot_make(log);
+	Upcasting  *upcasting = upcast_begin(delivery->log);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "eventstore event",
+												  ALLOCSET_DEFAULT_SIZES);
+	Datum		values[DELIVERY_COLUMNS + Natts_es_events];
+	bool		nulls[DELIVERY_COLUMNS + Natts_es_events] = {false};
+	int			number = 0;
+
+	values[0] = Int64GetDatum(partition->token);
+	values[1] = Int32GetDatum(partition->number);
+	tuplestore_rescan(delivery->batch.events);
+	while (tuplestore_gettupleslot(delivery->batch.events, true, false, slot))
+	{
+		MemoryContext oldcontext = MemoryContextSwitchTo(context);
+		TupleTableSlot *event = upcast_event(upcasting, slot);
+
+		slot_getallattrs(event);
+		memcpy(&values[DELIVERY_COLUMNS], event->tts_values,
+			   sizeof(Datum) * Natts_es_events);
+		memcpy(&nulls[DELIVERY_COLUMNS], event->tts_isnull,
+			   sizeof(bool) * Natts_es_events);
+		values[2] = Int32GetDatum(delivery_attempt(delivery,
+												   DatumGetInt64(event->tts_values[Anum_es_events_position - 1]),
+												   &number));
+		tuplestore_putvalues(result->setResult, result->setDesc, values,
+							 nulls);
+		MemoryContextSwitchTo(oldcontext);
+		MemoryContextReset(context);
+	}
+	MemoryContextDelete(context);
+	upcast_end(upcasting);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(log, AccessShareLock);
+	tuplestore_end(delivery->batch.events);
+}
+
+/* Looks once; the last time it is remembered in the tables. */
+static bool
+look(void *arg)
+{
+	Poll	   *poll = arg;
+	MemoryContext context = MemoryContextSwitchTo(poll->context);
+
+	MemoryContextReset(poll->context);
+	poll->found = (poll->final || delivery_peek(&poll->delivery)) &&
+		delivery_make(&poll->delivery, poll->final);
+	if (poll->found)
+		put_rows(&poll->delivery, poll->result);
+	else if (!poll->final)
+		poll->next = delivery_next_time(&poll->delivery);
+	MemoryContextSwitchTo(context);
+	return poll->found;
+}
+
+/* Looks in a subtransaction, which is rolled back if nothing is found. */
+static void
+look_and_forget(Poll *poll)
+{
+	ErrorData  *error = subtransaction_try(look, poll);
+
+	if (error != NULL)
+		ReThrowError(error);
+}
+
+/* How long to sleep, in milliseconds. */
+static long
+sleep_time(Poll *poll)
+{
+	long		time = wakeup_is_possible() ? LONGEST_SLEEP : poll->sleep;
+
+	poll->sleep = Min(poll->sleep * 2, LAST_SLEEP);
+	time = Min(time, sleep_left(&poll->deadline));
+	return poll->next == 0 ? time :
+		Min(time, TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+												  poll->next));
+}
+
+/*
+ * Sleeps until it is woken, but not for longer than there is time.  ends: as of
+ * before the look that found nothing.  Who is woken for nothing again and again
+ * pauses before he can be woken once more, so that a stream of commits to other
+ * categories does not keep him busy.
+ */
+static void
+rest(Poll *poll, uint64 ends)
+{
+	long		time = sleep_time(poll);
+
+	sleep_release_snapshot(&poll->sleeper);
+	if (time > 0 && poll->pause > 0)
+		sleep_nap(Min(time, poll->pause), WAIT_EVENT);
+	if (time > 0 && wakeup_begin_wait(ends))
+		sleep_nap(time, WAIT_EVENT);
+	wakeup_end_wait();
+	poll->pause = ends == wakeup_count() ? 0 :
+		Min(Max(poll->pause * 2, 1), LONGEST_PAUSE);
+	CHECK_FOR_INTERRUPTS();
+	sleep_restore_snapshot(&poll->sleeper);
+}
+
+/*
+ * Looks and sleeps until something is found or the time is over.  A look that
+ * locked a row in vain, because somebody else was faster or what there was is
+ * only to be set aside, has taken a transaction id, with which nobody should
+ * sleep; then it is over, too.
+ */
+static void
+wait_for_delivery(Poll *poll, bool had_id)
+{
+	poll->delivery.scanned = palloc0(sizeof(Scanned) * ES_MAX_PARTITIONS);
+	for (;;)
+	{
+		uint64		ends = wakeup_count();
+
+		look_and_forget(poll);
+		if (poll->found || sleep_left(&poll->deadline) == 0 ||
+			(!had_id && TransactionIdIsValid(GetTopTransactionIdIfAny())))
+			return;
+		rest(poll, ends);
+	}
+}
+
+/*
+ * es_poll(subscription, consumer, max_count, wait, after_token): delivers the
+ * next events of one partition.  Errors: ES006 for after_token.
+ */
+Datum
+es_poll(PG_FUNCTION_ARGS)
+{
+	CommitProgress before = async_commit_begin();
+	Poll		poll;
+
+	PreventCommandIfReadOnly("es_poll()");
+	init_poll(&poll, fcinfo);
+	InitMaterializedSRF(fcinfo, 0);
+	poll.result = (ReturnSetInfo *) fcinfo->resultinfo;
+	poll.sleeper = sleep_prepare(fcinfo);
+	SPI_connect();
+	poll.context = AllocSetContextCreate(CurrentMemoryContext,
+										 "eventstore poll",
+										 ALLOCSET_DEFAULT_SIZES);
+	if (sleep_left(&poll.deadline) > 0)
+	{
+		isolation_check("es_poll() with wait");
+		wait_for_delivery(&poll, before.has_id);
+	}
+	poll.final = true;
+	if (!poll.found)
+		(void) look(&poll);
+	if (poll.found && !poll.delivery.checkpoint_moved)
+		async_commit_end(before);
+	SPI_finish();
+	return (Datum) 0;
+}

@@ -1,0 +1,302 @@
+/*-------------------------------------------------------------------------
+ *
+ * subscription.c
+ *		A subscription: its row in es_subscriptions; es_create_subscription,
+ *		es_drop_subscription, es_seek.
+ *
+ * Who changes all partitions of a subscription locks them in the order of
+ * their numbers, and so waits for those who deliver or acknowledge.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "eventstore.h"
+#include "base/base.h"
+#include "log/log.h"
+#include "notify/notify.h"
+#include "failure/failure.h"
+#include "subscription/subscription.h"
+
+PG_FUNCTION_INFO_V1(es_create_subscription);
+PG_FUNCTION_INFO_V1(es_drop_subscription);
+PG_FUNCTION_INFO_V1(es_seek);
+
+#define MAX_MAX_ATTEMPTS	1000
+#define MAX_MAX_IN_FLIGHT	1000000
+
+/* Columns of es_subscriptions. */
+enum
+{
+	SUB_NAME, SUB_OWNER, SUB_CATEGORY, SUB_TYPES, SUB_START_POSITION,
+	SUB_PARTITIONS, SUB_LEASE, SUB_MAX_ATTEMPTS, SUB_MAX_IN_FLIGHT, SUB_COLUMNS
+};
+
+/* Takes what a row has, in the present memory context. */
+static void
+load_subscription(Subscription *subscription, Oid log, const TableRow *row)
+{
+	Datum	   *values = row->slot->tts_values;
+	bool	   *nulls = row->slot->tts_isnull;
+
+	memset(subscription, 0, sizeof(Subscription));
+	slot_getsomeattrs(row->slot, SUB_COLUMNS);
+	subscription->log = log;
+	subscription->name = TextDatumGetCString(values[SUB_NAME]);
+	subscription->owner_name = pstrdup(NameStr(*DatumGetName(values[SUB_OWNER])));
+	subscription->owner = get_role_oid(subscription->owner_name, true);
+	if (!nulls[SUB_CATEGORY])
+		subscription->category = DatumGetTextPCopy(values[SUB_CATEGORY]);
+	if (!nulls[SUB_TYPES])
+		subscription->types = DatumGetArrayTypePCopy(values[SUB_TYPES]);
+	subscription->partitions = DatumGetInt32(values[SUB_PARTITIONS]);
+	subscription->lease = *DatumGetIntervalP(values[SUB_LEASE]);
+	subscription->max_attempts = DatumGetInt32(values[SUB_MAX_ATTEMPTS]);
+	subscription->max_in_flight = DatumGetInt32(values[SUB_MAX_IN_FLIGHT]);
+}
+
+/*
+ * Reads the subscription of this name; false if there is none.
+ */
+static bool
+find_subscription(Oid log, const char *name, Subscription *subscription)
+{
+	TableRow	row;
+	bool		found;
+
+	table_row_open(&row, log, "es_subscriptions", AccessShareLock);
+	table_row_find(&row, name, NULL);
+	found = table_row_next(&row);
+	if (found)
+		load_subscription(subscription, log, &row);
+	table_row_close(&row);
+	return found;
+}
+
+/*
+ * Refuses a subscription that is not the caller's.
+ */
+static void
+check_owner(const Subscription *subscription)
+{
+	if (!superuser() &&
+		(!OidIsValid(subscription->owner) ||
+		 !has_privs_of_role(GetUserId(), subscription->owner)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of subscription \"%s\"",
+						subscription->name),
+				 errdetail("Its owner is \"%s\".", subscription->owner_name),
+				 errhint("Ask the owner, or become a member of that role.")));
+}
+
+/*
+ * Reads the caller's subscription; an error if it is not there, or not his.
+ */
+void
+subscription_own(Oid log, const char *name, Subscription *subscription)
+{
+	if (!find_subscription(log, name, subscription))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("subscription \"%s\" does not exist", name),
+				 errdetail("There is no subscription of this name in this database."),
+				 errhint("es_subscription_status lists the subscriptions.")));
+	check_owner(subscription);
+}
+
+/* Whose failures those of a subscription are. */
+FailureOwner
+subscription_failures(Oid log, const char *name, int partition)
+{
+	FailureOwner owner = {log, "subscription", name, partition};
+
+	return owner;
+}
+
+/* Arguments of es_create_subscription, in their order. */
+enum
+{
+	ARG_NAME, ARG_CATEGORY, ARG_TYPES, ARG_START_POSITION, ARG_PARTITIONS,
+	ARG_LEASE, ARG_MAX_ATTEMPTS, ARG_MAX_IN_FLIGHT, ARG_COUNT
+};
+
+/* Refuses a lease whose end could not be told. */
+static void
+check_lease(Datum lease)
+{
+	argument_interval("lease", DatumGetIntervalP(lease), false);
+	(void) DirectFunctionCall2(timestamptz_pl_interval,
+							   TimestampTzGetDatum(GetCurrentTimestamp()),
+							   lease);
+}
+
+/*
+ * Refuses arguments that are wrong by themselves.
+ */
+static void
+check_arguments(FunctionCallInfo fcinfo)
+{
+	argument_not_null(fcinfo, ARG_NAME, "name");
+	argument_not_null(fcinfo, ARG_PARTITIONS, "partitions");
+	argument_not_null(fcinfo, ARG_LEASE, "lease");
+	argument_not_null(fcinfo, ARG_MAX_ATTEMPTS, "max_attempts");
+	argument_not_null(fcinfo, ARG_MAX_IN_FLIGHT, "max_in_flight");
+	argument_name("a subscription",
+				  text_to_cstring(PG_GETARG_TEXT_PP(ARG_NAME)), NAMEDATALEN - 1);
+	if (!PG_ARGISNULL(ARG_TYPES))
+		event_check_type_names(PG_GETARG_ARRAYTYPE_P(ARG_TYPES));
+	if (!PG_ARGISNULL(ARG_START_POSITION))
+		argument_range("start_position", PG_GETARG_INT64(ARG_START_POSITION), 0,
+					   PG_INT64_MAX);
+	argument_range("partitions", PG_GETARG_INT32(ARG_PARTITIONS), 1,
+				   ES_MAX_PARTITIONS);
+	check_lease(PG_GETARG_DATUM(ARG_LEASE));
+	argument_range("max_attempts", PG_GETARG_INT32(ARG_MAX_ATTEMPTS), 1,
+				   MAX_MAX_ATTEMPTS);
+	argument_range("max_in_flight", PG_GETARG_INT32(ARG_MAX_IN_FLIGHT), 1,
+				   MAX_MAX_IN_FLIGHT);
+}
+
+/* Stores the rows; false if somebody else has stored some of this name. */
+static bool
+insert_subscription(FunctionCallInfo fcinfo, Oid log)
+{
+	Oid			types[ARG_COUNT + 1] = {TEXTOID, TEXTOID, TEXTARRAYOID, INT8OID,
+	INT4OID, INTERVALOID, INT4OID, INT4OID, NAMEOID};
+	Datum		values[ARG_COUNT + 1];
+	char		nulls[ARG_COUNT + 1];
+	int			i;
+
+	memset(nulls, ' ', sizeof(nulls));
+	for (i = 0; i < ARG_COUNT; i++)
+	{
+		values[i] = PG_ARGISNULL(i) ? (Datum) 0 : PG_GETARG_DATUM(i);
+		nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
+	}
+	if (PG_ARGISNULL(ARG_START_POSITION))
+		values[ARG_START_POSITION] = Int64GetDatum(horizon_now(log));
+	nulls[ARG_START_POSITION] = ' ';
+	values[ARG_COUNT] = DirectFunctionCall1(namein,
+											CStringGetDatum(GetUserNameFromId(GetUserId(), false)));
+	return own_sql_run(log,
+					   "WITH s AS (INSERT INTO @extschema@.es_subscriptions"
+					   " (name, category, types, start_position, partitions,"
+					   " lease, max_attempts, max_in_flight, owner)"
+					   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+					   " ON CONFLICT DO NOTHING RETURNING *)"
+					   " INSERT INTO @extschema@.es_partitions (subscription,"
+					   " partition, position, reached)"
+					   " SELECT s.name, i, s.start_position, s.start_position"
+					   " FROM s, generate_series(0, s.partitions - 1) AS i",
+					   ARG_COUNT + 1, types, values, nulls) > 0;
+}
+
+/*
+ * es_create_subscription(...): makes a subscription, owned by the caller.
+ */
+Datum
+es_create_subscription(PG_FUNCTION_ARGS)
+{
+	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
+	Subscription other;
+	char	   *name;
+
+	PreventCommandIfReadOnly("es_create_subscription()");
+	check_arguments(fcinfo);
+	name = text_to_cstring(PG_GETARG_TEXT_PP(ARG_NAME));
+	SPI_connect();
+	if (find_subscription(log, name, &other) ||
+		!insert_subscription(fcinfo, log))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("subscription \"%s\" already exists", name),
+				 errdetail("There is a subscription of this name in this database."),
+				 errhint("Use it as it is, or es_drop_subscription() first.")));
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/* Locks all partitions of the caller's subscription. */
+static void
+lock_partitions(Oid log, const char *name)
+{
+	Oid			type = TEXTOID;
+	Datum		value = CStringGetTextDatum(name);
+	Subscription subscription;
+
+	subscription_own(log, name, &subscription);
+	(void) own_sql_run(log,
+					   "SELECT FROM @extschema@.es_partitions"
+					   " WHERE subscription = $1 ORDER BY partition FOR UPDATE",
+					   1, &type, &value, NULL);
+}
+
+/*
+ * es_drop_subscription(name): its failures are forgotten.
+ */
+Datum
+es_drop_subscription(PG_FUNCTION_ARGS)
+{
+	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
+	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	Oid			type = TEXTOID;
+	Datum		value = PG_GETARG_DATUM(0);
+
+	PreventCommandIfReadOnly("es_drop_subscription()");
+	SPI_connect();
+	lock_partitions(log, name);
+	failure_remove_after(subscription_failures(log, name, 0), 0);
+	(void) own_sql_run(log,
+					   "DELETE FROM @extschema@.es_partitions WHERE subscription = $1",
+					   1, &type, &value, NULL);
+	(void) own_sql_run(log,
+					   "DELETE FROM @extschema@.es_subscriptions WHERE name = $1",
+					   1, &type, &value, NULL);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/*
+ * es_seek(subscription, position): what is in hand is void; what was set aside
+ * after the position will be delivered from the log again.
+ */
+Datum
+es_seek(PG_FUNCTION_ARGS)
+{
+	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
+	Oid			types[2] = {TEXTOID, INT8OID};
+	Datum		values[2];
+	char	   *name;
+	int64		position;
+
+	PreventCommandIfReadOnly("es_seek()");
+	argument_not_null(fcinfo, 0, "subscription");
+	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	position = PG_ARGISNULL(1) ? horizon_now(log) : PG_GETARG_INT64(1);
+	argument_range("position", position, 0, PG_INT64_MAX);
+	SPI_connect();
+	lock_partitions(log, name);
+	failure_remove_after(subscription_failures(log, name, 0), position);
+	values[0] = PG_GETARG_DATUM(0);
+	values[1] = Int64GetDatum(position);
+	(void) own_sql_run(log,
+					   "UPDATE @extschema@.es_partitions SET position = $2,"
+					   " reached = $2, consumer = NULL, leased_until = NULL,"
+					   " tokens = '{}', uptos = '{}', counts = '{}', stream = NULL,"
+					   " settled = '{}', expired_upto = '{}', expired_times = '{}',"
+					   " due_at = CASE WHEN has_failures THEN clock_timestamp() END"
+					   " WHERE subscription = $1", 2, types, values, NULL);
+	notify_expect();
+	SPI_finish();
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,360 @@
+/*-------------------------------------------------------------------------
+ *
+ * attribute_index.c
+ *		es_index_attribute(): an index on es_events for the events of one type
+ *		by one attribute of their data; es_attribute(), which it may be on.
+ *
+ * An index must never make an append fail, whatever is appended, and an entry
+ * of a B-tree fails from 2,704 bytes on.  So no index is on the value itself,
+ * which is as long as somebody likes:
+ *
+ *	- texts: B-tree on the first TEXT_KEY_LENGTH characters;
+ *	- values of any kind: B-tree on es_attribute(), which is null for a value of
+ *	  more than VALUE_KEY_SIZE bytes;
+ *	- objects and arrays: GIN on the value, which keeps hashes of what is long.
+ *	  (SP-GiST, which takes texts of any length, needs 1.4 s for 1 MB, and more
+ *	  memory than there is for 10 MB.)
+ *
+ * The wanted index is written as pg_get_indexdef() writes it, so that one text
+ * makes the index and tells whether one that is found is the same.
+ *
+ * Who finds no index takes ShareUpdateExclusiveLock on es_events, looks again,
+ * and makes it, so that of two calls one waits for the other.  It does not wait
+ * for a CREATE INDEX CONCURRENTLY of the same index, which in the end waits for
+ * whoever has a snapshot: for us.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_index.h"
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "tcop/utility.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+#include "base/base.h"
+#include "log/log.h"
+#include "type/type.h"
+
+/* An attribute's name is a word, as a type's is. */
+#define MAX_ATTRIBUTE_LENGTH	255
+
+/* Of at most 4 bytes each: 2,000 bytes. */
+#define TEXT_KEY_LENGTH			500
+
+/* Of a value as jsonb, with its header. */
+#define VALUE_KEY_SIZE			2048
+
+PG_FUNCTION_INFO_V1(es_attribute);
+PG_FUNCTION_INFO_V1(es_index_attribute);
+
+/* An index that is wanted. */
+typedef struct AttributeIndex
+{
+	Oid			log;
+	Oid			relid;			/* 0: there is none yet */
+	char	   *type;
+	char	   *attribute;
+	char	   *name;
+	char	   *definition;		/* the statement that makes it */
+} AttributeIndex;
+
+/*
+ * es_attribute(data, attribute): the attribute's value, null if there is none,
+ * or if it is too long for an index.
+ */
+Datum
+es_attribute(PG_FUNCTION_ARGS)
+{
+	Jsonb	   *data = PG_GETARG_JSONB_P(0);
+	text	   *attribute = PG_GETARG_TEXT_PP(1);
+	JsonbValue *value = NULL;
+	Jsonb	   *result;
+
+	if (JB_ROOT_IS_OBJECT(data))
+		value = getKeyJsonValueFromContainer(&data->root,
+											 VARDATA_ANY(attribute),
+											 VARSIZE_ANY_EXHDR(attribute),
+											 NULL);
+	if (value == NULL)
+		PG_RETURN_NULL();
+	result = JsonbValueToJsonb(value);
+	if (VARSIZE(result) > VALUE_KEY_SIZE)
+		PG_RETURN_NULL();
+	PG_RETURN_JSONB_P(result);
+}
+
+/*
+ * Refuses a name of an attribute that is empty or too long.
+ */
+static void
+check_attribute(const char *attribute)
+{
+	size_t		length = strlen(attribute);
+
+	if (length == 0 || length > MAX_ATTRIBUTE_LENGTH)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("attribute must have 1 to %d bytes",
+						MAX_ATTRIBUTE_LENGTH),
+				 errdetail("It has %zu bytes.", length),
+				 errhint("Name one attribute of data, such as 'amount'.")));
+}
+
+/*
+ * Can this name be told from that of every other type and attribute?  The
+ * first "__" must be the one between them.
+ */
+static bool
+is_unique_name(const AttributeIndex *index, const char *name)
+{
+	size_t		length = strlen(index->type);
+
+	return strlen(name) < NAMEDATALEN &&
+		strstr(index->type, "__") == NULL && index->type[length - 1] != '_';
+}
+
+/*
+ * The index's name: es_events_type__attribute_idx.  Where that is too long, or
+ * could be another index's, a hash of both tells them apart.
+ */
+static char *
+index_name(const AttributeIndex *index)
+{
+	char	   *both = psprintf("es_events_%s__%s", index->type,
+								index->attribute);
+	char	   *name = psprintf("%s_idx", both);
+	char	   *end;
+	uint64		hash;
+
+	if (is_unique_name(index, name))
+		return name;
+	hash = hash_bytes_extended((unsigned char *) index->attribute,
+							   strlen(index->attribute),
+							   hash_bytes_extended((unsigned char *) index->type,
+												   strlen(index->type), 0));
+	end = psprintf("_%016llx_idx", (unsigned long long) hash);
+	return psprintf("%.*s%s",
+					pg_mbcliplen(both, strlen(both),
+								 NAMEDATALEN - 1 - (int) strlen(end)),
+					both, end);
+}
+
+/* A string as pg_get_indexdef() writes it. */
+static char *
+quote_as_server(const char *string)
+{
+	StringInfoData quoted;
+
+	initStringInfo(&quoted);
+	appendStringInfoChar(&quoted, '\'');
+	for (; *string != '\0'; string++)
+	{
+		if (SQL_STR_DOUBLE(*string, !standard_conforming_strings))
+			appendStringInfoChar(&quoted, *string);
+		appendStringInfoChar(&quoted, *string);
+	}
+	appendStringInfoString(&quoted, "'::text");
+	return quoted.data;
+}
+
+/* What an index on values of a type of the server is for. */
+static char
+scalar_kind(const char *word)
+{
+	Oid			type = InvalidOid;
+	char		category;
+	bool		preferred;
+
+	(void) event_type_kind(word, &type);
+	get_type_category_preferred(type, &category, &preferred);
+	return category == TYPCATEGORY_NUMERIC || category == TYPCATEGORY_BOOLEAN ?
+		'v' : 't';
+}
+
+/*
+ * What kind of value the attribute is defined to have: 't'ext, 'v'alue of any
+ * kind, or 'c'ontainer of others.
+ */
+static char
+attribute_kind(const AttributeIndex *index)
+{
+	const EventType *type = event_type_find(index->log,
+											cstring_to_text(index->type));
+	ListCell   *cell;
+
+	foreach(cell, type == NULL ? NIL : type->attributes)
+	{
+		const EventAttribute *attribute = lfirst(cell);
+
+		if (strcmp(attribute->name, index->attribute) != 0)
+			continue;
+		switch (attribute->kind)
+		{
+			case ATTRIBUTE_STRING:
+				return 't';
+			case ATTRIBUTE_OBJECT:
+			case ATTRIBUTE_ARRAY:
+				return 'c';
+			case ATTRIBUTE_SCALAR:
+				return scalar_kind(attribute->word);
+			default:
+				return 'v';
+		}
+	}
+	return 'v';
+}
+
+/*
+ * The statement that makes the index.
+ */
+static char *
+index_definition(const AttributeIndex *index)
+{
+	const char *schema = quote_identifier(get_namespace_name(get_rel_namespace(index->log)));
+	char	   *attribute = quote_as_server(index->attribute);
+	char	   *key;
+
+	switch (attribute_kind(index))
+	{
+		case 't':
+			key = psprintf("btree (\"left\"((data ->> %s), %d) COLLATE \"C\")",
+						   attribute, TEXT_KEY_LENGTH);
+			break;
+		case 'c':
+			key = psprintf("gin (((data -> %s)))", attribute);
+			break;
+		default:
+			key = psprintf("btree (%s.es_attribute(data, %s))", schema,
+						   attribute);
+	}
+	return psprintf("CREATE INDEX %s ON %s.es_events USING %s WHERE (type = %s)",
+					quote_identifier(index->name), schema, key,
+					quote_as_server(index->type));
+}
+
+/* Refuses what has the index's name and is something else. */
+static void
+fail_other(const AttributeIndex *index, const char *what, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DUPLICATE_TABLE),
+			 errmsg("relation \"%s\" already exists",
+					index->name),
+			 errdetail("%s; the index would be \"%s\".", what,
+					   index->definition),
+			 errhint("%s", hint)));
+}
+
+/*
+ * What pg_get_indexdef() says of an index, with every name outside pg_catalog
+ * qualified.
+ */
+static char *
+stored_definition(const AttributeIndex *index)
+{
+	RunAs		saved = run_as(run_as_owner(index->log), false,
+							   "pg_catalog, pg_temp");
+	Datum		definition = OidFunctionCall1(F_PG_GET_INDEXDEF_OID,
+											  ObjectIdGetDatum(index->relid));
+
+	run_as_end(saved);
+	return TextDatumGetCString(definition);
+}
+
+/*
+ * Refuses a relation that has the name and is not the wanted index, or not
+ * complete.  The caches are asked, as a query might not see yet what another
+ * transaction has made.
+ */
+static void
+check_same(const AttributeIndex *index)
+{
+	HeapTuple	tuple = SearchSysCache1(INDEXRELID,
+										ObjectIdGetDatum(index->relid));
+	bool		valid;
+	char	   *definition;
+
+	if (!HeapTupleIsValid(tuple))
+		fail_other(index, "It is no index", "Rename it.");
+	valid = ((Form_pg_index) GETSTRUCT(tuple))->indisvalid;
+	ReleaseSysCache(tuple);
+	definition = stored_definition(index);
+	if (strcmp(definition, index->definition) != 0)
+		fail_other(index, psprintf("It is \"%s\"", definition),
+				   "Drop it if it is of no use, or rename it; then call es_index_attribute() again.");
+	if (!valid)
+		fail_other(index,
+				   "It is not valid, as CREATE INDEX CONCURRENTLY is at work, or has failed",
+				   "Wait until it is done, or drop the index if it has failed.");
+}
+
+/* Looks for the index, and checks it. */
+static bool
+find_index(AttributeIndex *index)
+{
+	index->relid = get_relname_relid(index->name,
+									 get_rel_namespace(index->log));
+	if (!OidIsValid(index->relid))
+		return false;
+	check_same(index);
+	return true;
+}
+
+/*
+ * Makes the index, as the owner of the log.
+ */
+static void
+make_index(AttributeIndex *index)
+{
+	RunAs		saved = run_as(run_as_owner(index->log), false,
+							   "pg_catalog, pg_temp");
+	int			result = SPI_execute(index->definition, false, 0);
+
+	if (result < 0)
+		elog(ERROR, "%s: %s", SPI_result_code_string(result),
+			 index->definition);
+	run_as_end(saved);
+	index->relid = get_relname_relid(index->name,
+									 get_rel_namespace(index->log));
+}
+
+/*
+ * es_index_attribute(type, attribute) returns regclass.
+ */
+Datum
+es_index_attribute(PG_FUNCTION_ARGS)
+{
+	AttributeIndex index = {0};
+
+	PreventCommandIfReadOnly("es_index_attribute()");
+	argument_not_null(fcinfo, 0, "type");
+	argument_not_null(fcinfo, 1, "attribute");
+	event_check_type_name(PG_GETARG_TEXT_PP(0));
+	index.log = log_relid(fcinfo->flinfo->fn_oid);
+	index.type = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	index.attribute = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	check_attribute(index.attribute);
+	index.name = index_name(&index);
+	SPI_connect();
+	index.definition = index_definition(&index);
+	if (!find_index(&index))
+	{
+		LockRelationOid(index.log, ShareUpdateExclusiveLock);
+		if (!find_index(&index))
+			make_index(&index);
+	}
+	SPI_finish();
+	PG_RETURN_OID(index.relid);
+}

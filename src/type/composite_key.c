@@ -1,0 +1,265 @@
+/*-------------------------------------------------------------------------
+ *
+ * composite_key.c
+ *		Ids that are computed from what they name.
+ *
+ * es_digest_string(data, keys) joins the attributes of the composite key, in
+ * the order of keys: name=value, with ':' between two of them.  A value is
+ * the attribute's text (as ->> gives it); ':', '=' and '\' in names and
+ * values are written with a '\' before them, so that two different keys never
+ * give one string.
+ *
+ * es_digest(type, data, keys) is the UUID of version 5 (RFC 9562) in the OID
+ * namespace 6ba7b812-9dad-11d1-80b4-00c04fd430c8 of the type, escaped in the
+ * same way, ':' and that string: SHA-1 over the namespace's 16 bytes and the
+ * UTF-8 bytes of the name.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <openssl/evp.h>
+
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/uuid.h"
+
+#include "type/type.h"
+
+#define SHA1_LENGTH 20
+
+PG_FUNCTION_INFO_V1(es_uuid5);
+PG_FUNCTION_INFO_V1(es_digest_string);
+PG_FUNCTION_INFO_V1(es_digest);
+
+static const pg_uuid_t oid_namespace = {
+	{
+		0x6b, 0xa7, 0xb8, 0x12, 0x9d, 0xad, 0x11, 0xd1,
+		0x80, 0xb4, 0x00, 0xc0, 0x4f, 0xd4, 0x30, 0xc8
+	}
+};
+
+/*
+ * SHA-1 over the namespace and the name.  The context must not outlive an
+ * error, so that nothing may be raised between its creation and its end.
+ */
+static void
+sha1(const pg_uuid_t *namespace, const char *name, size_t length,
+	 unsigned char *hash)
+{
+	EVP_MD_CTX *context = EVP_MD_CTX_new();
+	bool		done;
+
+	done = context != NULL &&
+		EVP_DigestInit_ex(context, EVP_sha1(), NULL) == 1 &&
+		EVP_DigestUpdate(context, namespace->data, UUID_LEN) == 1 &&
+		EVP_DigestUpdate(context, name, length) == 1 &&
+		EVP_DigestFinal_ex(context, hash, NULL) == 1;
+	EVP_MD_CTX_free(context);
+	if (!done)
+		ereport(ERROR,
+				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+				 errmsg("could not compute a SHA-1 digest"),
+				 errdetail("OpenSSL refused SHA-1 over a name of %zu bytes.",
+						   length),
+				 errhint("An id of version 5 needs SHA-1, which OpenSSL's configuration may forbid.")));
+}
+
+/*
+ * The UUID of version 5 of a name in the server's encoding.
+ */
+pg_uuid_t *
+uuid_generate_v5(const pg_uuid_t *namespace, const char *name, int length)
+{
+	pg_uuid_t  *uuid = palloc(sizeof(pg_uuid_t));
+	unsigned char hash[SHA1_LENGTH];
+	char	   *utf8 = pg_server_to_any(name, length, PG_UTF8);
+
+	if (utf8 != name)
+		length = strlen(utf8);
+	sha1(namespace, utf8, length, hash);
+	memcpy(uuid->data, hash, UUID_LEN);
+	uuid->data[6] = 0x50 | (uuid->data[6] & 0x0f);
+	uuid->data[8] = 0x80 | (uuid->data[8] & 0x3f);
+	return uuid;
+}
+
+/* Appends text with a '\' before each ':', '=' and '\'. */
+static void
+append_escaped(StringInfo string, const char *bytes, int length)
+{
+	int			i;
+
+	for (i = 0; i < length; i++)
+	{
+		if (bytes[i] == ':' || bytes[i] == '=' || bytes[i] == '\\')
+			appendStringInfoChar(string, '\\');
+		appendStringInfoChar(string, bytes[i]);
+	}
+}
+
+/*
+ * Appends the value of the attribute "key", which must be there and a scalar.
+ */
+static void
+append_value(StringInfo string, JsonbValue *value, const char *key)
+{
+	char	   *number;
+
+	if (value == NULL || value->type == jbvNull)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("attribute \"%s\" of the composite key is missing",
+						key),
+				 errdetail("The data has %s \"%s\".",
+						   value ? "a null for" : "no attribute", key),
+				 errhint("Every attribute of a composite key needs a value.")));
+	switch (value->type)
+	{
+		case jbvString:
+			append_escaped(string, value->val.string.val,
+						   value->val.string.len);
+			break;
+		case jbvBool:
+			appendStringInfoString(string,
+								   value->val.boolean ? "true" : "false");
+			break;
+		case jbvNumeric:
+			number = DatumGetCString(DirectFunctionCall1(numeric_out,
+														 NumericGetDatum(value->val.numeric)));
+			appendStringInfoString(string, number);
+			break;
+		default:
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("attribute \"%s\" of the composite key is not a scalar",
+							key),
+					 errdetail("The value of \"%s\" is an object or an array.",
+							   key),
+					 errhint("Name attributes that are strings, numbers or booleans.")));
+	}
+}
+
+/*
+ * The names in keys; an error if there is none, a null or one twice.
+ */
+Datum *
+composite_key_names(ArrayType *keys, int *count)
+{
+	Datum	   *names;
+	bool	   *nulls;
+	int			i,
+				j;
+
+	deconstruct_array(keys, TEXTOID, -1, false, TYPALIGN_INT, &names, &nulls,
+					  count);
+	if (*count == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a composite key needs an attribute"),
+				 errdetail("The array of keys has 0 elements."),
+				 errhint("Name the attributes that tell one event from another.")));
+	for (i = 0; i < *count; i++)
+	{
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("a composite key must not name a null"),
+					 errdetail("Element %d of the keys is null.", i + 1)));
+		for (j = 0; j < i; j++)
+		{
+			if (DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID,
+													 names[i], names[j])))
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						 errmsg("a composite key names an attribute twice"),
+						 errdetail("Elements %d and %d of the keys are both \"%s\".",
+								   j + 1, i + 1,
+								   TextDatumGetCString(names[i]))));
+		}
+	}
+	return names;
+}
+
+/* Appends name=value:name=value for the keys. */
+static void
+append_key(StringInfo string, Jsonb *data, ArrayType *keys)
+{
+	Datum	   *names;
+	int			count;
+	int			i;
+
+	if (!JB_ROOT_IS_OBJECT(data))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the data of a composite key must be an object"),
+				 errdetail("The data is %s.",
+						   JB_ROOT_IS_SCALAR(data) ? "a scalar" : "an array")));
+	names = composite_key_names(keys, &count);
+	for (i = 0; i < count; i++)
+	{
+		char	   *name = VARDATA_ANY(DatumGetPointer(names[i]));
+		int			length = VARSIZE_ANY_EXHDR(DatumGetPointer(names[i]));
+		JsonbValue	buffer;
+
+		if (i > 0)
+			appendStringInfoChar(string, ':');
+		append_escaped(string, name, length);
+		appendStringInfoChar(string, '=');
+		append_value(string,
+					 getKeyJsonValueFromContainer(&data->root, name, length,
+												  &buffer),
+					 TextDatumGetCString(names[i]));
+	}
+}
+
+Datum
+es_uuid5(PG_FUNCTION_ARGS)
+{
+	text	   *name = PG_GETARG_TEXT_PP(1);
+
+	PG_RETURN_UUID_P(uuid_generate_v5(PG_GETARG_UUID_P(0), VARDATA_ANY(name),
+									  VARSIZE_ANY_EXHDR(name)));
+}
+
+Datum
+es_digest_string(PG_FUNCTION_ARGS)
+{
+	StringInfoData string;
+
+	initStringInfo(&string);
+	append_key(&string, PG_GETARG_JSONB_P(0), PG_GETARG_ARRAYTYPE_P(1));
+	PG_RETURN_TEXT_P(cstring_to_text_with_len(string.data, string.len));
+}
+
+/*
+ * The id of an event by its type and the composite key, whose attributes must
+ * be there.
+ */
+pg_uuid_t *
+composite_key_id(text *type, Jsonb *data, ArrayType *keys)
+{
+	StringInfoData string;
+	pg_uuid_t  *id;
+
+	initStringInfo(&string);
+	append_escaped(&string, VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type));
+	appendStringInfoChar(&string, ':');
+	append_key(&string, data, keys);
+	id = uuid_generate_v5(&oid_namespace, string.data, string.len);
+	pfree(string.data);
+	return id;
+}
+
+Datum
+es_digest(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_UUID_P(composite_key_id(PG_GETARG_TEXT_PP(0), PG_GETARG_JSONB_P(1),
+									  PG_GETARG_ARRAYTYPE_P(2)));
+}

@@ -1,0 +1,538 @@
+/*-------------------------------------------------------------------------
+ *
+ * event_type.c
+ *		What this backend knows of the types of events: the rows of
+ *		es_event_types and es_upcasters (design: doc/event_type.md).
+ *
+ * All rows of both tables are kept, from when they are asked for first until
+ * one of them changes:
+ *
+ *	- a trigger of each table, es_event_types_changed, makes its statement send
+ *	  an invalidation of the table, so that direct SQL and a restore work, too;
+ *	- a callback counts the changes, and does nothing else;
+ *	- who asks next finds that the count is another one than it was before the
+ *	  rows were read, and reads them again, with a snapshot of its own, as the
+ *	  server reads its catalogs.
+ *
+ * So what is found here may be gone when user code has run, or when something
+ * else is looked up: nobody keeps a pointer to it for longer.
+ *
+ * The invalidation goes out for es_events, too: plans that read it were made
+ * for whether there are upcasters or not (upcast.c).
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "fmgr.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/numeric.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+#include "base/base.h"
+#include "log/log.h"
+#include "type/type.h"
+
+#define TYPES_TABLE		"es_event_types"
+#define UPCASTERS_TABLE	"es_upcasters"
+
+/* Columns of es_event_types. */
+enum
+{
+	Anum_types_type = 1,
+	Anum_types_required,
+	Anum_types_composite_key,
+	Anum_types_attributes,
+	Anum_types_schema_version,
+	Anum_types_description,
+	Anum_types_defined_at,
+	Natts_types = Anum_types_defined_at
+};
+
+/* Columns of es_upcasters. */
+enum
+{
+	Anum_upcasters_type = 1,
+	Anum_upcasters_from_version,
+	Anum_upcasters_upcaster,
+	Anum_upcasters_owner,
+	Anum_upcasters_search_path,
+	Anum_upcasters_defined_at,
+	Natts_upcasters = Anum_upcasters_defined_at
+};
+
+PG_FUNCTION_INFO_V1(es_event_types_changed);
+
+/* All that is defined. */
+typedef struct Definitions
+{
+	MemoryContext context;		/* has it all */
+	Oid			log;
+	uint64		generation;		/* changes, before it was read */
+	EventType  *types;			/* in the order of their names */
+	int			type_count;
+	Upcaster   *upcasters;		/* by type, then from_version */
+	int			upcaster_count;
+	int			type_room;
+	int			upcaster_room;
+} Definitions;
+
+/* The words for attributes that do not stand for a type of the server. */
+static const struct
+{
+	const char *word;
+	AttributeKind kind;
+}			words[] = {
+	{"any", ATTRIBUTE_ANY},
+	{"s", ATTRIBUTE_STRING},
+	{"string", ATTRIBUTE_STRING},
+	{"n", ATTRIBUTE_NUMBER},
+	{"number", ATTRIBUTE_NUMBER},
+	{"integer", ATTRIBUTE_INTEGER},
+	{"b", ATTRIBUTE_BOOLEAN},
+	{"boolean", ATTRIBUTE_BOOLEAN},
+	{"object", ATTRIBUTE_OBJECT},
+	{"array", ATTRIBUTE_ARRAY}
+};
+
+/*
+ * eventstore.strict_types: must every event be of a type that is defined?  An
+ * administrator sets it where all types are known and an unknown one is a
+ * mistake; it is his to decide, so that only a superuser can change it.
+ */
+bool		event_type_strict = false;
+
+static Definitions *definitions = NULL;
+
+/* How often something has changed, or may have; and the tables that count. */
+static uint64 changes = 1;
+static Oid	types_relid = InvalidOid;
+static Oid	upcasters_relid = InvalidOid;
+
+/*
+ * Defines the setting.
+ */
+void
+event_type_init(void)
+{
+	DefineCustomBoolVariable("eventstore.strict_types",
+							 "Refuses events of types that are not defined.",
+							 "Types are defined by es_define_event_type().",
+							 &event_type_strict, false, PGC_SUSET, 0, NULL,
+							 NULL, NULL);
+}
+
+/* The type of the server that a word names, if its values are scalars. */
+static Oid
+scalar_type(const char *word)
+{
+	HeapTuple	tuple = NULL;
+	Form_pg_type form;
+	Oid			type = InvalidOid;
+
+	if (strlen(word) < NAMEDATALEN)
+		tuple = SearchSysCache2(TYPENAMENSP, PointerGetDatum(word),
+								ObjectIdGetDatum(PG_CATALOG_NAMESPACE));
+	if (!HeapTupleIsValid(tuple))
+		return InvalidOid;
+	form = (Form_pg_type) GETSTRUCT(tuple);
+	if (form->typtype == TYPTYPE_BASE && form->typisdefined &&
+		form->typcategory != TYPCATEGORY_ARRAY &&
+		form->typcategory != TYPCATEGORY_INTERNAL &&
+		form->oid != JSONOID && form->oid != JSONBOID)
+		type = form->oid;
+	ReleaseSysCache(tuple);
+	return type;
+}
+
+/*
+ * The kind that a word stands for; of a scalar also its type.
+ */
+AttributeKind
+event_type_kind(const char *word, Oid *type)
+{
+	int			i;
+
+	for (i = 0; i < (int) lengthof(words); i++)
+	{
+		if (strcmp(word, words[i].word) == 0)
+			return words[i].kind;
+	}
+	*type = scalar_type(word);
+	return OidIsValid(*type) ? ATTRIBUTE_SCALAR : ATTRIBUTE_UNKNOWN;
+}
+
+/* A number as a version; SCHEMA_VERSION_BAD if it is none. */
+static int
+version_of(Numeric number)
+{
+	Datum		value = NumericGetDatum(number);
+	Datum		whole = DirectFunctionCall2(numeric_trunc, value,
+											Int32GetDatum(0));
+	bool		error = false;
+	int			version;
+
+	if (!DatumGetBool(DirectFunctionCall2(numeric_eq, value, whole)))
+		return SCHEMA_VERSION_BAD;
+	version = numeric_int4_opt_error(number, &error);
+	return error || version <= 0 ? SCHEMA_VERSION_BAD : version;
+}
+
+/*
+ * The schema version that metadata says; metadata 0 or without one, or with a
+ * null: SCHEMA_VERSION_NONE.
+ */
+int
+event_type_version(Datum metadata)
+{
+	Jsonb	   *object;
+	JsonbValue	buffer;
+	JsonbValue *value;
+
+	if (metadata == (Datum) 0)
+		return SCHEMA_VERSION_NONE;
+	object = DatumGetJsonbP(metadata);
+	if (!JB_ROOT_IS_OBJECT(object))
+		return SCHEMA_VERSION_BAD;
+	value = getKeyJsonValueFromContainer(&object->root, "schema_version",
+										 strlen("schema_version"), &buffer);
+	if (value == NULL || value->type == jbvNull)
+		return SCHEMA_VERSION_NONE;
+	return value->type == jbvNumeric ? version_of(value->val.numeric) :
+		SCHEMA_VERSION_BAD;
+}
+
+/* The attribute of this name, which is made if there is none. */
+static EventAttribute *
+get_attribute(EventType *type, const char *name)
+{
+	EventAttribute *attribute;
+	ListCell   *cell;
+
+	foreach(cell, type->attributes)
+	{
+		attribute = lfirst(cell);
+		if (strcmp(attribute->name, name) == 0)
+			return attribute;
+	}
+	attribute = palloc0(sizeof(EventAttribute));
+	attribute->name = pstrdup(name);
+	attribute->kind = ATTRIBUTE_ANY;
+	type->attributes = lappend(type->attributes, attribute);
+	return attribute;
+}
+
+/* Marks the attributes in the array as required, and those of a key as such. */
+static void
+read_names(EventType *type, ArrayType *array, bool key)
+{
+	Datum	   *names;
+	bool	   *nulls;
+	int			count;
+	int			i;
+
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &names, &nulls,
+					  &count);
+	for (i = 0; i < count; i++)
+	{
+		EventAttribute *attribute;
+
+		if (nulls[i])
+			continue;
+		attribute = get_attribute(type, TextDatumGetCString(names[i]));
+		attribute->required = true;
+		if (key)
+			attribute->key = true;
+	}
+}
+
+/* Reads what kind of value an attribute must have. */
+static void
+read_kind(EventAttribute *attribute, const JsonbValue *word)
+{
+	Oid			type;
+	Oid			input;
+
+	attribute->kind = ATTRIBUTE_UNKNOWN;
+	attribute->word = "";
+	if (word->type != jbvString)
+		return;
+	attribute->word = pnstrdup(word->val.string.val, word->val.string.len);
+	attribute->kind = event_type_kind(attribute->word, &type);
+	if (attribute->kind != ATTRIBUTE_SCALAR)
+		return;
+	getTypeInputInfo(type, &input, &attribute->io_param);
+	fmgr_info_cxt(input, &attribute->input, CurrentMemoryContext);
+}
+
+/* Reads the kinds of all attributes that have one. */
+static void
+read_kinds(EventType *type, Jsonb *kinds)
+{
+	JsonbIterator *iterator;
+	JsonbValue	value;
+
+	if (!JB_ROOT_IS_OBJECT(kinds))
+		return;
+	iterator = JsonbIteratorInit(&kinds->root);
+	(void) JsonbIteratorNext(&iterator, &value, true);
+	while (JsonbIteratorNext(&iterator, &value, true) == WJB_KEY)
+	{
+		char	   *name = pnstrdup(value.val.string.val,
+									value.val.string.len);
+
+		(void) JsonbIteratorNext(&iterator, &value, true);
+		read_kind(get_attribute(type, name), &value);
+	}
+}
+
+/* Metadata of a schema version; 0 for the first. */
+static Datum
+make_stamp(int version)
+{
+	if (version == 1)
+		return (Datum) 0;
+	return DirectFunctionCall1(jsonb_in,
+							   CStringGetDatum(psprintf("{\"schema_version\": %d}",
+														version)));
+}
+
+/* Reads a row of es_event_types. */
+static void
+read_type(Definitions *all, const Datum *values, const bool *nulls)
+{
+	EventType  *type;
+
+	if (all->type_count == all->type_room)
+	{
+		all->type_room = Max(all->type_room * 2, 16);
+		all->types = all->types == NULL ?
+			palloc(sizeof(EventType) * all->type_room) :
+			repalloc(all->types, sizeof(EventType) * all->type_room);
+	}
+	type = &all->types[all->type_count++];
+	memset(type, 0, sizeof(EventType));
+	type->type = TextDatumGetCString(values[Anum_types_type - 1]);
+	read_names(type, DatumGetArrayTypeP(values[Anum_types_required - 1]),
+			   false);
+	if (!nulls[Anum_types_composite_key - 1])
+	{
+		type->composite_key =
+			DatumGetArrayTypePCopy(values[Anum_types_composite_key - 1]);
+		read_names(type, type->composite_key, true);
+	}
+	if (!nulls[Anum_types_attributes - 1])
+		read_kinds(type, DatumGetJsonbP(values[Anum_types_attributes - 1]));
+	type->schema_version = DatumGetInt32(values[Anum_types_schema_version - 1]);
+	type->stamp = make_stamp(type->schema_version);
+}
+
+/* Reads a row of es_upcasters. */
+static void
+read_upcaster(Definitions *all, const Datum *values, const bool *nulls)
+{
+	Upcaster   *upcaster;
+
+	if (all->upcaster_count == all->upcaster_room)
+	{
+		all->upcaster_room = Max(all->upcaster_room * 2, 16);
+		all->upcasters = all->upcasters == NULL ?
+			palloc(sizeof(Upcaster) * all->upcaster_room) :
+			repalloc(all->upcasters, sizeof(Upcaster) * all->upcaster_room);
+	}
+	upcaster = &all->upcasters[all->upcaster_count++];
+	upcaster->type = TextDatumGetCString(values[Anum_upcasters_type - 1]);
+	upcaster->from_version =
+		DatumGetInt32(values[Anum_upcasters_from_version - 1]);
+	upcaster->signature =
+		TextDatumGetCString(values[Anum_upcasters_upcaster - 1]);
+	upcaster->owner =
+		pstrdup(NameStr(*DatumGetName(values[Anum_upcasters_owner - 1])));
+	upcaster->search_path =
+		TextDatumGetCString(values[Anum_upcasters_search_path - 1]);
+}
+
+/* Reads all rows of a table, as the server reads its catalogs. */
+static void
+read_table(Relation rel, Definitions *all,
+		   void (*read_row) (Definitions *, const Datum *, const bool *))
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+	Datum	   *values = palloc(sizeof(Datum) * desc->natts);
+	bool	   *nulls = palloc(sizeof(bool) * desc->natts);
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0,
+										  NULL);
+	HeapTuple	tuple;
+
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		heap_deform_tuple(tuple, desc, values, nulls);
+		read_row(all, values, nulls);
+	}
+	systable_endscan(scan);
+}
+
+static int
+compare_types(const void *a, const void *b)
+{
+	return strcmp(((const EventType *) a)->type, ((const EventType *) b)->type);
+}
+
+static int
+compare_upcasters(const void *a, const void *b)
+{
+	const Upcaster *one = a;
+	const Upcaster *other = b;
+	int			result = strcmp(one->type, other->type);
+
+	if (result == 0)
+		result = (one->from_version > other->from_version) -
+			(one->from_version < other->from_version);
+	return result;
+}
+
+/* Reads both tables. */
+static void
+read_tables(Definitions *all)
+{
+	Relation	types = table_open(own_table_relid(all->log, TYPES_TABLE),
+								   AccessShareLock);
+	Relation	upcasters = table_open(own_table_relid(all->log, UPCASTERS_TABLE),
+									   AccessShareLock);
+
+	/* from here on every change counts, also while they are read */
+	types_relid = RelationGetRelid(types);
+	upcasters_relid = RelationGetRelid(upcasters);
+	all->generation = changes;
+	read_table(types, all, read_type);
+	read_table(upcasters, all, read_upcaster);
+	table_close(types, AccessShareLock);
+	table_close(upcasters, AccessShareLock);
+	if (all->type_count > 1)
+		qsort(all->types, all->type_count, sizeof(EventType), compare_types);
+	if (all->upcaster_count > 1)
+		qsort(all->upcasters, all->upcaster_count, sizeof(Upcaster),
+			  compare_upcasters);
+}
+
+/* One of the tables may have changed; InvalidOid: any. */
+static void
+count_change(Datum arg, Oid relid)
+{
+	if (relid == InvalidOid || relid == types_relid ||
+		relid == upcasters_relid)
+		changes++;
+}
+
+/* Reads all anew; what was known is forgotten when that has worked. */
+static void
+load_definitions(Oid log)
+{
+	static bool registered = false;
+	MemoryContext context;
+	MemoryContext oldcontext;
+	Definitions *all;
+
+	if (!registered)
+		CacheRegisterRelcacheCallback(count_change, (Datum) 0);
+	registered = true;
+	context = AllocSetContextCreate(CurrentMemoryContext,
+									"eventstore event types",
+									ALLOCSET_SMALL_SIZES);
+	oldcontext = MemoryContextSwitchTo(context);
+	all = palloc0(sizeof(Definitions));
+	all->context = context;
+	all->log = log;
+	read_tables(all);
+	MemoryContextSwitchTo(oldcontext);
+	MemoryContextSetParent(context, TopMemoryContext);
+	if (definitions != NULL)
+		MemoryContextDelete(definitions->context);
+	definitions = all;
+}
+
+/* What is defined now. */
+static inline const Definitions *
+get_definitions(Oid log)
+{
+	if (definitions == NULL || definitions->generation != changes ||
+		definitions->log != log)
+		load_definitions(log);
+	return definitions;
+}
+
+/*
+ * A number that is another one when something else is defined.
+ */
+uint64
+event_type_generation(Oid log)
+{
+	return get_definitions(log)->generation;
+}
+
+/*
+ * Is any type defined?
+ */
+bool
+event_type_any(Oid log)
+{
+	return get_definitions(log)->type_count > 0;
+}
+
+/*
+ * The definition of a type; NULL if there is none.
+ */
+const EventType *
+event_type_find(Oid log, text *type)
+{
+	const Definitions *all = get_definitions(log);
+	EventType	key;
+
+	if (all->type_count == 0)
+		return NULL;
+	key.type = text_to_cstring(type);
+	return bsearch(&key, all->types, all->type_count, sizeof(EventType),
+				   compare_types);
+}
+
+/*
+ * All upcasters, by type and from_version.
+ */
+const Upcaster *
+event_type_upcasters(Oid log, int *count)
+{
+	const Definitions *all = get_definitions(log);
+
+	*count = all->upcaster_count;
+	return all->upcasters;
+}
+
+/*
+ * AFTER any change of es_event_types or es_upcasters: tells all backends.
+ */
+Datum
+es_event_types_changed(PG_FUNCTION_ARGS)
+{
+	bool		upcasters = CALLED_AS_TRIGGER(fcinfo) &&
+	strcmp(RelationGetRelationName(((TriggerData *) fcinfo->context)->tg_relation),
+		   UPCASTERS_TABLE) == 0;
+	TriggerData *trigger = own_trigger_data(fcinfo, upcasters ?
+											UPCASTERS_TABLE : TYPES_TABLE);
+
+	CacheInvalidateRelcache(trigger->tg_relation);
+	if (upcasters)
+		CacheInvalidateRelcacheByRelid(log_relid(fcinfo->flinfo->fn_oid));
+	return PointerGetDatum(NULL);
+}

@@ -1,0 +1,371 @@
+/*-------------------------------------------------------------------------
+ *
+ * event_type_define.c
+ *		Defining types of events: es_define_event_type, es_drop_event_type,
+ *		es_describe_event_type, es_define_upcaster.
+ *
+ * What is wrong with a definition is said here, before it is stored.  The rows
+ * are written by our own SQL; triggers of their tables tell all backends
+ * (event_type.c).
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "tcop/utility.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/regproc.h"
+
+#include "base/base.h"
+#include "log/log.h"
+#include "type/type.h"
+
+PG_FUNCTION_INFO_V1(es_define_event_type);
+PG_FUNCTION_INFO_V1(es_drop_event_type);
+PG_FUNCTION_INFO_V1(es_describe_event_type);
+PG_FUNCTION_INFO_V1(es_define_upcaster);
+
+/* Arguments of es_define_event_type, in their order. */
+enum
+{
+	ARG_TYPE, ARG_REQUIRED, ARG_COMPOSITE_KEY, ARG_ATTRIBUTES,
+	ARG_SCHEMA_VERSION, ARG_DESCRIPTION, ARG_COUNT
+};
+
+/* Arguments of es_define_upcaster after the type. */
+enum
+{
+	ARG_FROM_VERSION = 1, ARG_UPCASTER
+};
+
+/* Columns of es_describe_event_type. */
+#define DESCRIPTION_COLUMNS	7
+
+/* Upcasters lead to versions of at most PG_INT32_MAX. */
+#define MAX_FROM_VERSION	(PG_INT32_MAX - 1)
+
+/* Times of storing, which are not the same when an append is tried again. */
+static const char *const storing_times[] = {
+	"recorded_at", "created_at", "inserted_at", "stored_at", "appended_at"
+};
+
+/* The words that attributes may have, for a hint. */
+#define WORDS_HINT \
+	"Say s or string, n or number, integer, b or boolean, object, array, any, or a scalar type of pg_catalog by its name, such as uuid, date, timestamptz or numeric."
+
+/* Refuses a list of attributes that has not names alone. */
+static void
+check_names(const char *what, ArrayType *array)
+{
+	Datum	   *names;
+	int			count = argument_texts(what, array, &names);
+	int			i;
+
+	for (i = 0; i < count; i++)
+	{
+		if (VARSIZE_ANY_EXHDR(DatumGetPointer(names[i])) == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("%s must not have empty elements", what),
+					 errdetail("Element %d is an empty name.", i + 1)));
+	}
+}
+
+/* Refuses a key that is none, or that differs at each retry. */
+static void
+check_key(ArrayType *array)
+{
+	Datum	   *names;
+	int			count;
+	int			i;
+	int			j;
+
+	check_names("composite_key", array);
+	names = composite_key_names(array, &count);
+	for (i = 0; i < count; i++)
+	{
+		char	   *name = TextDatumGetCString(names[i]);
+
+		for (j = 0; j < (int) lengthof(storing_times); j++)
+		{
+			if (strcmp(name, storing_times[j]) == 0)
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						 errmsg("attribute \"%s\" cannot be part of a composite key",
+								name),
+						 errdetail("By its name it is the time of storing, which differs at each retry."),
+						 errhint("Name attributes that say what happened, and when it happened if need be.")));
+		}
+	}
+}
+
+/* Appends what is wrong with the word for an attribute, if anything is. */
+static void
+check_word(StringInfo wrong, const char *name, const JsonbValue *word)
+{
+	char	   *given;
+	Oid			type;
+
+	if (word->type != jbvString)
+	{
+		appendStringInfo(wrong, "%sThat of attribute \"%s\" is not a string.",
+						 wrong->len > 0 ? "\n" : "", name);
+		return;
+	}
+	given = pnstrdup(word->val.string.val, word->val.string.len);
+	if (event_type_kind(given, &type) == ATTRIBUTE_UNKNOWN)
+		appendStringInfo(wrong, "%sThat of attribute \"%s\" is \"%s\".",
+						 wrong->len > 0 ? "\n" : "", name, given);
+	if (name[0] == '\0')
+		appendStringInfo(wrong, "%sAn attribute has an empty name.",
+						 wrong->len > 0 ? "\n" : "");
+}
+
+/* Refuses what is not a map of attributes' names to words. */
+static void
+check_attributes(Jsonb *attributes)
+{
+	JsonbIterator *iterator;
+	JsonbValue	value;
+	StringInfoData wrong;
+
+	if (!JB_ROOT_IS_OBJECT(attributes))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("attributes must be an object"),
+				 errdetail("The argument is %s.",
+						   JB_ROOT_IS_SCALAR(attributes) ? "a scalar" :
+						   "an array"),
+				 errhint("Give an object such as '{\"amount\": \"number\", \"at\": \"timestamptz\"}'.")));
+	initStringInfo(&wrong);
+	iterator = JsonbIteratorInit(&attributes->root);
+	(void) JsonbIteratorNext(&iterator, &value, true);
+	while (JsonbIteratorNext(&iterator, &value, true) == WJB_KEY)
+	{
+		char	   *name = pnstrdup(value.val.string.val,
+									value.val.string.len);
+
+		(void) JsonbIteratorNext(&iterator, &value, true);
+		check_word(&wrong, name, &value);
+	}
+	if (wrong.len > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("unknown kinds of attributes"),
+				 errdetail("%s", wrong.data),
+				 errhint(WORDS_HINT)));
+}
+
+/* Takes the type, which is the first argument of all. */
+static text *
+type_argument(FunctionCallInfo fcinfo)
+{
+	text	   *type;
+
+	argument_not_null(fcinfo, ARG_TYPE, "type");
+	type = PG_GETARG_TEXT_PP(ARG_TYPE);
+	event_check_type_name(type);
+	return type;
+}
+
+/* Refuses a definition that is wrong by itself. */
+static void
+check_definition(FunctionCallInfo fcinfo)
+{
+	(void) type_argument(fcinfo);
+	argument_not_null(fcinfo, ARG_REQUIRED, "required");
+	argument_not_null(fcinfo, ARG_SCHEMA_VERSION, "schema_version");
+	check_names("required", PG_GETARG_ARRAYTYPE_P(ARG_REQUIRED));
+	if (!PG_ARGISNULL(ARG_COMPOSITE_KEY))
+		check_key(PG_GETARG_ARRAYTYPE_P(ARG_COMPOSITE_KEY));
+	if (!PG_ARGISNULL(ARG_ATTRIBUTES))
+		check_attributes(PG_GETARG_JSONB_P(ARG_ATTRIBUTES));
+	argument_range("schema_version", PG_GETARG_INT32(ARG_SCHEMA_VERSION), 1,
+				   PG_INT32_MAX);
+}
+
+/*
+ * es_define_event_type(type, required, composite_key, attributes,
+ * schema_version, description): defines a type, or defines it anew.
+ */
+Datum
+es_define_event_type(PG_FUNCTION_ARGS)
+{
+	Oid			types[ARG_COUNT] = {TEXTOID, TEXTARRAYOID, TEXTARRAYOID,
+	JSONBOID, INT4OID, TEXTOID};
+	Datum		values[ARG_COUNT];
+	char		nulls[ARG_COUNT];
+	int			i;
+
+	PreventCommandIfReadOnly("es_define_event_type()");
+	check_definition(fcinfo);
+	for (i = 0; i < ARG_COUNT; i++)
+	{
+		nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
+		values[i] = PG_ARGISNULL(i) ? (Datum) 0 : PG_GETARG_DATUM(i);
+	}
+	SPI_connect();
+	(void) own_sql_run(log_relid(fcinfo->flinfo->fn_oid),
+					   "INSERT INTO @extschema@.es_event_types (type, required,"
+					   " composite_key, attributes, schema_version, description)"
+					   " VALUES ($1, $2, $3, $4, $5, $6)"
+					   " ON CONFLICT (type) DO UPDATE SET"
+					   " (required, composite_key, attributes, schema_version,"
+					   " description, defined_at) = (excluded.required,"
+					   " excluded.composite_key, excluded.attributes,"
+					   " excluded.schema_version, excluded.description,"
+					   " excluded.defined_at)",
+					   ARG_COUNT, types, values, nulls);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/* Raises that there is no such type. */
+static void
+refuse_unknown(text *type)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("event type \"%s\" is not defined", text_to_cstring(type)),
+			 errdetail("Neither the type nor an upcaster of it is defined."),
+			 errhint("The table es_event_types has all types that are defined.")));
+}
+
+/*
+ * es_drop_event_type(type): forgets the type and its upcasters.
+ */
+Datum
+es_drop_event_type(PG_FUNCTION_ARGS)
+{
+	text	   *type = type_argument(fcinfo);
+	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
+	Oid			types = TEXTOID;
+	Datum		value = PointerGetDatum(type);
+	uint64		dropped;
+
+	PreventCommandIfReadOnly("es_drop_event_type()");
+	SPI_connect();
+	dropped = own_sql_run(log,
+						  "DELETE FROM @extschema@.es_event_types WHERE type = $1",
+						  1, &types, &value, NULL);
+	dropped += own_sql_run(log,
+						   "DELETE FROM @extschema@.es_upcasters WHERE type = $1",
+						   1, &types, &value, NULL);
+	SPI_finish();
+	if (dropped == 0)
+		refuse_unknown(type);
+	PG_RETURN_VOID();
+}
+
+/*
+ * es_describe_event_type(type): one row, with the definition and the
+ * upcasters.
+ */
+Datum
+es_describe_event_type(PG_FUNCTION_ARGS)
+{
+	text	   *type = type_argument(fcinfo);
+	Oid			types = TEXTOID;
+	Datum		value = PointerGetDatum(type);
+	TupleDesc	desc;
+	HeapTuple	row = NULL;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE ||
+		desc->natts != DESCRIPTION_COLUMNS)
+		elog(ERROR, "es_describe_event_type must return a row");
+	SPI_connect();
+	if (own_sql_select(log_relid(fcinfo->flinfo->fn_oid),
+					   "SELECT $1, t.required, t.composite_key, t.attributes,"
+					   " t.schema_version, t.description, u.upcasters"
+					   " FROM (SELECT pg_catalog.jsonb_object_agg(from_version,"
+					   " upcaster) FROM @extschema@.es_upcasters"
+					   " WHERE type = $1) AS u (upcasters)"
+					   " LEFT JOIN @extschema@.es_event_types t ON t.type = $1"
+					   " WHERE t.type IS NOT NULL OR u.upcasters IS NOT NULL",
+					   1, &types, &value, NULL) == 0)
+		refuse_unknown(type);
+	row = SPI_copytuple(SPI_tuptable->vals[0]);
+	SPI_finish();
+	HeapTupleHeaderSetTypeId(row->t_data, desc->tdtypeid);
+	HeapTupleHeaderSetTypMod(row->t_data, desc->tdtypmod);
+	PG_RETURN_DATUM(heap_copy_tuple_as_datum(row, BlessTupleDesc(desc)));
+}
+
+/* Removes an upcaster. */
+static void
+remove_upcaster(Oid log, text *type, int from_version)
+{
+	Oid			types[2] = {TEXTOID, INT4OID};
+	Datum		values[2] = {PointerGetDatum(type), Int32GetDatum(from_version)};
+
+	if (own_sql_run(log,
+					"DELETE FROM @extschema@.es_upcasters"
+					" WHERE type = $1 AND from_version = $2",
+					2, types, values, NULL) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("there is no such upcaster"),
+				 errdetail("Type \"%s\" has none from version %d.",
+						   text_to_cstring(type), from_version),
+				 errhint("The table es_upcasters has all of them.")));
+}
+
+/* Stores an upcaster, which runs as the present user. */
+static void
+store_upcaster(Oid log, text *type, int from_version, Oid function)
+{
+	Oid			types[5] = {TEXTOID, INT4OID, TEXTOID, NAMEOID, TEXTOID};
+	Datum		values[5] = {
+		PointerGetDatum(type),
+		Int32GetDatum(from_version),
+		CStringGetTextDatum(format_procedure_qualified(function)),
+		DirectFunctionCall1(namein,
+							CStringGetDatum(GetUserNameFromId(GetUserId(),
+															  false))),
+		CStringGetTextDatum(run_as_session_path())
+	};
+
+	(void) own_sql_run(log,
+					   "INSERT INTO @extschema@.es_upcasters (type, from_version,"
+					   " upcaster, owner, search_path)"
+					   " VALUES ($1, $2, $3, $4, $5)"
+					   " ON CONFLICT (type, from_version) DO UPDATE SET"
+					   " (upcaster, owner, search_path, defined_at) ="
+					   " (excluded.upcaster, excluded.owner,"
+					   " excluded.search_path, excluded.defined_at)",
+					   5, types, values, NULL);
+}
+
+/*
+ * es_define_upcaster(type, from_version, upcaster): defines the function, or
+ * removes it by a null.
+ */
+Datum
+es_define_upcaster(PG_FUNCTION_ARGS)
+{
+	text	   *type = type_argument(fcinfo);
+	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
+	int			from_version;
+
+	PreventCommandIfReadOnly("es_define_upcaster()");
+	argument_not_null(fcinfo, ARG_FROM_VERSION, "from_version");
+	from_version = PG_GETARG_INT32(ARG_FROM_VERSION);
+	argument_range("from_version", from_version, 1, MAX_FROM_VERSION);
+	if (!PG_ARGISNULL(ARG_UPCASTER))
+		upcast_check_function(PG_GETARG_OID(ARG_UPCASTER));
+	SPI_connect();
+	if (PG_ARGISNULL(ARG_UPCASTER))
+		remove_upcaster(log, type, from_version);
+	else
+		store_upcaster(log, type, from_version, PG_GETARG_OID(ARG_UPCASTER));
+	SPI_finish();
+	PG_RETURN_VOID();
+}
