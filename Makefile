@@ -10,7 +10,8 @@
 #   make torture [FORM=short] [SEED=n]      kills and other faults, on private servers; KILLS=n of the long form
 #   make bench                              figures against plain SQL, on a private server
 #   make bench-peers                        figures against other event stores (doc/peers.md)
-#   make format, make format-check          pgindent style
+#   make format, make format-check          pgindent style; the layout of the sources
+#   make drawings                           the drawings of doc/internals/, by graphviz
 #
 # PG_CONFIG=/path/to/pg_config picks the server version. demo, check,
 # check-clients, torture, bench and bench-peers first install what is missing, when they may.
@@ -52,7 +53,7 @@ EXTRA_CLEAN = $(EXTENSION)--*.sql .built-with results log tmp_check output_iso \
 	regression.diffs regression.out
 
 own_goals = check check-all check-clients check-assert check-asan fuzz torture demo demo-stop bench bench-peers format \
-	format-check
+	format-check drawings
 
 ifneq (,$(filter $(own_goals),$(MAKECMDGOALS)))
 # ---- Goals with a script of their own: they must start where nothing is
@@ -124,6 +125,12 @@ format:
 format-check:
 	@test/tools/packages format
 	@test/tools/format --check
+	@test/tools/structure
+
+drawings:
+	@test/tools/packages drawings
+	@test/tools/structure --dot >doc/internals/rooms.dot
+	@for name in rooms event; do dot -Tsvg doc/internals/$$name.dot -o doc/internals/$$name.svg || exit; done
 
 else
 # ---- Everything else is PGXS.
