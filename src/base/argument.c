@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
@@ -14,7 +15,6 @@
 #include "utils/timestamp.h"
 
 #include "base/base.h"
-#include "log/log.h"
 
 /*
  * Refuses a null for an argument, numbered from 0, that has none.
@@ -125,15 +125,15 @@ argument_texts(const char *name, ArrayType *array, Datum **values)
 }
 
 /*
- * Refuses an array that is no list of events' types.
+ * A transaction of one snapshot would not see what others have appended since.
  */
 void
-event_check_type_names(ArrayType *types)
+isolation_check(const char *function)
 {
-	Datum	   *values;
-	int			count = argument_texts("types", types, &values);
-	int			i;
-
-	for (i = 0; i < count; i++)
-		event_check_type_name(DatumGetTextPP(values[i]));
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("%s must be called at isolation level READ COMMITTED",
+						function),
+				 errdetail("The transaction reads with one snapshot, and what is committed after it must be seen, too.")));
 }

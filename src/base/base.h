@@ -10,6 +10,7 @@
 
 #include "access/genam.h"
 #include "access/tupdesc.h"
+#include "commands/trigger.h"
 #include "datatype/timestamp.h"
 #include "executor/spi.h"
 #include "executor/tuptable.h"
@@ -24,6 +25,8 @@
 
 /* uuid.c */
 extern void uuid_generate_v7(pg_uuid_t *uuid);
+extern pg_uuid_t *uuid_generate_v5(const pg_uuid_t *namespace, const char *name,
+								   int length);
 extern char *uuid_to_cstring(const pg_uuid_t *uuid);
 
 /* subtransaction.c */
@@ -80,6 +83,15 @@ extern RunAs run_as(Oid userid, bool restricted, const char *search_path);
 extern void run_as_end(RunAs saved);
 extern Oid	run_as_owner(Oid relid);
 extern char *run_as_session_path(void);
+
+/* own_table.c */
+extern Oid	own_table_in_schema(Oid schema, const char *name);
+extern Oid	own_table_relid(Oid log, const char *table);
+extern bool own_table_try_lock(Oid log, const char *table);
+extern TriggerData *own_trigger_data(FunctionCallInfo fcinfo,
+									 const char *relation);
+
+/* own_sql.c */
 extern SPIPlanPtr own_sql_cached_plan(const char *sql, int nargs, Oid *types,
 									  int options);
 extern uint64 own_sql_run(Oid log, const char *sql, int nargs, Oid *types,
@@ -101,8 +113,6 @@ typedef struct TableRow
 	TupleTableSlot *slot;
 } TableRow;
 
-extern Oid	own_table_relid(Oid log, const char *table);
-extern bool own_table_try_lock(Oid log, const char *table);
 extern void table_row_open(TableRow *row, Oid log, const char *table, LOCKMODE lock);
 extern void table_row_close(TableRow *row);
 extern void table_row_key(ScanKey key, Relation index, int column, int strategy,
@@ -143,7 +153,7 @@ extern void argument_interval(const char *name, const Interval *interval,
 extern void argument_name(const char *of, const char *name, int limit);
 extern int	argument_texts(const char *name, ArrayType *array,
 						   Datum **values);
-extern void event_check_type_names(ArrayType *types);
+extern void isolation_check(const char *function);
 
 /* user_function.c */
 

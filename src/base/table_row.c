@@ -21,43 +21,13 @@
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
 #include "base/compat.h"
 #include "base/base.h"
-
-/*
- * A table of ours, which stands in the schema of the log.
- */
-Oid
-own_table_relid(Oid log, const char *table)
-{
-	Oid			relid = get_relname_relid(table, get_rel_namespace(log));
-
-	if (!OidIsValid(relid))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("table \"%s\" does not exist", table),
-				 errdetail("It is part of the extension."),
-				 errhint("Create the extension anew.")));
-	return relid;
-}
-
-/*
- * Makes the caller the only one of its like at a table of ours, until the
- * transaction ends; false if another one is there.
- */
-bool
-own_table_try_lock(Oid log, const char *table)
-{
-	return ConditionalLockRelationOid(own_table_relid(log, table),
-									  ShareUpdateExclusiveLock);
-}
 
 /*
  * Opens a table of ours, to look up its rows.

@@ -1,11 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * uuid.c
- *		UUIDs of version 7: ids that ascend with time.
+ *		UUIDs of version 7, which ascend with time, and of version 5, which are
+ *		digests of names.
  *
- * 48 bits of Unix time in milliseconds, 4 of version, 12 of the fraction of
- * the millisecond, 2 of variant, 62 at random (RFC 9562, method 3 for the
- * sub-millisecond part).  Within a backend each id is greater than the one
+ * Version 7: 48 bits of Unix time in milliseconds, 4 of version, 12 of the
+ * fraction of the millisecond, 2 of variant, 62 at random (RFC 9562, method 3 for
+ * the sub-millisecond part).  Within a backend each id is greater than the one
  * before, also when the clock stands still or jumps back: then the last
  * time is moved on by the smallest step there is.
  *
@@ -16,13 +17,17 @@
  */
 #include "postgres.h"
 
+#include <openssl/evp.h>
 #include <time.h>
 
 #include "fmgr.h"
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/uuid.h"
 
 #include "base/base.h"
+
+#define SHA1_LENGTH 20
 
 #define RANDOM_BYTES_PER_UUID	8
 #define RANDOM_BUFFER_SIZE		(RANDOM_BYTES_PER_UUID * 64)
@@ -33,6 +38,7 @@
 #define TICKS_PER_MS			4096
 
 PG_FUNCTION_INFO_V1(es_uuid7);
+PG_FUNCTION_INFO_V1(es_uuid5);
 
 static unsigned char random_buffer[RANDOM_BUFFER_SIZE];
 static int	random_used = RANDOM_BUFFER_SIZE;
@@ -106,4 +112,58 @@ es_uuid7(PG_FUNCTION_ARGS)
 
 	uuid_generate_v7(uuid);
 	PG_RETURN_UUID_P(uuid);
+}
+
+/*
+ * SHA-1 over the namespace and the name.  The context must not outlive an
+ * error, so that nothing may be raised between its creation and its end.
+ */
+static void
+sha1(const pg_uuid_t *namespace, const char *name, size_t length,
+	 unsigned char *hash)
+{
+	EVP_MD_CTX *context = EVP_MD_CTX_new();
+	bool		done;
+
+	done = context != NULL &&
+		EVP_DigestInit_ex(context, EVP_sha1(), NULL) == 1 &&
+		EVP_DigestUpdate(context, namespace->data, UUID_LEN) == 1 &&
+		EVP_DigestUpdate(context, name, length) == 1 &&
+		EVP_DigestFinal_ex(context, hash, NULL) == 1;
+	EVP_MD_CTX_free(context);
+	if (!done)
+		ereport(ERROR,
+				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+				 errmsg("could not compute a SHA-1 digest"),
+				 errdetail("OpenSSL refused SHA-1 over a name of %zu bytes.",
+						   length),
+				 errhint("An id of version 5 needs SHA-1, which OpenSSL's configuration may forbid.")));
+}
+
+/*
+ * The UUID of version 5 of a name in the server's encoding.
+ */
+pg_uuid_t *
+uuid_generate_v5(const pg_uuid_t *namespace, const char *name, int length)
+{
+	pg_uuid_t  *uuid = palloc(sizeof(pg_uuid_t));
+	unsigned char hash[SHA1_LENGTH];
+	char	   *utf8 = pg_server_to_any(name, length, PG_UTF8);
+
+	if (utf8 != name)
+		length = strlen(utf8);
+	sha1(namespace, utf8, length, hash);
+	memcpy(uuid->data, hash, UUID_LEN);
+	uuid->data[6] = 0x50 | (uuid->data[6] & 0x0f);
+	uuid->data[8] = 0x80 | (uuid->data[8] & 0x3f);
+	return uuid;
+}
+
+Datum
+es_uuid5(PG_FUNCTION_ARGS)
+{
+	text	   *name = PG_GETARG_TEXT_PP(1);
+
+	PG_RETURN_UUID_P(uuid_generate_v5(PG_GETARG_UUID_P(0), VARDATA_ANY(name),
+									  VARSIZE_ANY_EXHDR(name)));
 }

@@ -11,6 +11,7 @@
 #include "commands/trigger.h"
 #include "datatype/timestamp.h"
 #include "nodes/execnodes.h"
+#include "utils/array.h"
 #include "utils/jsonb.h"
 #include "utils/snapshot.h"
 #include "utils/uuid.h"
@@ -96,17 +97,29 @@ extern int64 log_last_version(Log *log, text *stream, int64 expected);
 extern bool log_find_id(Log *log, const pg_uuid_t *id, text *stream,
 						StoredEvent *found);
 extern int64 log_position(Log *log, text *stream, int64 version);
-extern void log_insert(Log *log, NewEvent *events, int count);
-extern void log_insert_count(const NewEvent *event, int appends);
-extern bool log_insert_is_firing(void);
-extern void log_guard_allow_rewrite(bool allow);
+extern void log_remember_version(text *stream, int64 version);
 extern void log_fail_duplicate(const pg_uuid_t *id, const char *why);
+
+/* log_index.c */
+extern Relation log_index_of(ResultRelInfo *relinfo, AttrNumber first,
+							 AttrNumber second);
 extern Relation log_index_open_version(Relation log);
 extern Relation log_index_open_position(Relation log);
 extern Relation log_index_open_category(Relation log);
-extern TriggerData *own_trigger_data(FunctionCallInfo fcinfo,
-									 const char *relation);
+
+/* log_insert.c */
+extern void log_insert(Log *log, NewEvent *events, int count);
+extern void log_insert_count(const NewEvent *event, int appends);
+extern bool log_insert_is_firing(void);
+
+/* log_guard.c */
+extern void log_guard_check_insert(const TriggerDesc *triggers);
+extern void log_guard_check_update(const TriggerDesc *triggers);
+extern void log_guard_allow_rewrite(bool allow);
+
+/* event.c */
 extern void event_check_type_name(text *type);
+extern void event_check_type_names(ArrayType *types);
 extern void event_check_metadata(Datum metadata);
 
 /* published_horizon.c */

@@ -22,7 +22,6 @@
 #include "postgres.h"
 
 #include "access/table.h"
-#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -47,29 +46,13 @@ fail_missing(pg_uuid_t *id)
 			 errdetail("The transaction sees no event with this id.")));
 }
 
-/*
- * Refuses triggers that could change or skip the row.
- */
+/* Refuses triggers that could change or skip the row. */
 static void
-check_triggers(Oid log)
+check_update_triggers(Oid log)
 {
 	Relation	rel = table_open(log, AccessShareLock);
-	TriggerDesc *triggers = rel->trigdesc;
-	int			i;
 
-	for (i = 0; triggers != NULL && i < triggers->numtriggers; i++)
-	{
-		Trigger    *trigger = &triggers->triggers[i];
-
-		if (TRIGGER_TYPE_MATCHES(trigger->tgtype, TRIGGER_TYPE_ROW,
-								 TRIGGER_TYPE_BEFORE, TRIGGER_TYPE_UPDATE))
-			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("table \"es_events\" must have no BEFORE UPDATE row trigger"),
-					 errdetail("Trigger \"%s\" could change more of the event than its data.",
-							   trigger->tgname),
-					 errhint("Use a CHECK constraint or an AFTER trigger, whose error refuses the change.")));
-	}
+	log_guard_check_update(rel->trigdesc);
 	table_close(rel, NoLock);
 }
 
@@ -155,7 +138,7 @@ es_rewrite(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(2))
 		event_check_metadata(values[2]);
 	SPI_connect();
-	check_triggers(log);
+	check_update_triggers(log);
 	stream = lock_stream(log, PG_GETARG_UUID_P(0));
 	position = rewrite_event(log, values, nulls);
 	forget_snapshots(log, stream);

@@ -14,7 +14,6 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -354,20 +353,6 @@ projection_wants(const Projection *projection, text *stream, text *type)
 			return true;
 	}
 	return false;
-}
-
-/*
- * A transaction of one snapshot would not see what others have appended since.
- */
-void
-isolation_check(const char *function)
-{
-	if (IsolationUsesXactSnapshot())
-		ereport(ERROR,
-				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				 errmsg("%s must be called at isolation level READ COMMITTED",
-						function),
-				 errdetail("The transaction reads with one snapshot, and what is committed after it must be seen, too.")));
 }
 
 /*

@@ -101,7 +101,6 @@ extern void projection_update(const Projection *projection, const char *set,
 							  const Datum *values, const char *nulls);
 extern bool projection_wants(const Projection *projection, text *stream,
 							 text *type);
-extern void isolation_check(const char *function);
 extern int64 projection_last_position(Oid log);
 extern char *projection_relation_name(Oid relid);
 extern void projection_read(const Projection *projection, Snapshot snapshot,

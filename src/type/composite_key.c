@@ -18,13 +18,10 @@
  */
 #include "postgres.h"
 
-#include <openssl/evp.h>
-
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
-#include "mb/pg_wchar.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
@@ -32,9 +29,6 @@
 
 #include "type/type.h"
 
-#define SHA1_LENGTH 20
-
-PG_FUNCTION_INFO_V1(es_uuid5);
 PG_FUNCTION_INFO_V1(es_digest_string);
 PG_FUNCTION_INFO_V1(es_digest);
 
@@ -44,51 +38,6 @@ static const pg_uuid_t oid_namespace = {
 		0x80, 0xb4, 0x00, 0xc0, 0x4f, 0xd4, 0x30, 0xc8
 	}
 };
-
-/*
- * SHA-1 over the namespace and the name.  The context must not outlive an
- * error, so that nothing may be raised between its creation and its end.
- */
-static void
-sha1(const pg_uuid_t *namespace, const char *name, size_t length,
-	 unsigned char *hash)
-{
-	EVP_MD_CTX *context = EVP_MD_CTX_new();
-	bool		done;
-
-	done = context != NULL &&
-		EVP_DigestInit_ex(context, EVP_sha1(), NULL) == 1 &&
-		EVP_DigestUpdate(context, namespace->data, UUID_LEN) == 1 &&
-		EVP_DigestUpdate(context, name, length) == 1 &&
-		EVP_DigestFinal_ex(context, hash, NULL) == 1;
-	EVP_MD_CTX_free(context);
-	if (!done)
-		ereport(ERROR,
-				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
-				 errmsg("could not compute a SHA-1 digest"),
-				 errdetail("OpenSSL refused SHA-1 over a name of %zu bytes.",
-						   length),
-				 errhint("An id of version 5 needs SHA-1, which OpenSSL's configuration may forbid.")));
-}
-
-/*
- * The UUID of version 5 of a name in the server's encoding.
- */
-pg_uuid_t *
-uuid_generate_v5(const pg_uuid_t *namespace, const char *name, int length)
-{
-	pg_uuid_t  *uuid = palloc(sizeof(pg_uuid_t));
-	unsigned char hash[SHA1_LENGTH];
-	char	   *utf8 = pg_server_to_any(name, length, PG_UTF8);
-
-	if (utf8 != name)
-		length = strlen(utf8);
-	sha1(namespace, utf8, length, hash);
-	memcpy(uuid->data, hash, UUID_LEN);
-	uuid->data[6] = 0x50 | (uuid->data[6] & 0x0f);
-	uuid->data[8] = 0x80 | (uuid->data[8] & 0x3f);
-	return uuid;
-}
 
 /* Appends text with a '\' before each ':', '=' and '\'. */
 static void
@@ -217,15 +166,6 @@ append_key(StringInfo string, Jsonb *data, ArrayType *keys)
 												  &buffer),
 					 TextDatumGetCString(names[i]));
 	}
-}
-
-Datum
-es_uuid5(PG_FUNCTION_ARGS)
-{
-	text	   *name = PG_GETARG_TEXT_PP(1);
-
-	PG_RETURN_UUID_P(uuid_generate_v5(PG_GETARG_UUID_P(0), VARDATA_ANY(name),
-									  VARSIZE_ANY_EXHDR(name)));
 }
 
 Datum

@@ -18,8 +18,6 @@
 #include "log/log.h"
 
 /* composite_key.c */
-extern pg_uuid_t *uuid_generate_v5(const pg_uuid_t *namespace, const char *name,
-								   int length);
 extern Datum *composite_key_names(ArrayType *keys, int *count);
 extern pg_uuid_t *composite_key_id(text *type, Jsonb *data, ArrayType *keys);
 

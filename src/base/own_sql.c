@@ -1,0 +1,188 @@
+/*-------------------------------------------------------------------------
+ *
+ * own_sql.c
+ *		SQL statements on the extension's own tables, by SPI.
+ *
+ * A statement runs as the owner of the log, with a search_path of pg_catalog
+ * alone.  Its plan is made once in a session and kept.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_collation.h"
+#include "common/hashfn.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+#include "base/base.h"
+
+/* Stands for the extension's schema in our own statements. */
+#define SCHEMA_MARK "@extschema@"
+
+/*
+ * A statement whose plan is kept, by a hash of its text.  log: that of
+ * own_sql_run, or 0.
+ */
+typedef struct Statement
+{
+	uint64		hash;
+	Oid			log;
+	char	   *sql;
+	SPIPlanPtr	plan;
+} Statement;
+
+static HTAB *statements = NULL;
+
+/*
+ * The entry of a statement; NULL if another one has its hash.
+ */
+static Statement *
+get_statement(Oid log, const char *sql)
+{
+	uint64		hash = hash_bytes_extended((const unsigned char *) sql,
+										   strlen(sql), log);
+	Statement  *statement;
+	bool		found;
+
+	if (statements == NULL)
+	{
+		HASHCTL		control = {
+			.keysize = sizeof(uint64),
+			.entrysize = sizeof(Statement)
+		};
+
+		statements = hash_create("eventstore statements", 32, &control,
+								 HASH_ELEM | HASH_BLOBS);
+	}
+	statement = hash_search(statements, &hash, HASH_ENTER, &found);
+	if (!found)
+	{
+		statement->plan = NULL;
+		statement->log = log;
+		statement->sql = MemoryContextStrdup(TopMemoryContext, sql);
+	}
+	return statement->log == log && strcmp(statement->sql, sql) == 0 ?
+		statement : NULL;
+}
+
+/* Makes the plan of a statement and keeps it, if there is an entry for it. */
+static SPIPlanPtr
+make_plan(Statement *statement, const char *sql, int nargs, Oid *types,
+		  int options)
+{
+	SPIPlanPtr	plan = SPI_prepare_cursor(sql, nargs, types, options);
+
+	if (plan == NULL)
+		elog(ERROR, "%s: %s", SPI_result_code_string(SPI_result), sql);
+	if (statement != NULL)
+	{
+		SPI_keepplan(plan);
+		statement->plan = plan;
+	}
+	return plan;
+}
+
+/*
+ * The plan of a statement, which is made when it is run for the first time and
+ * kept for the session.  options: as for SPI_prepare_cursor.  Only for
+ * statements of which there are few; SPI must be connected.
+ */
+SPIPlanPtr
+own_sql_cached_plan(const char *sql, int nargs, Oid *types, int options)
+{
+	Statement  *statement = get_statement(InvalidOid, sql);
+
+	return statement != NULL && statement->plan != NULL ? statement->plan :
+		make_plan(statement, sql, nargs, types, options);
+}
+
+/* The same of a statement of ours; @extschema@ is replaced. */
+static SPIPlanPtr
+own_plan(Oid log, const char *sql, int nargs, Oid *types)
+{
+	Statement  *statement = get_statement(log, sql);
+	const char *schema;
+	Datum		query;
+
+	if (statement != NULL && statement->plan != NULL)
+		return statement->plan;
+	schema = quote_identifier(get_namespace_name(get_rel_namespace(log)));
+	query = DirectFunctionCall3Coll(replace_text, C_COLLATION_OID,
+									CStringGetTextDatum(sql),
+									CStringGetTextDatum(SCHEMA_MARK),
+									CStringGetTextDatum(schema));
+	return make_plan(statement, TextDatumGetCString(query), nargs, types, 0);
+}
+
+/*
+ * Runs one statement of ours as the owner of the log.  read_only: with the
+ * active snapshot, else with a new one.
+ */
+static uint64
+run_statement(Oid log, const char *sql, int nargs, Oid *types, Datum *values,
+			  const char *nulls, bool read_only)
+{
+	RunAs		saved = run_as(run_as_owner(log), false,
+							   "pg_catalog, pg_temp");
+	MemoryContext context = CurrentMemoryContext;
+	int			result;
+
+	result = SPI_execute_plan(own_plan(log, sql, nargs, types), values, nulls,
+							  read_only, 0);
+	MemoryContextSwitchTo(context);
+	if (result < 0)
+		elog(ERROR, "%s: %s", SPI_result_code_string(result), sql);
+	run_as_end(saved);
+	return SPI_processed;
+}
+
+/*
+ * Runs one statement of ours as the owner of the log; SPI must be connected,
+ * and has the result.  In the statement @extschema@ is our schema.  nulls: as
+ * for SPI, NULL if there are none.  Returns the number of rows.
+ */
+uint64
+own_sql_run(Oid log, const char *sql, int nargs, Oid *types, Datum *values,
+			const char *nulls)
+{
+	return run_statement(log, sql, nargs, types, values, nulls, false);
+}
+
+/*
+ * The same for a query, which sees what the active snapshot sees.
+ */
+uint64
+own_sql_select(Oid log, const char *sql, int nargs, Oid *types, Datum *values,
+			   const char *nulls)
+{
+	return run_statement(log, sql, nargs, types, values, nulls, true);
+}
+
+/*
+ * A column of the first row of the result; 0 for null.
+ */
+Datum
+own_sql_value(int column)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[0],
+									  SPI_tuptable->tupdesc, column, &isnull);
+
+	return isnull ? (Datum) 0 : value;
+}
+
+/*
+ * The same of a text, in the present memory context; NULL for null.
+ */
+char *
+own_sql_text(int column)
+{
+	Datum		value = own_sql_value(column);
+
+	return value ? TextDatumGetCString(value) : NULL;
+}

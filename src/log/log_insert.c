@@ -1,0 +1,336 @@
+/*-------------------------------------------------------------------------
+ *
+ * log_insert.c
+ *		New rows of es_events.
+ *
+ * The rows go in through the table access method: there is no plan, no executor
+ * node and no privilege check, since EXECUTE on the calling function is the
+ * privilege.  Constraints, indexes and AFTER triggers on es_events are honoured
+ * as an INSERT would.
+ *
+ * Positions are drawn when nothing that the caller did wrong can fail any more,
+ * in this order: a transaction id, the positions, the next_xid, the rows.  The
+ * horizon stands on it (horizon.c).
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "commands/sequence.h"
+#include "executor/nodeModifyTable.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+#include "utils/xid8.h"
+
+#include "base/compat.h"
+#include "eventstore.h"
+#include "base/base.h"
+#include "stats/stats.h"
+#include "log/log.h"
+
+/* Rows that go to the table access method at once, and their data's bytes. */
+#define INSERT_CHUNK_ROWS	1000
+#define INSERT_CHUNK_BYTES	65536
+
+/* Is log_insert firing triggers? */
+static bool appending = false;
+
+/*
+ * Fills the slot with the event.
+ */
+static void
+fill_slot(TupleTableSlot *slot, const NewEvent *event,
+		  FullTransactionId next_xid, TimestampTz now)
+{
+	Datum	   *values = slot->tts_values - 1;	/* columns count from 1 */
+	bool	   *nulls = slot->tts_isnull - 1;
+
+	ExecClearTuple(slot);
+	memset(slot->tts_isnull, true,
+		   slot->tts_tupleDescriptor->natts * sizeof(bool));
+	memset(slot->tts_isnull, false, Natts_es_events * sizeof(bool));
+
+	values[Anum_es_events_position] = Int64GetDatum(event->position);
+	values[Anum_es_events_version] = Int64GetDatum(event->version);
+	values[Anum_es_events_next_xid] = FullTransactionIdGetDatum(next_xid);
+	values[Anum_es_events_recorded_at] = TimestampTzGetDatum(now);
+	values[Anum_es_events_occurred_at] =
+		TimestampTzGetDatum(event->occurred_at);
+	nulls[Anum_es_events_occurred_at] = !event->has_occurred_at;
+	values[Anum_es_events_id] = UUIDPGetDatum(&event->id);
+	values[Anum_es_events_stream] = PointerGetDatum(event->stream);
+	values[Anum_es_events_type] = PointerGetDatum(event->type);
+	values[Anum_es_events_data] = event->data;
+	values[Anum_es_events_metadata] = event->metadata;
+	nulls[Anum_es_events_metadata] = event->metadata == (Datum) 0;
+	ExecStoreVirtualTuple(slot);
+}
+
+/* What the table's owner may have added: generated columns, constraints. */
+static void
+complete_row(Log *log, TupleTableSlot *slot)
+{
+	TupleConstr *constraints = log->rel->rd_att->constr;
+
+	if (constraints == NULL)
+		return;
+	if (constraints->has_generated_stored)
+		ExecComputeStoredGenerated(log->relinfo, log->estate, slot,
+								   CMD_INSERT);
+	ExecConstraints(log->relinfo, slot, log->estate);
+}
+
+/*
+ * Stores a chunk of rows and their index entries, and queues row triggers.
+ */
+static void
+insert_rows(Log *log, TupleTableSlot **slots, int count,
+			TransitionCaptureState *capture)
+{
+	CommandId	cid = log->estate->es_output_cid;
+	MemoryContext oldcontext;
+	int			i;
+
+	/* what toasting and the like leave goes with the tuple's context */
+	oldcontext = MemoryContextSwitchTo(GetPerTupleMemoryContext(log->estate));
+	if (count == 1)
+		table_tuple_insert(log->rel, slots[0], cid, 0, NULL);
+	else
+		table_multi_insert(log->rel, slots, count, cid, 0, NULL);
+	MemoryContextSwitchTo(oldcontext);
+
+	for (i = 0; i < count; i++)
+	{
+		List	   *recheck = compat_insert_index_tuples(log->relinfo,
+														 slots[i],
+														 log->estate);
+
+		ExecARInsertTriggers(log->estate, log->relinfo, slots[i], recheck,
+							 capture);
+		ResetPerTupleExprContext(log->estate);
+	}
+}
+
+/* How many of the events make the next chunk. */
+static int
+chunk_size(const NewEvent *events, int count)
+{
+	Size		bytes = 0;
+	int			i;
+
+	for (i = 0; i < count && i < INSERT_CHUNK_ROWS; i++)
+	{
+		bytes += toast_raw_datum_size(events[i].data);
+		if (bytes > INSERT_CHUNK_BYTES)
+			return i + 1;
+	}
+	return i;
+}
+
+/*
+ * Stores all events, chunk by chunk; the slots of a chunk serve the next.
+ */
+static void
+insert_chunks(Log *log, NewEvent *events, int count, FullTransactionId next_xid,
+			  TransitionCaptureState *capture)
+{
+	TupleTableSlot *slots[INSERT_CHUNK_ROWS];
+	TimestampTz now = GetCurrentTimestamp();
+	int			made = 1;
+	int			done;
+	int			chunk;
+	int			i;
+
+	slots[0] = log->slot;
+	for (done = 0; done < count; done += chunk)
+	{
+		CHECK_FOR_INTERRUPTS();
+		chunk = chunk_size(events + done, count - done);
+		for (i = 0; i < chunk; i++)
+		{
+			if (i == made)
+				slots[made++] = table_slot_create(log->rel,
+												  &log->estate->es_tupleTable);
+			fill_slot(slots[i], &events[done + i], next_xid, now);
+			complete_row(log, slots[i]);
+		}
+		insert_rows(log, slots, chunk, capture);
+	}
+}
+
+/*
+ * Draws the positions and stores the rows.  The order of these steps is what
+ * the horizon stands on.
+ */
+static void
+draw_and_insert(Log *log, NewEvent *events, int count,
+				TransitionCaptureState *capture)
+{
+	FullTransactionId next_xid;
+	int			i;
+
+	(void) GetTopTransactionId();
+	for (i = 0; i < count; i++)
+		events[i].position = nextval_internal(log->sequence, false);
+	next_xid = ReadNextFullTransactionId();
+	insert_chunks(log, events, count, next_xid, capture);
+}
+
+/*
+ * Turns a violation of one of our unique indexes into our own error.  The
+ * server tells the key only to who may read it.
+ */
+static void
+translate_violation(Log *log, const NewEvent *events, int count,
+					const ErrorData *error)
+{
+	const char *index = error->constraint_name;
+	const char *stream = events[0].stream == events[count - 1].stream ?
+	psprintf("stream \"%s\"", text_to_cstring(events[0].stream)) :
+	"one of several streams";
+	const char *key = error->detail ? error->detail :
+	"The key is not shown to who may not read es_events.";
+
+	if (index == NULL)
+		return;
+	if (strcmp(index, RelationGetRelationName(log->id_index)) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_ES_DUPLICATE_EVENT),
+				 errmsg("duplicate event for %s", stream),
+				 errdetail("%s", key),
+				 errhint("Another transaction stored this id in another stream at the same moment; give every event an id of its own.")));
+	if (strcmp(index, RelationGetRelationName(log->version_index)) == 0)
+	{
+		stream_conflict(events[0].stream);
+		ereport(ERROR,
+				(errcode(ERRCODE_ES_WRONG_EXPECTED_VERSION),
+				 errmsg("wrong expected version of %s", stream),
+				 errdetail("%s", key),
+				 errhint("Somebody wrote to es_events without es_append; try again.")));
+	}
+}
+
+/*
+ * Stores the rows.  A unique violation means that somebody stored the id in
+ * another stream at the same moment, or wrote to es_events without us; it is
+ * caught only to be raised again as ES002 or ES001.
+ */
+static void
+insert_or_translate(Log *log, NewEvent *events, int count,
+					TransitionCaptureState *capture)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		draw_and_insert(log, events, count, capture);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		if (error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION)
+			PG_RE_THROW();
+		FlushErrorState();
+		translate_violation(log, events, count, error);
+		ReThrowError(error);
+	}
+	PG_END_TRY();
+}
+
+/* The bytes of a value, as they are before compression. */
+static Size
+raw_bytes(Datum value)
+{
+	return value ? toast_raw_datum_size(value) - VARHDRSZ : 0;
+}
+
+/*
+ * Counts an event that was stored.
+ */
+void
+log_insert_count(const NewEvent *event, int appends)
+{
+	StatsEntry *stats = stream_stats(event->stream);
+
+	stats_count_at_commit(stats, STATS_APPENDS, appends);
+	stats_count_at_commit(stats, STATS_EVENTS, 1);
+	stats_count_at_commit(stats, STATS_BYTES, raw_bytes(event->data) +
+						  raw_bytes(event->metadata));
+}
+
+/*
+ * Is an append firing its triggers?  Rows that are restored fire them, too.
+ */
+bool
+log_insert_is_firing(void)
+{
+	return appending;
+}
+
+/*
+ * Does the same for a table with AFTER triggers or statement triggers.
+ */
+static void
+insert_and_fire(Log *log, NewEvent *events, int count)
+{
+	TransitionCaptureState *capture;
+	bool		was_appending = appending;
+
+	AfterTriggerBeginQuery();
+	capture = MakeTransitionCaptureState(log->relinfo->ri_TrigDesc,
+										 RelationGetRelid(log->rel),
+										 CMD_INSERT);
+	ExecBSInsertTriggers(log->estate, log->relinfo);
+	insert_or_translate(log, events, count, capture);
+	PG_TRY();
+	{
+		appending = true;
+		ExecASInsertTriggers(log->estate, log->relinfo, capture);
+		AfterTriggerEndQuery(log->estate);
+	}
+	PG_FINALLY();
+	{
+		appending = was_appending;
+	}
+	PG_END_TRY();
+}
+
+/*
+ * Appends the events, whose stream and version are set, and fires the
+ * triggers.  Fills in id and position.
+ */
+void
+log_insert(Log *log, NewEvent *events, int count)
+{
+	TriggerDesc *triggers = log->relinfo->ri_TrigDesc;
+	int			i;
+
+	for (i = 0; i < count; i++)
+	{
+		if (!events[i].has_id)
+			uuid_generate_v7(&events[i].id);
+	}
+	log->estate->es_output_cid = GetCurrentCommandId(true);
+	if (triggers != NULL &&
+		(triggers->trig_insert_before_statement ||
+		 triggers->trig_insert_after_row ||
+		 triggers->trig_insert_after_statement))
+		insert_and_fire(log, events, count);
+	else
+		insert_or_translate(log, events, count, NULL);
+	for (i = 0; i < count; i++)
+	{
+		if (i + 1 == count || events[i + 1].stream != events[i].stream)
+			log_remember_version(events[i].stream, events[i].version);
+	}
+
+	/* The next append in this command must see these events. */
+	CommandCounterIncrement();
+}
