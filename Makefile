@@ -105,18 +105,18 @@ torture:
 
 demo:
 	@test/tools/packages demo
-	@test/demo/run
+	@examples/demo/run
 
 demo-stop:
-	@test/demo/stop
+	@examples/demo/stop
 
 bench:
 	@test/tools/packages bench
-	@test/bench/run
+	@bench/run
 
 bench-peers:
 	@test/tools/packages bench-peers
-	@test/peers/run
+	@bench/peers/run
 
 format:
 	@test/tools/packages format

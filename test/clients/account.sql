@@ -1,4 +1,4 @@
--- What decide.sql is tested with: an account, as in decide.py.
+-- What examples/decide.sql is tested with: an account, as in decide.py.
 CREATE SCHEMA account;
 CREATE FUNCTION account.apply_moved(state jsonb, data jsonb) RETURNS jsonb IMMUTABLE LANGUAGE sql
 RETURN jsonb_build_object('balance', coalesce((state->>'balance')::int, 0) + (data->>'amount')::int);

@@ -1,4 +1,4 @@
--- What the consumers of this folder do with an event: they write it down here,
+-- What the consumers of examples/ do with an event: they write it down here,
 -- in the order in which they handle events.
 CREATE TABLE handled (
 	ordinal bigint GENERATED ALWAYS AS IDENTITY,

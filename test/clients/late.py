@@ -1,4 +1,4 @@
-# decide.py with a decision that is always too late: what its execute() does then.
+# examples/decide.py with a decision that is always too late: what its execute() does then.
 import uuid
 
 import decide

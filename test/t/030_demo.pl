@@ -14,12 +14,12 @@ use Test::More;
 
 plan skip_all => 'git is needed' unless eval { run([ 'git', '--version' ], '>', \my $out) };
 
-my $demo = "$FindBin::RealBin/../demo";
+my $demo = "$FindBin::RealBin/../../examples/demo";
 my $folder = PostgreSQL::Test::Utils::tempdir();
 my $node = new_store('demo',
 	conf => "shared_preload_libraries = 'eventstore'\neventstore.databases = 'postgres'\n");
 
-# As in test/demo/run.
+# As in examples/demo/run.
 my $import = <<'END';
 CREATE TEMPORARY TABLE git_change (ordinal bigint, stream text, type text,
 	data jsonb, metadata jsonb, seconds bigint) ON COMMIT DELETE ROWS;
@@ -108,7 +108,7 @@ sub imports_repository
 	my ($name, @options) = @_;
 	my ($events, @commits, @wrong);
 
-	output_of("$demo/make-repository", "$folder/$name", @options);
+	output_of("$FindBin::RealBin/make-repository", "$folder/$name", @options);
 	local $ENV{GIT_DIR} = "$folder/$name/.git";
 	$node->safe_psql('postgres', 'DROP EXTENSION IF EXISTS eventstore');
 	$node->safe_psql('postgres', 'DROP TABLE IF EXISTS file, author');

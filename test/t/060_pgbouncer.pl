@@ -20,6 +20,7 @@ plan skip_all => 'there is no pgbouncer here' unless defined $program;
 
 my $patience = 60;    # seconds to wait for what is to come
 my $clients = "$FindBin::RealBin/../clients";
+my $examples = "$FindBin::RealBin/../../examples";
 my $folder = PostgreSQL::Test::Utils::tempdir_short();
 my $pool = "host=$folder port=6432 dbname=postgres";
 my $node = new_store(
@@ -270,7 +271,7 @@ $_->quit foreach @holders;
 			SELECT es_create_subscription('many', category => 'many', partitions => 4, lease => '1min')});
 	foreach my $n (1 .. 4)
 	{
-		push @consumers, IPC::Run::start([ "$clients/consumer.sh", 'many', "consumer-$n" ],
+		push @consumers, IPC::Run::start([ "$examples/consumer.sh", 'many', "consumer-$n" ],
 			'<', '/dev/null', '>', "$folder/consumer-$n.out", '2>', "$folder/consumer-$n.err");
 	}
 	ok($node->poll_query_until('postgres', q{

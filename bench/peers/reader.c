@@ -43,7 +43,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "../bench/session.h"
+#include "../session.h"
 
 /* The longest pause between two appends, in ms; how long to wait, in us. */
 #define LONGEST_PAUSE 20
