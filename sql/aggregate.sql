@@ -1,5 +1,5 @@
--- A cache, so it is not dumped. There is no unique key but the id, so that
--- nobody waits for one who keeps the same.
+-- A cache, so it is not dumped. There is no unique key but the id, so that two
+-- transactions that save the same snapshot do not wait for each other.
 CREATE TABLE es_snapshots (
     id          bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     stream      text COLLATE "C" NOT NULL,
@@ -44,28 +44,28 @@ REVOKE EXECUTE ON FUNCTION
     FROM PUBLIC;
 
 COMMENT ON SEQUENCE es_snapshots_id_seq IS 'ids of snapshots';
-COMMENT ON TABLE es_snapshots IS 'states of streams that are kept, so that a fold can go on from them: a cache, to be deleted freely';
-COMMENT ON COLUMN es_snapshots.id IS 'a number';
+COMMENT ON TABLE es_snapshots IS 'saved states of streams, from which folds go on; a cache, whose rows can be deleted at any time';
+COMMENT ON COLUMN es_snapshots.id IS 'number of the snapshot';
 COMMENT ON COLUMN es_snapshots.stream IS 'the stream';
 COMMENT ON COLUMN es_snapshots.reducer IS 'signature of the reducer';
-COMMENT ON COLUMN es_snapshots.version IS 'the last event in the state';
-COMMENT ON COLUMN es_snapshots.taken_by IS 'role that has folded it';
-COMMENT ON COLUMN es_snapshots.fingerprint IS 'a hash of what the reducer was made of, and the upcasters';
-COMMENT ON COLUMN es_snapshots.initial IS 'a hash of the state before the first event; 0: null';
+COMMENT ON COLUMN es_snapshots.version IS 'version of the last event in the state';
+COMMENT ON COLUMN es_snapshots.taken_by IS 'role that folded it';
+COMMENT ON COLUMN es_snapshots.fingerprint IS 'hash of what the reducer and the upcasters were made of';
+COMMENT ON COLUMN es_snapshots.initial IS 'hash of the state before the first event; 0: null';
 COMMENT ON COLUMN es_snapshots.recorded_at IS 'when the latest of its events was recorded';
 COMMENT ON COLUMN es_snapshots.state IS 'the state; null: deleted';
-COMMENT ON COLUMN es_snapshots.taken_at IS 'when it was kept';
+COMMENT ON COLUMN es_snapshots.taken_at IS 'when it was saved';
 COMMENT ON FUNCTION es_state(text, regprocedure, jsonb, bigint, timestamptz, text) IS
     'state and version of a stream: the fold of its events, all of them, up to a version or up to a time';
 COMMENT ON FUNCTION es_history(text, regprocedure, jsonb) IS
     'state of a stream after each of its events';
 COMMENT ON FUNCTION es_snapshot(text, regprocedure, jsonb) IS
-    'keeps the state of a stream, and returns its version';
+    'saves a snapshot of a stream''s state; returns its version';
 COMMENT ON FUNCTION es_merge(jsonb, es_events) IS
-    'reducer: the state with the attributes of the event''s data';
+    'reducer that merges the attributes of the event''s data into the state';
 COMMENT ON FUNCTION es_last(jsonb, es_events) IS
-    'reducer: the data of the last event';
+    'reducer that takes the data of the last event as the state';
 COMMENT ON FUNCTION es_reducer(regnamespace) IS
-    'reducer that calls apply_<type>(state jsonb, data jsonb) of a schema; it is made if it is not there';
+    'reducer that calls apply_<type>(state jsonb, data jsonb) of a schema; created if it does not exist';
 COMMENT ON FUNCTION es_execute(text, regprocedure, jsonb, regprocedure, jsonb, es_expected_version) IS
-    'lets a decider turn a command into events, on the state of a stream that nobody else can append to meanwhile, and appends them';
+    'decides a command on the state of a locked stream and appends the events; a command_id in metadata makes it safe to repeat';

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * aggregate.h
- *		Folds of streams: reducers, snapshots, states, commands.
+ *		States of streams: reducers, folds, snapshots; commands and deciders.
  *
  *-------------------------------------------------------------------------
  */
@@ -11,20 +11,25 @@
 #include "fmgr.h"
 #include "utils/snapshot.h"
 
+#include "append/append.h"
 #include "type/type.h"
 #include "read/read.h"
 
 /* reducer_call.c */
 
+/* A prepared call of a function (state jsonb, other) RETURNS jsonb. */
 typedef struct ReducerCall ReducerCall;
 
+/* Prepares calls for the current memory context.  other: the second argument's type. */
 extern ReducerCall *reducer_call_make(Oid function, Oid other);
+
+/* The result is in the current memory context, or is one of the arguments. */
 extern Datum reducer_call(ReducerCall *call, NullableDatum state, Datum other,
 						  bool *isnull);
 
 /* fingerprint.c */
 
-/* The reducer of a schema is this function of the library, and calls these. */
+/* A schema's reducer is this function of the library, and calls those. */
 #define ES_SCHEMA_REDUCER	"es_reduce"
 #define ES_APPLY_PREFIX		"apply_"
 
@@ -39,8 +44,13 @@ typedef struct Reducer
 	uint64		generation;		/* of upcasters */
 } Reducer;
 
+/* Returns true if the function is a schema's reducer, as es_reducer() makes it. */
 extern bool fingerprint_is_of_schema(Oid function);
+
+/* Describes an existing reducer. */
 extern Reducer fingerprint_reducer(Oid log, Oid function);
+
+/* Returns true if nothing of the reducer has changed since it was described. */
 extern bool fingerprint_is_current(Oid log, const Reducer *reducer);
 
 /* snapshot.c */
@@ -53,7 +63,7 @@ typedef struct StreamState
 	NullableDatum state;		/* jsonb */
 } StreamState;
 
-/* What states are of. */
+/* What a state is folded from, besides the events. */
 typedef struct FoldSource
 {
 	Oid			log;			/* es_events */
@@ -62,23 +72,50 @@ typedef struct FoldSource
 	uint64		initial;		/* a hash of the state before the first event */
 } FoldSource;
 
-extern bool snapshot_find(const FoldSource *of, int64 upto, TimestampTz until,
-						  Snapshot snapshot, StreamState *kept);
-extern bool snapshot_save(const FoldSource *of, const StreamState *kept);
+/*
+ * Finds the last saved state at or before version upto, none of whose events
+ * was recorded later than until.  Returns true if there is one; the copy is in
+ * the current memory context.
+ */
+extern bool snapshot_find(const FoldSource *source, int64 upto,
+						  TimestampTz until, Snapshot snapshot,
+						  StreamState *found);
+
+/*
+ * Saves a state, as taken by the current user.  Returns false, without waiting,
+ * if the table is locked as a whole.
+ */
+extern bool snapshot_save(const FoldSource *source, const StreamState *state);
+
+/* Returns true if this transaction may save states without being asked to. */
 extern bool snapshot_may_save(void);
 
 /* merge.c */
 
+/* A fold of many events by es_merge or es_last. */
 typedef struct Merge Merge;
 
+/* Refuses a value that is not an object, since it has nothing to merge. */
 extern void merge_check_object(Datum value);
+
+/* Begins with a state.  only_last: what is added replaces it. */
 extern Merge *merge_begin(NullableDatum state, bool only_last);
+
+/* Adds the data of the next event.  Errors: it or the state is not an object. */
 extern void merge_add(Merge *merge, Datum data);
+
+/* The state after all that was added, in the current memory context. */
 extern Datum merge_state(Merge *merge, bool *isnull);
 
 /* reducer.c */
+
+/* Returns true if the function is es_merge or es_last, which merge.c replaces. */
 extern bool reducer_is_merge(const FmgrInfo *function, bool *only_last);
+
+/* Returns true if the function is a schema's, which reducer_apply() replaces. */
 extern bool reducer_is_of_schema(const FmgrInfo *function);
+
+/* Calls the schema's function for the event's type; without one keeps the state. */
 extern Datum reducer_apply(FmgrInfo *reducer, NullableDatum state, text *type,
 						   Datum data, bool *isnull);
 
@@ -87,7 +124,7 @@ extern Datum reducer_apply(FmgrInfo *reducer, NullableDatum state, text *type,
 /* The fold of a stream. */
 typedef struct Fold
 {
-	FoldSource	of;
+	FoldSource	source;
 	FmgrInfo	function;		/* the reducer's */
 	ReducerCall *call;			/* of it; NULL: not needed so far */
 	NullableDatum initial;		/* the state before the first event */
@@ -97,26 +134,108 @@ typedef struct Fold
 	int64		at;				/* version of the event that is being folded */
 	bool		dense;			/* must each version follow the last one? */
 	StreamState state;			/* so far */
-	int64		folded;			/* so many events, since a state was kept */
+	int64		folded;			/* how many events, since the last snapshot */
 	void		(*each) (struct Fold *fold, TupleTableSlot *event);
-	void	   *each_data;		/* called after each event; NULL: not */
+	void	   *each_data;		/* each is called after each event, if not
+								 * NULL */
 
 	MemoryContext context;		/* of the state */
 	MemoryContext next;			/* of the next one */
 } Fold;
 
+/* Defines eventstore.snapshot_every. */
 extern void fold_init(void);
+
+/*
+ * Begins a fold of the stream with the state before its first event.  Errors:
+ * the function is not a reducer, or the user may not execute it.
+ */
 extern void fold_begin(Fold *fold, Oid log, text *stream, Oid reducer,
 					   Datum initial, bool isnull);
+
+/*
+ * Goes on from the last snapshot that fits: at or before version upto, with no
+ * event that was recorded later than until.
+ */
 extern void fold_from_snapshot(Fold *fold, Snapshot snapshot, int64 upto,
 							   TimestampTz until);
+
+/*
+ * Folds the events of the scan, up to the first one that was recorded later
+ * than until.
+ */
 extern void fold_events(Fold *fold, StreamScan *scan, TimestampTz until);
+
+/*
+ * Folds the stream's events from where the fold is up to version upto, and to
+ * the first one that was recorded later than until.
+ */
 extern void fold_stream(Fold *fold, Snapshot snapshot, int64 upto,
 						TimestampTz until);
+
+/* Saves a snapshot of the state.  Returns false if that is not possible now. */
 extern bool fold_save_now(Fold *fold);
+
+/* Saves a snapshot of the state, if it took many events and is possible. */
 extern void fold_save(Fold *fold);
+
+/* Begins again, with the initial state. */
 extern void fold_restart(Fold *fold);
+
+/* Frees all but the state, which lives as long as the memory context. */
 extern void fold_end(Fold *fold);
-extern Datum fold_result(FunctionCallInfo fcinfo, Datum *values, bool *nulls);
+
+/* The row that an SQL function returns. */
+extern Datum fold_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls);
+
+/* decider.c */
+
+/* Refuses a function that is not a decider, or that the user may not execute. */
+extern void decider_check(Oid function);
+
+/*
+ * Calls the decider; returns what it decided as new events of the stream, and
+ * how many.  Errors: it returns null, or no array of events.
+ */
+extern NewEvent *decider_decide(Oid decider, text *stream, NullableDatum state,
+								Datum command, int *count);
+
+/* command.c */
+
+/* A command on a stream. */
+typedef struct Command
+{
+	text	   *stream;
+	Datum		value;			/* jsonb */
+	Datum		metadata;		/* of all its events; 0: none */
+	pg_uuid_t  *id;				/* NULL: it has none */
+	Datum		id_metadata;	/* metadata with the id; 0: none */
+} Command;
+
+/* The events of an executed command. */
+typedef struct CommandResult
+{
+	int64		version;		/* of the last one */
+	int64		position;		/* of the last one; 0: there are none */
+	int			count;
+} CommandResult;
+
+/* Makes a command; metadata may be 0.  Errors: its command_id is not a UUID. */
+extern void command_init(Command *command, text *stream, Datum value,
+						 Datum metadata);
+
+/*
+ * Completes the metadata and ids of the events that were decided.  Errors: the
+ * command has an id, and the first event one of its own.
+ */
+extern void command_complete_events(const Command *command, Oid log,
+									NewEvent *events, int count);
+
+/*
+ * Returns true if the command has an id and was executed before; found gets its
+ * events as far as the caller may see them.
+ */
+extern bool command_find_executed(const Command *command, Oid log,
+								  CommandResult *found);
 
 #endif							/* EVENTSTORE_AGGREGATE_H */

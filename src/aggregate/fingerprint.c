@@ -1,17 +1,16 @@
 /*-------------------------------------------------------------------------
  *
  * fingerprint.c
- *		What a reducer is made of, as a number: another number means another
- *		reducer, whose states cannot be taken for those of this one.
+ *		A number for what a reducer is made of.  Another number means another
+ *		reducer, whose states must not be taken for those of this one.
  *
- * It is a hash of the function's definition; for a reducer of a schema (see
- * reducer.c) of the functions that it calls, too; and of all upcasters, as they
- * say what a reducer is given.  Oids do not go into it, as they are others
- * after pg_upgrade.
+ * It is a hash of the function's definition, of the functions that a schema's
+ * reducer (see reducer.c) calls, and of all upcasters, since a reducer gets what
+ * they return.  Oids do not go into it, since pg_upgrade changes them.
  *
  * Definitions are looked up once, and again when any function or schema of the
- * database has changed, which a callback counts, or an upcaster.  The count is
- * taken before they are read: a change that comes meanwhile makes them old.
+ * database, which a callback counts, or an upcaster has changed.  The count is
+ * taken before they are read, so that a change in between makes them stale.
  *
  *-------------------------------------------------------------------------
  */
@@ -41,10 +40,10 @@
 /* Three names, quoted, and the type jsonb. */
 #define ES_MAX_SIGNATURE	(3 * (2 * NAMEDATALEN + 4) + 32)
 
-/* When something was read. */
+/* How many changes had come when something was read. */
 typedef struct Reading
 {
-	uint64		changes;		/* of functions and schemas, so far */
+	uint64		changes;		/* of functions and schemas */
 	uint64		generation;		/* of event types and upcasters */
 } Reading;
 
@@ -58,44 +57,44 @@ typedef struct Fingerprint
 	Reading		reading;
 } Fingerprint;
 
-/* Changes of functions and schemas that this backend was told of. */
-static uint64 changes = 1;
+/* Changes of functions and schemas that this backend has been notified of. */
+static uint64 function_changes = 1;
 
 static HTAB *fingerprints = NULL;
 
-/* The hash of all upcasters, and when they were read. */
+/* The hash of all upcasters, and the changes before they were read. */
 static uint64 upcasters_hash = 0;
 static Reading upcasters_reading = {0, 0};
 
-/* A function or a schema has changed. */
+/* Counts a change of a function or a schema. */
 static void
-count_change(Datum arg, int cache, uint32 hash)
+count_function_change(Datum arg, int cache, uint32 hash)
 {
-	changes++;
+	function_changes++;
 }
 
 /* Makes an empty cache. */
 static void
-make_cache(void)
+make_fingerprint_cache(void)
 {
 	HASHCTL		control = {
 		.keysize = sizeof(Oid),
 		.entrysize = sizeof(Fingerprint)
 	};
 
-	CacheRegisterSyscacheCallback(PROCOID, count_change, (Datum) 0);
-	CacheRegisterSyscacheCallback(NAMESPACEOID, count_change, (Datum) 0);
+	CacheRegisterSyscacheCallback(PROCOID, count_function_change, (Datum) 0);
+	CacheRegisterSyscacheCallback(NAMESPACEOID, count_function_change, (Datum) 0);
 	fingerprints = hash_create("eventstore fingerprints", 16, &control,
 							   HASH_ELEM | HASH_BLOBS);
 }
 
-/* What is known to have changed by now. */
+/* The changes so far. */
 static Reading
-read_now(Oid log)
+reading_now(Oid log)
 {
 	Reading		reading = {
 		.generation = event_type_generation(log),
-		.changes = changes
+		.changes = function_changes
 	};
 
 	return reading;
@@ -107,25 +106,26 @@ same_reading(const Reading *a, const Reading *b)
 	return a->changes == b->changes && a->generation == b->generation;
 }
 
+/* Sets an option until the end of begin_writing's run_as. */
 static void
-set_option(const char *name, const char *value)
+set_local_option(const char *name, const char *value)
 {
 	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 }
 
-/* Writes definitions in one way, whatever the session has set. */
+/* Makes definitions read the same, whatever the session has set. */
 static RunAs
 begin_writing(void)
 {
 	RunAs		saved = run_as(GetUserId(), false, "pg_catalog");
 
-	set_option("quote_all_identifiers", "off");
-	set_option("datestyle", "ISO");
-	set_option("intervalstyle", "postgres");
-	set_option("timezone", "UTC");
-	set_option("bytea_output", "hex");
-	set_option("extra_float_digits", "1");
+	set_local_option("quote_all_identifiers", "off");
+	set_local_option("datestyle", "ISO");
+	set_local_option("intervalstyle", "postgres");
+	set_local_option("timezone", "UTC");
+	set_local_option("bytea_output", "hex");
+	set_local_option("extra_float_digits", "1");
 	return saved;
 }
 
@@ -144,7 +144,7 @@ hash_definition(Oid function, uint64 hash)
 
 /* The function with the signature; InvalidOid if there is none. */
 static Oid
-find_function(const char *signature)
+find_upcaster_function(const char *signature)
 {
 	Datum		function;
 
@@ -167,7 +167,7 @@ hash_upcasters(Oid log)
 	foreach(cell, upcast_functions(log))
 	{
 		Upcaster   *upcaster = lfirst(cell);
-		Oid			function = find_function(upcaster->signature);
+		Oid			function = find_upcaster_function(upcaster->signature);
 		char	   *words = psprintf("%s %d %s %s %s", upcaster->type,
 									 upcaster->from_version,
 									 upcaster->signature, upcaster->owner,
@@ -182,7 +182,7 @@ hash_upcasters(Oid log)
 }
 
 /*
- * Is the function the reducer of a schema, as es_reducer makes it?
+ * Looks at the language and the C symbol, which only es_reducer() combines.
  */
 bool
 fingerprint_is_of_schema(Oid function)
@@ -201,7 +201,7 @@ fingerprint_is_of_schema(Oid function)
 	return result;
 }
 
-/* Adds the functions that the reducer of a schema may call. */
+/* Adds the functions that a schema's reducer may call. */
 static uint64
 hash_schema(Oid log, Oid schema, uint64 hash)
 {
@@ -235,7 +235,7 @@ hash_schema(Oid log, Oid schema, uint64 hash)
 
 /* Reads what the reducer is made of. */
 static Fingerprint
-read_function(Oid log, Oid function, Reading reading)
+read_fingerprint(Oid log, Oid function, Reading reading)
 {
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	Form_pg_proc proc;
@@ -268,24 +268,24 @@ get_fingerprint(Oid log, Oid function, Reading reading)
 
 	if (entry != NULL && same_reading(&entry->reading, &reading))
 		return *entry;
-	result = read_function(log, function, reading);
+	result = read_fingerprint(log, function, reading);
 	entry = hash_search(fingerprints, &function, HASH_ENTER, NULL);
 	*entry = result;
 	return result;
 }
 
 /*
- * Describes a reducer that is there.
+ * Reads what has changed since the last call, and combines the hashes.
  */
 Reducer
 fingerprint_reducer(Oid log, Oid function)
 {
-	Reading		reading = read_now(log);
+	Reading		reading = reading_now(log);
 	Fingerprint fingerprint;
 	Reducer		reducer;
 
 	if (fingerprints == NULL)
-		make_cache();
+		make_fingerprint_cache();
 	fingerprint = get_fingerprint(log, function, reading);
 	if (!same_reading(&upcasters_reading, &reading))
 	{
@@ -302,8 +302,7 @@ fingerprint_reducer(Oid log, Oid function)
 }
 
 /*
- * Is it certain that nothing has changed of what the reducer is made of since
- * it was described?
+ * Takes in the latest changes and compares.
  */
 bool
 fingerprint_is_current(Oid log, const Reducer *reducer)
@@ -312,6 +311,6 @@ fingerprint_is_current(Oid log, const Reducer *reducer)
 	Reading		then = {reducer->changes, reducer->generation};
 
 	AcceptInvalidationMessages();
-	reading = read_now(log);
+	reading = reading_now(log);
 	return same_reading(&reading, &then);
 }

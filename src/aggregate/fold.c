@@ -7,12 +7,12 @@
  * The order of steps:
  *
  *	1. fold_begin: the reducer is checked, the state is the initial one;
- *	2. fold_from_snapshot: go on from a state that was kept, if one fits;
- *	3. fold_events: a scan's events, as far as they are wanted;
- *	4. fold_save: keep the state, if many events were folded for it.
+ *	2. fold_from_snapshot: go on from a snapshot, if one fits;
+ *	3. fold_events: fold a scan's events, as far as they are wanted;
+ *	4. fold_save: save a snapshot, if many events were folded for the state.
  *
- * Two memory contexts take turns: one has the state, in the other the event is
- * made ready, and the reducer makes the next state.  So nothing is copied, and
+ * Two memory contexts take turns.  One has the state; in the other the event is
+ * prepared and the reducer makes the next state.  So nothing is copied, and
  * nothing is left behind.
  *
  *-------------------------------------------------------------------------
@@ -41,18 +41,18 @@
 #include "aggregate/aggregate.h"
 
 /*
- * eventstore.snapshot_every: how many events es_state and es_execute may fold
- * without keeping the state.  Fewer: more is written, long streams load
- * sooner; more than most streams have: only the long ones have snapshots; 0:
- * nothing is kept but by es_snapshot.
+ * eventstore.snapshot_every: after how many folded events es_state and
+ * es_execute save a snapshot.  A low number writes more, and long streams load
+ * sooner.  With a number above the length of most streams only long ones have
+ * snapshots.  With 0 only es_snapshot saves one.
  */
 static int	snapshot_every = 200;
 
-/* Refuses a function that is no reducer, or that the user may not execute. */
+/* Refuses a function that is not a reducer, or that the user may not execute. */
 static void
 check_reducer(Oid log, Oid function)
 {
-	FunctionSignature form = {
+	FunctionSignature signature = {
 		.result = JSONBOID,
 		.arguments = {JSONBOID, get_rel_type_id(log)},
 		.count = 2,
@@ -62,7 +62,7 @@ check_reducer(Oid log, Oid function)
 		.example = "app.reduce(jsonb, es_events)"
 	};
 
-	user_function_check(function, &form);
+	user_function_check(function, &signature);
 }
 
 /* A hash of the initial state; 0 for null. */
@@ -76,8 +76,7 @@ hash_initial(NullableDatum initial)
 }
 
 /*
- * Begins a fold of the stream.  initial: the state before its first event.
- * Errors: the function is not a reducer.
+ * Checks the reducer and starts with the initial state.
  */
 void
 fold_begin(Fold *fold, Oid log, text *stream, Oid reducer, Datum initial,
@@ -88,10 +87,10 @@ fold_begin(Fold *fold, Oid log, text *stream, Oid reducer, Datum initial,
 	fold->event_type = get_rel_type_id(log);
 	fold->initial.value = initial;
 	fold->initial.isnull = isnull;
-	fold->of.log = log;
-	fold->of.stream = stream;
-	fold->of.reducer = fingerprint_reducer(log, reducer);
-	fold->of.initial = hash_initial(fold->initial);
+	fold->source.log = log;
+	fold->source.stream = stream;
+	fold->source.reducer = fingerprint_reducer(log, reducer);
+	fold->source.initial = hash_initial(fold->initial);
 	fold->upcasting = upcast_begin(log);
 	fold->reads_all = event_reader_may_read_all(log, GetUserId());
 	fmgr_info(reducer, &fold->function);
@@ -105,7 +104,7 @@ fold_begin(Fold *fold, Oid log, text *stream, Oid reducer, Datum initial,
 }
 
 /*
- * Begins again, with the initial state.
+ * Goes back to the initial state.
  */
 void
 fold_restart(Fold *fold)
@@ -125,25 +124,25 @@ fold_end(Fold *fold)
 }
 
 /*
- * Goes on from the last state that was kept, up to a version, with no event
- * that was recorded later than until.
+ * Takes the state of a snapshot.  A caller that may not read all events folds
+ * from the first one, since a snapshot would show what it must not see.
  */
 void
 fold_from_snapshot(Fold *fold, Snapshot snapshot, int64 upto,
 				   TimestampTz until)
 {
 	MemoryContext oldcontext = MemoryContextSwitchTo(fold->context);
-	StreamState kept;
+	StreamState found;
 
 	if (fold->reads_all &&
-		snapshot_find(&fold->of, upto, until, snapshot, &kept))
-		fold->state = kept;
+		snapshot_find(&fold->source, upto, until, snapshot, &found))
+		fold->state = found;
 	MemoryContextSwitchTo(oldcontext);
 }
 
-/* The call of the reducer, which is made when it is needed. */
+/* The call of the reducer, which is prepared when it is first needed. */
 static ReducerCall *
-get_call(Fold *fold)
+get_reducer_call(Fold *fold)
 {
 	MemoryContext oldcontext = MemoryContextSwitchTo(fold->function.fn_mcxt);
 
@@ -154,8 +153,8 @@ get_call(Fold *fold)
 }
 
 /*
- * Calls the reducer in the present memory context.  One that is strict is not
- * called for a state that is null, which it stays.
+ * Calls the reducer in the current memory context.  A strict one is not called
+ * for a null state, which stays null.
  */
 static Datum
 call_reducer(Fold *fold, TupleTableSlot *event, bool *isnull)
@@ -168,7 +167,7 @@ call_reducer(Fold *fold, TupleTableSlot *event, bool *isnull)
 							 slot_getattr(event, Anum_es_events_data, &none),
 							 isnull);
 	if (!fold->function.fn_strict || !fold->state.state.isnull)
-		return reducer_call(get_call(fold), fold->state.state,
+		return reducer_call(get_reducer_call(fold), fold->state.state,
 							present_record(fold->event_type, event), isnull);
 	*isnull = true;
 	return (Datum) 0;
@@ -193,7 +192,7 @@ fold_by_call(Fold *fold, TupleTableSlot *event)
 }
 
 /*
- * Folds one event, as of today.  merge: takes the reducer's place; or NULL.
+ * Upcasts and folds one event.  merge: takes the reducer's place; or NULL.
  */
 static void
 fold_event(Fold *fold, Merge *merge, TupleTableSlot *event)
@@ -211,23 +210,23 @@ fold_event(Fold *fold, Merge *merge, TupleTableSlot *event)
 }
 
 static int64
-int_column(TupleTableSlot *event, int column)
+int8_column(TupleTableSlot *event, int column)
 {
 	bool		isnull;
 
 	return DatumGetInt64(slot_getattr(event, column, &isnull));
 }
 
-/* Notes that the event is in the state. */
+/* Records that the event is in the state. */
 static void
-note_event(Fold *fold, TupleTableSlot *event, TimestampTz recorded_at)
+record_folded(Fold *fold, TupleTableSlot *event, TimestampTz recorded_at)
 {
 	if (fold->dense && fold->at != fold->state.version + 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("could not serialize access to stream \"%s\"",
-						text_to_cstring(fold->of.stream)),
-				 errdetail("The transaction's snapshot has version " INT64_FORMAT " and not all before it: others have appended in between.",
+						text_to_cstring(fold->source.stream)),
+				 errdetail("The transaction's snapshot has version " INT64_FORMAT ", but not all versions before it, since others have appended in between.",
 						   fold->at),
 				 errhint("The transaction might succeed if retried.")));
 	fold->state.recorded_at = Max(fold->state.recorded_at, recorded_at);
@@ -237,7 +236,7 @@ note_event(Fold *fold, TupleTableSlot *event, TimestampTz recorded_at)
 		fold->each(fold, event);
 }
 
-/* What takes the reducer's place; NULL: nothing does. */
+/* What folds in the reducer's place; NULL: nothing. */
 static Merge *
 begin_merge(const Fold *fold)
 {
@@ -247,7 +246,7 @@ begin_merge(const Fold *fold)
 		merge_begin(fold->state.state, only_last) : NULL;
 }
 
-/* Says in an error's context which event is being folded. */
+/* Names the event that is being folded in the context of an error. */
 static void
 fold_context(void *arg)
 {
@@ -255,12 +254,11 @@ fold_context(void *arg)
 
 	if (fold->at > 0)
 		errcontext("event " INT64_FORMAT " of stream \"%s\"", fold->at,
-				   text_to_cstring(fold->of.stream));
+				   text_to_cstring(fold->source.stream));
 }
 
 /*
- * Folds the events of the scan, up to the first one that was recorded later
- * than until.
+ * Folds the events of the scan.  An error says at which event.
  */
 void
 fold_events(Fold *fold, StreamScan *scan, TimestampTz until)
@@ -276,14 +274,14 @@ fold_events(Fold *fold, StreamScan *scan, TimestampTz until)
 	error_context_stack = &context;
 	while ((event = stream_scan_next(scan)) != NULL)
 	{
-		TimestampTz recorded_at = int_column(event, Anum_es_events_recorded_at);
+		TimestampTz recorded_at = int8_column(event, Anum_es_events_recorded_at);
 
 		CHECK_FOR_INTERRUPTS();
 		if (recorded_at > until)
 			break;
-		fold->at = int_column(event, Anum_es_events_version);
+		fold->at = int8_column(event, Anum_es_events_version);
 		fold_event(fold, merge, event);
-		note_event(fold, event, recorded_at);
+		record_folded(fold, event, recorded_at);
 	}
 	error_context_stack = context.previous;
 	if (merge != NULL)
@@ -291,13 +289,13 @@ fold_events(Fold *fold, StreamScan *scan, TimestampTz until)
 }
 
 /*
- * Folds the stream's events from where the fold is up to a version, and to the
- * first one that was recorded later than until.
+ * Folds the stream's next events.  At REPEATABLE READ and above a gap is an
+ * error: the transaction's snapshot may lack events before its own.
  */
 void
 fold_stream(Fold *fold, Snapshot snapshot, int64 upto, TimestampTz until)
 {
-	StreamScan *scan = stream_scan_open(fold->of.log, fold->of.stream,
+	StreamScan *scan = stream_scan_open(fold->source.log, fold->source.stream,
 										fold->state.version, upto, snapshot);
 
 	fold->dense = IsolationUsesXactSnapshot() && fold->reads_all;
@@ -306,19 +304,19 @@ fold_stream(Fold *fold, Snapshot snapshot, int64 upto, TimestampTz until)
 }
 
 /*
- * Keeps the state.  Returns false if that cannot be done now: the reducer may
- * have been replaced while it was at work, or the table is locked as a whole.
+ * Saves the state, unless the reducer may have been replaced while it was at
+ * work, or the table is locked as a whole.
  */
 bool
 fold_save_now(Fold *fold)
 {
-	return fingerprint_is_current(fold->of.log, &fold->of.reducer) &&
-		snapshot_save(&fold->of, &fold->state);
+	return fingerprint_is_current(fold->source.log, &fold->source.reducer) &&
+		snapshot_save(&fold->source, &fold->state);
 }
 
 /*
- * Keeps the state, if it took so many events to make it, and nothing speaks
- * against it.
+ * Saves the state after eventstore.snapshot_every events, if the caller reads
+ * all events and the transaction may save snapshots.
  */
 void
 fold_save(Fold *fold)
@@ -329,10 +327,10 @@ fold_save(Fold *fold)
 }
 
 /*
- * The row that the function returns.
+ * Makes the row of the function's result type.
  */
 Datum
-fold_result(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
+fold_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
 {
 	TupleDesc	desc;
 
@@ -343,13 +341,13 @@ fold_result(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
 }
 
 /*
- * Defines the setting.
+ * Defines the setting eventstore.snapshot_every.
  */
 void
 fold_init(void)
 {
 	DefineCustomIntVariable("eventstore.snapshot_every",
-							"Sets after how many folded events the state of a stream is kept; 0 is never.",
+							"Sets after how many folded events a snapshot of the state is saved; 0 means never.",
 							NULL,
 							&snapshot_every,
 							200, 0, INT_MAX,

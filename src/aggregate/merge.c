@@ -1,12 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * merge.c
- *		Folding many events by es_merge or es_last at once: the same result as
- *		calling them for each event, without making the states in between.
+ *		Folds many events by es_merge or es_last at once.  The result is that of
+ *		calling the function for each event, without the states in between.
  *
- * Events that have the same keys replace each other, so that only the last one
- * of each set of keys has to be kept.  The state is those few, merged in the
- * order in which they came.
+ * Events with the same keys replace each other, so that only the last one of
+ * each set of keys is needed.  The state is those few, merged in the order in
+ * which they came.
  *
  *-------------------------------------------------------------------------
  */
@@ -21,31 +21,31 @@
 
 #include "aggregate/aggregate.h"
 
-/* More sets of keys than these are merged into one. */
+/* More sets of keys are merged into one. */
 #define MAX_LASTS	32
 
 /* The last object with a set of keys. */
 typedef struct LastObject
 {
 	Jsonb	   *object;
-	Size		room;			/* that was allocated for it */
-	int64		number;			/* which one of all that were added */
+	Size		room;			/* allocated bytes */
+	int64		number;			/* among all that were added, from 1 */
 } LastObject;
 
 struct Merge
 {
 	MemoryContext context;
-	bool		only_last;		/* es_last: all replace each other */
-	NullableDatum initial;		/* null, too, when it has been added */
+	bool		only_last;		/* es_last: each replaces the one before */
+	NullableDatum initial;		/* becomes null when it has been added */
 	LastObject	lasts[MAX_LASTS];
 	int			count;
 	int			recent;			/* where the last one was found */
-	LastObject	added;			/* room for the one that is added */
-	int64		number;			/* of it */
+	LastObject	added;			/* the one that is being added */
+	int64		number;			/* of the last one added */
 };
 
 /*
- * Refuses what has no attributes to be merged.
+ * Refuses what has no attributes to merge.
  */
 void
 merge_check_object(Datum value)
@@ -62,7 +62,7 @@ merge_check_object(Datum value)
 }
 
 /*
- * Begins with a state; only_last: what is added replaces it.
+ * Begins with a state, which is added with the first event.
  */
 Merge *
 merge_begin(NullableDatum state, bool only_last)
@@ -89,7 +89,7 @@ make_room(Merge *merge, LastObject *last, Size size)
 
 /* Copies a jsonb value into merge->added, where it is aligned. */
 static void
-copy(Merge *merge, Datum value)
+copy_to_added(Merge *merge, Datum value)
 {
 	struct varlena *given = (struct varlena *) DatumGetPointer(value);
 	struct varlena *plain = VARATT_IS_EXTERNAL(given) || VARATT_IS_COMPRESSED(given) ?
@@ -104,8 +104,8 @@ copy(Merge *merge, Datum value)
 }
 
 /*
- * Have two objects the same keys?  In an object the entries of the keys come
- * first, sorted, and their bytes before those of the values.
+ * Returns true if two objects have the same keys.  In an object the sorted
+ * entries of the keys come first, and their bytes before those of the values.
  */
 static bool
 same_keys(const Jsonb *a, const Jsonb *b)
@@ -121,9 +121,9 @@ same_keys(const Jsonb *a, const Jsonb *b)
 				  bytes) == 0;
 }
 
-/* Where the object that is added belongs; -1: its keys are new. */
+/* The place of the object that is being added; -1: its keys are new. */
 static int
-find(const Merge *merge)
+find_last_object(const Merge *merge)
 {
 	int			i;
 
@@ -140,6 +140,7 @@ find(const Merge *merge)
 	return -1;
 }
 
+/* For qsort: in the order in which they were added. */
 static int
 compare_numbers(const void *a, const void *b)
 {
@@ -149,7 +150,7 @@ compare_numbers(const void *a, const void *b)
 	return first < second ? -1 : first > second;
 }
 
-/* Merges those from one on, in their order; in the present memory context. */
+/* Merges the objects from one on, in their order. */
 static Datum
 concat_from(const Merge *merge, int from)
 {
@@ -163,8 +164,8 @@ concat_from(const Merge *merge, int from)
 }
 
 /*
- * The state after all that was added, in the present memory context.  The first
- * object may be a large state, so that it is merged once, with all the others.
+ * Merges what was added.  The first object may be a large state, so that it is
+ * merged once, with all the others together.
  */
 Datum
 merge_state(Merge *merge, bool *isnull)
@@ -191,7 +192,7 @@ merge_state(Merge *merge, bool *isnull)
 	return state;
 }
 
-/* Merges all into the first, when there is no place for another one. */
+/* Merges all into the first, to make a place for another one. */
 static void
 merge_all(Merge *merge)
 {
@@ -219,10 +220,10 @@ add_object(Merge *merge, Datum object)
 	LastObject	replaced;
 	int			place;
 
-	copy(merge, object);
+	copy_to_added(merge, object);
 	if (!merge->only_last)
 		merge_check_object(JsonbPGetDatum(merge->added.object));
-	place = find(merge);
+	place = find_last_object(merge);
 	if (place < 0)
 	{
 		if (merge->count == MAX_LASTS)
@@ -237,8 +238,7 @@ add_object(Merge *merge, Datum object)
 }
 
 /*
- * Adds the data of the next event.  Errors: it is not an object, nor is the
- * state that was begun with.
+ * Adds the data of the next event, and before the first one the state.
  */
 void
 merge_add(Merge *merge, Datum data)

@@ -1,13 +1,13 @@
 /*-------------------------------------------------------------------------
  *
  * reducer.c
- *		Ready-made reducers, es_merge() and es_last(), and es_reducer(), which
- *		makes one of a schema of functions.
+ *		Ready-made reducers: es_merge(), es_last(), and es_reducer(), which makes
+ *		one of a schema of functions.
  *
- * The reducer of a schema is a C function in that schema, es_reduce: it finds
- * the others by its own place.  A C function can be made by superusers only,
- * so that es_reducer makes it as the owner of the log, for one who may create
- * functions in the schema, and gives it to him.
+ * A schema's reducer is a C function es_reduce in that schema, where it finds
+ * the others.  Only superusers can create C functions.  So es_reducer() creates
+ * it as the owner of the log, for a caller that may create functions in the
+ * schema, and makes the caller its owner.
  *
  *-------------------------------------------------------------------------
  */
@@ -56,7 +56,7 @@ event_column(HeapTupleHeader event, int column)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("an event must have a type and data"),
 				 errdetail("Column %d of the event is null.", column),
-				 errhint("Give a row of es_events.")));
+				 errhint("Pass a row of es_events.")));
 	return value;
 }
 
@@ -88,7 +88,7 @@ es_last(PG_FUNCTION_ARGS)
 }
 
 /*
- * Is the reducer one of those two?  Then merge.c can take its place.
+ * Knows them by the C function.
  */
 bool
 reducer_is_merge(const FmgrInfo *function, bool *only_last)
@@ -98,7 +98,7 @@ reducer_is_merge(const FmgrInfo *function, bool *only_last)
 }
 
 /*
- * Is it the reducer of a schema?  Then reducer_apply can be called instead.
+ * Knows it by the C function.
  */
 bool
 reducer_is_of_schema(const FmgrInfo *function)
@@ -110,7 +110,7 @@ reducer_is_of_schema(const FmgrInfo *function)
 static TypeFunctions *
 sibling_functions(FmgrInfo *called)
 {
-	FunctionSignature form = {
+	FunctionSignature signature = {
 		.noun = "reducer",
 		.result = JSONBOID,
 		.arguments = {JSONBOID, JSONBOID},
@@ -123,14 +123,13 @@ sibling_functions(FmgrInfo *called)
 
 	if (called->fn_extra == NULL)
 		called->fn_extra = type_functions_make(get_namespace_name(get_func_namespace(called->fn_oid)),
-											   ES_APPLY_PREFIX, &form);
+											   ES_APPLY_PREFIX, &signature);
 	MemoryContextSwitchTo(oldcontext);
 	return called->fn_extra;
 }
 
 /*
- * Calls the function of a schema's reducer for the type; without one the state
- * stays as it is.
+ * Looks the function up and prepares its call at the first event of a type.
  */
 Datum
 reducer_apply(FmgrInfo *reducer, NullableDatum state, text *type, Datum data,
@@ -156,8 +155,8 @@ reducer_apply(FmgrInfo *reducer, NullableDatum state, text *type, Datum data,
 }
 
 /*
- * es_reduce(state, event), in the schema of a reducer: calls apply_<type>(state,
- * data) there.
+ * es_reduce(state, event): calls apply_<type>(state, data) of the schema that it
+ * is in.
  */
 Datum
 es_reduce(PG_FUNCTION_ARGS)
@@ -175,7 +174,7 @@ es_reduce(PG_FUNCTION_ARGS)
 
 /* The file of this library, as the server finds it. */
 static char *
-library(Oid function)
+library_file(Oid function)
 {
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	bool		isnull;
@@ -187,7 +186,7 @@ library(Oid function)
 	return file;
 }
 
-/* Runs a statement that makes or changes an object. */
+/* Runs a statement that creates or changes an object. */
 static void
 run_utility(const char *sql)
 {
@@ -198,11 +197,11 @@ run_utility(const char *sql)
 }
 
 /*
- * Makes the reducer in the schema, as the owner of the log, and gives it to the
- * caller.
+ * Creates the reducer in the schema, as the owner of the log, and makes the
+ * caller its owner.
  */
 static void
-make_reducer(Oid log, const char *schema, const char *file)
+create_reducer(Oid log, const char *schema, const char *file)
 {
 	char	   *name = psprintf("%s." ES_SCHEMA_REDUCER "(state jsonb, event %s.es_events)",
 								quote_identifier(schema),
@@ -221,11 +220,11 @@ make_reducer(Oid log, const char *schema, const char *file)
 }
 
 /*
- * Finds the function in the schema; InvalidOid if there is none.  Errors:
- * somebody else has made one of the same name.
+ * Finds the reducer in the schema; InvalidOid if there is none.  Errors: another
+ * function has its name.
  */
 static Oid
-find_reducer(Oid log, const char *schema)
+find_schema_reducer(Oid log, const char *schema)
 {
 	Oid			types[2] = {JSONBOID, get_rel_type_id(log)};
 	Oid			found = LookupFuncName(list_make2(makeString(pstrdup(schema)),
@@ -238,13 +237,13 @@ find_reducer(Oid log, const char *schema)
 				 errmsg("function " ES_SCHEMA_REDUCER " already exists in schema \"%s\"",
 						schema),
 				 errdetail("It was not made by es_reducer()."),
-				 errhint("Give it another name; the reducer of a schema has this one.")));
+				 errhint("Rename it; the reducer of a schema has this name.")));
 	return found;
 }
 
 /*
  * es_reducer(schema) returns regprocedure: the reducer that calls the functions
- * apply_<type> of the schema; it is made if it is not there.
+ * apply_<type> of the schema.  It is created if it does not exist.
  */
 Datum
 es_reducer(PG_FUNCTION_ARGS)
@@ -259,16 +258,16 @@ es_reducer(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_UNDEFINED_SCHEMA),
 				 errmsg("schema with oid %u does not exist", schema),
 				 errdetail("A reducer is made of the functions of a schema.")));
-	found = find_reducer(log, name);
+	found = find_schema_reducer(log, name);
 	if (OidIsValid(found))
 		PG_RETURN_OID(found);
 
 	PreventCommandIfReadOnly("es_reducer()");
 	compat_check_may_create(schema, GetUserId());
-	/* who comes at the same time finds what was made */
+	/* a concurrent caller waits here, and finds what was created */
 	LockDatabaseObject(NamespaceRelationId, schema, 0, ShareUpdateExclusiveLock);
-	found = find_reducer(log, name);
+	found = find_schema_reducer(log, name);
 	if (!OidIsValid(found))
-		make_reducer(log, name, library(fcinfo->flinfo->fn_oid));
-	PG_RETURN_OID(find_reducer(log, name));
+		create_reducer(log, name, library_file(fcinfo->flinfo->fn_oid));
+	PG_RETURN_OID(find_schema_reducer(log, name));
 }

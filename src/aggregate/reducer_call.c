@@ -1,12 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * reducer_call.c
- *		Calls of functions that take a state and something else and return the
- *		next state, again and again.
+ *		Repeated calls of functions that take a state and something else and
+ *		return the next state.
  *
- * The call is an expression that is prepared once, as in a query: the planner
- * puts the body of a function in SQL in its place, where it is one expression,
- * which is several times as fast as calling it.  Any other is called.
+ * The call is an expression that is prepared once, as in a query.  The planner
+ * inlines a function in SQL whose body is one expression, which is several
+ * times as fast as calling it.  Any other function is called.
  *
  *-------------------------------------------------------------------------
  */
@@ -26,12 +26,12 @@ struct ReducerCall
 	ExprState  *expression;
 	ExprContext *context;
 	ParamListInfo params;		/* the state, and the other argument */
-	bool		in_place;		/* is it not called, but a part of this? */
+	bool		inlined;		/* is the function's body in the expression? */
 };
 
 /* A parameter of the expression. */
 static Expr *
-make_param(ParamListInfo params, int number, Oid type)
+make_call_param(ParamListInfo params, int number, Oid type)
 {
 	Param	   *param = makeNode(Param);
 
@@ -46,8 +46,7 @@ make_param(ParamListInfo params, int number, Oid type)
 }
 
 /*
- * Prepares calls of a function (state jsonb, other) RETURNS jsonb, for as long
- * as the present memory context lives.
+ * Prepares the expression, with a parameter for each argument.
  */
 ReducerCall *
 reducer_call_make(Oid function, Oid other)
@@ -57,12 +56,12 @@ reducer_call_make(Oid function, Oid other)
 
 	call->params = makeParamList(2);
 	expression = (Expr *) makeFuncExpr(function, JSONBOID,
-									   list_make2(make_param(call->params, 1, JSONBOID),
-												  make_param(call->params, 2, other)),
+									   list_make2(make_call_param(call->params, 1, JSONBOID),
+												  make_call_param(call->params, 2, other)),
 									   InvalidOid, InvalidOid,
 									   COERCE_EXPLICIT_CALL);
 	expression = expression_planner(expression);
-	call->in_place = !IsA(expression, FuncExpr) ||
+	call->inlined = !IsA(expression, FuncExpr) ||
 		((FuncExpr *) expression)->funcid != function;
 	call->expression = ExecInitExprWithParams(expression, call->params);
 	call->context = CreateStandaloneExprContext();
@@ -71,9 +70,8 @@ reducer_call_make(Oid function, Oid other)
 }
 
 /*
- * Calls the function; the result is in the present memory context, or one of
- * the arguments.  An object that a function could take for itself is only
- * shown to an expression, which may have it in several places.
+ * Evaluates the expression.  A called function may take over an expanded
+ * object; an inlined body gets it read-only, since it may use it several times.
  */
 Datum
 reducer_call(ReducerCall *call, NullableDatum state, Datum other, bool *isnull)
@@ -82,7 +80,7 @@ reducer_call(ReducerCall *call, NullableDatum state, Datum other, bool *isnull)
 
 	params[0].value = state.value;
 	params[0].isnull = state.isnull;
-	params[1].value = call->in_place ?
+	params[1].value = call->inlined ?
 		MakeExpandedObjectReadOnly(other, false, -1) : other;
 	params[1].isnull = false;
 	call->context->ecxt_per_tuple_memory = CurrentMemoryContext;

@@ -4,11 +4,11 @@
  *		The table es_snapshots: states of streams at versions, from which a
  *		fold can go on.  They are a cache.
  *
- * Nobody waits here.  There is no unique key but an id; the table is left
- * alone if somebody has locked it as a whole; rows are only locked to be
- * deleted, and those that somebody else has locked are passed over.
+ * No transaction waits here.  There is no unique key but an id.  The table is
+ * left alone if another session has locked it as a whole.  Rows are only locked
+ * to be deleted, and those that another transaction has locked are skipped.
  *
- * What makes a row fit, and why old ones are thinned out: doc/aggregate.md.
+ * doc/aggregate.md says which rows fit, and why old ones are thinned out.
  *
  *-------------------------------------------------------------------------
  */
@@ -55,11 +55,10 @@ enum
 };
 
 /*
- * Locks a relation of ours, if nobody has locked it as a whole; else returns
- * InvalidOid.
+ * Locks a relation of ours without waiting; InvalidOid if that is not possible.
  */
 static Oid
-lock_now(Oid log, const char *name, LOCKMODE lock)
+lock_at_once(Oid log, const char *name, LOCKMODE lock)
 {
 	Oid			relid = get_relname_relid(name, get_rel_namespace(log));
 
@@ -67,11 +66,14 @@ lock_now(Oid log, const char *name, LOCKMODE lock)
 		relid : InvalidOid;
 }
 
-/* Is it one of those whom the present user trusts with the reducer's states? */
+/*
+ * Returns true if the current user trusts states of this reducer that the role
+ * has taken.
+ */
 static bool
-is_trusted(const FoldSource *of, const NameData *taken_by)
+is_trusted(const FoldSource *source, const NameData *taken_by)
 {
-	Oid			trusted[] = {GetUserId(), of->reducer.owner, run_as_owner(of->log)};
+	Oid			trusted[] = {GetUserId(), source->reducer.owner, run_as_owner(source->log)};
 	Oid			role = get_role_oid(NameStr(*taken_by), true);
 	int			i;
 
@@ -83,95 +85,96 @@ is_trusted(const FoldSource *of, const NameData *taken_by)
 	return false;
 }
 
+/* A column that is never null. */
 static Datum
-column(TupleTableSlot *slot, int number)
+snapshot_column(TupleTableSlot *slot, int number)
 {
 	bool		isnull;
 
 	return slot_getattr(slot, number, &isnull);
 }
 
-/* Can the fold begin at this row? */
+/* Returns true if the fold can begin at this row. */
 static bool
-fits(const FoldSource *of, TimestampTz until, TupleTableSlot *slot)
+snapshot_fits(const FoldSource *source, TimestampTz until, TupleTableSlot *slot)
 {
-	return (uint64) DatumGetInt64(column(slot, Anum_es_snapshots_fingerprint)) == of->reducer.fingerprint &&
-		(uint64) DatumGetInt64(column(slot, Anum_es_snapshots_initial)) == of->initial &&
-		DatumGetTimestampTz(column(slot, Anum_es_snapshots_recorded_at)) <= until &&
-		is_trusted(of, DatumGetName(column(slot, Anum_es_snapshots_taken_by)));
+	return (uint64) DatumGetInt64(snapshot_column(slot, Anum_es_snapshots_fingerprint)) == source->reducer.fingerprint &&
+		(uint64) DatumGetInt64(snapshot_column(slot, Anum_es_snapshots_initial)) == source->initial &&
+		DatumGetTimestampTz(snapshot_column(slot, Anum_es_snapshots_recorded_at)) <= until &&
+		is_trusted(source, DatumGetName(snapshot_column(slot, Anum_es_snapshots_taken_by)));
 }
 
-/* Copies the state and what is known of it. */
+/* Copies the state, its version and its time. */
 static void
-take(TupleTableSlot *slot, StreamState *kept)
+copy_state(TupleTableSlot *slot, StreamState *found)
 {
 	Datum		state = slot_getattr(slot, Anum_es_snapshots_state,
-									 &kept->state.isnull);
+									 &found->state.isnull);
 
-	kept->version = DatumGetInt64(column(slot, Anum_es_snapshots_version));
-	kept->recorded_at =
-		DatumGetTimestampTz(column(slot, Anum_es_snapshots_recorded_at));
-	kept->state.value = kept->state.isnull ? (Datum) 0 :
+	found->version = DatumGetInt64(snapshot_column(slot, Anum_es_snapshots_version));
+	found->recorded_at =
+		DatumGetTimestampTz(snapshot_column(slot, Anum_es_snapshots_recorded_at));
+	found->state.value = found->state.isnull ? (Datum) 0 :
 		PointerGetDatum(PG_DETOAST_DATUM_COPY(state));
 }
 
 /* Looks for the last row that fits. */
 static bool
-find(const FoldSource *of, Relation rel, Relation index, int64 upto,
-	 TimestampTz until, Snapshot snapshot, StreamState *kept)
+find_last_fitting(const FoldSource *source, Relation rel, Relation index,
+				  int64 upto, TimestampTz until, Snapshot snapshot,
+				  StreamState *found)
 {
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	IndexScanDesc scan = compat_index_beginscan(rel, index, snapshot, 3);
 	ScanKeyData keys[3];
-	bool		found = false;
+	bool		fits = false;
 
 	table_row_key(&keys[0], index, 1, BTEqualStrategyNumber, F_TEXTEQ,
-				  PointerGetDatum(of->stream));
+				  PointerGetDatum(source->stream));
 	table_row_key(&keys[1], index, 2, BTEqualStrategyNumber, F_TEXTEQ,
-				  CStringGetTextDatum(of->reducer.signature));
+				  CStringGetTextDatum(source->reducer.signature));
 	table_row_key(&keys[2], index, 3, BTLessEqualStrategyNumber, F_INT8LE,
 				  Int64GetDatum(upto));
 	index_rescan(scan, keys, 3, NULL, 0);
-	while (!found && index_getnext_slot(scan, BackwardScanDirection, slot))
+	while (!fits && index_getnext_slot(scan, BackwardScanDirection, slot))
 	{
-		found = fits(of, until, slot);
-		if (found)
-			take(slot, kept);
+		fits = snapshot_fits(source, until, slot);
+		if (fits)
+			copy_state(slot, found);
 	}
 	index_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
-	return found;
+	return fits;
 }
 
 /*
- * Finds the last state of the stream that fits the reducer: at a version that
- * is not beyond upto, none of whose events was recorded later than until.  It
- * is copied into the current memory context.
+ * Reads the index backward.  There is no snapshot for a fold that would have to
+ * wait for the table or the index.
  */
 bool
-snapshot_find(const FoldSource *of, int64 upto, TimestampTz until,
-			  Snapshot snapshot, StreamState *kept)
+snapshot_find(const FoldSource *source, int64 upto, TimestampTz until,
+			  Snapshot snapshot, StreamState *found)
 {
-	Oid			relid = lock_now(of->log, SNAPSHOTS, AccessShareLock);
+	Oid			relid = lock_at_once(source->log, SNAPSHOTS, AccessShareLock);
 	Oid			indexid;
 	Relation	rel;
 	Relation	index;
-	bool		found;
+	bool		fits;
 
 	if (!OidIsValid(relid))
 		return false;
 	rel = table_open(relid, NoLock);
-	indexid = lock_now(of->log, SNAPSHOTS_INDEX, AccessShareLock);
+	indexid = lock_at_once(source->log, SNAPSHOTS_INDEX, AccessShareLock);
 	if (!OidIsValid(indexid))
 	{
 		table_close(rel, AccessShareLock);
 		return false;
 	}
 	index = index_open(indexid, NoLock);
-	found = find(of, rel, index, upto, until, snapshot, kept);
+	fits = find_last_fitting(source, rel, index, upto, until, snapshot, found);
 	index_close(index, AccessShareLock);
 	table_close(rel, AccessShareLock);
-	return found;
+	return fits;
 }
 
 /* The parameters of the statements that write. */
@@ -181,17 +184,16 @@ enum
 	PARAM_FINGERPRINT, PARAM_VERSION, PARAM_RECORDED_AT, PARAM_STATE, PARAMS
 };
 
-/* All that this role has kept for the stream, the reducer and its first state. */
+/* This role's snapshots of the stream by the reducer from the initial state. */
 #define SAME \
 	"o.stream = $1 AND o.reducer = $2 AND o.taken_by = $3 AND o.initial = $4"
 
 /*
- * Writes the row, and deletes what the reducer's earlier definitions have left,
- * and one of the older rows, if they are closer to each other than they need
- * to be.
+ * Writes the row.  Deletes the rows of the reducer's earlier definitions, and
+ * one of the older rows if they are closer to each other than necessary.
  */
 static void
-write_row(Oid log, int nargs, Oid *types, Datum *values, const char *nulls)
+write_snapshot(Oid log, int nargs, Oid *types, Datum *values, const char *nulls)
 {
 	(void) own_sql_run(log,
 					   "INSERT INTO @extschema@.es_snapshots"
@@ -221,41 +223,40 @@ write_row(Oid log, int nargs, Oid *types, Datum *values, const char *nulls)
 }
 
 /*
- * Keeps a state of the stream, taken by the present user.  Returns false
- * if the table is locked as a whole.
+ * Saves the state.  The commit of a transaction that writes nothing else need
+ * not wait for the disk.
  */
 bool
-snapshot_save(const FoldSource *of, const StreamState *kept)
+snapshot_save(const FoldSource *source, const StreamState *state)
 {
 	static Oid	types[PARAMS] = {TEXTOID, TEXTOID, NAMEOID, INT8OID, INT8OID,
 	INT8OID, TIMESTAMPTZOID, JSONBOID};
 	CommitProgress before = async_commit_begin();
 	NameData	taken_by = {0};
 	Datum		values[PARAMS] = {
-		PointerGetDatum(of->stream),
-		CStringGetTextDatum(of->reducer.signature), NameGetDatum(&taken_by),
-		Int64GetDatum((int64) of->initial),
-		Int64GetDatum((int64) of->reducer.fingerprint),
-		Int64GetDatum(kept->version), TimestampTzGetDatum(kept->recorded_at),
-		kept->state.value
+		PointerGetDatum(source->stream),
+		CStringGetTextDatum(source->reducer.signature), NameGetDatum(&taken_by),
+		Int64GetDatum((int64) source->initial),
+		Int64GetDatum((int64) source->reducer.fingerprint),
+		Int64GetDatum(state->version), TimestampTzGetDatum(state->recorded_at),
+		state->state.value
 	};
 	char		nulls[PARAMS + 1] = "        ";
 
-	if (!OidIsValid(lock_now(of->log, SNAPSHOTS, RowExclusiveLock)))
+	if (!OidIsValid(lock_at_once(source->log, SNAPSHOTS, RowExclusiveLock)))
 		return false;
 	namestrcpy(&taken_by, GetUserNameFromId(GetUserId(), false));
-	nulls[PARAM_STATE] = kept->state.isnull ? 'n' : ' ';
+	nulls[PARAM_STATE] = state->state.isnull ? 'n' : ' ';
 	SPI_connect();
-	write_row(of->log, PARAMS, types, values, nulls);
+	write_snapshot(source->log, PARAMS, types, values, nulls);
 	SPI_finish();
 	async_commit_end(before);
 	return true;
 }
 
 /*
- * May this transaction keep states that nobody has asked it to keep?  Those
- * of one snapshot do not, so that a cache is never the reason why they cannot be
- * serialized.
+ * Refuses to write where that is impossible, and at REPEATABLE READ and above,
+ * since a cache must not be the reason for a serialization failure.
  */
 bool
 snapshot_may_save(void)

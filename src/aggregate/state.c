@@ -1,11 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * state.c
- *		es_state(), es_history(), es_snapshot(): the state of a stream, all its
- *		states, and keeping one.
+ *		es_state(), es_history(), es_snapshot(): the state of a stream, its states
+ *		after each event, and saving one.
  *
- * They see what the statement sees that calls them.  How a fold works, and what
- * snapshots are for: doc/aggregate.md.
+ * They see what the calling statement sees.  doc/aggregate.md describes folds
+ * and snapshots.
  *
  *-------------------------------------------------------------------------
  */
@@ -41,9 +41,9 @@ enum
 	ARG_BY_TIME
 };
 
-/* Takes the arguments that all have, and begins the fold. */
+/* Takes the arguments that all three have, and begins the fold. */
 static void
-begin(Fold *fold, FunctionCallInfo fcinfo)
+begin_fold(Fold *fold, FunctionCallInfo fcinfo)
 {
 	text	   *stream;
 
@@ -57,12 +57,12 @@ begin(Fold *fold, FunctionCallInfo fcinfo)
 }
 
 /*
- * Folds what had happened by then, in the order in which it happened.
+ * Folds the events that had occurred by then, in the order in which they did.
  */
 static void
 fold_occurred(Fold *fold, int64 upto, TimestampTz until)
 {
-	StreamScan *scan = stream_scan_open_occurred(fold->of.log, fold->of.stream, upto,
+	StreamScan *scan = stream_scan_open_occurred(fold->source.log, fold->source.stream, upto,
 												 until, GetActiveSnapshot());
 
 	fold_events(fold, scan, DT_NOEND);
@@ -70,7 +70,7 @@ fold_occurred(Fold *fold, int64 upto, TimestampTz until)
 }
 
 /*
- * Folds what was recorded by then, from a state that was kept.
+ * Folds the events that were recorded by then, from a snapshot if one fits.
  */
 static void
 fold_recorded(Fold *fold, int64 upto, TimestampTz until)
@@ -82,12 +82,12 @@ fold_recorded(Fold *fold, int64 upto, TimestampTz until)
 
 /* The row (state, version). */
 static Datum
-result_row(FunctionCallInfo fcinfo, const StreamState *state)
+state_row(FunctionCallInfo fcinfo, const StreamState *state)
 {
 	Datum		values[2] = {state->state.value, Int64GetDatum(state->version)};
 	bool		nulls[2] = {state->state.isnull, false};
 
-	return fold_result(fcinfo, values, nulls);
+	return fold_row(fcinfo, values, nulls);
 }
 
 /*
@@ -111,13 +111,13 @@ es_state(PG_FUNCTION_ARGS)
 	}
 	if (!PG_ARGISNULL(ARG_AT_TIME))
 		until = PG_GETARG_TIMESTAMPTZ(ARG_AT_TIME);
-	begin(&fold, fcinfo);
+	begin_fold(&fold, fcinfo);
 	if (strcmp(by_time, BY_OCCURRED) == 0)
 		fold_occurred(&fold, upto, until);
 	else
 		fold_recorded(&fold, upto, until);
 	fold_end(&fold);
-	return result_row(fcinfo, &fold.state);
+	return state_row(fcinfo, &fold.state);
 }
 
 /* Puts the state after an event into the result. */
@@ -145,7 +145,7 @@ es_history(PG_FUNCTION_ARGS)
 	Fold		fold;
 
 	InitMaterializedSRF(fcinfo, 0);
-	begin(&fold, fcinfo);
+	begin_fold(&fold, fcinfo);
 	fold.each = put_state;
 	fold.each_data = fcinfo->resultinfo;
 	fold_stream(&fold, GetActiveSnapshot(), PG_INT64_MAX, DT_NOEND);
@@ -153,21 +153,21 @@ es_history(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* Refuses to keep what others would take for the whole stream. */
+/* Refuses to save the state of a part as that of the whole stream. */
 static void
 check_reads_all(const Fold *fold)
 {
 	if (!fold->reads_all)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("a snapshot can be kept only by one who may read all events"),
+				 errmsg("only a role that may read all events can save a snapshot"),
 				 errdetail("Role \"%s\" has no SELECT on es_events, or row security hides some of them.",
 						   GetUserNameFromId(GetUserId(), false))));
 }
 
 /*
- * es_snapshot(stream, reducer, initial): keeps the state of the stream;
- * returns its version.
+ * es_snapshot(stream, reducer, initial): saves the state of the stream; returns
+ * its version.
  */
 Datum
 es_snapshot(PG_FUNCTION_ARGS)
@@ -175,15 +175,15 @@ es_snapshot(PG_FUNCTION_ARGS)
 	Fold		fold;
 
 	PreventCommandIfReadOnly("es_snapshot()");
-	begin(&fold, fcinfo);
+	begin_fold(&fold, fcinfo);
 	check_reads_all(&fold);
 	fold_from_snapshot(&fold, GetActiveSnapshot(), PG_INT64_MAX, DT_NOEND);
 	fold_stream(&fold, GetActiveSnapshot(), PG_INT64_MAX, DT_NOEND);
 	if (fold.folded > 0 && !fold_save_now(&fold))
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-				 errmsg("could not keep a snapshot"),
-				 errdetail("Table \"es_snapshots\" is locked by somebody else, or functions were changed meanwhile."),
+				 errmsg("could not save a snapshot"),
+				 errdetail("Another session has locked table \"es_snapshots\", or functions were changed meanwhile."),
 				 errhint("Try again later.")));
 	fold_end(&fold);
 	PG_RETURN_INT64(fold.state.version);

@@ -157,7 +157,7 @@ extern void isolation_check(const char *function);
 
 /* user_function.c */
 
-/* What a function of a user must be like that is called from here. */
+/* What a user's function that is called from here must be like. */
 typedef struct FunctionSignature
 {
 	Oid			result;
@@ -169,6 +169,11 @@ typedef struct FunctionSignature
 	const char *example;
 } FunctionSignature;
 
-extern void user_function_check(Oid function, const FunctionSignature *form);
+/*
+ * Refuses a function that has another signature, or that the current user may
+ * not execute.
+ */
+extern void user_function_check(Oid function,
+								const FunctionSignature *signature);
 
 #endif							/* EVENTSTORE_BASE_H */

@@ -1,11 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * user_function.c
- *		What functions of users must be like that are called from here:
+ *		Functions of users that are called from here: reducers, deciders,
  *		handlers, upcasters.
  *
- * A function is checked when it is named, and again whenever it is looked up:
- * another one may have come under its name, with the same arguments and
+ * A function is checked when it is named, and again whenever it is looked up,
+ * since another one may have taken its name, with the same arguments and
  * another result.
  *
  *-------------------------------------------------------------------------
@@ -23,23 +23,25 @@
 #include "base/compat.h"
 #include "base/base.h"
 
-/* What a function of the form is called. */
+/* What a function of the signature is called. */
 static const char *
-noun_of(const FunctionSignature *form)
+signature_noun(const FunctionSignature *signature)
 {
-	return form->noun != NULL ? form->noun : "handler";
+	return signature->noun != NULL ? signature->noun : "handler";
 }
 
 /* The article of that. */
 static const char *
-article_of(const FunctionSignature *form)
+signature_article(const FunctionSignature *signature)
 {
-	return strchr("aeiou", noun_of(form)[0]) != NULL ? "an" : "a";
+	return strchr("aeiou", signature_noun(signature)[0]) != NULL ? "an" : "a";
 }
 
-/* Has the function the form?  It must be there. */
+/*
+ * Returns true if the function has the signature.  Errors: it does not exist.
+ */
 static bool
-fits(Oid function, const FunctionSignature *form)
+has_signature(Oid function, const FunctionSignature *signature)
 {
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	Form_pg_proc proc;
@@ -48,34 +50,35 @@ fits(Oid function, const FunctionSignature *form)
 	if (!HeapTupleIsValid(tuple))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("the %s does not exist", noun_of(form)),
+				 errmsg("the %s does not exist", signature_noun(signature)),
 				 errdetail("There is no function with oid %u.", function),
-				 errhint("Give a function that is there, such as '%s'.",
-						 form->example)));
+				 errhint("Name an existing function, such as '%s'.",
+						 signature->example)));
 	proc = (Form_pg_proc) GETSTRUCT(tuple);
 	result = proc->prokind == PROKIND_FUNCTION && !proc->proretset &&
-		proc->prorettype == form->result && proc->pronargs == form->count &&
-		memcmp(proc->proargtypes.values, form->arguments,
-			   sizeof(Oid) * form->count) == 0;
+		proc->prorettype == signature->result &&
+		proc->pronargs == signature->count &&
+		memcmp(proc->proargtypes.values, signature->arguments,
+			   sizeof(Oid) * signature->count) == 0;
 	ReleaseSysCache(tuple);
 	return result;
 }
 
 /*
- * Refuses a function that has not the form, or that the present user may not
- * execute.
+ * Checks the signature, then the right to execute it.
  */
 void
-user_function_check(Oid function, const FunctionSignature *form)
+user_function_check(Oid function, const FunctionSignature *signature)
 {
-	if (!fits(function, form))
+	if (!has_signature(function, signature))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
 				 errmsg("function %s cannot be %s %s",
-						format_procedure(function), article_of(form),
-						noun_of(form)),
-				 errdetail("%s", form->what),
-				 errhint("Declare it as FUNCTION %s.", form->declaration)));
+						format_procedure(function),
+						signature_article(signature), signature_noun(signature)),
+				 errdetail("%s", signature->what),
+				 errhint("Declare it as FUNCTION %s.",
+						 signature->declaration)));
 	if (!compat_may_execute(function, GetUserId()))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -83,5 +86,6 @@ user_function_check(Oid function, const FunctionSignature *form)
 						format_procedure(function)),
 				 errdetail("User \"%s\" runs it as %s %s.",
 						   GetUserNameFromId(GetUserId(), false),
-						   article_of(form), noun_of(form))));
+						   signature_article(signature),
+						   signature_noun(signature))));
 }

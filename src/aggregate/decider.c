@@ -1,0 +1,96 @@
+/*-------------------------------------------------------------------------
+ *
+ * decider.c
+ *		Calls of deciders: functions that turn the state of a stream and a
+ *		command into new events.
+ *
+ * A decider refuses a command by raising an error.  Where it has nothing to do
+ * it returns an empty array; null is an error, since it is more likely a
+ * mistake than a decision.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "utils/regproc.h"
+
+#include "base/base.h"
+#include "append/append.h"
+#include "aggregate/aggregate.h"
+
+/*
+ * Refuses a function that is no decider, or that the user may not execute.
+ */
+void
+decider_check(Oid function)
+{
+	FunctionSignature signature = {
+		.result = JSONBOID,
+		.arguments = {JSONBOID, JSONBOID},
+		.count = 2,
+		.noun = "decider",
+		.what = "A decider takes the state and a command and returns an array of events.",
+		.declaration = "name(state jsonb, command jsonb) RETURNS jsonb",
+		.example = "app.decide(jsonb, jsonb)"
+	};
+
+	user_function_check(function, &signature);
+}
+
+/* Names the decider in the context of an error. */
+static void
+decider_context(void *arg)
+{
+	errcontext("decider %s", format_procedure(*(Oid *) arg));
+}
+
+/* Calls the decider; returns its array of events. */
+static Jsonb *
+call_decider(Oid decider, NullableDatum state, Datum command)
+{
+	FmgrInfo	function;
+	Datum		result;
+
+	LOCAL_FCINFO(fcinfo, 2);
+
+	fmgr_info(decider, &function);
+	InitFunctionCallInfoData(*fcinfo, &function, 2, InvalidOid, NULL, NULL);
+	fcinfo->args[0] = state;
+	fcinfo->args[1].value = command;
+	fcinfo->args[1].isnull = false;
+	fcinfo->isnull = function.fn_strict && state.isnull;
+	result = fcinfo->isnull ? (Datum) 0 : FunctionCallInvoke(fcinfo);
+	if (fcinfo->isnull)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("the decider returned null"),
+				 errdetail(function.fn_strict && state.isnull ?
+						   "It is STRICT, and the state is null." :
+						   "It returns an array of events."),
+				 errhint("Return '[]' when there is nothing to do, and raise an error to refuse the command.")));
+	return DatumGetJsonbP(result);
+}
+
+/*
+ * Calls the decider and reads its array.  Errors in either have the decider in
+ * their context.
+ */
+NewEvent *
+decider_decide(Oid decider, text *stream, NullableDatum state, Datum command,
+			   int *count)
+{
+	ErrorContextCallback context = {
+		.previous = error_context_stack,
+		.callback = decider_context,
+		.arg = &decider
+	};
+	NewEvent   *events;
+
+	error_context_stack = &context;
+	events = event_array_read(stream, call_decider(decider, state, command),
+							  count);
+	error_context_stack = context.previous;
+	return events;
+}
