@@ -1,5 +1,5 @@
--- What failed is an event, of a projection or a subscription, or a message of
--- the inbox.
+-- A failure is an event, of a projection or a subscription, or a message of the
+-- inbox.
 CREATE TABLE es_failures (
     id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     projection      text COLLATE "C",
@@ -66,34 +66,34 @@ CREATE FUNCTION es_discard(failure_id bigint)
 REVOKE EXECUTE ON FUNCTION es_retry(bigint), es_discard(bigint) FROM PUBLIC;
 
 COMMENT ON SEQUENCE es_failures_id_seq IS 'ids of failures';
-COMMENT ON TABLE es_failures IS 'what could not be handled: events of projections and subscriptions, with those of the same stream that wait behind them, and messages of the inbox';
-COMMENT ON COLUMN es_failures.id IS 'what es_retry and es_discard take';
+COMMENT ON TABLE es_failures IS 'failures: events of projections and subscriptions that could not be handled, events of the same streams that wait behind them, and messages of the inbox';
+COMMENT ON COLUMN es_failures.id IS 'its id, for es_retry and es_discard';
 COMMENT ON COLUMN es_failures.projection IS 'the projection that failed';
 COMMENT ON COLUMN es_failures.subscription IS 'the subscription whose consumers failed';
 COMMENT ON COLUMN es_failures.partition IS 'the event''s partition in the subscription';
-COMMENT ON COLUMN es_failures.topic IS 'the topic of a message that was received';
-COMMENT ON COLUMN es_failures.group_id IS 'its group';
+COMMENT ON COLUMN es_failures.topic IS 'the message''s topic';
+COMMENT ON COLUMN es_failures.group_id IS 'the message''s group';
 COMMENT ON COLUMN es_failures.event_id IS 'the event''s id';
-COMMENT ON COLUMN es_failures.position IS 'the event''s place in the log';
+COMMENT ON COLUMN es_failures.position IS 'the event''s position';
 COMMENT ON COLUMN es_failures.stream IS 'the event''s stream';
 COMMENT ON COLUMN es_failures.type IS 'the event''s type';
 COMMENT ON COLUMN es_failures.checksum IS 'the message''s checksum';
 COMMENT ON COLUMN es_failures.payload IS 'the message as it was received';
-COMMENT ON COLUMN es_failures.metadata IS 'what was known about it';
+COMMENT ON COLUMN es_failures.metadata IS 'the message''s metadata';
 COMMENT ON COLUMN es_failures.handler IS 'the function that failed to handle it';
-COMMENT ON COLUMN es_failures.receiver IS 'role that received it, with whose rights the handler runs';
-COMMENT ON COLUMN es_failures.search_path IS 'where the handler finds what it names, as it was when it was called';
-COMMENT ON COLUMN es_failures.sqlstate IS 'the last error''s code; null where a consumer gave the reason in his own words';
+COMMENT ON COLUMN es_failures.receiver IS 'role that received the message, with whose privileges the handler runs';
+COMMENT ON COLUMN es_failures.search_path IS 'the handler''s search_path: the one in force when the message was received';
+COMMENT ON COLUMN es_failures.sqlstate IS 'the last error''s code; null: a consumer gave a reason of its own';
 COMMENT ON COLUMN es_failures.message IS 'the last error''s message; null: the event only waits behind an earlier one of its stream';
 COMMENT ON COLUMN es_failures.detail IS 'the last error''s detail';
 COMMENT ON COLUMN es_failures.context IS 'where the last error was raised';
 COMMENT ON COLUMN es_failures.attempts IS 'how often it was tried';
-COMMENT ON COLUMN es_failures.retry_at IS 'when a subscription delivers it; null: it is parked until es_retry, or waits behind another';
-COMMENT ON COLUMN es_failures.first_failed_at IS 'when it was set aside';
-COMMENT ON COLUMN es_failures.last_failed_at IS 'when it was tried last';
+COMMENT ON COLUMN es_failures.retry_at IS 'when a subscription delivers it again; null: it is parked until es_retry, or waits behind another';
+COMMENT ON COLUMN es_failures.first_failed_at IS 'when it was parked';
+COMMENT ON COLUMN es_failures.last_failed_at IS 'when it was last tried';
 COMMENT ON FUNCTION es_failures(text, text, text, bigint, bigint, text, text, text) IS
-    'failures of a projection, a stream, a type, a subscription, a topic or a group, the newest first, at most so many after skipping some';
+    'lists failures, the newest first: of a projection, stream, type, subscription, topic or group; at most max_count after skipping some';
 COMMENT ON FUNCTION es_retry(bigint) IS
-    'tries what failed again: the parked events of its stream in order, or the message; returns how many were handled, or are delivered again';
+    'retries a failure: the parked events of its stream in order, or the message; returns how many were handled, or will be delivered again';
 COMMENT ON FUNCTION es_discard(bigint) IS
-    'gives up what failed; events that only waited behind it go on';
+    'discards a failure; events that only waited behind it go on';

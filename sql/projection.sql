@@ -1,6 +1,6 @@
--- Handlers are kept by their names, not as regprocedure, which pg_upgrade
--- refuses in a table; owners by theirs, not as regrole, as a restore where one
--- of them is missing must not lose all projections.
+-- Handlers are stored by name, not as regprocedure, which pg_upgrade refuses in a
+-- table.  Owners are stored by name, not as regrole: a restore must not lose all
+-- projections because one role is missing.
 CREATE TABLE es_projections (
     name           text COLLATE "C" NOT NULL PRIMARY KEY,
     owner          name        NOT NULL,
@@ -75,10 +75,11 @@ REVOKE EXECUTE ON FUNCTION
     FROM PUBLIC;
 REVOKE EXECUTE ON PROCEDURE es_work(boolean) FROM PUBLIC;
 
--- The trigger of a sync projection, one each, made by es_create_projection.
+-- The trigger function of sync projections: each has a trigger of its own, which
+-- es_create_projection makes.
 CREATE FUNCTION es_projection_sync() RETURNS trigger
     AS 'MODULE_PATHNAME' LANGUAGE C;
--- A dump has no triggers of an extension's table: a restored row makes its own.
+-- A dump leaves out triggers on an extension's table: a restored row makes its own.
 CREATE FUNCTION es_projection_restore() RETURNS trigger
     AS 'MODULE_PATHNAME' LANGUAGE C;
 REVOKE EXECUTE ON FUNCTION es_projection_sync(), es_projection_restore() FROM PUBLIC;
@@ -86,10 +87,11 @@ CREATE TRIGGER es_projection_restore AFTER INSERT ON es_projections
     FOR EACH ROW EXECUTE FUNCTION es_projection_restore();
 ALTER TABLE es_projections ENABLE ALWAYS TRIGGER es_projection_restore;
 
--- Types are as pg_catalog's functions and operators have them: others, which are
--- in our schema before us, could fit better (test/pgtap/security-create.sql).
--- A rebuild shows how far it is by locks that it holds (src/projection/rebuild.c): of what
--- an open transaction does, only these can be seen.
+-- Arguments have exactly the types of pg_catalog's functions and operators: a
+-- function that was in our schema before us could fit better
+-- (test/pgtap/security-create.sql).  A rebuild shows its progress by locks that it
+-- holds (src/projection/rebuild.c): of what an open transaction does, only its locks
+-- can be seen.
 CREATE VIEW es_projection_status AS
     SELECT p.name, p.mode, p.state, c.position, h.horizon,
            CASE WHEN c.position >= h.horizon THEN 0
@@ -141,35 +143,35 @@ CREATE VIEW es_projection_status AS
             AND l.classid = ((hashtext(p.name)::bigint + 4294967296) % 4294967296)::oid
          HAVING count(*) > 0) r ON true;
 
-COMMENT ON TABLE es_projections IS 'projections: what they are made of, and how far they are';
-COMMENT ON COLUMN es_projections.name IS 'what it is called; a sync projection''s trigger has the same name';
-COMMENT ON COLUMN es_projections.owner IS 'role whose rights it has';
-COMMENT ON COLUMN es_projections.search_path IS 'where it finds what it names, as it was when it was created';
+COMMENT ON TABLE es_projections IS 'projections: their definitions, checkpoints and errors';
+COMMENT ON COLUMN es_projections.name IS 'its name, which the trigger of a sync projection has, too';
+COMMENT ON COLUMN es_projections.owner IS 'role with whose privileges it runs';
+COMMENT ON COLUMN es_projections.search_path IS 'its search_path: the one in force when it was created';
 COMMENT ON COLUMN es_projections.handler IS 'function that is called for each event';
 COMMENT ON COLUMN es_projections.query IS 'statement that is run for each batch';
 COMMENT ON COLUMN es_projections.handler_schema IS 'schema with a function on_<type> for each type';
 COMMENT ON COLUMN es_projections.refresh IS 'materialized view that is refreshed';
-COMMENT ON COLUMN es_projections.tables IS 'its read model, for a rebuild';
-COMMENT ON COLUMN es_projections.category IS 'the category that it gets; null: all';
-COMMENT ON COLUMN es_projections.types IS 'the types that it gets; null: all';
-COMMENT ON COLUMN es_projections.mode IS 'sync: in the append; async: in batches, later';
-COMMENT ON COLUMN es_projections.start_position IS 'it begins after this position';
-COMMENT ON COLUMN es_projections.batch_size IS 'how many events at once';
+COMMENT ON COLUMN es_projections.tables IS 'tables of its read model, which a rebuild fills';
+COMMENT ON COLUMN es_projections.category IS 'category of the events that it gets; null: all';
+COMMENT ON COLUMN es_projections.types IS 'types of the events that it gets; null: all';
+COMMENT ON COLUMN es_projections.mode IS 'sync: as part of the append; async: later, in batches';
+COMMENT ON COLUMN es_projections.start_position IS 'position after which it begins';
+COMMENT ON COLUMN es_projections.batch_size IS 'most events in a batch';
 COMMENT ON COLUMN es_projections.on_failure IS 'stop, or park the event that fails';
-COMMENT ON COLUMN es_projections.max_attempts IS 'how often a batch is tried before the bad event is looked for';
+COMMENT ON COLUMN es_projections.max_attempts IS 'how often a batch is tried before the bad event is searched for';
 COMMENT ON COLUMN es_projections.min_interval IS 'least time between two refreshes';
 COMMENT ON COLUMN es_projections.created_at IS 'when it was created';
 COMMENT ON COLUMN es_projections.state IS 'running, paused or failed';
 COMMENT ON COLUMN es_projections.position IS 'its checkpoint: everything up to here is handled';
-COMMENT ON COLUMN es_projections.history IS 'up to here events were in the log when it was created, and are replayed';
+COMMENT ON COLUMN es_projections.history IS 'last position when it was created: es_replaying() is true up to here';
 COMMENT ON COLUMN es_projections.handled IS 'how many events it has handled';
-COMMENT ON COLUMN es_projections.rate IS 'events a second in its last batches';
-COMMENT ON COLUMN es_projections.ran_at IS 'when it ran last';
-COMMENT ON COLUMN es_projections.refreshed_at IS 'when its view was refreshed';
+COMMENT ON COLUMN es_projections.rate IS 'events per second in its last batches';
+COMMENT ON COLUMN es_projections.ran_at IS 'when its last batch ended';
+COMMENT ON COLUMN es_projections.refreshed_at IS 'when its view was last refreshed';
 COMMENT ON COLUMN es_projections.attempts IS 'how many attempts have failed since the last success';
-COMMENT ON COLUMN es_projections.next_attempt IS 'not before this';
-COMMENT ON COLUMN es_projections.batch_limit IS 'size of batches while a bad event is looked for';
-COMMENT ON COLUMN es_projections.suspect_upto IS 'it is looked for up to this position';
+COMMENT ON COLUMN es_projections.next_attempt IS 'earliest time of the next attempt';
+COMMENT ON COLUMN es_projections.batch_limit IS 'batch size while a bad event is searched for';
+COMMENT ON COLUMN es_projections.suspect_upto IS 'last position of the search for a bad event';
 COMMENT ON COLUMN es_projections.sqlstate IS 'code of the last error';
 COMMENT ON COLUMN es_projections.message IS 'the last error';
 COMMENT ON COLUMN es_projections.detail IS 'its detail';
@@ -179,41 +181,41 @@ COMMENT ON COLUMN es_projection_status.name IS 'the projection';
 COMMENT ON COLUMN es_projection_status.mode IS 'sync or async';
 COMMENT ON COLUMN es_projection_status.state IS 'running, paused or failed';
 COMMENT ON COLUMN es_projection_status.position IS 'everything up to here is handled';
-COMMENT ON COLUMN es_projection_status.horizon IS 'everything up to here is decided';
+COMMENT ON COLUMN es_projection_status.horizon IS 'everything up to here is stable';
 COMMENT ON COLUMN es_projection_status.lag_events IS 'events that it wants and has not handled';
 COMMENT ON COLUMN es_projection_status.lag_seconds IS 'age of the first of them; 0 when there is none';
 COMMENT ON COLUMN es_projection_status.handled IS 'how many events it has handled';
-COMMENT ON COLUMN es_projection_status.events_per_second IS 'speed of its last batches';
-COMMENT ON COLUMN es_projection_status.rebuild_percent IS 'how far a rebuild is; null: none';
-COMMENT ON COLUMN es_projection_status.rebuild_time_left IS 'how long it will take; null: unknown';
+COMMENT ON COLUMN es_projection_status.events_per_second IS 'events per second in its last batches';
+COMMENT ON COLUMN es_projection_status.rebuild_percent IS 'progress of a rebuild; null: there is none';
+COMMENT ON COLUMN es_projection_status.rebuild_time_left IS 'estimated time until the rebuild ends; null: unknown';
 COMMENT ON COLUMN es_projection_status.sqlstate IS 'code of the last error';
 COMMENT ON COLUMN es_projection_status.last_error IS 'the last error; null when nothing is wrong';
 COMMENT ON COLUMN es_projection_status.error_detail IS 'its detail';
 COMMENT ON COLUMN es_projection_status.error_context IS 'where it was raised';
 COMMENT ON COLUMN es_projection_status.attempts IS 'how many attempts have failed since the last success';
-COMMENT ON COLUMN es_projection_status.next_attempt IS 'not before this';
-COMMENT ON COLUMN es_projection_status.parked IS 'its rows in es_failures';
+COMMENT ON COLUMN es_projection_status.next_attempt IS 'earliest time of the next attempt';
+COMMENT ON COLUMN es_projection_status.parked IS 'how many events are in es_failures';
 COMMENT ON FUNCTION es_create_projection(text, regprocedure, text, regnamespace, regclass, regclass[], text, text[], text, bigint, int, text, int, interval) IS
-    'makes a projection of a handler, a query, a schema of handlers or a view to refresh';
+    'creates a projection of a handler, a query, a schema of handlers or a materialized view';
 COMMENT ON FUNCTION es_drop_projection(text) IS
     'drops a projection; its tables stay';
 COMMENT ON FUNCTION es_pause_projection(text) IS
     'stops a projection until it is resumed';
 COMMENT ON FUNCTION es_resume_projection(text) IS
-    'lets a paused or failed projection go on';
+    'resumes a paused or failed projection';
 COMMENT ON FUNCTION es_alter_projection(text, text, int, text, int, interval) IS
     'changes settings of a projection; null leaves one as it is';
 COMMENT ON FUNCTION es_rebuild_projection(text) IS
-    'makes the read model anew from the log while it is read; returns the number of events';
+    'rebuilds the read model from the log while it is read; returns the number of events';
 COMMENT ON FUNCTION es_run_projections(text, int) IS
-    'runs what is due in this transaction; returns the number of events handled';
+    'runs projections that are due in this transaction; returns the number of events handled';
 COMMENT ON PROCEDURE es_work(boolean) IS
-    'runs what is due, with a commit after each batch';
+    'runs projections that are due, with a commit after each batch';
 COMMENT ON FUNCTION es_wait(text, bigint, interval) IS
-    'waits until a projection has handled a position; false when the time is over';
+    'waits until a projection has handled everything up to a position; false: the time is over';
 COMMENT ON FUNCTION es_replaying() IS
-    'is the handler given an event of the past?';
+    'true while a handler gets events from before its projection was created, or in a rebuild';
 COMMENT ON FUNCTION es_projection_sync() IS
-    'trigger of a sync projection: hands it the events of an append';
+    'trigger of a sync projection: applies the events of an append';
 COMMENT ON FUNCTION es_projection_restore() IS
-    'trigger: gives a sync projection that is restored its trigger';
+    'trigger: makes the trigger of a restored sync projection';

@@ -17,6 +17,7 @@
 #include "append/append.h"
 #include "aggregate/aggregate.h"
 #include "projection/projection.h"
+#include "projection/rebuild.h"
 #include "worker/worker.h"
 
 PG_MODULE_MAGIC;

@@ -1,14 +1,14 @@
 /*-------------------------------------------------------------------------
  *
  * retry.c
- *		es_retry and es_discard: what becomes of an event that was set aside.
+ *		es_retry and es_discard: what becomes of a failure.
  *
  * Both lock the projection's row first, or the subscription's partition, so
- * that nobody parks more of the stream meanwhile.  For a projection the events
- * of a stream are tried in order, from the first that is parked on, whichever
- * of them is named; each in a subtransaction, and it leaves es_failures in the
- * same transaction in which it takes effect.  Those of a subscription become
- * due, and the next es_poll delivers them.  Messages are receive.c's.
+ * that no more events of the stream are parked meanwhile.  A projection tries
+ * the parked events of the stream in order, beginning with the first, whichever
+ * of them was named.  Each is tried in a subtransaction, and leaves es_failures
+ * in the transaction in which it takes effect.  Events of a subscription become
+ * due, and the next es_poll delivers them.  Messages belong to the inbox.
  *
  *-------------------------------------------------------------------------
  */
@@ -31,17 +31,15 @@
 PG_FUNCTION_INFO_V1(es_retry);
 PG_FUNCTION_INFO_V1(es_discard);
 
-/*
- * Reads the event of a failure as a batch of its own.
- */
+/* Reads the event of a failure as a batch of its own. */
 static void
-read_event(Projection *projection, int64 position, EventBatch *batch)
+read_failed_event(Projection *projection, int64 position, EventBatch *batch)
 {
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 
 	projection->position = position - 1;
 	batch->events = event_batch_make();
-	projection_read(projection, snapshot, position, 1, batch);
+	projection_read_batch(projection, snapshot, position, 1, batch);
 	UnregisterSnapshot(snapshot);
 	if (batch->count == 0)
 		ereport(ERROR,
@@ -53,17 +51,15 @@ read_event(Projection *projection, int64 position, EventBatch *batch)
 				 errhint("Give the owner the right to read it, or es_discard() it.")));
 }
 
-/*
- * Tries one parked event again; false if it failed again.
- */
+/* Tries one parked event again; returns false if it failed again. */
 static bool
 retry_event(Projection *projection, const Failure *failure)
 {
 	ErrorData  *error;
 	EventBatch	batch;
 
-	read_event(projection, failure->position, &batch);
-	error = projection_try(projection, &batch, false);
+	read_failed_event(projection, failure->position, &batch);
+	error = projection_try_batch(projection, &batch, false);
 	tuplestore_end(batch.events);
 	if (error == NULL)
 		return failure_remove(projection->log, failure->id);
@@ -80,8 +76,8 @@ retry_event(Projection *projection, const Failure *failure)
 }
 
 /*
- * Tries the parked events of a stream in order, as far as they succeed; returns
- * how many did.
+ * Tries the parked events of a stream in order until one fails; returns how many
+ * succeeded.
  */
 static int64
 retry_stream(Projection *projection, char *stream)
@@ -100,7 +96,7 @@ retry_stream(Projection *projection, char *stream)
 }
 
 /*
- * Finds the failure and locks what it belongs to, so that nobody handles it
+ * Finds the failure and locks what it belongs to, so that it is not handled
  * meanwhile: a projection, which is returned, or a partition.
  */
 static Projection *
@@ -113,36 +109,36 @@ open_failure(Oid log, int64 id, const char *function, Failure *failure,
 	if (found && failure->kind != FAILURE_INBOX)
 		isolation_check(function);
 	if (found && failure->kind == FAILURE_PROJECTION)
-		projection = projection_own(log, failure->name);
+		projection = projection_lock_own(log, failure->name);
 	else if (found && failure->kind == FAILURE_SUBSCRIPTION)
 		*partition = partition_own(log, failure->name, failure->partition);
 
-	/* somebody else may have been faster */
+	/* another session may have been faster */
 	if (!found || !failure_find(log, id, failure))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("there is no failure with id " INT64_FORMAT, id),
-				 errdetail("It was retried or discarded, or never there."),
-				 errhint("es_failures lists what there is.")));
+				 errdetail("It was retried or discarded, or has never existed."),
+				 errhint("es_failures lists the failures.")));
 	return projection;
 }
 
-/* What both functions begin with. */
+/* Begins es_retry and es_discard. */
 static Projection *
 begin_retry(FunctionCallInfo fcinfo, const char *function, Failure *failure,
 			Partition **partition)
 {
 	*partition = NULL;
 	PreventCommandIfReadOnly(function);
-	projection_check_outside(function);
+	projection_check_outside_handler(function);
 	SPI_connect();
 	return open_failure(log_relid(fcinfo->flinfo->fn_oid), PG_GETARG_INT64(0),
 						function, failure, partition);
 }
 
-/* A partition's failures have changed: who waits for them is woken. */
+/* Wakes consumers: failures of the partition have changed. */
 static void
-tell_partition(Partition *partition)
+wake_partition(Partition *partition)
 {
 	if (partition == NULL)
 		return;
@@ -173,14 +169,14 @@ es_retry(PG_FUNCTION_ARGS)
 		handled = failure_make_due(subscription_failures(log, failure.name,
 														 failure.partition),
 								   failure.stream);
-	tell_partition(partition);
+	wake_partition(partition);
 	SPI_finish();
 	PG_RETURN_INT64(handled);
 }
 
 /*
- * es_discard(failure_id): gives the event up.  Those that only waited behind
- * it are handled, or will be delivered.
+ * es_discard(failure_id): discards the event or message.  Events that only
+ * waited behind it are handled, or will be delivered.
  */
 Datum
 es_discard(PG_FUNCTION_ARGS)
@@ -204,7 +200,7 @@ es_discard(PG_FUNCTION_ARGS)
 		failure_first(projection_failures(projection), failure.stream,
 					  &next) && !next.failed)
 		(void) retry_stream(projection, failure.stream);
-	tell_partition(partition);
+	wake_partition(partition);
 	SPI_finish();
 	PG_RETURN_VOID();
 }

@@ -1,15 +1,16 @@
 /*-------------------------------------------------------------------------
  *
  * failure.c
- *		es_failures: events that a projection, or consumers of a subscription,
- *		could not handle, and those of the same streams that wait behind them.
- *		(It has failed messages, too; those are receive.c's.)
+ *		es_failures: events that a projection, or the consumers of a
+ *		subscription, could not handle, and the events of the same streams that
+ *		wait behind them.  (Failed messages are there, too; they belong to the
+ *		inbox.)
  *
  * A stream is parked for a projection or subscription as long as it has a row
- * here.  Of its rows the first is the one that failed; the others have no
- * message, and keep their order by waiting.  Who writes here holds the lock on
- * the projection's row, or the partition's of the subscription, so that nobody
- * handles an event of the stream in between.
+ * here.  The first of its rows is the event that failed.  The others have no
+ * message: they only wait, so that their order is preserved.  A transaction that
+ * writes here holds the lock on the projection's row, or on the subscription's
+ * partition, so that no event of the stream is handled in between.
  *
  *-------------------------------------------------------------------------
  */
@@ -29,31 +30,30 @@
 #define FIRST_PAUSE		0.1
 #define LAST_PAUSE		60.0
 
+/* Returns a field of an error as text; sets its null flag for SPI. */
 static Datum
-text_or_null(const char *string, char *null)
+error_field(const char *string, char *null)
 {
 	*null = string ? ' ' : 'n';
 	return string ? CStringGetTextDatum(string) : (Datum) 0;
 }
 
 /*
- * What is kept of an error: four values, and which of them are null.  A
- * consumer's reason has no code.
+ * Sets the four values that are stored of an error.  A consumer's reason has no
+ * code.
  */
 void
 failure_error_values(const ErrorData *error, Datum *values, char *nulls)
 {
-	values[0] = text_or_null(error && error->sqlerrcode ?
-							 unpack_sql_state(error->sqlerrcode) : NULL,
-							 &nulls[0]);
-	values[1] = text_or_null(error ? error->message : NULL, &nulls[1]);
-	values[2] = text_or_null(error ? error->detail : NULL, &nulls[2]);
-	values[3] = text_or_null(error ? error->context : NULL, &nulls[3]);
+	values[0] = error_field(error && error->sqlerrcode ?
+							unpack_sql_state(error->sqlerrcode) : NULL,
+							&nulls[0]);
+	values[1] = error_field(error ? error->message : NULL, &nulls[1]);
+	values[2] = error_field(error ? error->detail : NULL, &nulls[2]);
+	values[3] = error_field(error ? error->context : NULL, &nulls[3]);
 }
 
-/*
- * How long to wait after so many failed attempts, in seconds.
- */
+/* Returns how long to wait after so many failed attempts, in seconds. */
 double
 failure_pause(int attempts)
 {
@@ -65,10 +65,7 @@ failure_pause(int attempts)
 		(0.5 + pg_prng_double(&pg_global_prng_state));
 }
 
-/*
- * Sets an event aside.  error: why; NULL if it only waits behind another.
- * pause: as for failure_record_attempt.  One that is there already stays as it is.
- */
+/* Adds an event.  A row that is there already stays as it is. */
 void
 failure_add(FailureOwner owner, TupleTableSlot *event,
 			const ErrorData *error, int attempts, double pause)
@@ -103,10 +100,7 @@ failure_add(FailureOwner owner, TupleTableSlot *event,
 					   12, types, values, nulls);
 }
 
-/*
- * Notes that a failed event was tried again, so many times, and why it failed.
- * pause: seconds until it is tried again by itself; FAILURE_PARKED: it is not.
- */
+/* Notes that a failed event was tried again, and why it failed. */
 void
 failure_record_attempt(Oid log, int64 id, const ErrorData *error, int attempts,
 					   double pause)
@@ -127,9 +121,7 @@ failure_record_attempt(Oid log, int64 id, const ErrorData *error, int attempts,
 					   7, types, values, nulls);
 }
 
-/*
- * Forgets a failure; false if there is none with this id.
- */
+/* Removes a failure; returns false if there is none with this id. */
 bool
 failure_remove(Oid log, int64 id)
 {
@@ -141,9 +133,7 @@ failure_remove(Oid log, int64 id)
 					   1, &type, &value, NULL) > 0;
 }
 
-/*
- * Forgets all failures of a projection or subscription after a position.
- */
+/* Removes all failures of a projection or subscription after a position. */
 void
 failure_remove_after(FailureOwner owner, int64 position)
 {
@@ -158,18 +148,16 @@ failure_remove_after(FailureOwner owner, int64 position)
 					   2, types, values, NULL);
 }
 
-/* Of what kind a failure is, by which of its columns is not null. */
+/* Returns the kind of the failure that was read, by its column that is not null. */
 static FailureKind
-found_kind(void)
+found_failure_kind(void)
 {
 	if (own_sql_value(1))
 		return FAILURE_PROJECTION;
 	return own_sql_value(2) ? FAILURE_SUBSCRIPTION : FAILURE_INBOX;
 }
 
-/*
- * Reads the failure with this id; false if there is none.
- */
+/* Reads the failure with this id; returns false if there is none. */
 bool
 failure_find(Oid log, int64 id, Failure *failure)
 {
@@ -183,7 +171,7 @@ failure_find(Oid log, int64 id, Failure *failure)
 					" WHERE id = $1", 1, &type, &value, NULL) == 0)
 		return false;
 	failure->id = id;
-	failure->kind = found_kind();
+	failure->kind = found_failure_kind();
 	failure->name = own_sql_text(failure->kind == FAILURE_PROJECTION ? 1 : 2);
 	failure->stream = own_sql_text(3);
 	failure->partition = DatumGetInt32(own_sql_value(4));
@@ -194,9 +182,7 @@ failure_find(Oid log, int64 id, Failure *failure)
 	return true;
 }
 
-/*
- * Reads the first failure of the stream; false if it has none.
- */
+/* Reads the first failure of the stream; returns false if it has none. */
 bool
 failure_first(FailureOwner owner, const char *stream, Failure *failure)
 {
@@ -216,10 +202,7 @@ failure_first(FailureOwner owner, const char *stream, Failure *failure)
 	return failure_find(owner.log, id, failure);
 }
 
-/*
- * The streams that are parked for a projection, or in a partition of a
- * subscription, as a list of text.  among: those of this array only; NULL: all.
- */
+/* Returns the parked streams, as a list of text. */
 List *
 failure_streams(FailureOwner owner, ArrayType *among)
 {
@@ -249,8 +232,8 @@ failure_streams(FailureOwner owner, ArrayType *among)
 }
 
 /*
- * The first event of a parked stream of a subscription is due if it only
- * waited behind another that is gone.
+ * Makes the first event of a parked stream due if it only waited behind another,
+ * which is gone.
  */
 void
 failure_release(FailureOwner owner, const char *stream)
@@ -268,10 +251,7 @@ failure_release(FailureOwner owner, const char *stream)
 					   2, types, values, NULL);
 }
 
-/*
- * Makes the events of a parked stream due for a subscription; returns how many
- * there are.
- */
+/* Makes the failed events of a parked stream due. */
 int64
 failure_make_due(FailureOwner owner, const char *stream)
 {
@@ -291,10 +271,7 @@ failure_make_due(FailureOwner owner, const char *stream)
 	return DatumGetInt64(own_sql_value(1));
 }
 
-/*
- * Forgets the failures of a stream of a subscription up to a position; the next
- * one is due.
- */
+/* Removes a stream's failures up to a position; the next one becomes due. */
 void
 failure_remove_stream(FailureOwner owner, const char *stream, int64 upto)
 {
@@ -309,9 +286,7 @@ failure_remove_stream(FailureOwner owner, const char *stream, int64 upto)
 	failure_release(owner, stream);
 }
 
-/*
- * Reads the failure of a subscription at a position; false if it has none.
- */
+/* Reads the failure at a position; returns false if there is none. */
 bool
 failure_at(FailureOwner owner, int64 position, Failure *failure)
 {

@@ -1,7 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * failure.h
- *		Events that could not be handled.
+ *		Events that could not be handled: the table es_failures.
+ *
+ * A stream is parked for a projection or a subscription while events of it are
+ * there: later events of the stream wait behind them.
  *
  *-------------------------------------------------------------------------
  */
@@ -47,28 +50,80 @@ typedef struct Failure
 	bool		failed;			/* else it waits behind another */
 } Failure;
 
+/*
+ * Sets the four values that are stored of an error (sqlstate, message, detail,
+ * context), and which of them are null.  error: NULL sets four nulls.
+ */
 extern void failure_error_values(const ErrorData *error, Datum *values,
 								 char *nulls);
+
+/*
+ * Returns how long to wait after so many failed attempts, in seconds.  It
+ * grows with each, and is random by half.
+ */
 extern double failure_pause(int attempts);
+
+/*
+ * Adds the event in the slot, if it is not there.  error: why it failed; NULL:
+ * it only waits behind another.  pause: seconds until it is tried again by
+ * itself; FAILURE_PARKED: it is not.
+ */
 extern void failure_add(FailureOwner owner, TupleTableSlot *event,
 						const ErrorData *error, int attempts, double pause);
+
+/*
+ * Notes that an event was tried again so many times, and the last error.
+ * pause: as for failure_add.
+ */
 extern void failure_record_attempt(Oid log, int64 id, const ErrorData *error,
 								   int attempts, double pause);
+
+/* Removes the failure; returns false if there is none with this id. */
 extern bool failure_remove(Oid log, int64 id);
+
+/* Removes all failures of the owner after a position. */
 extern void failure_remove_after(FailureOwner owner, int64 position);
+
+/* Reads the failure; returns false if there is none with this id. */
 extern bool failure_find(Oid log, int64 id, Failure *failure);
+
+/* Reads the first failure of the stream; returns false if it has none. */
 extern bool failure_first(FailureOwner owner, const char *stream,
 						  Failure *failure);
+
+/*
+ * Returns the streams that are parked, as a list of text.  among: only streams
+ * of this array; NULL: all.
+ */
 extern List *failure_streams(FailureOwner owner, ArrayType *among);
+
+/*
+ * The rest is for subscriptions: partitions deliver failures again when they
+ * are due.
+ */
+
+/*
+ * Makes the first event of a parked stream due if it only waited behind
+ * another, which is gone.
+ */
 extern void failure_release(FailureOwner owner, const char *stream);
+
+/*
+ * Makes the failed events of a parked stream due; returns how many events of it
+ * are parked.
+ */
 extern int64 failure_make_due(FailureOwner owner, const char *stream);
+
+/* Removes a stream's failures up to a position; the next one becomes due. */
 extern void failure_remove_stream(FailureOwner owner, const char *stream,
 								  int64 upto);
+
+/* Reads the failure at a position; returns false if there is none. */
 extern bool failure_at(FailureOwner owner, int64 position, Failure *failure);
 
 /* park.c */
 
-/* An event that is set aside. */
+/* An event that is parked. */
 typedef struct ParkedEvent
 {
 	MinimalTuple event;
@@ -77,12 +132,28 @@ typedef struct ParkedEvent
 	int			attempts;		/* how often it was tried */
 } ParkedEvent;
 
+/* Returns those streams of the batch that are parked, as a list of text. */
 extern List *park_streams(FailureOwner owner, EventBatch *batch);
+
+/*
+ * Takes the events of the streams out of the batch; returns the list, to which
+ * they are added.
+ */
 extern List *park_take(Oid log, EventBatch *batch, const List *streams,
-					   List *aside);
+					   List *parked);
+
+/*
+ * Returns the list, to which it adds the first event of the batch, with the
+ * error and the number of attempts.  stream: set to its stream, in the present
+ * memory context.
+ */
 extern List *park_first(Oid log, const EventBatch *batch, ErrorData *error,
-						int attempts, List *aside, text **stream);
-extern void park_save(FailureOwner owner, const List *aside,
-					  double pause);
+						int attempts, List *parked, text **stream);
+
+/*
+ * Stores the list in es_failures.  pause: as for failure_add, for those events
+ * that have failed.
+ */
+extern void park_save(FailureOwner owner, const List *parked, double pause);
 
 #endif							/* EVENTSTORE_FAILURE_H */

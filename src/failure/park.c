@@ -1,12 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * park.c
- *		Setting events aside: those that failed, and those of the same streams
- *		that must wait behind them.
+ *		Parking events: those that failed, and those of the same streams that
+ *		must wait behind them.
  *
- * What is set aside is taken out of a batch into a list, and stored in
- * es_failures (failure.c) when the batch is done with, in the transaction
- * that moves the checkpoint over it.
+ * Parked events are taken out of a batch into a list, which is stored in
+ * es_failures (failure.c) when the batch is over, in the transaction that
+ * moves the checkpoint over it.
  *
  *-------------------------------------------------------------------------
  */
@@ -21,9 +21,9 @@
 #include "read/read.h"
 #include "failure/failure.h"
 
-/* Is the stream one of them? */
+/* Returns true if the stream is one of the list. */
 static bool
-is_parked(const List *streams, text *stream)
+is_parked_stream(const List *streams, text *stream)
 {
 	ListCell   *cell;
 
@@ -35,23 +35,22 @@ is_parked(const List *streams, text *stream)
 	return false;
 }
 
+/* Makes the list's entry for the event in the slot. */
 static ParkedEvent *
-make_aside(TupleTableSlot *slot, ErrorData *error, int attempts)
+make_parked_event(TupleTableSlot *slot, ErrorData *error, int attempts)
 {
-	ParkedEvent *aside = palloc0(sizeof(ParkedEvent));
+	ParkedEvent *parked = palloc0(sizeof(ParkedEvent));
 	bool		isnull;
 
-	aside->event = ExecCopySlotMinimalTuple(slot);
-	aside->position = DatumGetInt64(slot_getattr(slot, Anum_es_events_position,
-												 &isnull));
-	aside->error = error;
-	aside->attempts = attempts;
-	return aside;
+	parked->event = ExecCopySlotMinimalTuple(slot);
+	parked->position = DatumGetInt64(slot_getattr(slot, Anum_es_events_position,
+												  &isnull));
+	parked->error = error;
+	parked->attempts = attempts;
+	return parked;
 }
 
-/*
- * Which streams of the batch are parked, as a list of text.
- */
+/* Returns the parked streams of the batch, as a list of text. */
 List *
 park_streams(FailureOwner owner, EventBatch *batch)
 {
@@ -69,7 +68,7 @@ park_streams(FailureOwner owner, EventBatch *batch)
 		text	   *stream = DatumGetTextPP(slot_getattr(slot, Anum_es_events_stream,
 														 &isnull));
 
-		if (!is_parked(streams, stream))
+		if (!is_parked_stream(streams, stream))
 			streams = lappend(streams, DatumGetTextPCopy(PointerGetDatum(stream)));
 	}
 	foreach(cell, streams)
@@ -81,19 +80,16 @@ park_streams(FailureOwner owner, EventBatch *batch)
 										   TYPALIGN_INT));
 }
 
-/*
- * Takes the events of the streams out of the batch; returns the list with
- * them.
- */
+/* Takes the events of the streams out of the batch. */
 List *
-park_take(Oid relid, EventBatch *batch, const List *streams, List *aside)
+park_take(Oid relid, EventBatch *batch, const List *streams, List *parked)
 {
 	Relation	log;
 	TupleTableSlot *slot;
 	Tuplestorestate *rest;
 
 	if (streams == NIL)
-		return aside;
+		return parked;
 	log = table_open(relid, AccessShareLock);
 	slot = event_slot_make(log);
 	rest = event_batch_make();
@@ -103,8 +99,8 @@ park_take(Oid relid, EventBatch *batch, const List *streams, List *aside)
 		bool		isnull;
 		Datum		stream = slot_getattr(slot, Anum_es_events_stream, &isnull);
 
-		if (is_parked(streams, DatumGetTextPP(stream)))
-			aside = lappend(aside, make_aside(slot, NULL, 0));
+		if (is_parked_stream(streams, DatumGetTextPP(stream)))
+			parked = lappend(parked, make_parked_event(slot, NULL, 0));
 		else
 			tuplestore_puttupleslot(rest, slot);
 	}
@@ -113,16 +109,13 @@ park_take(Oid relid, EventBatch *batch, const List *streams, List *aside)
 	tuplestore_end(batch->events);
 	batch->events = rest;
 	batch->count = tuplestore_tuple_count(rest);
-	return aside;
+	return parked;
 }
 
-/*
- * Adds the first event of a batch, which failed so often, to the list; stream:
- * its stream, in the present memory context.
- */
+/* Adds the first event of the batch, which failed, to the list. */
 List *
 park_first(Oid relid, const EventBatch *batch, ErrorData *error, int attempts,
-		   List *aside, text **stream)
+		   List *parked, text **stream)
 {
 	Relation	log = table_open(relid, AccessShareLock);
 	TupleTableSlot *slot = event_slot_make(log);
@@ -130,26 +123,23 @@ park_first(Oid relid, const EventBatch *batch, ErrorData *error, int attempts,
 
 	tuplestore_rescan(batch->events);
 	(void) tuplestore_gettupleslot(batch->events, true, false, slot);
-	aside = lappend(aside, make_aside(slot, error, attempts));
+	parked = lappend(parked, make_parked_event(slot, error, attempts));
 	*stream = DatumGetTextPCopy(slot_getattr(slot, Anum_es_events_stream,
 											 &isnull));
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(log, AccessShareLock);
-	return aside;
+	return parked;
 }
 
-/*
- * Stores what was set aside.  pause: seconds until the ones that failed are
- * tried again by themselves; FAILURE_PARKED: they are not.
- */
+/* Stores the list in es_failures. */
 void
-park_save(FailureOwner owner, const List *aside, double pause)
+park_save(FailureOwner owner, const List *parked, double pause)
 {
 	Relation	log = table_open(owner.log, AccessShareLock);
 	TupleTableSlot *slot = event_slot_make(log);
 	ListCell   *cell;
 
-	foreach(cell, aside)
+	foreach(cell, parked)
 	{
 		ParkedEvent *one = lfirst(cell);
 

@@ -624,8 +624,8 @@ refuse_missing(int64 id)
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
 			 errmsg("there is no failure with id " INT64_FORMAT, id),
-			 errdetail("It was retried or discarded, or never there."),
-			 errhint("es_failures lists what there is.")));
+			 errdetail("It was retried or discarded, or has never existed."),
+			 errhint("es_failures lists the failures.")));
 }
 
 /*

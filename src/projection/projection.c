@@ -1,20 +1,16 @@
 /*-------------------------------------------------------------------------
  *
  * projection.c
- *		A projection: its row in es_projections, and the events it gets.
+ *		A projection: its row in es_projections, and whose rights it has.
  *
- * The row is read and written as the owner of the log.  Who changes it, or
- * handles events for it, locks it first: by FOR UPDATE, or by FOR UPDATE SKIP
- * LOCKED where others can go on with another projection.
- *
- * Events are read as the projection's owner, with that role's privileges and
- * row security, up to the horizon of the snapshot that reads them.
+ * The row is read and written as the owner of the log.  Whatever changes a
+ * projection, or handles events for it, locks the row first: by FOR UPDATE, or
+ * by FOR UPDATE SKIP LOCKED where it can go on with another projection.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -22,11 +18,9 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "base/base.h"
-#include "log/log.h"
-#include "read/read.h"
 #include "failure/failure.h"
 #include "projection/projection.h"
 
@@ -51,12 +45,12 @@ enum
 	" suspect_upto, name, message, created_at, owner FROM @extschema@.es_projections "
 
 static bool
-loaded_is(int column, const char *word)
+loaded_column_is(int column, const char *word)
 {
 	return strcmp(own_sql_text(column), word) == 0;
 }
 
-/* Takes the one of the four kinds that the row has. */
+/* Takes the one of the four kinds that the row is of. */
 static void
 load_kind(Projection *projection)
 {
@@ -89,7 +83,7 @@ load_filter(Projection *projection)
 }
 
 static void
-load_tables(Projection *projection)
+load_read_model(Projection *projection)
 {
 	Datum	   *tables;
 	int			count;
@@ -102,10 +96,7 @@ load_tables(Projection *projection)
 										 DatumGetObjectId(tables[i]));
 }
 
-/*
- * Makes a projection of the row that was just read, in the current memory
- * context.
- */
+/* Makes a projection of the row that was just read. */
 static Projection *
 make_projection(Oid log)
 {
@@ -119,12 +110,12 @@ make_projection(Oid log)
 	projection->search_path = own_sql_text(LOAD_SEARCH_PATH);
 	load_kind(projection);
 	load_filter(projection);
-	load_tables(projection);
-	projection->sync = loaded_is(LOAD_MODE, "sync");
-	projection->running = loaded_is(LOAD_STATE, "running");
-	projection->failed = loaded_is(LOAD_STATE, "failed");
+	load_read_model(projection);
+	projection->sync = loaded_column_is(LOAD_MODE, "sync");
+	projection->running = loaded_column_is(LOAD_STATE, "running");
+	projection->failed = loaded_column_is(LOAD_STATE, "failed");
 	projection->message = own_sql_text(LOAD_MESSAGE);
-	projection->park = loaded_is(LOAD_ON_FAILURE, "park");
+	projection->park = loaded_column_is(LOAD_ON_FAILURE, "park");
 	projection->start_position = DatumGetInt64(own_sql_value(LOAD_START_POSITION));
 	projection->position = DatumGetInt64(own_sql_value(LOAD_POSITION));
 	projection->history = DatumGetInt64(own_sql_value(LOAD_HISTORY));
@@ -136,10 +127,7 @@ make_projection(Oid log)
 	return projection;
 }
 
-/*
- * Reads the first projection that fits the rest of the statement, in which
- * $1, $2 ... are the values; NULL if there is none.
- */
+/* Reads the first projection that fits the rest of the statement. */
 Projection *
 projection_select(Oid log, const char *rest, int nargs, Oid *types,
 				  Datum *values, const char *nulls)
@@ -154,10 +142,7 @@ projection_select(Oid log, const char *rest, int nargs, Oid *types,
 	return projection;
 }
 
-/*
- * Reads the projection of this name; NULL if there is none.  locking: what
- * follows in the statement, such as FOR UPDATE.
- */
+/* Reads the projection of this name; returns NULL if there is none. */
 Projection *
 projection_find(Oid log, const char *name, const char *locking)
 {
@@ -170,7 +155,7 @@ projection_find(Oid log, const char *name, const char *locking)
 
 /* Refuses a name that no projection has. */
 static void
-check_found(const Projection *projection, const char *name)
+check_projection_found(const Projection *projection, const char *name)
 {
 	if (projection == NULL)
 		ereport(ERROR,
@@ -180,24 +165,19 @@ check_found(const Projection *projection, const char *name)
 				 errhint("es_projection_status lists the projections.")));
 }
 
-/*
- * Reads the projection of this name; an error if there is none.
- */
+/* Reads the projection of this name; an error if there is none. */
 Projection *
 projection_get(Oid log, const char *name, const char *locking)
 {
 	Projection *projection = projection_find(log, name, locking);
 
-	check_found(projection, name);
+	check_projection_found(projection, name);
 	return projection;
 }
 
-/*
- * Reads the projection as the active snapshot sees it; an error if it sees
- * none.
- */
+/* Reads the projection as the active snapshot sees it. */
 Projection *
-projection_peek(Oid log, const char *name)
+projection_get_visible(Oid log, const char *name)
 {
 	Oid			type = TEXTOID;
 	Datum		value = CStringGetTextDatum(name);
@@ -209,39 +189,11 @@ projection_peek(Oid log, const char *name)
 		projection = make_projection(log);
 		SPI_freetuptable(SPI_tuptable);
 	}
-	check_found(projection, name);
+	check_projection_found(projection, name);
 	return projection;
 }
 
-/* The tag of an advisory lock of the projection's rebuild. */
-void
-projection_rebuild_tag(LOCKTAG *tag, const char *name, uint32 number,
-					   int class)
-{
-	uint32		hash = DatumGetUInt32(DirectFunctionCall1Coll(hashtext,
-															  C_COLLATION_OID,
-															  CStringGetTextDatum(name)));
-
-	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, hash, number, class);
-}
-
-/*
- * Keeps others from rebuilding the projection until the transaction ends;
- * false if somebody does and it is not to wait.  To be taken before the row.
- */
-bool
-projection_lock_rebuild(const char *name, bool wait)
-{
-	LOCKTAG		tag;
-
-	projection_rebuild_tag(&tag, name, 0, REBUILD_LOCK_CLASS);
-	return LockAcquire(&tag, ExclusiveLock, false, !wait) !=
-		LOCKACQUIRE_NOT_AVAIL;
-}
-
-/*
- * Refuses a projection that is not the caller's.
- */
+/* Refuses a projection that the caller does not own. */
 void
 projection_check_owner(const Projection *projection)
 {
@@ -255,7 +207,7 @@ projection_check_owner(const Projection *projection)
 				 errhint("Ask the owner, or become a member of that role.")));
 }
 
-/* Whose failures those of the projection are. */
+/* Returns what stands for the projection in failure.c. */
 FailureOwner
 projection_failures(const Projection *projection)
 {
@@ -264,9 +216,9 @@ projection_failures(const Projection *projection)
 	return owner;
 }
 
-/* The owner's role; an error if there is none of this name any more. */
-static Oid
-projection_owner(const Projection *projection)
+/* Returns the owner's role; an error if it does not exist any more. */
+Oid
+projection_owner_role(const Projection *projection)
 {
 	if (!OidIsValid(projection->owner))
 		ereport(ERROR,
@@ -278,22 +230,17 @@ projection_owner(const Projection *projection)
 	return projection->owner;
 }
 
-/*
- * Becomes the projection's owner, as run_as does.
- */
+/* Becomes the projection's owner, as run_as does. */
 RunAs
 projection_run_as(const Projection *projection, bool restricted,
 				  const char *search_path)
 {
-	return run_as(projection_owner(projection), restricted, search_path);
+	return run_as(projection_owner_role(projection), restricted, search_path);
 }
 
-/*
- * Reads the caller's projection and locks its row: no runner has it, and none
- * gets it until the transaction ends.
- */
+/* Reads the caller's projection and locks its row. */
 Projection *
-projection_own(Oid log, const char *name)
+projection_lock_own(Oid log, const char *name)
 {
 	Projection *projection = projection_get(log, name, "FOR UPDATE");
 
@@ -301,10 +248,7 @@ projection_own(Oid log, const char *name)
 	return projection;
 }
 
-/*
- * Changes columns of the projection's row.  set: the statement's SET list, in
- * which $2, $3 ... are the values; at most PROJECTION_MAX_VALUES.
- */
+/* Changes columns of the projection's row; $1 is its name. */
 void
 projection_update(const Projection *projection, const char *set, int nargs,
 				  const Oid *types, const Datum *values, const char *nulls)
@@ -328,36 +272,7 @@ projection_update(const Projection *projection, const char *set, int nargs,
 					   nargs + 1, all_types, all_values, all_nulls);
 }
 
-/*
- * Does the projection get events of this stream and type?
- */
-bool
-projection_wants(const Projection *projection, text *stream, text *type)
-{
-	int			i;
-
-	if (projection->category != NULL)
-	{
-		int			length = stream_category_length(stream);
-
-		if (length != (int) VARSIZE_ANY_EXHDR(projection->category) ||
-			memcmp(VARDATA_ANY(projection->category), VARDATA_ANY(stream),
-				   length) != 0)
-			return false;
-	}
-	if (projection->types == NULL)
-		return true;
-	for (i = 0; i < projection->type_count; i++)
-	{
-		if (stream_equal(DatumGetTextPP(projection->type_names[i]), type))
-			return true;
-	}
-	return false;
-}
-
-/*
- * The position of the last event that is stored.
- */
+/* Returns the position of the last stored event. */
 int64
 projection_last_position(Oid log)
 {
@@ -371,7 +286,7 @@ projection_last_position(Oid log)
 	return position;
 }
 
-/* The name of a relation with its schema, as SQL wants it. */
+/* Returns the quoted name of a relation with its schema. */
 char *
 projection_relation_name(Oid relid)
 {
@@ -385,28 +300,4 @@ projection_relation_name(Oid relid)
 				 errhint("Drop the projection and create it again.")));
 	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
 									  name);
-}
-
-/*
- * Reads the next events that the projection wants: after its checkpoint, not
- * beyond upto, at most limit, into batch->events.  batch->upto is the
- * checkpoint when these are handled: nothing else up to there is wanted.  A
- * batch is either of the projection's history or not.
- */
-void
-projection_read(const Projection *projection, Snapshot snapshot, int64 upto,
-				int limit, EventBatch *batch)
-{
-	EventSource source = {
-		.log = projection->log,
-		.reader = projection_owner(projection),
-		.category = projection->category,
-		.types = projection->types
-	};
-
-	batch->history = projection->rebuilding ||
-		projection->position < projection->history;
-	if (!projection->rebuilding && batch->history)
-		upto = Min(upto, projection->history);
-	event_reader_read(&source, snapshot, projection->position, upto, limit, batch);
 }

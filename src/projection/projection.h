@@ -1,7 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * projection.h
- *		Projections.
+ *		Projections: read models that are kept up to date from the log.
+ *
+ * A projection is a row of es_projections: what handles its events, whose
+ * rights it has, and its checkpoint.  Its events are applied by a trigger as
+ * part of the append (sync), by runners in batches (async), or by a rebuild.
  *
  *-------------------------------------------------------------------------
  */
@@ -9,14 +13,11 @@
 #define EVENTSTORE_PROJECTION_H
 
 #include "executor/spi.h"
-#include "storage/lock.h"
 #include "utils/tuplestore.h"
 
 #include "base/base.h"
 #include "read/read.h"
 #include "failure/failure.h"
-
-/* projection.c */
 
 typedef enum ProjectionKind
 {
@@ -62,15 +63,6 @@ typedef struct Projection
 	SPIPlanPtr	plan;			/* of the query, if it is cached */
 } Projection;
 
-/*
- * Classes of advisory locks of a rebuild, which users cannot reach; the view
- * es_projection_status looks for them.  The key is a hash of the projection's
- * name, and how far the rebuild is (0: there is one, n + 1: n thousandths are
- * done), or when it began.
- */
-#define REBUILD_LOCK_CLASS			4
-#define REBUILD_BEGIN_LOCK_CLASS	5
-
 /* What is set when nothing is wrong with a projection any more. */
 #define PROJECTION_NO_ERROR \
 	", attempts = 0, next_attempt = NULL, batch_limit = NULL," \
@@ -80,72 +72,174 @@ typedef struct Projection
 /* What projection_update can set at once. */
 #define PROJECTION_MAX_VALUES	12
 
+/* projection.c: the row.  SPI must be connected. */
+
+/*
+ * Reads the first projection that fits the rest of the statement, in which
+ * $1, $2 ... are the values; returns NULL if there is none.
+ */
 extern Projection *projection_select(Oid log, const char *rest, int nargs,
 									 Oid *types, Datum *values,
 									 const char *nulls);
+
+/*
+ * Reads the projection of this name; returns NULL if there is none.  locking:
+ * what follows in the statement, such as FOR UPDATE.
+ */
 extern Projection *projection_find(Oid log, const char *name,
 								   const char *locking);
+
+/* Reads the projection of this name; 42704 if there is none. */
 extern Projection *projection_get(Oid log, const char *name,
 								  const char *locking);
-extern void projection_rebuild_tag(LOCKTAG *tag, const char *name,
-								   uint32 number, int class);
-extern bool projection_lock_rebuild(const char *name, bool wait);
-extern Projection *projection_peek(Oid log, const char *name);
-extern FailureOwner projection_failures(const Projection *projection);
+
+/* Reads it as the active snapshot sees it; 42704 if that sees none. */
+extern Projection *projection_get_visible(Oid log, const char *name);
+
+/*
+ * Reads the caller's projection and locks its row until the transaction ends,
+ * so that no runner has it; 42501 if the caller does not own it.
+ */
+extern Projection *projection_lock_own(Oid log, const char *name);
+
+/* Refuses (42501) a projection that the caller does not own. */
+extern void projection_check_owner(const Projection *projection);
+
+/* Returns the owner's role; 42704 if it does not exist any more. */
+extern Oid	projection_owner_role(const Projection *projection);
+
+/* Becomes the projection's owner, as run_as does. */
 extern RunAs projection_run_as(const Projection *projection, bool restricted,
 							   const char *search_path);
-extern void projection_check_owner(const Projection *projection);
-extern Projection *projection_own(Oid log, const char *name);
+
+/* Returns what stands for the projection in failure.c. */
+extern FailureOwner projection_failures(const Projection *projection);
+
+/*
+ * Changes columns of the projection's row.  set: the SET list, in which
+ * $2, $3 ... are the values, at most PROJECTION_MAX_VALUES.
+ */
 extern void projection_update(const Projection *projection, const char *set,
 							  int nargs, const Oid *types,
 							  const Datum *values, const char *nulls);
-extern bool projection_wants(const Projection *projection, text *stream,
-							 text *type);
-extern int64 projection_last_position(Oid log);
-extern char *projection_relation_name(Oid relid);
-extern void projection_read(const Projection *projection, Snapshot snapshot,
-							int64 upto, int limit, EventBatch *batch);
 
-/* projection_apply.c */
+/*
+ * Returns the name of a relation of a projection with its schema, quoted;
+ * 42P01 if it was dropped.
+ */
+extern char *projection_relation_name(Oid relid);
+
+/* Returns the position of the last stored event, 0 if there is none. */
+extern int64 projection_last_position(Oid log);
+
+/* projection_apply.c: what handles the events. */
+
+/*
+ * Applies a batch as the owner.  events: rows of es_events in position order,
+ * all of which the projection wants; NULL to refresh a view.  history: what
+ * es_replaying() returns meanwhile.  An error of the handler is raised.
+ */
 extern void projection_apply(Projection *projection, Tuplestorestate *events,
 							 bool history);
-extern void projection_check(Projection *projection);
-extern void projection_check_outside(const char *function);
 
-/* projection_run.c */
+/*
+ * Refuses a projection that cannot work: its handler's signature is wrong, its
+ * query cannot be planned, its owner may not read the log.
+ */
+extern void projection_check_definition(Projection *projection);
 
-/* Handling the past of a projection again, or for the first time. */
-typedef struct Replay
+/* Refuses (55006) to go on inside a handler.  function: for the message. */
+extern void projection_check_outside_handler(const char *function);
+
+/* projection_batch.c: one batch of an async projection. */
+
+/* A look at the log, under which batches are run. */
+typedef struct ProjectionRun
 {
-	bool		park;			/* set bad events aside; else raise the error */
-	void		(*progress) (const Projection *projection,
-							 const struct Replay *replay);
-	void	   *progress_data;
-	int64		handled;
-	List	   *parked;			/* for projection_save_parked */
-	List	   *streams;		/* that are parked */
-} Replay;
+	Oid			log;
+	Snapshot	snapshot;
+	int64		horizon;
+	bool		own_transaction;	/* nothing else is done in it */
+} ProjectionRun;
 
-extern bool projection_run_due(Oid log);
-extern ErrorData *projection_try(Projection *projection, const EventBatch *batch,
+/* Takes a snapshot and its horizon. */
+extern void projection_run_begin(ProjectionRun *run, Oid log,
 								 bool own_transaction);
-extern void replay_projection(Projection *projection, Snapshot snapshot,
-							  int64 upto, Replay *replay);
-extern void projection_save_parked(const Projection *projection, List *parked);
+extern void projection_run_end(ProjectionRun *run);
 
-/* projection_sync.c */
+/*
+ * Claims a projection that is due and has events to handle; returns NULL if
+ * there is none.  name: only this one; NULL: any.
+ */
+extern Projection *projection_claim(const ProjectionRun *run,
+									const char *name);
+
+/*
+ * Moves the checkpoints of projections that want none of the new events, as
+ * far as no runner has claimed them.  name: as in projection_claim.
+ */
+extern void projection_pass_over(const ProjectionRun *run, const char *name);
+
+/*
+ * Runs one batch of a claimed projection; returns how many events were
+ * handled.  A failure is noted in its row.
+ */
+extern int64 projection_run_batch(const ProjectionRun *run,
+								  Projection *projection);
+
+/*
+ * Reads the next events that the projection wants: after its checkpoint, not
+ * beyond upto, at most limit, into batch->events, which the caller made.
+ * batch->upto is the checkpoint when these are handled.  A batch is either of
+ * the projection's history or not.
+ */
+extern void projection_read_batch(const Projection *projection,
+								  Snapshot snapshot, int64 upto, int limit,
+								  EventBatch *batch);
+
+/* Returns how many events the next batch may have. */
+extern int	projection_batch_limit(const Projection *projection);
+
+/*
+ * Applies the batch in a subtransaction; returns the error that it ended with,
+ * NULL if there was none.  own_transaction: deferred triggers are part of it.
+ */
+extern ErrorData *projection_try_batch(Projection *projection,
+									   const EventBatch *batch,
+									   bool own_transaction);
+
+/* Stores parked events (park.c's) in es_failures. */
+extern void projection_save_parked(const Projection *projection,
+								   List *parked);
+
+/* projection_run.c: runs what is due. */
+
+/*
+ * Runs one batch of one projection that is due, in the present transaction,
+ * in which nothing else is done; returns false if nothing was due.
+ */
+extern bool projection_run_due(Oid log);
+
+/* projection_sync.c: the trigger of a sync projection. */
+
+/* Registers the cache's callback. */
 extern void projection_sync_init(void);
-extern void projection_check_sync(const Projection *projection);
-extern void projection_attach(Projection *projection);
-extern void projection_detach(Projection *projection);
-extern void projection_drop_trigger(Projection *projection);
-extern void projection_finish(Projection *projection, Replay *replay);
 
-/* rebuild_tables.c */
-extern void rebuild_tables_init(void);
-extern List *rebuild_make_tables(const Projection *projection);
-extern void rebuild_compact_tables(const Projection *projection, List *tables);
-extern void rebuild_swap_tables(const Projection *projection, List *tables);
-extern void rebuild_drop_tables(const Projection *projection, List *tables);
+/* projection_mode.c: becoming sync, and ceasing to be. */
+
+/* Refuses a projection that cannot be sync. */
+extern void projection_check_sync(const Projection *projection);
+
+/* Makes a projection sync, and writes its row, which the caller has locked. */
+extern void projection_begin_sync(Projection *projection);
+
+/*
+ * Ends being sync: disables the trigger and moves projection->position to the
+ * end of the log.  The caller has locked the row, and updates it.
+ */
+extern void projection_end_sync(Projection *projection);
+
+/* Drops the trigger, if the projection is or was sync. */
+extern void projection_drop_trigger(Projection *projection);
 
 #endif							/* EVENTSTORE_PROJECTION_H */

@@ -4,8 +4,7 @@
  *		What a projection is made of: a function, a schema of functions, a
  *		query, a materialized view; and how a batch of events is applied to it.
  *
- * Who applies a batch, and when, is decided above: a trigger, a runner, a
- * rebuild.  All apply it in the same way:
+ * A trigger, a runner and a replay apply a batch in the same way:
  *
  *	1. become the owner, with the search_path in force when the projection was
  *	   made and pg_temp last, so that nobody's temporary table takes the place
@@ -15,7 +14,7 @@
  *	   together as "new_events" to a query, or refresh the materialized view;
  *	4. become the caller again.
  *
- * An error leaves by itself; who calls undoes what was written.
+ * An error is raised; the caller undoes what was written.
  *
  *-------------------------------------------------------------------------
  */
@@ -51,18 +50,18 @@ PG_FUNCTION_INFO_V1(es_replaying);
 /* The batch, as the query of a projection sees it. */
 #define NEW_EVENTS "new_events"
 
-/* What a function of a handler_schema begins with. */
+/* The prefix of the functions of a handler_schema. */
 #define ON_PREFIX "on_"
 
-/* Is history being replayed? */
+/* What es_replaying() returns. */
 static bool replaying = false;
 
 /* How many batches are being applied, one within another. */
-static int	depth = 0;
+static int	apply_depth = 0;
 
 /*
- * es_replaying() returns boolean: is the handler that asks given an event of
- * the past, from before the projection was made or while it is rebuilt?
+ * es_replaying() returns boolean: true while a handler gets events from before
+ * the projection was made, or while it is rebuilt.
  */
 Datum
 es_replaying(PG_FUNCTION_ARGS)
@@ -70,11 +69,11 @@ es_replaying(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(replaying);
 }
 
-/* What a function must be like that handles events. */
+/* Returns the signature of a handler. */
 static FunctionSignature
-handler_form(Oid event_type)
+handler_signature(Oid event_type)
 {
-	FunctionSignature form = {
+	FunctionSignature signature = {
 		.result = VOIDOID,
 		.arguments = {event_type},
 		.count = 1,
@@ -83,63 +82,62 @@ handler_form(Oid event_type)
 		.example = "app.on_event(es_events)"
 	};
 
-	return form;
+	return signature;
 }
 
-/* Refuses a function that cannot handle events. */
+/* Refuses a function whose signature is not a handler's. */
 static void
-check_handler(Oid function, Oid event_type)
+check_handler_function(Oid function, Oid event_type)
 {
-	FunctionSignature form = handler_form(event_type);
+	FunctionSignature signature = handler_signature(event_type);
 
-	user_function_check(function, &form);
+	user_function_check(function, &signature);
 }
 
 /*
  * Looks up the function and checks it, as the owner.
  */
 static void
-find_handler(const Projection *projection, FmgrInfo *function)
+look_up_handler(const Projection *projection, FmgrInfo *function)
 {
 	Oid			found = DatumGetObjectId(DirectFunctionCall1(regprocedurein,
 															 CStringGetDatum(projection->target)));
 
-	check_handler(found, get_rel_type_id(projection->log));
+	check_handler_function(found, get_rel_type_id(projection->log));
 	fmgr_info(found, function);
 }
 
-/* The functions that one batch calls. */
-typedef struct Calls
+/* The functions that are called for one batch. */
+typedef struct HandlerCalls
 {
 	Oid			event_type;
 	FmgrInfo	handler;
 	TypeFunctions *by_type;		/* of a handler_schema; NULL: the handler */
 	Upcasting  *upcasting;
-} Calls;
+} HandlerCalls;
 
-/*
- * Prepares for calling functions, as the owner.
- */
+/* Prepares for calling functions, as the owner. */
 static void
-init_calls(Calls *calls, const Projection *projection)
+prepare_handler_calls(HandlerCalls *calls, const Projection *projection)
 {
-	FunctionSignature form;
+	FunctionSignature signature;
 
 	calls->event_type = get_rel_type_id(projection->log);
 	calls->by_type = NULL;
 	calls->upcasting = upcast_begin(projection->log);
-	form = handler_form(calls->event_type);
+	signature = handler_signature(calls->event_type);
 	if (projection->kind == PROJECTION_HANDLER)
-		find_handler(projection, &calls->handler);
+		look_up_handler(projection, &calls->handler);
 	else
-		calls->by_type = type_functions_make(projection->target, ON_PREFIX, &form);
+		calls->by_type = type_functions_make(projection->target, ON_PREFIX, &signature);
 }
 
 /*
- * The function to call for the event in the slot; NULL if there is none.
+ * Returns the function to call for the event in the slot; NULL if there is
+ * none.
  */
 static FmgrInfo *
-choose_function(Calls *calls, TupleTableSlot *slot)
+choose_handler(HandlerCalls *calls, TupleTableSlot *slot)
 {
 	TypeFunction *function;
 	bool		isnull;
@@ -152,11 +150,11 @@ choose_function(Calls *calls, TupleTableSlot *slot)
 	return function == NULL ? NULL : &function->info;
 }
 
-/* Calls the function for the event in the slot, as of today. */
+/* Calls the function for the event in the slot, which is upcast first. */
 static void
-call_function(Calls *calls, TupleTableSlot *slot)
+call_projection_handler(HandlerCalls *calls, TupleTableSlot *slot)
 {
-	FmgrInfo   *function = choose_function(calls, slot);
+	FmgrInfo   *function = choose_handler(calls, slot);
 
 	LOCAL_FCINFO(fcinfo, 1);
 
@@ -173,16 +171,16 @@ call_function(Calls *calls, TupleTableSlot *slot)
  * Calls the handler for each event.
  */
 static void
-call_handlers(const Projection *projection, Tuplestorestate *events)
+call_for_each_event(const Projection *projection, Tuplestorestate *events)
 {
 	Relation	log = table_open(projection->log, AccessShareLock);
 	TupleTableSlot *slot = event_slot_make(log);
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
 												  "eventstore event",
 												  ALLOCSET_DEFAULT_SIZES);
-	Calls		calls;
+	HandlerCalls calls;
 
-	init_calls(&calls, projection);
+	prepare_handler_calls(&calls, projection);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	tuplestore_rescan(events);
 	while (tuplestore_gettupleslot(events, true, false, slot))
@@ -190,7 +188,7 @@ call_handlers(const Projection *projection, Tuplestorestate *events)
 		MemoryContext oldcontext = MemoryContextSwitchTo(context);
 
 		CHECK_FOR_INTERRUPTS();
-		call_function(&calls, slot);
+		call_projection_handler(&calls, slot);
 		MemoryContextSwitchTo(oldcontext);
 		MemoryContextReset(context);
 	}
@@ -201,9 +199,7 @@ call_handlers(const Projection *projection, Tuplestorestate *events)
 	table_close(log, AccessShareLock);
 }
 
-/*
- * The events as of today: the same ones if no upcasters are defined.
- */
+/* Returns the upcast events: the same tuplestore if no upcasters are defined. */
 static Tuplestorestate *
 upcast_events(Oid log, Tuplestorestate *events)
 {
@@ -244,7 +240,7 @@ upcast_events(Oid log, Tuplestorestate *events)
  * The server looks at the columns of the log, which must be locked for that.
  */
 static void
-register_events(Oid log, Tuplestorestate *events)
+register_new_events(Oid log, Tuplestorestate *events)
 {
 	EphemeralNamedRelation relation = palloc0(sizeof(EphemeralNamedRelationData));
 	int			result;
@@ -271,7 +267,7 @@ refuse_query(const char *why)
 			 errhint("Give one INSERT, UPDATE, DELETE, MERGE or SELECT that reads new_events.")));
 }
 
-/* Refuses what is not one statement on rows. */
+/* Refuses a query that is not one statement on rows. */
 static void
 check_query(SPIPlanPtr plan)
 {
@@ -307,7 +303,8 @@ prepare_query(const char *query)
 }
 
 /*
- * Runs the query for the whole batch.  A cached projection keeps its plan.
+ * Runs the query for the whole batch.  The plan of a cached projection is saved
+ * with it.
  */
 static void
 run_query(Projection *projection, Tuplestorestate *events)
@@ -318,7 +315,7 @@ run_query(Projection *projection, Tuplestorestate *events)
 	int			result;
 
 	SPI_connect();
-	register_events(projection->log, upcast);
+	register_new_events(projection->log, upcast);
 	if (plan == NULL)
 		plan = prepare_query(projection->target);
 	if (projection->cached && projection->plan == NULL)
@@ -336,8 +333,8 @@ run_query(Projection *projection, Tuplestorestate *events)
 }
 
 /*
- * Can the view be refreshed without keeping its readers waiting?  This is
- * what REFRESH MATERIALIZED VIEW CONCURRENTLY asks for.
+ * Returns true if the view meets the conditions of REFRESH MATERIALIZED VIEW
+ * CONCURRENTLY, which does not keep its readers waiting.
  */
 static bool
 can_refresh_concurrently(const Projection *projection)
@@ -369,7 +366,7 @@ refresh_view(const Projection *projection, bool concurrently)
 	SPI_finish();
 }
 
-/* Becomes the owner, where the projection's names are found. */
+/* Becomes the owner, with the projection's search_path. */
 static RunAs
 become_owner(const Projection *projection)
 {
@@ -383,13 +380,13 @@ become_owner(const Projection *projection)
 
 /* Hands the events to what the projection is made of, as the owner. */
 static void
-apply(Projection *projection, Tuplestorestate *events, bool concurrently)
+apply_by_kind(Projection *projection, Tuplestorestate *events, bool concurrently)
 {
 	switch (projection->kind)
 	{
 		case PROJECTION_HANDLER:
 		case PROJECTION_SCHEMA:
-			call_handlers(projection, events);
+			call_for_each_event(projection, events);
 			break;
 		case PROJECTION_QUERY:
 			run_query(projection, events);
@@ -400,10 +397,7 @@ apply(Projection *projection, Tuplestorestate *events, bool concurrently)
 	}
 }
 
-/*
- * Applies a batch.  events: rows of es_events in position order, which the
- * projection wants; NULL to refresh a view.  history: are they of the past?
- */
+/* Applies a batch, as the header of this file says. */
 void
 projection_apply(Projection *projection, Tuplestorestate *events,
 				 bool history)
@@ -417,16 +411,16 @@ projection_apply(Projection *projection, Tuplestorestate *events,
 	can_refresh_concurrently(projection);
 	RunAs		saved = become_owner(projection);
 
-	depth++;
+	apply_depth++;
 	PG_TRY();
 	{
 		replaying = history;
-		apply(projection, events, concurrently);
+		apply_by_kind(projection, events, concurrently);
 	}
 	PG_FINALLY();
 	{
 		replaying = was_replaying;
-		depth--;
+		apply_depth--;
 	}
 	PG_END_TRY();
 	run_as_end(saved);
@@ -435,13 +429,13 @@ projection_apply(Projection *projection, Tuplestorestate *events,
 }
 
 /*
- * Refuses what a handler must not do: what runs or changes projections counts
- * on none being at work in its own transaction.
+ * Refuses to go on inside a handler: functions that run or change projections
+ * count on none being at work in their own transaction.
  */
 void
-projection_check_outside(const char *function)
+projection_check_outside_handler(const char *function)
 {
-	if (depth > 0)
+	if (apply_depth > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("%s cannot be called by a handler", function),
@@ -450,8 +444,8 @@ projection_check_outside(const char *function)
 }
 
 /*
- * Refuses a schema in which a function for a type is of the wrong form.  More
- * may come later, and are checked when they are called.
+ * Refuses a schema in which the signature of a function for a type is wrong.
+ * Functions that come later are checked when they are called.
  */
 static void
 check_type_handlers(const Projection *projection)
@@ -475,36 +469,33 @@ check_type_handlers(const Projection *projection)
 	{
 		bool		isnull;
 
-		check_handler(DatumGetObjectId(SPI_getbinval(found->vals[i],
-													 found->tupdesc, 1,
-													 &isnull)), event_type);
+		check_handler_function(DatumGetObjectId(SPI_getbinval(found->vals[i],
+															  found->tupdesc, 1,
+															  &isnull)), event_type);
 	}
 	SPI_freetuptable(found);
 }
 
-/*
- * Refuses a projection that cannot work: its handler is of the wrong form, its
- * query cannot be planned, its owner may not read the log.
- */
+/* Refuses a projection that cannot work. */
 void
-projection_check(Projection *projection)
+projection_check_definition(Projection *projection)
 {
 	RunAs		saved = become_owner(projection);
 	Tuplestorestate *none = event_batch_make();
-	Calls		calls;
+	HandlerCalls calls;
 
 	if (pg_class_aclcheck(projection->log, projection->owner,
 						  ACL_SELECT) != ACLCHECK_OK)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, "es_events");
 	if (projection->kind == PROJECTION_HANDLER ||
 		projection->kind == PROJECTION_SCHEMA)
-		init_calls(&calls, projection);
+		prepare_handler_calls(&calls, projection);
 	if (projection->kind == PROJECTION_SCHEMA)
 		check_type_handlers(projection);
 	else if (projection->kind == PROJECTION_QUERY)
 	{
 		SPI_connect();
-		register_events(projection->log, none);
+		register_new_events(projection->log, none);
 		(void) SPI_plan_get_cached_plan(prepare_query(projection->target));
 		SPI_finish();
 	}

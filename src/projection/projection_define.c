@@ -5,10 +5,10 @@
  *		es_alter_projection, es_pause_projection, es_resume_projection,
  *		es_drop_projection.
  *
- * What is wrong with a definition is said here, before it is stored, as far
- * as it can be known.  Each function locks the projection's row first, so that
- * it waits for the batch that is running, if there is one.  Making and ending
- * sync is projection_sync.c's.
+ * A definition that is wrong is refused here, before it is stored, as far as
+ * that can be known.  Each function locks the projection's row first, so that
+ * it waits for the batch that is running, if there is one.  How a projection
+ * becomes sync is in projection_mode.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -33,6 +33,7 @@
 #include "log/log.h"
 #include "failure/failure.h"
 #include "projection/projection.h"
+#include "projection/rebuild.h"
 
 PG_FUNCTION_INFO_V1(es_create_projection);
 PG_FUNCTION_INFO_V1(es_alter_projection);
@@ -58,10 +59,11 @@ static const char *const arg_names[] = {
 };
 
 /*
- * Refuses a relation that is not of the kinds, or not the caller's.
+ * Refuses a relation that is not of the kinds (pg_class.relkind), or that the
+ * caller does not own.
  */
 static void
-check_relation(Oid log, Oid relid, const char *kinds, const char *what)
+check_owned_relation(Oid log, Oid relid, const char *kinds, const char *what)
 {
 	char		kind = get_rel_relkind(relid);
 
@@ -77,7 +79,7 @@ check_relation(Oid log, Oid relid, const char *kinds, const char *what)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("\"%s\" is not %s", get_rel_name(relid), what),
-				 errdetail("A projection keeps its rows in %s of its owner.",
+				 errdetail("A projection stores its rows in %s of its owner.",
 						   what)));
 	if (!has_privs_of_role(GetUserId(), run_as_owner(relid)))
 		ereport(ERROR,
@@ -89,11 +91,11 @@ check_relation(Oid log, Oid relid, const char *kinds, const char *what)
 }
 
 /*
- * Refuses tables that are not the caller's, or of one name: a rebuild fills
- * temporary tables with their names.
+ * Refuses tables that the caller does not own, and two of one name: a rebuild
+ * fills temporary tables with their names.
  */
 static void
-check_tables(Oid log, ArrayType *tables)
+check_read_model_tables(Oid log, ArrayType *tables)
 {
 	Datum	   *values;
 	bool	   *nulls;
@@ -105,8 +107,8 @@ check_tables(Oid log, ArrayType *tables)
 					  &values, &nulls, &count);
 	for (i = 0; i < count; i++)
 	{
-		check_relation(log, nulls[i] ? InvalidOid : DatumGetObjectId(values[i]),
-					   "rp", "a table");
+		check_owned_relation(log, nulls[i] ? InvalidOid : DatumGetObjectId(values[i]),
+							 "rp", "a table");
 		for (j = 0; j < i; j++)
 		{
 			if (strcmp(get_rel_name(DatumGetObjectId(values[i])),
@@ -120,7 +122,7 @@ check_tables(Oid log, ArrayType *tables)
 	}
 }
 
-/* Refuses a definition that has not exactly one of the four kinds. */
+/* Refuses a definition that is not of exactly one of the four kinds. */
 static void
 check_one_kind(FunctionCallInfo fcinfo)
 {
@@ -137,7 +139,7 @@ check_one_kind(FunctionCallInfo fcinfo)
 }
 
 /*
- * Refuses an on_failure that is none, or makes no sense for a materialized
+ * Refuses an unknown on_failure, and one that makes no sense for a materialized
  * view.
  */
 static void
@@ -158,7 +160,7 @@ check_on_failure(text *on_failure, bool refresh)
  * Refuses arguments that are wrong by themselves.
  */
 static void
-check_arguments(FunctionCallInfo fcinfo, Oid log)
+check_definition_arguments(FunctionCallInfo fcinfo, Oid log)
 {
 	static const int required[] = {
 		ARG_NAME, ARG_TABLES, ARG_MODE, ARG_BATCH_SIZE, ARG_ON_FAILURE,
@@ -186,13 +188,13 @@ check_arguments(FunctionCallInfo fcinfo, Oid log)
 					  true);
 	if (!PG_ARGISNULL(ARG_TYPES))
 		event_check_type_names(PG_GETARG_ARRAYTYPE_P(ARG_TYPES));
-	check_tables(log, PG_GETARG_ARRAYTYPE_P(ARG_TABLES));
+	check_read_model_tables(log, PG_GETARG_ARRAYTYPE_P(ARG_TABLES));
 	if (!PG_ARGISNULL(ARG_REFRESH))
-		check_relation(log, PG_GETARG_OID(ARG_REFRESH), "m",
-					   "a materialized view");
+		check_owned_relation(log, PG_GETARG_OID(ARG_REFRESH), "m",
+							 "a materialized view");
 }
 
-/* The argument as it is; text of what is kept by name. */
+/* Returns the argument as it is stored: handlers and schemas by name. */
 static Datum
 stored_argument(FunctionCallInfo fcinfo, int arg)
 {
@@ -205,9 +207,9 @@ stored_argument(FunctionCallInfo fcinfo, int arg)
 	return PG_GETARG_DATUM(arg);
 }
 
-/* Refuses a handler or a schema that is not there, or not the caller's. */
+/* Refuses a handler, or a schema of handlers, that does not exist. */
 static void
-check_names(FunctionCallInfo fcinfo)
+check_handler_exists(FunctionCallInfo fcinfo)
 {
 	if (!PG_ARGISNULL(ARG_HANDLER) &&
 		get_func_name(PG_GETARG_OID(ARG_HANDLER)) == NULL)
@@ -225,9 +227,7 @@ check_names(FunctionCallInfo fcinfo)
 						   PG_GETARG_OID(ARG_HANDLER_SCHEMA))));
 }
 
-/*
- * Stores the row of a projection that is async so far.
- */
+/* Stores the row of a projection, which is async so far. */
 static void
 insert_projection(FunctionCallInfo fcinfo, Oid log)
 {
@@ -264,7 +264,7 @@ insert_projection(FunctionCallInfo fcinfo, Oid log)
 
 /* Refuses a name that is taken. */
 static void
-check_new(Oid log, const char *name)
+check_name_is_free(Oid log, const char *name)
 {
 	if (projection_find(log, name, "") != NULL)
 		ereport(ERROR,
@@ -286,19 +286,19 @@ es_create_projection(PG_FUNCTION_ARGS)
 	char	   *name;
 
 	PreventCommandIfReadOnly("es_create_projection()");
-	projection_check_outside("es_create_projection()");
-	check_arguments(fcinfo, log);
-	check_names(fcinfo);
+	projection_check_outside_handler("es_create_projection()");
+	check_definition_arguments(fcinfo, log);
+	check_handler_exists(fcinfo);
 	name = text_to_cstring(PG_GETARG_TEXT_PP(ARG_NAME));
 	SPI_connect();
-	check_new(log, name);
+	check_name_is_free(log, name);
 	insert_projection(fcinfo, log);
-	projection = projection_own(log, name);
-	projection_check(projection);
+	projection = projection_lock_own(log, name);
+	projection_check_definition(projection);
 	if (strcmp(text_to_cstring(PG_GETARG_TEXT_PP(ARG_MODE)), "sync") == 0)
 	{
 		isolation_check("es_create_projection()");
-		projection_attach(projection);
+		projection_begin_sync(projection);
 	}
 	SPI_finish();
 	PG_RETURN_VOID();
@@ -306,35 +306,35 @@ es_create_projection(PG_FUNCTION_ARGS)
 
 /* Opens SPI and the caller's projection, which the first argument names. */
 static Projection *
-begin_change(FunctionCallInfo fcinfo, const char *function)
+begin_projection_change(FunctionCallInfo fcinfo, const char *function)
 {
 	PreventCommandIfReadOnly(function);
-	projection_check_outside(function);
+	projection_check_outside_handler(function);
 	isolation_check(function);
 	SPI_connect();
-	return projection_own(log_relid(fcinfo->flinfo->fn_oid),
-						  text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	return projection_lock_own(log_relid(fcinfo->flinfo->fn_oid),
+							   text_to_cstring(PG_GETARG_TEXT_PP(0)));
 }
 
-/* Sets mode and checkpoint of a projection that is not sync any more. */
+/* Ends being sync, and writes the row; in set, $2 is the checkpoint. */
 static void
 leave_sync(Projection *projection, const char *set)
 {
 	Oid			type = INT8OID;
 	Datum		value;
 
-	projection_detach(projection);
+	projection_end_sync(projection);
 	value = Int64GetDatum(projection->position);
 	projection_update(projection, set, 1, &type, &value, NULL);
 }
 
 /*
- * es_pause_projection(name): until it is resumed the projection gets nothing.
+ * es_pause_projection(name): until it is resumed the projection gets no events.
  */
 Datum
 es_pause_projection(PG_FUNCTION_ARGS)
 {
-	Projection *projection = begin_change(fcinfo, "es_pause_projection()");
+	Projection *projection = begin_projection_change(fcinfo, "es_pause_projection()");
 
 	if (projection->sync && projection->running)
 		leave_sync(projection, "state = 'paused', position = $2");
@@ -346,12 +346,12 @@ es_pause_projection(PG_FUNCTION_ARGS)
 
 /*
  * es_resume_projection(name): goes on where the projection was paused or
- * failed; errors are forgotten.
+ * failed, and clears its errors.
  */
 Datum
 es_resume_projection(PG_FUNCTION_ARGS)
 {
-	Projection *projection = begin_change(fcinfo, "es_resume_projection()");
+	Projection *projection = begin_projection_change(fcinfo, "es_resume_projection()");
 
 	if (!projection->running)
 	{
@@ -360,15 +360,15 @@ es_resume_projection(PG_FUNCTION_ARGS)
 		projection->running = true;
 		projection->batch_limit = 0;
 		if (projection->sync)
-			projection_attach(projection);
+			projection_begin_sync(projection);
 	}
 	SPI_finish();
 	PG_RETURN_VOID();
 }
 
 /*
- * Brings the projection to another mode.  One that is paused or failed only
- * changes when it is resumed.
+ * Changes the mode.  A projection that is paused or failed gets or loses its
+ * trigger only when it is resumed.
  */
 static void
 change_mode(Projection *projection, const char *mode)
@@ -384,14 +384,14 @@ change_mode(Projection *projection, const char *mode)
 	if (!projection->running)
 		projection_update(projection, "mode = $2", 1, &type, &value, NULL);
 	else if (sync)
-		projection_attach(projection);
+		projection_begin_sync(projection);
 	else
 		leave_sync(projection, "mode = 'async', position = $2");
 }
 
 /* Refuses new settings that are wrong by themselves. */
 static void
-check_settings(FunctionCallInfo fcinfo, const Projection *projection)
+check_new_settings(FunctionCallInfo fcinfo, const Projection *projection)
 {
 	if (!PG_ARGISNULL(1))
 		argument_word("mode", text_to_cstring(PG_GETARG_TEXT_PP(1)), "sync",
@@ -409,7 +409,7 @@ check_settings(FunctionCallInfo fcinfo, const Projection *projection)
 
 /*
  * es_alter_projection(name, mode, batch_size, on_failure, max_attempts,
- * min_interval): what is null stays as it is.
+ * min_interval): changes what is not null.
  */
 Datum
 es_alter_projection(PG_FUNCTION_ARGS)
@@ -421,8 +421,8 @@ es_alter_projection(PG_FUNCTION_ARGS)
 	int			i;
 
 	argument_not_null(fcinfo, ARG_NAME, "name");
-	projection = begin_change(fcinfo, "es_alter_projection()");
-	check_settings(fcinfo, projection);
+	projection = begin_projection_change(fcinfo, "es_alter_projection()");
+	check_new_settings(fcinfo, projection);
 	for (i = 0; i < 4; i++)
 	{
 		nulls[i] = PG_ARGISNULL(i + 2) ? 'n' : ' ';
@@ -451,8 +451,8 @@ es_drop_projection(PG_FUNCTION_ARGS)
 	Datum		value = PG_GETARG_DATUM(0);
 
 	/* in this order, as in a rebuild; dropping the trigger waits for readers */
-	(void) projection_lock_rebuild(text_to_cstring(PG_GETARG_TEXT_PP(0)), true);
-	projection = begin_change(fcinfo, "es_drop_projection()");
+	(void) rebuild_lock(text_to_cstring(PG_GETARG_TEXT_PP(0)), true);
+	projection = begin_projection_change(fcinfo, "es_drop_projection()");
 	projection_drop_trigger(projection);
 	failure_remove_after(projection_failures(projection), 0);
 	(void) own_sql_run(projection->log,

@@ -1,12 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * projection_wait.c
- *		es_wait(): until a projection has handled an event, so that a client
- *		reads its own writes.
+ *		es_wait(): waits until a projection has handled an event, so that a
+ *		client reads its own writes.
  *
  * It looks at the projection's row again and again, each time with a new
- * snapshot, and moves nothing itself.  What it waits for must be committed:
- * within the transaction that appended it would wait in vain.
+ * snapshot, and runs no projection itself.  The event must be committed: the
+ * transaction that appended it would wait until the time is over.
  *
  *-------------------------------------------------------------------------
  */
@@ -32,8 +32,8 @@ PG_FUNCTION_INFO_V1(es_wait);
 #define LAST_SLEEP		5
 
 /*
- * May the caller be told why the projection has failed?  What a handler says
- * may be of events that he cannot read.
+ * Returns true if the caller may see why the projection has failed: a handler's
+ * message may contain data of events that the caller cannot read.
  */
 static bool
 may_know_error(const Projection *projection)
@@ -44,7 +44,7 @@ may_know_error(const Projection *projection)
 						  GetUserId(), ACL_SELECT) == ACLCHECK_OK;
 }
 
-/* Raises ES005 for a projection that has given up. */
+/* Raises ES005 for a projection that has failed. */
 static void
 fail_stopped(const Projection *projection)
 {
@@ -57,11 +57,12 @@ fail_stopped(const Projection *projection)
 			 errdetail("It stopped at position " INT64_FORMAT "%s%s",
 					   projection->position, known ? ": " : ".",
 					   known ? projection->message : ""),
-			 errhint("Mend what is wrong, then es_resume_projection().")));
+			 errhint("Fix the cause, then call es_resume_projection().")));
 }
 
 /*
- * Has the projection handled the event?  A sync one had it in the append.
+ * Returns true if the projection has handled the event, as a sync one does in
+ * the append; an error if it has failed before it.
  */
 static bool
 has_handled(Oid log, const char *name, int64 position)
@@ -85,7 +86,7 @@ has_handled(Oid log, const char *name, int64 position)
 /*
  * es_wait(projection, position, timeout) returns boolean: true as soon as the
  * projection has handled everything up to the position, false if the time is
- * over before.
+ * over before that.
  */
 Datum
 es_wait(PG_FUNCTION_ARGS)

@@ -1,14 +1,14 @@
 /*-------------------------------------------------------------------------
  *
  * rebuild.c
- *		es_rebuild_projection(): the read model is made anew from the whole log
+ *		es_rebuild_projection(): makes the read model anew from the whole log
  *		while it is read and kept up to date.
  *
  *	1. Temporary tables with the names of the projection's tables are made.
  *	2. The log is replayed into them: the handler finds them first, as pg_temp
  *	   is first in its search_path.  The old rows are not touched; the
  *	   projection goes on with them in other sessions.  A handler that writes to
- *	   its tables by other names is found out by the lock that this takes, and
+ *	   its tables by other names is detected by the lock that this takes, and
  *	   refused.
  *	3. The projection's row is locked, for a sync one appends, too
  *	   (ShareRowExclusiveLock on es_events), and what came meanwhile is
@@ -21,14 +21,16 @@
  *	5. Checkpoint and failures are written, the temporary tables dropped.
  *
  * All of it is one transaction: an error, a cancel or a crash leaves the old
- * rows as they were.  How far it is, other sessions see as locks: of all that a
- * transaction does, only locks show before its commit.
+ * rows as they were.  Other sessions see the progress as advisory locks: of all
+ * that a transaction does, only its locks show before it commits.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/table.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -41,46 +43,77 @@
 #include "log/log.h"
 #include "failure/failure.h"
 #include "projection/projection.h"
+#include "projection/rebuild.h"
 
 PG_FUNCTION_INFO_V1(es_rebuild_projection);
 
 #define DONE				1000	/* thousandths */
 #define NOTICE_STEP			100
 
+/*
+ * Classes of advisory locks of a rebuild, which users cannot reach; the view
+ * es_projection_status looks for them.  The key is a hash of the projection's
+ * name, and how far the rebuild is (0: there is one, n + 1: n thousandths are
+ * done), or when it began.
+ */
+#define REBUILD_LOCK_CLASS			4
+#define REBUILD_BEGIN_LOCK_CLASS	5
+
 /* A rebuild that is going on. */
 typedef struct Rebuild
 {
 	Projection *projection;
 	List	   *tables;			/* rebuild_tables.c's */
-	int64		from;			/* positions between which it replays */
-	int64		upto;
+	int64		from;			/* the position at which it begins */
 	int			progress;		/* thousandths */
 } Rebuild;
 
+/* Sets the tag of an advisory lock of the projection's rebuild. */
+static void
+rebuild_lock_tag(LOCKTAG *tag, const char *name, uint32 number, int class)
+{
+	uint32		hash = DatumGetUInt32(DirectFunctionCall1Coll(hashtext,
+															  C_COLLATION_OID,
+															  CStringGetTextDatum(name)));
+
+	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, hash, number, class);
+}
+
+/* Keeps others from rebuilding the projection until the transaction ends. */
+bool
+rebuild_lock(const char *name, bool wait)
+{
+	LOCKTAG		tag;
+
+	rebuild_lock_tag(&tag, name, 0, REBUILD_LOCK_CLASS);
+	return LockAcquire(&tag, ExclusiveLock, false, !wait) !=
+		LOCKACQUIRE_NOT_AVAIL;
+}
+
 /*
- * Makes the rebuild the only one of the projection, and says when it began.
+ * Makes the rebuild the only one of the projection, and shows when it began.
  */
 static void
-lock_rebuild(const Projection *projection)
+hold_rebuild_locks(const Projection *projection)
 {
 	pg_time_t	now = timestamptz_to_time_t(GetCurrentTimestamp());
 	LOCKTAG		tag;
 
-	if (!projection_lock_rebuild(projection->name, false))
+	if (!rebuild_lock(projection->name, false))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("projection \"%s\" is being rebuilt", projection->name),
 				 errdetail("Another transaction rebuilds it."),
 				 errhint("es_projection_status shows how far it is.")));
-	projection_rebuild_tag(&tag, projection->name, 1,
-						   REBUILD_LOCK_CLASS);
+	rebuild_lock_tag(&tag, projection->name, 1,
+					 REBUILD_LOCK_CLASS);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
-	projection_rebuild_tag(&tag, projection->name, (uint32) now,
-						   REBUILD_BEGIN_LOCK_CLASS);
+	rebuild_lock_tag(&tag, projection->name, (uint32) now,
+					 REBUILD_BEGIN_LOCK_CLASS);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 }
 
-/* Shows how far the rebuild is. */
+/* Shows how far the rebuild is, in thousandths. */
 static void
 show_progress(Rebuild *rebuild, int progress)
 {
@@ -89,11 +122,11 @@ show_progress(Rebuild *rebuild, int progress)
 
 	if (progress <= rebuild->progress)
 		return;
-	projection_rebuild_tag(&tag, projection->name, progress + 1,
-						   REBUILD_LOCK_CLASS);
+	rebuild_lock_tag(&tag, projection->name, progress + 1,
+					 REBUILD_LOCK_CLASS);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
-	projection_rebuild_tag(&tag, projection->name, rebuild->progress + 1,
-						   REBUILD_LOCK_CLASS);
+	rebuild_lock_tag(&tag, projection->name, rebuild->progress + 1,
+					 REBUILD_LOCK_CLASS);
 	(void) LockRelease(&tag, ExclusiveLock, false);
 	if (progress / NOTICE_STEP != rebuild->progress / NOTICE_STEP)
 		ereport(NOTICE,
@@ -115,7 +148,7 @@ check_untouched(const Projection *projection, const char *detail,
 	{
 		Relation	table;
 
-		/* says so when it is gone */
+		/* an error if it was dropped */
 		(void) projection_relation_name(lfirst_oid(cell));
 		table = table_open(lfirst_oid(cell), AccessShareLock);
 		if (CheckRelationLockedByMe(table, RowExclusiveLock, true))
@@ -135,7 +168,7 @@ note_progress(const Projection *projection, const Replay *replay)
 {
 	Rebuild    *rebuild = replay->progress_data;
 	double		done = projection->position - rebuild->from;
-	double		all = Max(rebuild->upto - rebuild->from, 1);
+	double		all = Max(replay->upto - rebuild->from, 1);
 
 	check_untouched(projection,
 					"The handler has written to table \"%s\" itself: it is filled under its name without a schema.",
@@ -144,45 +177,34 @@ note_progress(const Projection *projection, const Replay *replay)
 	show_progress(rebuild, Min(DONE * done / all, DONE));
 }
 
-/* Replays what is decided now. */
-static void
-replay_decided(Rebuild *rebuild, Replay *replay, int64 at_least)
-{
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-
-	rebuild->upto = Max(horizon_find(rebuild->projection->log, snapshot),
-						at_least);
-	replay_projection(rebuild->projection, snapshot, rebuild->upto, replay);
-	UnregisterSnapshot(snapshot);
-}
-
 /*
- * Step 3 of the header.
+ * Locks the projection's row, and replays what came meanwhile: step 3 of the
+ * header.
  */
 static void
 replay_rest(Rebuild *rebuild, Replay *replay)
 {
-	Projection *current = projection_own(rebuild->projection->log,
-										 rebuild->projection->name);
+	Projection *current = projection_lock_own(rebuild->projection->log,
+											  rebuild->projection->name);
 
 	if (current->created_at != rebuild->projection->created_at)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("projection \"%s\" is another one now", current->name),
+				 errmsg("projection \"%s\" is not the same any more", current->name),
 				 errdetail("It was dropped and created again while it was rebuilt."),
 				 errhint("Rebuild it again.")));
 	if (current->sync && current->running)
 	{
 		LockRelationOid(current->log, ShareRowExclusiveLock);
-		projection_finish(rebuild->projection, replay);
+		replay_to_end(rebuild->projection, replay);
 	}
 	else
-		replay_decided(rebuild, replay, current->position);
+		replay_to_horizon(rebuild->projection, current->position, replay);
 }
 
-/* Writes checkpoint and failures; what had stopped the projection is past. */
+/* Writes checkpoint and failures, and clears what had stopped the projection. */
 static void
-write_row(const Projection *projection, const Replay *replay)
+write_rebuilt_row(const Projection *projection, const Replay *replay)
 {
 	Oid			type = INT8OID;
 	Datum		value = Int64GetDatum(projection->position);
@@ -195,7 +217,7 @@ write_row(const Projection *projection, const Replay *replay)
 					  1, &type, &value, NULL);
 }
 
-/* Refreshes a view, whatever its min_interval. */
+/* Refreshes a materialized view, whatever its min_interval. */
 static void
 rebuild_view(Projection *projection)
 {
@@ -205,10 +227,10 @@ rebuild_view(Projection *projection)
 }
 
 /*
- * Steps 1 to 5 of the header; returns the number of events.
+ * Does steps 1 to 5 of the header; returns the number of events.
  */
 static int64
-rebuild_tables(Projection *projection)
+rebuild_read_model(Projection *projection)
 {
 	Rebuild		rebuild = {.projection = projection};
 	Replay		replay = {.progress = note_progress,.progress_data = &rebuild,
@@ -217,23 +239,23 @@ rebuild_tables(Projection *projection)
 	check_untouched(projection,
 					"The transaction has written to table \"%s\" before.",
 					"Call es_rebuild_projection() in a transaction of its own.");
-	lock_rebuild(projection);
+	hold_rebuild_locks(projection);
 	rebuild.tables = rebuild_make_tables(projection);
 	projection->rebuilding = true;
 	projection->batch_limit = 0;
 	projection->position = rebuild.from = projection->start_position;
-	replay_decided(&rebuild, &replay, 0);
+	replay_to_horizon(projection, 0, &replay);
 	replay_rest(&rebuild, &replay);
 	show_progress(&rebuild, DONE);
 	rebuild_swap_tables(projection, rebuild.tables);
-	write_row(projection, &replay);
+	write_rebuilt_row(projection, &replay);
 	rebuild_drop_tables(projection, rebuild.tables);
 	return replay.handled;
 }
 
-/* A rebuild needs to know what to refill. */
+/* Refuses a projection whose read model is not known. */
 static void
-check_tables(const Projection *projection)
+check_has_tables(const Projection *projection)
 {
 	if (projection->tables == NIL)
 		ereport(ERROR,
@@ -241,7 +263,7 @@ check_tables(const Projection *projection)
 				 errmsg("projection \"%s\" has no tables to rebuild",
 						projection->name),
 				 errdetail("It was created without the argument \"tables\"."),
-				 errhint("Drop it and create it again with the tables of its read model; drop leaves them.")));
+				 errhint("Drop it, which leaves its tables, and create it again with \"tables\".")));
 }
 
 /*
@@ -256,17 +278,17 @@ es_rebuild_projection(PG_FUNCTION_ARGS)
 	int64		handled = 0;
 
 	PreventCommandIfReadOnly("es_rebuild_projection()");
-	projection_check_outside("es_rebuild_projection()");
+	projection_check_outside_handler("es_rebuild_projection()");
 	isolation_check("es_rebuild_projection()");
 	SPI_connect();
 	projection = projection_get(log, text_to_cstring(PG_GETARG_TEXT_PP(0)), "");
 	projection_check_owner(projection);
 	if (projection->kind == PROJECTION_REFRESH)
-		rebuild_view(projection_own(log, projection->name));
+		rebuild_view(projection_lock_own(log, projection->name));
 	else
 	{
-		check_tables(projection);
-		handled = rebuild_tables(projection);
+		check_has_tables(projection);
+		handled = rebuild_read_model(projection);
 	}
 	SPI_finish();
 	PG_RETURN_INT64(handled);

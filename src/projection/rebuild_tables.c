@@ -40,7 +40,7 @@
 #include "utils/rel.h"
 
 #include "base/base.h"
-#include "projection/projection.h"
+#include "projection/rebuild.h"
 
 /* So many dead rows, and twice as many as live ones, are too many. */
 #define COMPACT_AFTER		1000
@@ -68,7 +68,7 @@ typedef struct Table
  * fails rather than leaves rows out.  restricted: as in run_as.
  */
 static uint64
-run_statement(const Projection *projection, const char *sql, bool restricted)
+run_owner_statement(const Projection *projection, const char *sql, bool restricted)
 {
 	RunAs		saved = projection_run_as(projection, restricted,
 										  "pg_catalog, pg_temp");
@@ -89,14 +89,14 @@ run_statement(const Projection *projection, const char *sql, bool restricted)
 static uint64
 run_sql(const Projection *projection, const char *sql)
 {
-	return run_statement(projection, sql, true);
+	return run_owner_statement(projection, sql, true);
 }
 
 /* Runs what makes a temporary table, and calls nothing. */
 static void
 create_table(const Projection *projection, const char *sql)
 {
-	(void) run_statement(projection, sql, false);
+	(void) run_owner_statement(projection, sql, false);
 }
 
 /* A text that a statement of run_sql returns; NULL for null. */
@@ -112,7 +112,7 @@ run_text(const Projection *projection, const char *sql)
  * index without nulls; NULL if the table has none.
  */
 static char *
-same_key(const Projection *projection, Oid relid)
+key_condition(const Projection *projection, Oid relid)
 {
 	return run_text(projection,
 					psprintf("SELECT string_agg(format('t.%%1$I = s.%%1$I', a.attname), ' AND ')"
@@ -150,7 +150,7 @@ describe_table(const Projection *projection, Oid relid)
 						  " FROM pg_attribute WHERE attrelid = %u AND attnum > 0"
 						  " AND NOT attisdropped AND attgenerated = ''"
 						  " AND attidentity <> 'a'", relid));
-	table->same_key = same_key(projection, relid);
+	table->same_key = key_condition(projection, relid);
 	table->update =
 		run_sql(projection,
 				psprintf("SELECT FROM pg_constraint WHERE contype = 'f' AND confrelid = %u",

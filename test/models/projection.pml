@@ -1,7 +1,7 @@
 /*
  * Runners of one projection: each claims its row by FOR UPDATE SKIP LOCKED,
  * reads the checkpoint under the lock, and commits what the batch has done with
- * the new checkpoint (src/projection/projection_run.c).  A runner may die at any moment.
+ * the new checkpoint (src/projection/projection_batch.c).  A runner may die at any moment.
  *
  *	-DBREAK_...	a mistake that must be found; "run" lists them
  *

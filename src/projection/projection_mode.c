@@ -1,0 +1,229 @@
+/*-------------------------------------------------------------------------
+ *
+ * projection_mode.c
+ *		How a projection becomes sync, and ceases to be: its trigger is made,
+ *		enabled, disabled, dropped.
+ *
+ * A projection becomes sync at a point where no event is skipped or handled
+ * twice:
+ *
+ * 	1. its row is locked, so that no runner has it; it catches up by batches;
+ * 	2. ShareRowExclusiveLock on es_events waits for every open append, and keeps
+ * 	   new ones out until the end of the transaction;
+ * 	3. it catches up with what came meanwhile, all of which is stable now;
+ * 	4. the trigger is made, or enabled.
+ *
+ * It ceases to be sync under the same lock, with the last position as its
+ * checkpoint.  The trigger stays, disabled, until the projection is dropped:
+ * dropping it waits for everybody who reads the log.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/rls.h"
+
+#include "base/base.h"
+#include "log/log.h"
+#include "failure/failure.h"
+#include "projection/projection.h"
+#include "projection/rebuild.h"
+
+PG_FUNCTION_INFO_V1(es_projection_restore);
+
+/* Runs a statement on a trigger of es_events, as the owner of the log. */
+static void
+run_trigger_statement(Oid log, const char *sql)
+{
+	RunAs		saved = run_as(run_as_owner(log), false,
+							   "pg_catalog, pg_temp");
+	int			result = SPI_execute(sql, false, 0);
+
+	if (result < 0)
+		elog(ERROR, "%s: %s", SPI_result_code_string(result), sql);
+	run_as_end(saved);
+}
+
+/* Returns true if it is the trigger of the projection of this name. */
+static bool
+is_projection_trigger(const Trigger *trigger, Relation log, const char *name)
+{
+	return strcmp(trigger->tgname, name) == 0 &&
+		get_func_namespace(trigger->tgfoid) == RelationGetNamespace(log) &&
+		strcmp(get_func_name(trigger->tgfoid), "es_projection_sync") == 0;
+}
+
+/*
+ * Returns true if es_events has the projection's trigger, enabled or not.
+ * Looking up functions may build the relation's own list of triggers anew.
+ */
+static bool
+has_projection_trigger(Oid relid, const char *name)
+{
+	Relation	log = table_open(relid, AccessShareLock);
+	TriggerDesc *triggers = CopyTriggerDesc(log->trigdesc);
+	bool		found = false;
+	int			i;
+
+	for (i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+		found = found || is_projection_trigger(&triggers->triggers[i], log, name);
+	table_close(log, AccessShareLock);
+	return found;
+}
+
+/* Does with the trigger what ALTER TABLE can: the action. */
+static void
+alter_projection_trigger(Oid log, const char *action, const char *name)
+{
+	run_trigger_statement(log,
+						  psprintf("ALTER TABLE %s.es_events %s TRIGGER %s",
+								   quote_identifier(get_namespace_name(get_rel_namespace(log))),
+								   action, quote_identifier(name)));
+}
+
+/* Makes the trigger, or enables the one that is there. */
+static void
+make_projection_trigger(Oid log, const char *name)
+{
+	const char *schema =
+	quote_identifier(get_namespace_name(get_rel_namespace(log)));
+
+	if (!has_projection_trigger(log, name))
+		run_trigger_statement(log,
+							  psprintf("CREATE TRIGGER %s AFTER INSERT ON %s.es_events"
+									   " REFERENCING NEW TABLE AS new_events"
+									   " FOR EACH STATEMENT"
+									   " EXECUTE FUNCTION %s.es_projection_sync(%s)",
+									   quote_identifier(name), schema, schema,
+									   quote_literal_cstr(name)));
+	alter_projection_trigger(log, "ENABLE ALWAYS", name);
+}
+
+/*
+ * Refuses to make or end a sync projection while an append fires its triggers:
+ * its events would be handled by both the trigger and the batch, or by none.
+ */
+static void
+check_not_appending(const Projection *projection)
+{
+	if (log_insert_is_firing())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("projection \"%s\" cannot be changed now",
+						projection->name),
+				 errdetail("An append of this session is calling its triggers."),
+				 errhint("Change it when the append is over.")));
+}
+
+/* Refuses a projection that cannot be sync. */
+void
+projection_check_sync(const Projection *projection)
+{
+	if (projection->kind == PROJECTION_REFRESH)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("projection \"%s\" cannot be sync", projection->name),
+				 errdetail("Each append would refresh the whole materialized view, and wait for the one before it."),
+				 errhint("Leave it async, or write a query that keeps a table.")));
+	if (check_enable_rls(projection->log, projection->owner,
+						 true) == RLS_ENABLED)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("projection \"%s\" cannot be sync", projection->name),
+				 errdetail("Row security hides events from its owner, and a trigger is given all of them."),
+				 errhint("Leave it async, or let a role own it that may read all events.")));
+	if (failure_streams(projection_failures(projection), NULL) != NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("projection \"%s\" cannot be sync", projection->name),
+				 errdetail("Events of it wait in es_failures, and later ones of their streams would pass them."),
+				 errhint("es_retry or es_discard them first.")));
+}
+
+/* Makes a projection sync: steps 1 to 4 of the header. */
+void
+projection_begin_sync(Projection *projection)
+{
+	Replay		replay = {0};
+	Oid			type = INT8OID;
+	Datum		value;
+
+	check_not_appending(projection);
+	projection_check_sync(projection);
+	replay_to_horizon(projection, 0, &replay);
+	LockRelationOid(projection->log, ShareRowExclusiveLock);
+	replay_to_end(projection, &replay);
+	value = Int64GetDatum(projection->position);
+	projection_update(projection, "mode = 'sync', position = $2", 1, &type,
+					  &value, NULL);
+	make_projection_trigger(projection->log, projection->name);
+}
+
+/* Ends being sync: disables the trigger. */
+void
+projection_end_sync(Projection *projection)
+{
+	check_not_appending(projection);
+	LockRelationOid(projection->log, ShareRowExclusiveLock);
+	alter_projection_trigger(projection->log, "DISABLE", projection->name);
+	projection->position = projection_last_position(projection->log);
+}
+
+/* Drops the trigger, if the projection is or was sync. */
+void
+projection_drop_trigger(Projection *projection)
+{
+	const char *schema =
+	quote_identifier(get_namespace_name(get_rel_namespace(projection->log)));
+
+	if (!has_projection_trigger(projection->log, projection->name))
+		return;
+	check_not_appending(projection);
+	run_trigger_statement(projection->log,
+						  psprintf("DROP TRIGGER %s ON %s.es_events",
+								   quote_identifier(projection->name), schema));
+}
+
+/* Returns a column of the inserted row, as text. */
+static char *
+restored_column_text(TriggerData *trigger, const char *column)
+{
+	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
+
+	return SPI_getvalue(trigger->tg_trigtuple, desc,
+						SPI_fnumber(desc, column));
+}
+
+/*
+ * AFTER INSERT on es_projections: a sync projection that is restored gets its
+ * trigger.
+ */
+Datum
+es_projection_restore(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = own_trigger_data(fcinfo, "es_projections");
+	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
+	char	   *name;
+
+	if (!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
+		elog(ERROR, "es_projection_restore is for rows that are inserted");
+	name = restored_column_text(trigger, "name");
+	if (strcmp(restored_column_text(trigger, "mode"), "sync") == 0 &&
+		strcmp(restored_column_text(trigger, "state"), "running") == 0)
+	{
+		SPI_connect();
+		make_projection_trigger(log, name);
+		SPI_finish();
+	}
+	return PointerGetDatum(NULL);
+}

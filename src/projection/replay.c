@@ -1,0 +1,129 @@
+/*-------------------------------------------------------------------------
+ *
+ * replay.c
+ *		Handling a range of the log in one transaction: for a rebuild, and for a
+ *		projection that becomes sync.
+ *
+ * The events are read and applied in batches.  An error ends the transaction,
+ * or, if events may be parked, the batch is halved until the event that fails is
+ * alone; that event is then parked, and later events of its stream behind it.
+ * The projection's row is not touched: the caller writes the new checkpoint.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "log/log.h"
+#include "read/read.h"
+#include "failure/failure.h"
+#include "projection/rebuild.h"
+
+/*
+ * Parks the only event of the batch.  Its stream is parked from now on, and
+ * batches have their full size again.
+ */
+static void
+park_replayed_event(Projection *projection, const EventBatch *batch, ErrorData *error,
+					Replay *replay)
+{
+	text	   *stream;
+
+	replay->parked = park_first(projection->log, batch, error, 1,
+								replay->parked, &stream);
+	replay->streams = lappend(replay->streams, stream);
+	projection->batch_limit = 0;
+}
+
+/*
+ * Handles one batch.  Returns false if it failed and must be tried again as a
+ * smaller one; without parking the error is raised.
+ */
+static bool
+replay_batch(Projection *projection, EventBatch *batch, Replay *replay)
+{
+	ErrorData  *error = NULL;
+	List	   *waiting;
+
+	waiting = park_take(projection->log, batch, replay->streams, NIL);
+	if (batch->count > 0)
+	{
+		if (replay->park)
+			error = projection_try_batch(projection, batch, false);
+		else
+			projection_apply(projection, batch->events, batch->history);
+	}
+	if (error != NULL && batch->count > 1)
+	{
+		projection->batch_limit = batch->count / 2;
+		return false;
+	}
+	replay->parked = list_concat(replay->parked, waiting);
+	if (error != NULL)
+		park_replayed_event(projection, batch, error, replay);
+	else
+		replay->handled += batch->count;
+	return true;
+}
+
+/*
+ * Handles all events after the projection's position up to replay->upto, and
+ * moves the position there.
+ */
+static void
+replay_batches(Projection *projection, Snapshot snapshot, Replay *replay)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "eventstore replay",
+												  ALLOCSET_DEFAULT_SIZES);
+
+	while (projection->position < replay->upto)
+	{
+		MemoryContext oldcontext = MemoryContextSwitchTo(context);
+		EventBatch	batch;
+
+		CHECK_FOR_INTERRUPTS();
+		batch.events = event_batch_make();
+		projection_read_batch(projection, snapshot, replay->upto,
+							  projection_batch_limit(projection), &batch);
+		MemoryContextSwitchTo(oldcontext);
+		if (replay_batch(projection, &batch, replay))
+			projection->position = batch.upto;
+		tuplestore_end(batch.events);
+		MemoryContextReset(context);
+		if (replay->progress)
+			replay->progress(projection, replay);
+	}
+	MemoryContextDelete(context);
+}
+
+/* Handles what is stable now, without keeping anybody waiting. */
+void
+replay_to_horizon(Projection *projection, int64 at_least, Replay *replay)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+
+	replay->upto = Max(horizon_find(projection->log, snapshot), at_least);
+	replay_batches(projection, snapshot, replay);
+	UnregisterSnapshot(snapshot);
+}
+
+/*
+ * Handles all that is left.  Nobody else can append meanwhile, but a handler
+ * can, which makes more.
+ */
+void
+replay_to_end(Projection *projection, Replay *replay)
+{
+	while ((replay->upto = projection_last_position(projection->log)) >
+		   projection->position)
+	{
+		Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+
+		replay_batches(projection, snapshot, replay);
+		UnregisterSnapshot(snapshot);
+	}
+}
