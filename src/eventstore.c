@@ -28,9 +28,11 @@ void
 _PG_init(void)
 {
 	stats_init();
+	worker_slot_init();
 	wakeup_init();
 	run_as_init();
 	notify_init();
+	announce_init();
 	event_type_init();
 	import_init();
 	projection_sync_init();
@@ -38,5 +40,6 @@ _PG_init(void)
 	async_commit_init();
 	fold_init();
 	worker_init();
+	launcher_init();
 	MarkGUCPrefixReserved("eventstore");
 }

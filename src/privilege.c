@@ -70,7 +70,7 @@ static const char *const what_to_revoke =
 
 /* Refuses a kind that is none. */
 static void
-check_kind(const char *kind)
+check_user_kind(const char *kind)
 {
 	int			i;
 
@@ -88,7 +88,7 @@ check_kind(const char *kind)
 
 /* Refuses a role that is not there, or that has everything anyway. */
 static void
-check_role(Oid role, Oid owner)
+check_grantee(Oid role, Oid owner)
 {
 	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)))
 		ereport(ERROR,
@@ -107,7 +107,7 @@ check_role(Oid role, Oid owner)
 
 /* Refuses a caller who would grant a part only, or nothing. */
 static void
-check_caller(Oid owner)
+check_grantor(Oid owner)
 {
 	if (!has_privs_of_role(GetUserId(), owner))
 		ereport(ERROR,
@@ -123,8 +123,8 @@ check_caller(Oid owner)
  * all objects of one type that it gives one privilege on.
  */
 static void
-run_statements(const SPITupleTable *rows, const char *verb, const char *to,
-			   Oid role)
+run_grant_statements(const SPITupleTable *rows, const char *verb, const char *to,
+					 Oid role)
 {
 	RunAs		saved = run_as(GetUserId(), false, "pg_catalog, pg_temp");
 	uint64		i;
@@ -150,7 +150,7 @@ run_statements(const SPITupleTable *rows, const char *verb, const char *to,
  * else, and GRANT only warns where the caller has no right to grant.
  */
 static void
-check_schema(Oid log, Oid role)
+check_schema_usage(Oid log, Oid role)
 {
 	Oid			schema = get_rel_namespace(log);
 
@@ -184,12 +184,12 @@ change_privileges(FunctionCallInfo fcinfo, const char *function,
 	argument_not_null(fcinfo, ARG_KIND, "kind");
 	values[0] = PG_GETARG_DATUM(ARG_KIND);
 	values[1] = ObjectIdGetDatum(PG_GETARG_OID(ARG_ROLE));
-	check_kind(text_to_cstring(PG_GETARG_TEXT_PP(ARG_KIND)));
-	check_role(PG_GETARG_OID(ARG_ROLE), owner);
-	check_caller(owner);
+	check_user_kind(text_to_cstring(PG_GETARG_TEXT_PP(ARG_KIND)));
+	check_grantee(PG_GETARG_OID(ARG_ROLE), owner);
+	check_grantor(owner);
 	SPI_connect();
 	(void) own_sql_run(log, what, 2, types, values, NULL);
-	run_statements(SPI_tuptable, verb, to, PG_GETARG_OID(ARG_ROLE));
+	run_grant_statements(SPI_tuptable, verb, to, PG_GETARG_OID(ARG_ROLE));
 	SPI_finish();
 }
 
@@ -200,7 +200,7 @@ Datum
 es_grant(PG_FUNCTION_ARGS)
 {
 	change_privileges(fcinfo, "es_grant()", what_to_grant, "GRANT", "TO");
-	check_schema(log_relid(fcinfo->flinfo->fn_oid), PG_GETARG_OID(ARG_ROLE));
+	check_schema_usage(log_relid(fcinfo->flinfo->fn_oid), PG_GETARG_OID(ARG_ROLE));
 	PG_RETURN_VOID();
 }
 

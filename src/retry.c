@@ -4,11 +4,19 @@
  *		es_retry and es_discard: what becomes of a failure.
  *
  * Both lock the projection's row first, or the subscription's partition, so
+<<<<<<< HEAD
  * that no more events of the stream are parked meanwhile.  A projection tries
  * the parked events of the stream in order, beginning with the first, whichever
  * of them was named.  Each is tried in a subtransaction, and leaves es_failures
  * in the transaction in which it takes effect.  Events of a subscription become
  * due, and the next es_poll delivers them.  Messages belong to the inbox.
+=======
+ * that nobody parks more of the stream meanwhile.  For a projection the events
+ * of a stream are tried in order, from the first that is parked on, whichever
+ * of them is named; each in a subtransaction, and it leaves es_failures in the
+ * same transaction in which it takes effect.  Those of a subscription become
+ * due, and the next es_poll delivers them.  Messages are inbox_retry.c's.
+>>>>>>> e1ef2f6 (Take the mixed bags of notify, worker, inbox and subscription apart)
  *
  *-------------------------------------------------------------------------
  */
@@ -144,7 +152,7 @@ wake_partition(Partition *partition)
 		return;
 	partition_find_due(partition);
 	partition_write(partition, false);
-	notify_expect();
+	notify_wake_at_end();
 }
 
 /*
@@ -164,7 +172,7 @@ es_retry(PG_FUNCTION_ARGS)
 	if (failure.kind == FAILURE_PROJECTION)
 		handled = retry_stream(projection, failure.stream);
 	else if (failure.kind == FAILURE_INBOX)
-		handled = receive_retry(log, failure.id);
+		handled = inbox_retry(log, failure.id);
 	else
 		handled = failure_make_due(subscription_failures(log, failure.name,
 														 failure.partition),
@@ -189,7 +197,7 @@ es_discard(PG_FUNCTION_ARGS)
 	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
 
 	if (failure.kind == FAILURE_INBOX)
-		receive_discard(log, failure.id);
+		inbox_discard(log, failure.id);
 	else
 		(void) failure_remove(log, failure.id);
 	if (failure.kind == FAILURE_SUBSCRIPTION)

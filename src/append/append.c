@@ -192,7 +192,7 @@ store(Log *log, AppendCall *append, int64 last)
 				 errdetail("Its version is " INT64_FORMAT ".", last)));
 	for (i = 0; i < append->count; i++)
 		append->events[i].version = last + 1 + i;
-	notify_expect();
+	notify_wake_at_end();
 	log_insert(log, append->events, append->count);
 	for (i = 0; i < append->count; i++)
 		log_insert_count(&append->events[i], i == 0 ? 1 : 0);

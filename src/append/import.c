@@ -300,7 +300,7 @@ append_rows(Oid funcid, NewEvent *rows, int count)
 	event_check(relid, rows, kept);
 	if (kept > 0)
 	{
-		notify_expect();
+		notify_wake_at_end();
 		log_insert(log, rows, kept);
 		for (i = 0; i < kept; i++)
 			log_insert_count(&rows[i], 1);

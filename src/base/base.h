@@ -61,6 +61,7 @@ typedef struct Deadline
 	int64		milliseconds;	/* from there */
 } Deadline;
 
+extern void sleep_until_latch(long milliseconds, const char *event);
 extern void sleep_nap(long milliseconds, const char *event);
 extern Deadline sleep_deadline(Datum interval);
 extern long sleep_left(const Deadline *deadline);

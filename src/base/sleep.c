@@ -39,16 +39,25 @@
 #include "base/base.h"
 
 /*
- * Sleeps so long, or until a signal comes, and serves it.  event: what
- * pg_stat_activity shows meanwhile.
+ * Sleeps so long, or until the latch is set.  event: what pg_stat_activity
+ * shows meanwhile.
  */
 void
-sleep_nap(long milliseconds, const char *event)
+sleep_until_latch(long milliseconds, const char *event)
 {
 	(void) WaitLatch(MyLatch,
 					 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 					 milliseconds, compat_wait_event(event));
 	ResetLatch(MyLatch);
+}
+
+/*
+ * Sleeps so long, or until a signal comes, and serves it.
+ */
+void
+sleep_nap(long milliseconds, const char *event)
+{
+	sleep_until_latch(milliseconds, event);
 	CHECK_FOR_INTERRUPTS();
 }
 

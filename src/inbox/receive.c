@@ -1,51 +1,43 @@
 /*-------------------------------------------------------------------------
  *
  * receive.c
- *		es_receive(): a message from outside is handled once.  es_checksum(),
- *		by which it is known.
+ *		es_receive(), which handles a message from outside once, and
+ *		es_checksum(), by which a message is known.
  *
  * The order of steps, all in the caller's transaction:
  *
  *	1. check the arguments and the handler;
- *	2. claim the message: insert its row into es_inbox.  Whoever receives it
- *	   at the same moment waits at the unique key until this transaction ends.
- *	   If it is there already: 'duplicate';
+ *	2. claim the message: insert its row into es_inbox.  Another transaction
+ *	   that receives it at the same moment waits at the unique key until this
+ *	   one ends.  If the row is there already: 'duplicate';
  *	3. call the handler, as the caller;
  *	4. acknowledged: append the event, if a stream is named, and complete the
  *	   row; skipped: delete the row;
- *	5. forget an earlier failure of the message.
+ *	5. remove an earlier failure of the message.
  *
- * Where a failure is to be kept, 3 to 5 are a subtransaction.  If it fails, the
- * row of step 2 is deleted and the failure recorded.  The claim comes before
- * that subtransaction: a row that is deleted keeps others waiting, too, until
+ * Where a failure is to be recorded, steps 3 to 5 are a subtransaction.  If it
+ * fails, the row of step 2 is deleted and the failure recorded.  The claim comes
+ * before that subtransaction: a row that is deleted also makes others wait until
  * this transaction ends, so that none of them misses the failure.
  *
- * A message is always claimed before its row in es_failures is locked, by
- * es_retry, too.
+ * A message is always claimed before its row in es_failures is locked, also by
+ * es_retry (inbox_retry.c).
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
-#include "access/table.h"
-#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "tcop/utility.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/jsonb.h"
-#include "utils/lsyscache.h"
 #include "utils/regproc.h"
-#include "utils/rel.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-#include "utils/typcache.h"
 
 #include "base/base.h"
 #include "stats/stats.h"
@@ -72,50 +64,9 @@ static const char *const arg_names[] = {
 	"retry_count"
 };
 
-/* Fields of es_ack_event. */
-enum
-{
-	ACK_ENTITY_ID, ACK_EVENT_TIME, ACK_EVENT_TYPE, ACK_EVENT_VERSION,
-	ACK_STREAM, ACK_FIELDS
-};
-
-static const Oid ack_types[ACK_FIELDS] = {
-	TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID
-};
-
-/* What a handler has returned. */
-typedef struct Ack
-{
-	Datum		values[ACK_FIELDS];
-	bool		nulls[ACK_FIELDS];
-} Ack;
-
-/* A message, and who handles it. */
-typedef struct Message
-{
-	Oid			log;			/* es_events */
-	text	   *topic;
-	text	   *group_id;
-	text	   *payload;
-	Datum		metadata;
-	text	   *checksum;
-	int64		id;				/* in es_inbox */
-
-	Oid			handler;		/* 0: it is found by its signature */
-	char	   *signature;
-	Oid			receiver;		/* whose rights the handler has; 0: no role */
-	char	   *receiver_name;
-	char	   *search_path;
-	bool		retried;		/* the receiver is not the caller */
-
-	bool		acknowledged;	/* else skipped */
-} Message;
-
-/*
- * MD5 of the payload as a JSON string.
- */
+/* Returns the MD5 of the payload as a JSON string. */
 static text *
-make_checksum(text *payload)
+message_checksum(text *payload)
 {
 	StringInfoData json;
 	text	   *string;
@@ -137,118 +88,7 @@ make_checksum(text *payload)
 Datum
 es_checksum(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_TEXT_P(make_checksum(PG_GETARG_TEXT_PP(0)));
-}
-
-/* Refuses a function that cannot handle messages, or not for this user. */
-static void
-check_handler(Oid log, Oid function)
-{
-	FunctionSignature form = {
-		.result = get_rel_type_id(get_relname_relid("es_ack_event",
-													get_rel_namespace(log))),
-		.arguments = {TEXTOID, JSONBOID},
-		.count = 2,
-		.what = "A handler of messages takes a payload and metadata, and returns one es_ack_event.",
-		.declaration = "name(payload text, metadata jsonb) RETURNS es_ack_event",
-		.example = "app.on_message(text, jsonb)"
-	};
-
-	user_function_check(function, &form);
-}
-
-/*
- * Takes the fields of the row that a handler has returned; false if all are
- * null.
- */
-static bool
-read_ack(Datum row, Ack *ack)
-{
-	HeapTupleHeader header = DatumGetHeapTupleHeader(row);
-	TupleDesc	desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header),
-											  HeapTupleHeaderGetTypMod(header));
-	HeapTupleData tuple = {
-		.t_len = HeapTupleHeaderGetDatumLength(header),
-		.t_data = header
-	};
-	bool		given = false;
-	int			i;
-
-	for (i = 0; i < ACK_FIELDS; i++)
-	{
-		if (i >= desc->natts || TupleDescAttr(desc, i)->atttypid != ack_types[i])
-			elog(ERROR, "field %d of es_ack_event is not as eventstore made it",
-				 i + 1);
-		ack->values[i] = heap_getattr(&tuple, i + 1, desc, &ack->nulls[i]);
-		given = given || !ack->nulls[i];
-	}
-	ReleaseTupleDesc(desc);
-	return given;
-}
-
-/*
- * Calls the function.  The tables are open meanwhile, so that it cannot drop
- * them.
- */
-static Datum
-invoke(const Message *message, FunctionCallInfo fcinfo)
-{
-	Relation	log = table_open(message->log, AccessShareLock);
-	Relation	inbox = table_open(get_relname_relid("es_inbox",
-													 RelationGetNamespace(log)),
-								   RowExclusiveLock);
-	Datum		result;
-
-	PushActiveSnapshot(GetTransactionSnapshot());
-	result = FunctionCallInvoke(fcinfo);
-	PopActiveSnapshot();
-	table_close(inbox, NoLock);
-	table_close(log, NoLock);
-	return result;
-}
-
-/*
- * Calls the handler as the present user; false if it skips the message.
- */
-static bool
-call_handler(const Message *message, Ack *ack)
-{
-	Oid			handler = message->handler;
-	FmgrInfo	function;
-	Datum		result;
-
-	LOCAL_FCINFO(fcinfo, 2);
-
-	if (!OidIsValid(handler))
-	{
-		handler = DatumGetObjectId(DirectFunctionCall1(regprocedurein,
-													   CStringGetDatum(message->signature)));
-		check_handler(message->log, handler);
-	}
-	fmgr_info(handler, &function);
-	InitFunctionCallInfoData(*fcinfo, &function, 2, DEFAULT_COLLATION_OID,
-							 NULL, NULL);
-	fcinfo->args[0].value = PointerGetDatum(message->payload);
-	fcinfo->args[0].isnull = false;
-	fcinfo->args[1].value = message->metadata;
-	fcinfo->args[1].isnull = false;
-	result = invoke(message, fcinfo);
-	return !fcinfo->isnull && read_ack(result, ack);
-}
-
-/*
- * Calls the handler of a message that is retried: as its receiver, with pg_temp
- * last, so that nobody's temporary table takes the place of his.
- */
-static bool
-call_as_receiver(const Message *message, Ack *ack)
-{
-	RunAs		saved = run_as(message->receiver, true,
-							   psprintf("%s, pg_temp", message->search_path));
-	bool		acknowledged = call_handler(message, ack);
-
-	run_as_end(saved);
-	return acknowledged;
+	PG_RETURN_TEXT_P(message_checksum(PG_GETARG_TEXT_PP(0)));
 }
 
 static bool
@@ -261,8 +101,8 @@ parse_json(void *arg)
 }
 
 /*
- * The payload as an event's data: what JSON it is, else a JSON string.  What is
- * JSON can still be none for jsonb: "\u0000" is, and 1e1000000.
+ * Returns the payload as an event's data: the JSON that it is, else a JSON
+ * string.  Some JSON is none for jsonb, such as "\u0000" and 1e1000000.
  */
 static Datum
 payload_data(text *payload)
@@ -284,11 +124,11 @@ payload_data(text *payload)
 }
 
 /*
- * Appends the message to the stream that the handler has named; returns its
- * position.
+ * Appends the message to the stream that the handler has named; returns the
+ * position of the event.
  */
 static int64
-append_message(const Message *message, const Ack *ack)
+append_message(const Message *message, const AckEvent *ack)
 {
 	NewEvent	event = {0};
 
@@ -309,12 +149,8 @@ append_message(const Message *message, const Ack *ack)
 	return append_event(message->log, &event);
 }
 
-/*
- * Claims the message; false if it is in the inbox.  What somebody else does
- * with it is waited for.
- */
-static bool
-claim(Message *message)
+bool
+inbox_claim(Message *message)
 {
 	Oid			types[5] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID};
 	Datum		values[5] = {
@@ -338,9 +174,8 @@ claim(Message *message)
 	return true;
 }
 
-/* Deletes the row that claimed the message. */
-static void
-give_up_claim(const Message *message)
+void
+inbox_unclaim(const Message *message)
 {
 	Oid			type = INT8OID;
 	Datum		value = Int64GetDatum(message->id);
@@ -351,11 +186,11 @@ give_up_claim(const Message *message)
 }
 
 /*
- * Completes the row with what the handler has acknowledged.  position: of the
- * event that was appended; 0: none was.
+ * Completes the row with what the handler has returned.  position: of the event
+ * that was appended; 0: none was.
  */
 static void
-acknowledge(const Message *message, const Ack *ack, int64 position)
+acknowledge_message(const Message *message, const AckEvent *ack, int64 position)
 {
 	Oid			types[6] = {TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, INT8OID,
 	INT8OID};
@@ -385,9 +220,8 @@ acknowledge(const Message *message, const Ack *ack, int64 position)
 				 errhint("A handler must leave es_inbox as it is.")));
 }
 
-/* Forgets a failure of the message; false if there was none. */
-static bool
-forget_failure(const Message *message)
+bool
+inbox_remove_failure(const Message *message)
 {
 	Oid			types[3] = {TEXTOID, TEXTOID, TEXTOID};
 	Datum		values[3] = {
@@ -401,13 +235,9 @@ forget_failure(const Message *message)
 					   3, types, values, NULL) > 0;
 }
 
-/*
- * Records that the message failed, or failed again.  attempts: how often it was
- * tried, if nothing is known of it yet.
- */
-static void
-record_failure(const Message *message, const ErrorData *error,
-			   int64 attempts)
+void
+inbox_record_failure(const Message *message, const ErrorData *error,
+					 int64 attempts)
 {
 	Oid			types[13] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID,
 		TEXTOID, TEXTOID, TEXTOID, INT8OID, TEXTOID, TEXTOID, TEXTOID,
@@ -445,29 +275,26 @@ record_failure(const Message *message, const ErrorData *error,
 					   13, types, values, nulls);
 }
 
-/*
- * Steps 3 to 5 of the header.
- */
-static bool
-handle(void *arg)
+/* Steps 3 to 5 of the header. */
+bool
+inbox_handle(void *arg)
 {
 	Message    *message = arg;
-	Ack			ack;
+	AckEvent	ack;
 
-	message->acknowledged = message->retried ?
-		call_as_receiver(message, &ack) : call_handler(message, &ack);
+	message->acknowledged = inbox_handler_call(message, &ack);
 	if (message->acknowledged)
-		acknowledge(message, &ack, ack.nulls[ACK_STREAM] ? 0 :
-					append_message(message, &ack));
+		acknowledge_message(message, &ack, ack.nulls[ACK_STREAM] ? 0 :
+							append_message(message, &ack));
 	else
-		give_up_claim(message);
-	(void) forget_failure(message);
+		inbox_unclaim(message);
+	(void) inbox_remove_failure(message);
 	return true;
 }
 
 /* Refuses a topic or a group that would not fit the unique index. */
 static void
-check_length(text *name, const char *what)
+check_topic_length(text *name, const char *what)
 {
 	int			length = VARSIZE_ANY_EXHDR(name);
 
@@ -483,7 +310,7 @@ check_length(text *name, const char *what)
  * Refuses arguments that are wrong by themselves.
  */
 static void
-check_arguments(FunctionCallInfo fcinfo)
+check_receive_arguments(FunctionCallInfo fcinfo)
 {
 	int			arg;
 
@@ -497,8 +324,8 @@ check_arguments(FunctionCallInfo fcinfo)
 					   PG_INT32_MAX);
 	argument_range("retry_count", PG_GETARG_INT32(ARG_RETRY_COUNT), 0,
 				   PG_INT32_MAX);
-	check_length(PG_GETARG_TEXT_PP(ARG_TOPIC), arg_names[ARG_TOPIC]);
-	check_length(PG_GETARG_TEXT_PP(ARG_GROUP_ID), arg_names[ARG_GROUP_ID]);
+	check_topic_length(PG_GETARG_TEXT_PP(ARG_TOPIC), arg_names[ARG_TOPIC]);
+	check_topic_length(PG_GETARG_TEXT_PP(ARG_GROUP_ID), arg_names[ARG_GROUP_ID]);
 	event_check_metadata(PG_GETARG_DATUM(ARG_METADATA));
 }
 
@@ -511,12 +338,12 @@ init_message(Message *message, FunctionCallInfo fcinfo, Oid log)
 	message->group_id = PG_GETARG_TEXT_PP(ARG_GROUP_ID);
 	message->payload = PG_GETARG_TEXT_PP(ARG_PAYLOAD);
 	message->metadata = PG_GETARG_DATUM(ARG_METADATA);
-	message->checksum = make_checksum(message->payload);
+	message->checksum = message_checksum(message->payload);
 	message->handler = PG_GETARG_OID(ARG_HANDLER);
 }
 
 /*
- * Handles the message that is claimed; what fails is recorded.  false if it
+ * Handles a message that is claimed, and records a failure.  Returns false if it
  * failed.
  */
 static bool
@@ -527,15 +354,15 @@ handle_or_record(Message *message, int32 retry_count)
 	message->receiver_name = GetUserNameFromId(GetUserId(), false);
 	message->search_path = run_as_session_path();
 	message->signature = format_procedure_qualified(message->handler);
-	error = subtransaction_try(handle, message);
+	error = subtransaction_try(inbox_handle, message);
 	if (error == NULL)
 		return true;
-	give_up_claim(message);
-	record_failure(message, error, (int64) retry_count + 1);
+	inbox_unclaim(message);
+	inbox_record_failure(message, error, (int64) retry_count + 1);
 	return false;
 }
 
-/* The counters of the message's topic and group. */
+/* Returns the counters of the message's topic and group. */
 static StatsEntry *
 message_stats(const Message *message)
 {
@@ -545,21 +372,20 @@ message_stats(const Message *message)
 					  VARSIZE_ANY_EXHDR(message->group_id));
 }
 
-/* Counts that the message was handled. */
-static void
-count_handled(const Message *message)
+void
+inbox_count_handled(const Message *message)
 {
 	stats_count_at_commit(message_stats(message), message->acknowledged ?
 						  STATS_INBOX_ACKNOWLEDGED : STATS_INBOX_SKIPPED, 1);
 }
 
-/* Handles the message that is claimed; counts an error that is raised. */
+/* Handles a message that is claimed, and counts an error that it raises. */
 static void
 handle_or_raise(Message *message)
 {
 	PG_TRY();
 	{
-		(void) handle(message);
+		(void) inbox_handle(message);
 	}
 	PG_CATCH();
 	{
@@ -570,13 +396,13 @@ handle_or_raise(Message *message)
 }
 
 /*
- * Steps 2 to 5 of the header.  record: is a failure to be recorded, or else
- * raised?  Returns the answer of es_receive.
+ * Steps 2 to 5 of the header.  Records a failure, or else raises it.  Returns
+ * the answer of es_receive.
  */
 static const char *
-receive(Message *message, bool record, int32 retry_count)
+receive_message(Message *message, bool record, int32 retry_count)
 {
-	if (!claim(message))
+	if (!inbox_claim(message))
 	{
 		stats_count(message_stats(message), STATS_INBOX_DUPLICATES, 1);
 		return "duplicate";
@@ -588,7 +414,7 @@ receive(Message *message, bool record, int32 retry_count)
 		stats_count_at_commit(message_stats(message), STATS_INBOX_FAILED, 1);
 		return "failed";
 	}
-	count_handled(message);
+	inbox_count_handled(message);
 	return message->acknowledged ? "acknowledged" : "skipped";
 }
 
@@ -605,157 +431,15 @@ es_receive(PG_FUNCTION_ARGS)
 	int32		retry_count;
 
 	PreventCommandIfReadOnly("es_receive()");
-	check_arguments(fcinfo);
-	check_handler(log, PG_GETARG_OID(ARG_HANDLER));
+	check_receive_arguments(fcinfo);
+	inbox_handler_check(log, PG_GETARG_OID(ARG_HANDLER));
 	retry_count = PG_GETARG_INT32(ARG_RETRY_COUNT);
 	SPI_connect();
 	init_message(&message, fcinfo, log);
-	answer = receive(&message,
-					 !PG_ARGISNULL(ARG_MAX_RETRIES) &&
-					 retry_count >= PG_GETARG_INT32(ARG_MAX_RETRIES),
-					 retry_count);
+	answer = receive_message(&message,
+							 !PG_ARGISNULL(ARG_MAX_RETRIES) &&
+							 retry_count >= PG_GETARG_INT32(ARG_MAX_RETRIES),
+							 retry_count);
 	SPI_finish();
 	PG_RETURN_TEXT_P(cstring_to_text(answer));
-}
-
-static void
-refuse_missing(int64 id)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("there is no failure with id " INT64_FORMAT, id),
-			 errdetail("It was retried or discarded, or has never existed."),
-			 errhint("es_failures lists the failures.")));
-}
-
-/*
- * Reads the message that failed; an error if there is none with this id.
- */
-static void
-load_failure(Oid log, int64 id, Message *message)
-{
-	Oid			type = INT8OID;
-	Datum		value = Int64GetDatum(id);
-
-	if (own_sql_run(log,
-					"SELECT topic, group_id, payload, metadata, checksum,"
-					" handler, receiver::text, search_path"
-					" FROM @extschema@.es_failures"
-					" WHERE id = $1 AND topic IS NOT NULL",
-					1, &type, &value, NULL) == 0)
-		refuse_missing(id);
-	message->log = log;
-	message->topic = DatumGetTextPP(own_sql_value(1));
-	message->group_id = DatumGetTextPP(own_sql_value(2));
-	message->payload = DatumGetTextPP(own_sql_value(3));
-	message->metadata = own_sql_value(4);
-	message->checksum = DatumGetTextPP(own_sql_value(5));
-	message->signature = own_sql_text(6);
-	message->receiver_name = own_sql_text(7);
-	message->receiver = get_role_oid(message->receiver_name, true);
-	message->search_path = own_sql_text(8);
-	message->retried = true;
-}
-
-/* Locks the failure, and refuses one that is gone meanwhile. */
-static void
-lock_failure(Oid log, int64 id)
-{
-	Oid			type = INT8OID;
-	Datum		value = Int64GetDatum(id);
-
-	if (own_sql_run(log,
-					"SELECT FROM @extschema@.es_failures WHERE id = $1 FOR UPDATE",
-					1, &type, &value, NULL) == 0)
-		refuse_missing(id);
-}
-
-/*
- * Refuses one who has not the receiver's rights.
- */
-static void
-check_receiver(const Message *message, int64 id)
-{
-	if (!superuser() &&
-		(!OidIsValid(message->receiver) ||
-		 !has_privs_of_role(GetUserId(), message->receiver)))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be the receiver of the message that failed"),
-				 errdetail("Failure " INT64_FORMAT " is of a message that \"%s\" received.",
-						   id, message->receiver_name),
-				 errhint("Ask that role, or become a member of it.")));
-}
-
-/* Refuses a message whose receiver is gone. */
-static void
-check_receiver_exists(const Message *message)
-{
-	if (!OidIsValid(message->receiver))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("the receiver of the message does not exist"),
-				 errdetail("There is no role \"%s\".", message->receiver_name),
-				 errhint("Create the role, receive the message again, or es_discard() the failure.")));
-}
-
-/*
- * Says why the message failed again.
- */
-static void
-warn_failed_again(const Message *message, const ErrorData *error)
-{
-	ereport(WARNING,
-			(errcode(error->sqlerrcode),
-			 errmsg("message of topic \"%s\" failed again: %s",
-					text_to_cstring(message->topic), error->message),
-			 error->detail ? errdetail("%s", error->detail) : 0,
-			 errhint("es_failures lists it; es_discard() gives it up.")));
-}
-
-/*
- * es_retry of a message that failed: hands it to its handler again, with the
- * receiver's rights.  Returns 1; 0 if it failed again, or was handled
- * meanwhile.  SPI is connected.
- */
-int64
-receive_retry(Oid log, int64 failure_id)
-{
-	Message		message = {0};
-	ErrorData  *error;
-
-	load_failure(log, failure_id, &message);
-	check_receiver(&message, failure_id);
-	check_receiver_exists(&message);
-	if (!claim(&message))
-	{
-		if (!forget_failure(&message))
-			refuse_missing(failure_id);
-		return 0;
-	}
-	lock_failure(log, failure_id);
-	error = subtransaction_try(handle, &message);
-	if (error == NULL)
-	{
-		count_handled(&message);
-		return 1;
-	}
-	give_up_claim(&message);
-	record_failure(&message, error, 1);
-	warn_failed_again(&message, error);
-	return 0;
-}
-
-/*
- * es_discard of a message that failed: gives it up.  SPI is connected.
- */
-void
-receive_discard(Oid log, int64 failure_id)
-{
-	Message		message = {0};
-
-	load_failure(log, failure_id, &message);
-	check_receiver(&message, failure_id);
-	if (!failure_remove(log, failure_id))
-		refuse_missing(failure_id);
 }

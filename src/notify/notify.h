@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * notify.h
- *		Notifications of new events, and wake-ups of workers and consumers.
+ *		Notifications of new events, and wake-ups of the processes that wait.
  *
  *-------------------------------------------------------------------------
  */
@@ -13,51 +13,138 @@
 
 #include "log/log.h"
 
-/* wakeup.c */
+/* worker_slot.c */
 
-/* How far the events of a log have been announced to who listens. */
-typedef struct Published
+/* How far listeners have been notified of a log by workers. */
+typedef struct Notified
 {
 	Oid			log;
-	int64		position;		/* the last event that was announced */
+	int64		position;		/* of the last event */
 	int64		stored;			/* what es_notified says of it */
 	TimestampTz at;				/* when, and when that was stored */
 	TimestampTz stored_at;
-	double		pause;			/* ms that must follow, at least */
-} Published;
+	double		pause;			/* least pause afterwards, in milliseconds */
+} Notified;
 
-extern void wakeup_init(void);
+/*
+ * Defines eventstore.databases and requests the memory, while the server loads
+ * its libraries.
+ */
+extern void worker_slot_init(void);
+
+/* Returns the names of eventstore.databases, each once. */
 extern List *worker_slot_databases(void);
-extern void wakeup_send(void);
+
+/* Returns how many databases have a slot. */
+extern int	worker_slot_count(void);
+
+/* Returns the number of the slot of this database; -1 if it has none yet. */
+extern int	worker_slot_number(void);
+
+/* Returns true if a worker of this database will notify listeners soon. */
 extern bool worker_slot_notifies(void);
+
+/*
+ * Makes this process a worker of its database, whose name is given.  Returns
+ * false if there is no place: it can work, but nothing wakes it.
+ */
 extern bool worker_slot_join(const char *database);
-extern uint64 wakeup_count(void);
-extern void worker_slot_set_notifying(bool sending);
+
+/* Says whether appenders may leave their notifications to this worker. */
+extern void worker_slot_set_notifying(bool notifying);
+
+/* Says that this worker starts a transaction, or has ended it. */
 extern void worker_slot_set_working(bool working);
-extern bool wakeup_is_possible(void);
-extern bool wakeup_begin_wait(uint64 ends);
-extern void wakeup_end_wait(void);
-extern bool worker_slot_get_published(Oid log, Published *announced);
-extern void worker_slot_set_published(const Published *announced);
+
+/*
+ * Finds how far workers have notified of the log.  Returns false if the memory
+ * does not know, or if this process has not joined.
+ */
+extern bool worker_slot_get_notified(Oid log, Notified *notified);
+extern void worker_slot_set_notified(const Notified *notified);
+
+/* Sets the least pause before workers notify again, in milliseconds. */
 extern void worker_slot_set_pause(double pause);
+
+/* wakeup.c */
+
+/* Requests the memory; after worker_slot_init. */
+extern void wakeup_init(void);
+
+/* Returns true if appenders of this database wake the processes that wait. */
+extern bool wakeup_is_possible(void);
+
+/* Returns how many transactions of appenders have ended in this database. */
+extern uint64 wakeup_count(void);
+
+/*
+ * Counts a transaction of an appender that is over, and wakes the processes
+ * that wait.  It cannot fail, as the transaction may have been committed.
+ */
+extern void wakeup_send(void);
+
+/*
+ * From now on the next transaction of an appender that ends sets the latch of
+ * this process.  Returns false if one has ended since the count was read.
+ */
+extern bool wakeup_begin_wait(uint64 count);
+extern void wakeup_end_wait(void);
 
 /* notify.c */
 
-/* What came of an attempt to announce events. */
+/* The channel of all events. */
+#define NOTIFY_CHANNEL "es_events"
+
+/* Defines eventstore.notify and asks for a call at the end of transactions. */
+extern void notify_init(void);
+
+/* Writes the channel of a category into a buffer of NAMEDATALEN bytes. */
+extern void notify_write_channel(const char *category, int length, char *channel);
+
+/* Notifies the listeners of a channel; the payload is the position. */
+extern void notify_position(const char *channel, int64 position);
+
+/*
+ * Wakes the processes that wait when this transaction ends, committed or not:
+ * it is about to draw positions, or lets a subscription deliver more.
+ */
+extern void notify_wake_at_end(void);
+
+/*
+ * Notifies the listeners of these events when this transaction commits, unless
+ * a worker will.
+ */
+extern void notify_events(const NewEvent *events, int count);
+
+/* Returns true if workers notify listeners, as far as eventstore.notify says. */
+extern bool notify_is_by_worker(void);
+
+/* announce.c */
+
+/* What came of an attempt to notify. */
 typedef enum AnnounceResult
 {
 	ANNOUNCE_NOTHING_NEW,
-	ANNOUNCE_LATER,				/* too soon, or somebody else is at it */
+	ANNOUNCE_LATER,				/* too soon, or another worker is at it */
 	ANNOUNCE_DONE
 } AnnounceResult;
 
 extern int	notify_interval;
 
-extern void notify_init(void);
-extern void notify_expect(void);
-extern void notify_events(const NewEvent *events, int count);
-extern bool notify_is_by_worker(void);
+/* Defines eventstore.notify_interval and asks for a call at the end of
+ * transactions. */
+extern void announce_init(void);
+
+/*
+ * Notifies listeners of what is new up to the horizon, for a worker, by the
+ * commit of this transaction.  Needs an active snapshot.
+ */
 extern AnnounceResult announce_run(Oid log);
+
+/*
+ * Says how much time of a processor the notifications took, in milliseconds,
+ * from which the pause until the next follows.
+ */
 extern void announce_set_cost(double milliseconds);
 
 #endif							/* EVENTSTORE_NOTIFY_H */

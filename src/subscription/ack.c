@@ -67,7 +67,7 @@ open_token(FunctionCallInfo fcinfo, const char *function, int64 *position,
  * taken back of a parked stream was.
  */
 static void
-check_delivered(const Partition *partition, int place, int64 position)
+check_delivered_position(const Partition *partition, int place, int64 position)
 {
 	int64		upto = partition->uptos.values[place];
 
@@ -86,8 +86,8 @@ check_delivered(const Partition *partition, int place, int64 position)
  * another, at most limit.
  */
 static void
-read_in_hand(const Partition *partition, int64 after, int64 upto, int limit,
-			 EventBatch *batch)
+read_in_flight(const Partition *partition, int64 after, int64 upto, int limit,
+			   EventBatch *batch)
 {
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	EventSource source = partition_source(partition);
@@ -103,8 +103,8 @@ count_unsettled(const Partition *partition, int64 upto)
 {
 	EventBatch	batch;
 
-	read_in_hand(partition, partition->position, upto,
-				 partition->subscription.max_in_flight, &batch);
+	read_in_flight(partition, partition->position, upto,
+				   partition->subscription.max_in_flight, &batch);
 	tuplestore_end(batch.events);
 	return batch.count;
 }
@@ -114,12 +114,12 @@ count_unsettled(const Partition *partition, int64 upto)
  * checkpoint goes as far as was read.
  */
 static void
-finish(Partition *partition)
+finish_deliveries(Partition *partition)
 {
 	partition->acked_token = int8_array_last(partition->tokens);
 	if (partition->stream == NULL)
 		partition->position = partition->reached;
-	partition_free(partition);
+	partition_release(partition);
 	int8_array_remove_upto(&partition->settled, partition->position);
 	if (int8_array_last(partition->expired_upto) <= partition->position)
 		partition->expired_upto.count = partition->expired_times.count = 0;
@@ -127,7 +127,7 @@ finish(Partition *partition)
 
 /* Is anything in hand that is not settled? */
 static bool
-is_left(const Partition *partition)
+has_unsettled(const Partition *partition)
 {
 	Failure		first;
 
@@ -142,11 +142,11 @@ is_left(const Partition *partition)
  * If anything is still in hand, its lease begins anew.
  */
 static void
-keep(Partition *partition)
+renew_or_finish(Partition *partition)
 {
-	if (!is_left(partition))
+	if (!has_unsettled(partition))
 	{
-		finish(partition);
+		finish_deliveries(partition);
 		return;
 	}
 	int8_array_remove_upto(&partition->settled, partition->position);
@@ -165,7 +165,7 @@ ack_log(Partition *partition, int64 upto)
 
 	if (upto >= int8_array_last(partition->uptos))
 	{
-		finish(partition);
+		finish_deliveries(partition);
 		return;
 	}
 	partition->position = Max(partition->position, upto);
@@ -176,7 +176,7 @@ ack_log(Partition *partition, int64 upto)
 	int8_array_remove_first(&partition->uptos, done);
 	int8_array_remove_first(&partition->tokens, done);
 	int8_array_remove_first(&partition->counts, done);
-	keep(partition);
+	renew_or_finish(partition);
 }
 
 /* Acknowledges events of a parked stream up to the position. */
@@ -186,9 +186,9 @@ ack_stream(Partition *partition, int64 upto)
 	upto = Min(upto, int8_array_last(partition->uptos));
 	failure_remove_stream(partition_failures(partition), partition->stream, upto);
 	if (upto >= int8_array_last(partition->uptos))
-		finish(partition);
+		finish_deliveries(partition);
 	else
-		keep(partition);
+		renew_or_finish(partition);
 }
 
 /*
@@ -208,7 +208,7 @@ es_ack(PG_FUNCTION_ARGS)
 	{
 		upto = PG_ARGISNULL(2) ? partition->uptos.values[place] :
 			PG_GETARG_INT64(2);
-		check_delivered(partition, place, upto);
+		check_delivered_position(partition, place, upto);
 		if (partition->stream != NULL)
 			ack_stream(partition, upto);
 		else
@@ -229,7 +229,7 @@ typedef enum Action
 static const char *const action_names[] = {"retry", "park", "skip"};
 
 static Action
-get_action(text *action)
+action_of_name(text *action)
 {
 	char	   *word = text_to_cstring(action);
 	int			i;
@@ -250,8 +250,8 @@ get_action(text *action)
  * after it.
  */
 static void
-set_aside(Partition *partition, EventBatch *event, ErrorData *error, int attempts,
-		  double pause)
+park_event(Partition *partition, EventBatch *event, ErrorData *error, int attempts,
+		   double pause)
 {
 	Oid			log = partition->subscription.log;
 	EventBatch	later;
@@ -262,14 +262,14 @@ set_aside(Partition *partition, EventBatch *event, ErrorData *error, int attempt
 
 	partition->has_failures = true;
 	park_save(partition_failures(partition), failed, pause);
-	read_in_hand(partition, event->upto, int8_array_last(partition->uptos),
-				 partition->subscription.max_in_flight, &later);
+	read_in_flight(partition, event->upto, int8_array_last(partition->uptos),
+				   partition->subscription.max_in_flight, &later);
 	waiting = park_take(log, &later, list_make1(stream), NIL);
 	foreach(cell, waiting)
 	{
 		ParkedEvent *one = lfirst(cell);
 
-		one->attempts = delivery_expired(partition, one->position) + 1;
+		one->attempts = redelivery_expired_times(partition, one->position) + 1;
 		int8_array_append(&partition->settled, one->position);
 	}
 	park_save(partition_failures(partition), waiting, FAILURE_PARKED);
@@ -281,11 +281,11 @@ static Action
 nack_log(Partition *partition, int64 position, ErrorData *error,
 		 Action action)
 {
-	int			attempts = delivery_expired(partition, position) + 1;
+	int			attempts = redelivery_expired_times(partition, position) + 1;
 	EventBatch	event;
 
-	read_in_hand(partition, Max(position - 1, partition->position), position,
-				 1, &event);
+	read_in_flight(partition, Max(position - 1, partition->position), position,
+				   1, &event);
 	if (event.count == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -298,9 +298,9 @@ nack_log(Partition *partition, int64 position, ErrorData *error,
 		attempts >= partition->subscription.max_attempts)
 		action = ACTION_PARK;
 	if (action != ACTION_SKIP)
-		set_aside(partition, &event, error, attempts,
-				  action == ACTION_PARK ? FAILURE_PARKED :
-				  failure_pause(attempts));
+		park_event(partition, &event, error, attempts,
+				   action == ACTION_PARK ? FAILURE_PARKED :
+				   failure_pause(attempts));
 	int8_array_append(&partition->settled, position);
 	tuplestore_end(event.events);
 	return action;
@@ -342,7 +342,7 @@ nack_stream(Partition *partition, int64 position, ErrorData *error,
  * Settles an event in hand that was not settled before; returns what was done.
  */
 static Action
-nack(Partition *partition, int64 position, text *reason, Action action)
+nack_event(Partition *partition, int64 position, text *reason, Action action)
 {
 	ErrorData	error = {.message = text_to_cstring(reason)};
 
@@ -352,7 +352,7 @@ nack(Partition *partition, int64 position, text *reason, Action action)
 		action = nack_stream(partition, position, &error, action);
 	else
 		action = nack_log(partition, position, &error, action);
-	keep(partition);
+	renew_or_finish(partition);
 	partition_write(partition, false);
 	return action;
 }
@@ -373,13 +373,13 @@ es_nack(PG_FUNCTION_ARGS)
 	argument_not_null(fcinfo, 2, "position");
 	argument_not_null(fcinfo, 3, "reason");
 	argument_not_null(fcinfo, 4, "action");
-	action = get_action(PG_GETARG_TEXT_PP(4));
+	action = action_of_name(PG_GETARG_TEXT_PP(4));
 	partition = open_token(fcinfo, "es_nack()", &checkpoint, &place);
 	if (partition != NULL)
 	{
-		check_delivered(partition, place, PG_GETARG_INT64(2));
-		action = nack(partition, PG_GETARG_INT64(2), PG_GETARG_TEXT_PP(3),
-					  action);
+		check_delivered_position(partition, place, PG_GETARG_INT64(2));
+		action = nack_event(partition, PG_GETARG_INT64(2), PG_GETARG_TEXT_PP(3),
+							action);
 	}
 	SPI_finish();
 	PG_RETURN_TEXT_P(cstring_to_text(action_names[action]));

@@ -7,34 +7,33 @@
  * writes there and in es_failures:
  *
  *	1. take a snapshot and its horizon;
- *	2. claim a partition: the one that the consumer has in hand, else the one
- *	   that has waited longest of those that are free, or whose lease has run
- *	   out, and have something to be delivered;
- *	3. what was in hand is lost: its tokens are void, and how often each of its
- *	   events was lost is kept;
- *	4. a parked stream that is due comes first, when nothing is in hand: so its
- *	   events lie below the checkpoint, which stays where it is;
- *	5. else the next events of the log, after what was read last (reached), up
- *	   to the horizon; those of parked streams are set aside;
- *	6. write who has it now, until when, by which token, and how far it goes.
+ *	2. claim a partition: the one that the consumer has in flight, else the one
+ *	   that has waited longest among those that have something to deliver and
+ *	   are free, or whose lease has expired;
+ *	3. if anything is in flight, its lease expires, now that the consumer polls
+ *	   again: its tokens are void, and each of its events counts one more
+ *	   expired lease (redelivery.c);
+ *	4. deliver a parked stream that is due, if there is one.  Nothing is in
+ *	   flight then, so that its events lie below the checkpoint, which stays
+ *	   where it is;
+ *	5. else deliver the next events of the log, after what was read last
+ *	   (reached), up to the horizon, and park those of parked streams;
+ *	6. write which consumer has it now, until when, by which token, and how far
+ *	   it goes.
  *
- * What is found to have nothing is remembered (reached), and the next
- * partition is tried.
+ * A partition that has nothing to deliver up to some position remembers that
+ * position (reached), and the next partition is tried.
  *
- * A consumer that dies does not say which event killed it.  So a delivery that
- * was lost is repeated with fewer events, the last attempt with one; if that
- * is lost, too, it is parked.
+ * Each time that the lease of an event expires, the next delivery of it has
+ * half as many events; the last attempt delivers it alone.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/table.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
-#include "miscadmin.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -43,68 +42,56 @@
 #include "base/base.h"
 #include "log/log.h"
 #include "read/read.h"
-#include "failure/failure.h"
 #include "subscription/subscription.h"
 
-/* So many events may be set aside above the checkpoint, and a batch more. */
+/* So many events may be settled above the checkpoint, and a batch more. */
 #define MAX_SETTLED		10000
 
-/* Why an event is parked that was never acknowledged. */
-static ErrorData *
-lost_error(int times)
-{
-	ErrorData  *error = palloc0(sizeof(ErrorData));
-
-	error->message = "the lease ran out before it was acknowledged";
-	error->detail = psprintf("It was delivered and lost %d times.", times);
-	return error;
-}
-
-/* Has the consumer the partition in hand? */
+/* Returns true if the consumer has the partition in flight. */
 static bool
-is_mine(const Delivery *delivery, const Partition *partition)
+holds_partition(const Delivery *delivery, const Partition *partition)
 {
 	return partition_is_in_flight(partition) && delivery->consumer != NULL &&
 		partition->consumer != NULL &&
 		strcmp(partition->consumer, delivery->consumer) == 0;
 }
 
-/* May a parked stream be due? */
+/* Returns true if a parked stream may be due. */
 static bool
-is_due(const Partition *partition, TimestampTz now)
+is_stream_due(const Partition *partition, TimestampTz now)
 {
 	return partition->due_at != 0 && partition->due_at <= now;
 }
 
-/* May the partition have something for the consumer? */
+/* Returns true if the partition may have something for the consumer. */
 static bool
-is_eligible(const Delivery *delivery, const Partition *partition)
+is_partition_eligible(const Delivery *delivery, const Partition *partition)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
 	if (partition_is_in_flight(partition))
-		return partition->leased_until <= now || is_mine(delivery, partition);
-	return partition->reached < delivery->horizon || is_due(partition, now);
+		return partition->leased_until <= now || holds_partition(delivery, partition);
+	return partition->reached < delivery->horizon || is_stream_due(partition, now);
 }
 
 /*
- * Is the one to be tried before the other: the consumer's own, or what has
- * waited longer?
+ * Returns true if one partition is to be tried before the other: the consumer's
+ * own first, then the one that has waited longer.
  */
 static bool
-is_before(const Delivery *delivery, const Partition *one,
-		  const Partition *other)
+is_partition_before(const Delivery *delivery, const Partition *one,
+					const Partition *other)
 {
-	bool		mine = is_mine(delivery, one);
+	bool		mine = holds_partition(delivery, one);
 
-	if (mine != is_mine(delivery, other))
+	if (mine != holds_partition(delivery, other))
 		return mine;
 	return one->served_at < other->served_at;
 }
 
-/* Takes the one that is to be tried first out of the list. */
+/* Removes the partition that is to be tried first from the list. */
 static Partition *
-take_first(const Delivery *delivery, List **partitions)
+take_first_partition(const Delivery *delivery, List **partitions)
 {
 	Partition  *first = NULL;
 	ListCell   *cell;
@@ -113,8 +100,8 @@ take_first(const Delivery *delivery, List **partitions)
 	{
 		Partition  *one = lfirst(cell);
 
-		if (is_eligible(delivery, one) &&
-			(first == NULL || is_before(delivery, one, first)))
+		if (is_partition_eligible(delivery, one) &&
+			(first == NULL || is_partition_before(delivery, one, first)))
 			first = one;
 	}
 	*partitions = list_delete_ptr(*partitions, first);
@@ -122,141 +109,28 @@ take_first(const Delivery *delivery, List **partitions)
 }
 
 /*
- * Claims the next partition of the list that has something for the consumer,
- * and takes it out of there; NULL if there is none.  Whether that is so counts
- * when it is locked.
+ * Locks the next partition of the list that may have something for the
+ * consumer, and removes it from the list; NULL if there is none.  What it may
+ * have is checked again under the lock.
  */
 static Partition *
-claim(const Delivery *delivery, const Subscription *subscription,
-	  List **partitions)
+claim_partition(const Delivery *delivery, const Subscription *subscription,
+				List **partitions)
 {
 	Partition  *candidate;
 
-	while ((candidate = take_first(delivery, partitions)) != NULL)
+	while ((candidate = take_first_partition(delivery, partitions)) != NULL)
 	{
 		Partition  *partition = partition_lock(subscription, candidate->number,
 											   false);
 
-		if (partition != NULL && is_eligible(delivery, partition))
+		if (partition != NULL && is_partition_eligible(delivery, partition))
 			return partition;
 	}
 	return NULL;
 }
 
-/*
- * How often the event at the position, after the checkpoint, was delivered and
- * lost.
- */
-int
-delivery_expired(const Partition *partition, int64 position)
-{
-	int			i;
-
-	for (i = 0; i < partition->expired_upto.count; i++)
-	{
-		if (partition->expired_upto.values[i] >= position)
-			return (int) partition->expired_times.values[i];
-	}
-	return 0;
-}
-
-/*
- * Which attempt the delivery is at its event at the position.  number: of the
- * event among those of a parked stream, which some may be missing of; it
- * starts with 0.
- */
-int
-delivery_attempt(const Delivery *delivery, int64 position, int *number)
-{
-	if (delivery->positions.count == 0)
-		return delivery_expired(delivery->partition, position) + 1;
-	while (delivery->positions.values[*number] < position)
-		(*number)++;
-	return (int) delivery->attempts.values[*number];
-}
-
-/* The first of the ends that comes after a position, or one of two more. */
-static int64
-next_end(const Int8Array *ends, int64 position, int64 one, int64 other)
-{
-	int64		next = PG_INT64_MAX;
-	int			i;
-
-	if (one > position)
-		next = one;
-	if (other > position)
-		next = Min(next, other);
-	for (i = 0; i < ends->count; i++)
-	{
-		if (ends->values[i] > position)
-			return Min(next, ends->values[i]);
-	}
-	return next;
-}
-
-/*
- * Counts that the events after one position and up to another were lost once
- * more.
- */
-static void
-add_loss(Partition *partition, int64 after, int64 upto)
-{
-	Int8Array	ends = {0};
-	Int8Array	times = {0};
-	int64		start = partition->position;
-	int64		end;
-
-	while ((end = next_end(&partition->expired_upto, start, after,
-						   upto)) != PG_INT64_MAX)
-	{
-		int8_array_append(&ends, end);
-		int8_array_append(&times, delivery_expired(partition, end) +
-						  (start >= after && end <= upto ? 1 : 0));
-		start = end;
-	}
-	partition->expired_upto = ends;
-	partition->expired_times = times;
-}
-
-/*
- * The parked stream that was in hand was lost: its first event has failed, and
- * is delivered again, alone; if it was alone and often enough it is parked.
- */
-static void
-lose_stream(const Partition *partition)
-{
-	const Subscription *subscription = &partition->subscription;
-	FailureOwner owner = partition_failures(partition);
-	int64		upto = int8_array_last(partition->uptos);
-	Failure		first;
-
-	if (!failure_first(owner, partition->stream, &first) ||
-		first.position > upto)
-		return;					/* that was discarded meanwhile */
-	failure_record_attempt(subscription->log, first.id, lost_error(first.attempts), 0,
-						   first.position == upto &&
-						   first.attempts >= subscription->max_attempts ?
-						   FAILURE_PARKED : 0);
-}
-
-/*
- * What was in hand was lost.
- */
-static void
-lose(Delivery *delivery, Partition *partition)
-{
-	if (partition->stream != NULL)
-		lose_stream(partition);
-	else
-	{
-		delivery->expired_upto = int8_array_last(partition->uptos);
-		add_loss(partition, partition->position, delivery->expired_upto);
-		partition->reached = partition->position;
-	}
-	partition_free(partition);
-}
-
-/* The token of the partition's next delivery. */
+/* Returns the token of the partition's next delivery. */
 static int64
 next_token(const Partition *partition)
 {
@@ -266,11 +140,9 @@ next_token(const Partition *partition)
 	return time * ES_MAX_PARTITIONS + partition->number;
 }
 
-/*
- * Gives what was read, up to the position of its last event, to the consumer.
- */
+/* Delivers what was read, up to the position of its last event. */
 static void
-give(Delivery *delivery, Partition *partition, int64 upto)
+deliver_batch(Delivery *delivery, Partition *partition, int64 upto)
 {
 	partition->token = next_token(partition);
 	int8_array_append(&partition->tokens, partition->token);
@@ -283,131 +155,20 @@ give(Delivery *delivery, Partition *partition, int64 upto)
 	delivery->partition = partition;
 }
 
-/*
- * Finds the stream of es_failures that is to be delivered next, below the
- * checkpoint; NULL if there is none.
- */
-static char *
-find_due_stream(const Partition *partition)
-{
-	Oid			types[3] = {TEXTOID, INT4OID, INT8OID};
-	Datum		values[3] = {
-		CStringGetTextDatum(partition->subscription.name),
-		Int32GetDatum(partition->number), Int64GetDatum(partition->position)
-	};
-
-	if (own_sql_run(partition->subscription.log,
-					"SELECT f.stream FROM @extschema@.es_failures f"
-					" WHERE f.subscription = $1 AND f.partition = $2"
-					" AND f.retry_at <= clock_timestamp() AND f.position <= $3"
-					" AND NOT EXISTS (SELECT FROM @extschema@.es_failures g"
-					" WHERE g.subscription = f.subscription"
-					" AND g.stream = f.stream AND g.position < f.position)"
-					" ORDER BY f.retry_at, f.position LIMIT 1",
-					3, types, values, NULL) == 0)
-		return NULL;
-	return own_sql_text(1);
-}
-
-/*
- * Takes the first events of the stream from es_failures, and counts an attempt
- * at each: one that has failed, alone, or those that wait up to such a one.  Fills positions and attempts
- * of the delivery.
- */
-static void
-take_failures(Delivery *delivery, const Partition *partition,
-			  const char *stream)
-{
-	Oid			types[4] = {TEXTOID, TEXTOID, INT8OID, INT4OID};
-	Datum		values[4] = {
-		CStringGetTextDatum(partition->subscription.name),
-		CStringGetTextDatum(stream), Int64GetDatum(partition->position),
-		Int32GetDatum(Min(delivery->max_count,
-						  partition->subscription.max_in_flight))
-	};
-	uint64		count;
-	uint64		i;
-
-	count = own_sql_run(delivery->log,
-						"WITH f AS (SELECT id, row_number() OVER (ORDER BY position) = 1"
-						" OR bool_and(message IS NULL) OVER (ORDER BY position) AS fits"
-						" FROM @extschema@.es_failures WHERE subscription = $1"
-						" AND stream = $2 AND position <= $3"
-						" ORDER BY position LIMIT $4),"
-						" u AS (UPDATE @extschema@.es_failures u"
-						" SET attempts = u.attempts + 1 FROM f"
-						" WHERE u.id = f.id AND f.fits"
-						" RETURNING u.position, u.attempts)"
-						" SELECT position, attempts FROM u ORDER BY position",
-						4, types, values, NULL);
-	for (i = 0; i < count; i++)
-	{
-		bool		isnull;
-
-		int8_array_append(&delivery->positions,
-						  DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i],
-													  SPI_tuptable->tupdesc, 1,
-													  &isnull)));
-		int8_array_append(&delivery->attempts,
-						  DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i],
-													  SPI_tuptable->tupdesc, 2,
-													  &isnull)));
-	}
-	SPI_freetuptable(SPI_tuptable);
-}
-
-/* Parks a stream whose first event the owner cannot read any more. */
-static void
-park_hidden(const Partition *partition, const char *stream)
-{
-	ErrorData	error = {
-		.sqlerrcode = ERRCODE_INSUFFICIENT_PRIVILEGE,
-		.message = "the event is hidden from the subscription's owner"
-	};
-	Failure		first;
-
-	if (failure_first(partition_failures(partition), stream, &first))
-		failure_record_attempt(partition->subscription.log, first.id, &error, 0, FAILURE_PARKED);
-}
-
-/*
- * Delivers the parked stream that is due, if there is one.
- */
+/* Delivers the parked stream that is due, if there is one. */
 static bool
 deliver_stream(Delivery *delivery, Partition *partition, Snapshot snapshot)
 {
-	char	   *stream = find_due_stream(partition);
-	EventSource source;
-	Int8Array	positions;
-
-	if (stream == NULL)
-	{
-		partition_find_due(partition);
+	if (!is_stream_due(partition, GetCurrentTimestamp()) ||
+		!redelivery_read_stream(delivery, partition, snapshot))
 		return false;
-	}
-	take_failures(delivery, partition, stream);
-	positions = delivery->positions;
-	source = partition_source(partition);
-	source.except.count = 0;
-	source.only = positions;
-	delivery->batch.events = event_batch_make();
-	event_reader_read(&source, snapshot, positions.values[0] - 1,
-					  int8_array_last(positions), positions.count, &delivery->batch);
-	if (delivery->batch.count == 0)
-	{
-		park_hidden(partition, stream);
-		delivery->checkpoint_moved = true;
-		delivery->positions.count = delivery->attempts.count = 0;
-		return false;
-	}
-	partition->stream = stream;
-	give(delivery, partition, int8_array_last(positions));
+	deliver_batch(delivery, partition, int8_array_last(delivery->positions));
 	return true;
 }
 
-/* How many events are in hand. */
+/* Returns how many events are in flight. */
 static int64
-count_in_hand(const Partition *partition)
+count_in_flight(const Partition *partition)
 {
 	int64		count = 0;
 	int			i;
@@ -417,29 +178,31 @@ count_in_hand(const Partition *partition)
 	return count;
 }
 
-/*
- * How many events the next delivery may have.
- */
+/* Returns how many events the next delivery may have. */
 static int
 delivery_limit(const Delivery *delivery, const Partition *partition)
 {
 	const Subscription *subscription = &partition->subscription;
-	int			lost = delivery_expired(partition, partition->reached + 1);
+	int			expired = redelivery_expired_times(partition,
+												   partition->reached + 1);
 	int			limit = delivery->max_count;
 
 	if (partition_is_in_flight(partition) &&
-		delivery_expired(partition, partition->position + 1) > 0)
-		return 0;				/* one that is suspected is alone in hand */
-	if (lost > 0 && lost + 1 >= subscription->max_attempts)
+		redelivery_expired_times(partition, partition->position + 1) > 0)
+		return 0;				/* what may kill consumers is alone in flight */
+	if (expired > 0 && expired + 1 >= subscription->max_attempts)
 		limit = 1;
-	else if (lost > 0)
-		limit = Max(limit >> Min(lost, 30), 1);
-	return Min(limit, subscription->max_in_flight - count_in_hand(partition));
+	else if (expired > 0)
+		limit = Max(limit >> Min(expired, 30), 1);
+	return Min(limit, subscription->max_in_flight - count_in_flight(partition));
 }
 
-/* Where to read on: what has nothing more was read before. */
+/*
+ * Returns the position after which to read on.  What was scanned before has
+ * nothing to deliver.
+ */
 static int64
-read_from(const Delivery *delivery, const Partition *partition)
+read_start(const Delivery *delivery, const Partition *partition)
 {
 	const Scanned *scanned = delivery->scanned;
 
@@ -450,7 +213,7 @@ read_from(const Delivery *delivery, const Partition *partition)
 		Max(partition->reached, scanned->to) : partition->reached;
 }
 
-/* Remembers that the partition has nothing from where it was read from on. */
+/* Remembers that the partition has nothing after what it has read. */
 static void
 note_scanned(Delivery *delivery, const Partition *partition)
 {
@@ -464,54 +227,8 @@ note_scanned(Delivery *delivery, const Partition *partition)
 }
 
 /*
- * Parks the only event of a batch if it was the only one of the delivery that
- * was lost, and was tried often enough.
- */
-static bool
-park_lost(Delivery *delivery, Partition *partition)
-{
-	const Subscription *subscription = &partition->subscription;
-	EventBatch *batch = &delivery->batch;
-	int			lost = delivery_expired(partition, batch->upto);
-	List	   *aside;
-	text	   *stream;
-
-	if (batch->count != 1 || batch->upto != delivery->expired_upto ||
-		lost < subscription->max_attempts)
-		return false;
-	aside = park_first(delivery->log, batch, lost_error(lost), lost, NIL,
-					   &stream);
-	park_save(partition_failures(partition),
-			  aside, FAILURE_PARKED);
-	partition->has_failures = true;
-	batch->count = 0;
-	return true;
-}
-
-/* Sets the events of parked streams aside. */
-static void
-set_aside(Delivery *delivery, Partition *partition)
-{
-	FailureOwner owner = partition_failures(partition);
-	List	   *streams = park_streams(owner, &delivery->batch);
-	List	   *aside = park_take(delivery->log, &delivery->batch, streams, NIL);
-	ListCell   *cell;
-
-	foreach(cell, aside)
-	{
-		ParkedEvent *one = lfirst(cell);
-
-		one->attempts = delivery_expired(partition, one->position);
-		int8_array_append(&partition->settled, one->position);
-	}
-	park_save(owner, aside, FAILURE_PARKED);
-	foreach(cell, streams)
-		failure_release(owner, text_to_cstring(lfirst(cell)));
-}
-
-/*
  * Reads the next events of the log that can be delivered, at most limit, into
- * the batch.  False if there are none up to the horizon.
+ * the batch.  Returns false if there are none up to the horizon.
  */
 static bool
 read_log(Delivery *delivery, Partition *partition, Snapshot snapshot,
@@ -519,7 +236,7 @@ read_log(Delivery *delivery, Partition *partition, Snapshot snapshot,
 {
 	EventSource source = partition_source(partition);
 	EventBatch *batch = &delivery->batch;
-	int64		from = read_from(delivery, partition);
+	int64		from = read_start(delivery, partition);
 
 	while (from < delivery->horizon)
 	{
@@ -530,8 +247,8 @@ read_log(Delivery *delivery, Partition *partition, Snapshot snapshot,
 			note_scanned(delivery, partition);
 			break;
 		}
-		if (!park_lost(delivery, partition) && partition->has_failures)
-			set_aside(delivery, partition);
+		if (!redelivery_park_expired(delivery, partition) && partition->has_failures)
+			redelivery_park_waiting(delivery, partition);
 		if (batch->count > 0)
 			return true;
 
@@ -539,26 +256,26 @@ read_log(Delivery *delivery, Partition *partition, Snapshot snapshot,
 		from = partition->reached = batch->upto;
 		if (!partition_is_in_flight(partition))
 		{
-			/* what was set aside or parked is done with */
-			partition_move(partition, from);
+			/* all events of the batch were parked */
+			partition_move_checkpoint(partition, from);
 			delivery->checkpoint_moved = true;
 		}
 		else if (partition->settled.count > MAX_SETTLED)
-			return false;		/* the rest when some is acknowledged */
+			return false;		/* the rest when some are acknowledged */
 	}
-	/* another one may have had a later horizon before the lock was ours */
+	/* another consumer may have read further before the lock was ours */
 	partition->reached = Max(partition->reached, delivery->horizon);
 	return false;
 }
 
-/* Has the log an event that the partition gets? */
+/* Returns true if the log has an event that the partition gets. */
 static bool
 peek_log(Delivery *delivery, const Partition *partition, Snapshot snapshot)
 {
 	EventSource source = partition_source(partition);
 	EventBatch	batch = {.events = event_batch_make()};
 
-	event_reader_read(&source, snapshot, read_from(delivery, partition),
+	event_reader_read(&source, snapshot, read_start(delivery, partition),
 					  delivery->horizon, 1, &batch);
 	if (batch.count == 0)
 		note_scanned(delivery, partition);
@@ -566,9 +283,7 @@ peek_log(Delivery *delivery, const Partition *partition, Snapshot snapshot)
 	return batch.count > 0;
 }
 
-/*
- * Delivers the next events of the log, if there are any.
- */
+/* Delivers the next events of the log, if there are any. */
 static bool
 deliver_log(Delivery *delivery, Partition *partition, Snapshot snapshot)
 {
@@ -577,27 +292,27 @@ deliver_log(Delivery *delivery, Partition *partition, Snapshot snapshot)
 	if (limit < 1 || !read_log(delivery, partition, snapshot, limit))
 		return false;
 	partition->reached = delivery->batch.upto;
-	give(delivery, partition,
-		 event_batch_last_position(delivery->log, delivery->batch.events));
+	deliver_batch(delivery, partition,
+				  event_batch_last_position(delivery->log, delivery->batch.events));
 	return true;
 }
 
 /*
- * The log has nothing to be delivered: the checkpoint moves to where it was
- * read, and a parked stream may have come below it.
+ * The log has nothing to deliver.  The checkpoint moves to where the log was
+ * read, and a parked stream may now lie below it.
  */
 static bool
 deliver_rest(Delivery *delivery, Partition *partition, Snapshot snapshot)
 {
-	partition_move(partition, partition->reached);
+	partition_move_checkpoint(partition, partition->reached);
 	delivery->checkpoint_moved = true;
-	return is_due(partition, GetCurrentTimestamp()) &&
-		deliver_stream(delivery, partition, snapshot);
+	return deliver_stream(delivery, partition, snapshot);
 }
 
 /*
- * Delivers from the first partition that has something for the consumer.
- * Those that have not are written only if final, or if there is something.
+ * Delivers from the first partition that has something for the consumer.  The
+ * partitions that have nothing are written only if something is delivered, or
+ * if this is the final look.
  */
 static bool
 deliver_any(Delivery *delivery, Snapshot snapshot, bool final)
@@ -612,16 +327,14 @@ deliver_any(Delivery *delivery, Snapshot snapshot, bool final)
 	subscription_own(delivery->log, delivery->name, &subscription);
 	partitions = partition_list(&subscription);
 	while (!found &&
-		   (partition = claim(delivery, &subscription, &partitions)) != NULL)
+		   (partition = claim_partition(delivery, &subscription, &partitions)) != NULL)
 	{
 		delivery->expired_upto = 0;
 		if (partition_is_in_flight(partition))
-			lose(delivery, partition);
-		found = (is_due(partition, GetCurrentTimestamp()) &&
-				 deliver_stream(delivery, partition, snapshot)) ||
-			deliver_log(delivery, partition, snapshot);
-		if (!found)
-			found = deliver_rest(delivery, partition, snapshot);
+			redelivery_expire(delivery, partition);
+		found = deliver_stream(delivery, partition, snapshot) ||
+			deliver_log(delivery, partition, snapshot) ||
+			deliver_rest(delivery, partition, snapshot);
 		if (!found)
 			empty = lappend(empty, partition);
 	}
@@ -635,8 +348,8 @@ deliver_any(Delivery *delivery, Snapshot snapshot, bool final)
 }
 
 /*
- * Delivers what follows a delivery that the consumer has in hand.  What was
- * delivered after that is lost.
+ * Delivers what follows a delivery that the consumer has in flight.  What was
+ * delivered after that one expires.
  */
 static bool
 deliver_after(Delivery *delivery, Snapshot snapshot)
@@ -645,32 +358,28 @@ deliver_after(Delivery *delivery, Snapshot snapshot)
 											   delivery->after_token);
 	int			place = partition_find_token(partition, delivery->after_token);
 	int			settled = partition->settled.count;
-	bool		lost = place + 1 < partition->tokens.count;
+	bool		expires = place + 1 < partition->tokens.count;
 
 	delivery->expired_upto = 0;
 	if (place < 0)
 		partition_refuse_token(partition, delivery->after_token);
 	if (partition->stream != NULL)
 		return false;
-	if (lost)
+	if (expires)
 	{
-		add_loss(partition, partition->uptos.values[place],
-				 int8_array_last(partition->uptos));
+		redelivery_add_expiry(partition, partition->uptos.values[place],
+							  int8_array_last(partition->uptos));
 		partition->tokens.count = partition->uptos.count = place + 1;
 		partition->counts.count = place + 1;
 		partition->reached = int8_array_last(partition->uptos);
 	}
 	if (deliver_log(delivery, partition, snapshot))
 		return true;
-	if (lost || partition->settled.count > settled)
+	if (expires || partition->settled.count > settled)
 		partition_write(partition, false);
 	return false;
 }
 
-/*
- * Delivers events to a consumer, if there are any for him.  final: what is
- * found to have none is written down, too.
- */
 bool
 delivery_make(Delivery *delivery, bool final)
 {
@@ -686,7 +395,7 @@ delivery_make(Delivery *delivery, bool final)
 	return found;
 }
 
-/* May the next delivery after a token have something? */
+/* Returns true if the next delivery after the token may have something. */
 static bool
 peek_after(Delivery *delivery, const Partition *partition, Snapshot snapshot)
 {
@@ -699,26 +408,22 @@ peek_after(Delivery *delivery, const Partition *partition, Snapshot snapshot)
 		peek_log(delivery, partition, snapshot);
 }
 
-/* May the partition have something for the consumer? */
+/* Returns true if the partition seems to have something for the consumer. */
 static bool
 peek_partition(Delivery *delivery, const Partition *partition,
 			   Snapshot snapshot)
 {
 	if (delivery->after_token != 0)
-		return partition->number == partition_number(delivery->after_token) &&
+		return partition->number == partition_number_of_token(delivery->after_token) &&
 			peek_after(delivery, partition, snapshot);
-	if (!is_eligible(delivery, partition))
+	if (!is_partition_eligible(delivery, partition))
 		return false;
 	return partition_is_in_flight(partition) ||
-		(is_due(partition, GetCurrentTimestamp()) &&
-		 find_due_stream(partition) != NULL) ||
+		(is_stream_due(partition, GetCurrentTimestamp()) &&
+		 redelivery_find_stream(partition) != NULL) ||
 		peek_log(delivery, partition, snapshot);
 }
 
-/*
- * May there be something to deliver?  No row is locked, so that no transaction
- * id is taken.
- */
 bool
 delivery_peek(Delivery *delivery)
 {
@@ -739,10 +444,6 @@ delivery_peek(Delivery *delivery)
 	return found;
 }
 
-/*
- * When a lease of the subscription runs out, or a parked stream is due, so
- * that there may be something to deliver; 0: there is no such time.
- */
 TimestampTz
 delivery_next_time(const Delivery *delivery)
 {

@@ -32,8 +32,8 @@ enum
 	PART_SUBSCRIPTION, PART_PARTITION, PART_POSITION, PART_REACHED,
 	PART_SERVED_AT, PART_CONSUMER, PART_LEASED_UNTIL, PART_TOKEN,
 	PART_ACKED_TOKEN, PART_TOKENS, PART_UPTOS, PART_COUNTS, PART_STREAM,
-	PART_HAS_FAILURES, PART_DUE_AT, PART_SETTLED, PART_LOST_UPTO,
-	PART_LOST_TIMES, PART_COLUMNS
+	PART_HAS_FAILURES, PART_DUE_AT, PART_SETTLED, PART_EXPIRED_UPTO,
+	PART_EXPIRED_TIMES, PART_COLUMNS
 };
 
 /* A text, or 0 for null. */
@@ -45,7 +45,7 @@ text_datum(const char *string)
 
 /* A text that may be null, in the present memory context. */
 static char *
-text_or_null(const TableRow *row, int column)
+row_text_or_null(const TableRow *row, int column)
 {
 	return row->slot->tts_isnull[column] ? NULL :
 		TextDatumGetCString(row->slot->tts_values[column]);
@@ -53,7 +53,7 @@ text_or_null(const TableRow *row, int column)
 
 /* A time that may be null, which is 0. */
 static TimestampTz
-time_or_null(const TableRow *row, int column)
+row_time_or_null(const TableRow *row, int column)
 {
 	return row->slot->tts_isnull[column] ? 0 :
 		DatumGetTimestampTz(row->slot->tts_values[column]);
@@ -72,20 +72,20 @@ make_partition(const Subscription *subscription, const TableRow *row)
 	partition->number = DatumGetInt32(values[PART_PARTITION]);
 	partition->position = DatumGetInt64(values[PART_POSITION]);
 	partition->reached = DatumGetInt64(values[PART_REACHED]);
-	partition->served_at = time_or_null(row, PART_SERVED_AT);
-	partition->consumer = text_or_null(row, PART_CONSUMER);
-	partition->leased_until = time_or_null(row, PART_LEASED_UNTIL);
+	partition->served_at = row_time_or_null(row, PART_SERVED_AT);
+	partition->consumer = row_text_or_null(row, PART_CONSUMER);
+	partition->leased_until = row_time_or_null(row, PART_LEASED_UNTIL);
 	partition->token = DatumGetInt64(values[PART_TOKEN]);
 	partition->acked_token = DatumGetInt64(values[PART_ACKED_TOKEN]);
 	partition->tokens = int8_array_read(values[PART_TOKENS]);
 	partition->uptos = int8_array_read(values[PART_UPTOS]);
 	partition->counts = int8_array_read(values[PART_COUNTS]);
-	partition->stream = text_or_null(row, PART_STREAM);
+	partition->stream = row_text_or_null(row, PART_STREAM);
 	partition->has_failures = DatumGetBool(values[PART_HAS_FAILURES]);
-	partition->due_at = time_or_null(row, PART_DUE_AT);
+	partition->due_at = row_time_or_null(row, PART_DUE_AT);
 	partition->settled = int8_array_read(values[PART_SETTLED]);
-	partition->expired_upto = int8_array_read(values[PART_LOST_UPTO]);
-	partition->expired_times = int8_array_read(values[PART_LOST_TIMES]);
+	partition->expired_upto = int8_array_read(values[PART_EXPIRED_UPTO]);
+	partition->expired_times = int8_array_read(values[PART_EXPIRED_TIMES]);
 	return partition;
 }
 
@@ -157,7 +157,7 @@ partition_is_in_flight(const Partition *partition)
  * Nothing of it is in hand any more.
  */
 void
-partition_free(Partition *partition)
+partition_release(Partition *partition)
 {
 	partition->consumer = NULL;
 	partition->leased_until = 0;
@@ -171,7 +171,7 @@ partition_free(Partition *partition)
  * Moves the checkpoint of a partition of which nothing is in hand.
  */
 void
-partition_move(Partition *partition, int64 position)
+partition_move_checkpoint(Partition *partition, int64 position)
 {
 	if (partition->position == position)
 		return;
@@ -259,7 +259,7 @@ partition_refuse_token(const Partition *partition, int64 token)
 
 /* The number of the partition that the token is of. */
 int
-partition_number(int64 token)
+partition_number_of_token(int64 token)
 {
 	return (int) (token & (ES_MAX_PARTITIONS - 1));
 }
@@ -271,7 +271,7 @@ Partition *
 partition_of_token(Oid log, const char *name, int64 token)
 {
 	Partition  *partition = partition_own(log, name,
-										  partition_number(token));
+										  partition_number_of_token(token));
 
 	if (partition == NULL)
 		partition_refuse_token(NULL, token);
@@ -307,7 +307,7 @@ partition_source(const Partition *partition)
 }
 
 static Datum
-numbers_datum(Int8Array numbers)
+int8_array_datum(Int8Array numbers)
 {
 	return PointerGetDatum(int8_array_make(numbers));
 }
@@ -337,17 +337,17 @@ partition_write(Partition *partition, bool served)
 	nulls[PART_LEASED_UNTIL] = partition->leased_until == 0;
 	values[PART_TOKEN] = Int64GetDatum(partition->token);
 	values[PART_ACKED_TOKEN] = Int64GetDatum(partition->acked_token);
-	values[PART_TOKENS] = numbers_datum(partition->tokens);
-	values[PART_UPTOS] = numbers_datum(partition->uptos);
-	values[PART_COUNTS] = numbers_datum(partition->counts);
+	values[PART_TOKENS] = int8_array_datum(partition->tokens);
+	values[PART_UPTOS] = int8_array_datum(partition->uptos);
+	values[PART_COUNTS] = int8_array_datum(partition->counts);
 	values[PART_STREAM] = text_datum(partition->stream);
 	nulls[PART_STREAM] = partition->stream == NULL;
 	values[PART_HAS_FAILURES] = BoolGetDatum(partition->has_failures);
 	values[PART_DUE_AT] = TimestampTzGetDatum(partition->due_at);
 	nulls[PART_DUE_AT] = partition->due_at == 0;
-	values[PART_SETTLED] = numbers_datum(partition->settled);
-	values[PART_LOST_UPTO] = numbers_datum(partition->expired_upto);
-	values[PART_LOST_TIMES] = numbers_datum(partition->expired_times);
+	values[PART_SETTLED] = int8_array_datum(partition->settled);
+	values[PART_EXPIRED_UPTO] = int8_array_datum(partition->expired_upto);
+	values[PART_EXPIRED_TIMES] = int8_array_datum(partition->expired_times);
 	table_row_open(&row, partition->subscription.log, "es_partitions",
 				   RowExclusiveLock);
 	table_row_update(&row, partition->row, values, nulls, PART_COLUMNS);

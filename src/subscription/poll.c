@@ -146,9 +146,9 @@ put_rows(const Delivery *delivery, ReturnSetInfo *result)
 			   sizeof(Datum) * Natts_es_events);
 		memcpy(&nulls[DELIVERY_COLUMNS], event->tts_isnull,
 			   sizeof(bool) * Natts_es_events);
-		values[2] = Int32GetDatum(delivery_attempt(delivery,
-												   DatumGetInt64(event->tts_values[Anum_es_events_position - 1]),
-												   &number));
+		values[2] = Int32GetDatum(redelivery_attempt(delivery,
+													 DatumGetInt64(event->tts_values[Anum_es_events_position - 1]),
+													 &number));
 		tuplestore_putvalues(result->setResult, result->setDesc, values,
 							 nulls);
 		MemoryContextSwitchTo(oldcontext);
@@ -163,7 +163,7 @@ put_rows(const Delivery *delivery, ReturnSetInfo *result)
 
 /* Looks once; the last time it is remembered in the tables. */
 static bool
-look(void *arg)
+look_once(void *arg)
 {
 	Poll	   *poll = arg;
 	MemoryContext context = MemoryContextSwitchTo(poll->context);
@@ -183,7 +183,7 @@ look(void *arg)
 static void
 look_and_forget(Poll *poll)
 {
-	ErrorData  *error = subtransaction_try(look, poll);
+	ErrorData  *error = subtransaction_try(look_once, poll);
 
 	if (error != NULL)
 		ReThrowError(error);
@@ -191,7 +191,7 @@ look_and_forget(Poll *poll)
 
 /* How long to sleep, in milliseconds. */
 static long
-sleep_time(Poll *poll)
+poll_sleep_time(Poll *poll)
 {
 	long		time = wakeup_is_possible() ? LONGEST_SLEEP : poll->sleep;
 
@@ -209,9 +209,9 @@ sleep_time(Poll *poll)
  * categories does not keep him busy.
  */
 static void
-rest(Poll *poll, uint64 ends)
+sleep_until_woken(Poll *poll, uint64 ends)
 {
-	long		time = sleep_time(poll);
+	long		time = poll_sleep_time(poll);
 
 	sleep_release_snapshot(&poll->sleeper);
 	if (time > 0 && poll->pause > 0)
@@ -243,7 +243,7 @@ wait_for_delivery(Poll *poll, bool had_id)
 		if (poll->found || sleep_left(&poll->deadline) == 0 ||
 			(!had_id && TransactionIdIsValid(GetTopTransactionIdIfAny())))
 			return;
-		rest(poll, ends);
+		sleep_until_woken(poll, ends);
 	}
 }
 
@@ -273,7 +273,7 @@ es_poll(PG_FUNCTION_ARGS)
 	}
 	poll.final = true;
 	if (!poll.found)
-		(void) look(&poll);
+		(void) look_once(&poll);
 	if (poll.found && !poll.delivery.checkpoint_moved)
 		async_commit_end(before);
 	SPI_finish();

@@ -86,7 +86,7 @@ find_subscription(Oid log, const char *name, Subscription *subscription)
  * Refuses a subscription that is not the caller's.
  */
 static void
-check_owner(const Subscription *subscription)
+check_subscription_owner(const Subscription *subscription)
 {
 	if (!superuser() &&
 		(!OidIsValid(subscription->owner) ||
@@ -111,7 +111,7 @@ subscription_own(Oid log, const char *name, Subscription *subscription)
 				 errmsg("subscription \"%s\" does not exist", name),
 				 errdetail("There is no subscription of this name in this database."),
 				 errhint("es_subscription_status lists the subscriptions.")));
-	check_owner(subscription);
+	check_subscription_owner(subscription);
 }
 
 /* Whose failures those of a subscription are. */
@@ -144,7 +144,7 @@ check_lease(Datum lease)
  * Refuses arguments that are wrong by themselves.
  */
 static void
-check_arguments(FunctionCallInfo fcinfo)
+check_subscription_arguments(FunctionCallInfo fcinfo)
 {
 	argument_not_null(fcinfo, ARG_NAME, "name");
 	argument_not_null(fcinfo, ARG_PARTITIONS, "partitions");
@@ -212,7 +212,7 @@ es_create_subscription(PG_FUNCTION_ARGS)
 	char	   *name;
 
 	PreventCommandIfReadOnly("es_create_subscription()");
-	check_arguments(fcinfo);
+	check_subscription_arguments(fcinfo);
 	name = text_to_cstring(PG_GETARG_TEXT_PP(ARG_NAME));
 	SPI_connect();
 	if (find_subscription(log, name, &other) ||
@@ -296,7 +296,7 @@ es_seek(PG_FUNCTION_ARGS)
 					   " settled = '{}', expired_upto = '{}', expired_times = '{}',"
 					   " due_at = CASE WHEN has_failures THEN clock_timestamp() END"
 					   " WHERE subscription = $1", 2, types, values, NULL);
-	notify_expect();
+	notify_wake_at_end();
 	SPI_finish();
 	PG_RETURN_VOID();
 }

@@ -1,0 +1,148 @@
+/*-------------------------------------------------------------------------
+ *
+ * inbox_handler.c
+ *		Handlers of messages: what function can be one, and its call.
+ *
+ * A handler takes the payload and the metadata of a message and returns an
+ * es_ack_event.  It acknowledges the message by any field that is not null,
+ * and skips it else.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/typcache.h"
+
+#include "base/base.h"
+#include "inbox/inbox.h"
+
+static const Oid ack_types[ACK_FIELDS] = {
+	TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID
+};
+
+void
+inbox_handler_check(Oid log, Oid function)
+{
+	FunctionSignature form = {
+		.result = get_rel_type_id(get_relname_relid("es_ack_event",
+													get_rel_namespace(log))),
+		.arguments = {TEXTOID, JSONBOID},
+		.count = 2,
+		.what = "A handler of messages takes a payload and metadata, and returns one es_ack_event.",
+		.declaration = "name(payload text, metadata jsonb) RETURNS es_ack_event",
+		.example = "app.on_message(text, jsonb)"
+	};
+
+	user_function_check(function, &form);
+}
+
+/*
+ * Reads the fields of the row that a handler has returned; returns false if all
+ * are null.
+ */
+static bool
+read_ack_event(Datum row, AckEvent *ack)
+{
+	HeapTupleHeader header = DatumGetHeapTupleHeader(row);
+	TupleDesc	desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header),
+											  HeapTupleHeaderGetTypMod(header));
+	HeapTupleData tuple = {
+		.t_len = HeapTupleHeaderGetDatumLength(header),
+		.t_data = header
+	};
+	bool		given = false;
+	int			i;
+
+	for (i = 0; i < ACK_FIELDS; i++)
+	{
+		if (i >= desc->natts || TupleDescAttr(desc, i)->atttypid != ack_types[i])
+			elog(ERROR, "field %d of es_ack_event is not as eventstore made it",
+				 i + 1);
+		ack->values[i] = heap_getattr(&tuple, i + 1, desc, &ack->nulls[i]);
+		given = given || !ack->nulls[i];
+	}
+	ReleaseTupleDesc(desc);
+	return given;
+}
+
+/*
+ * Calls the function.  The tables are open meanwhile, so that it cannot drop
+ * them.
+ */
+static Datum
+invoke_message_handler(const Message *message, FunctionCallInfo fcinfo)
+{
+	Relation	log = table_open(message->log, AccessShareLock);
+	Relation	inbox = table_open(get_relname_relid("es_inbox",
+													 RelationGetNamespace(log)),
+								   RowExclusiveLock);
+	Datum		result;
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	result = FunctionCallInvoke(fcinfo);
+	PopActiveSnapshot();
+	table_close(inbox, NoLock);
+	table_close(log, NoLock);
+	return result;
+}
+
+/*
+ * Calls the handler as the current user; returns false if it skips the message.
+ */
+static bool
+call_message_handler(const Message *message, AckEvent *ack)
+{
+	Oid			handler = message->handler;
+	FmgrInfo	function;
+	Datum		result;
+
+	LOCAL_FCINFO(fcinfo, 2);
+
+	if (!OidIsValid(handler))
+	{
+		handler = DatumGetObjectId(DirectFunctionCall1(regprocedurein,
+													   CStringGetDatum(message->signature)));
+		inbox_handler_check(message->log, handler);
+	}
+	fmgr_info(handler, &function);
+	InitFunctionCallInfoData(*fcinfo, &function, 2, DEFAULT_COLLATION_OID,
+							 NULL, NULL);
+	fcinfo->args[0].value = PointerGetDatum(message->payload);
+	fcinfo->args[0].isnull = false;
+	fcinfo->args[1].value = message->metadata;
+	fcinfo->args[1].isnull = false;
+	result = invoke_message_handler(message, fcinfo);
+	return !fcinfo->isnull && read_ack_event(result, ack);
+}
+
+/*
+ * Calls the handler of a message that is retried, as its receiver.  pg_temp
+ * comes last, so that no temporary table of the caller hides a table of the
+ * receiver.
+ */
+static bool
+call_as_receiver(const Message *message, AckEvent *ack)
+{
+	RunAs		saved = run_as(message->receiver, true,
+							   psprintf("%s, pg_temp", message->search_path));
+	bool		acknowledged = call_message_handler(message, ack);
+
+	run_as_end(saved);
+	return acknowledged;
+}
+
+bool
+inbox_handler_call(const Message *message, AckEvent *ack)
+{
+	return message->retried ? call_as_receiver(message, ack) :
+		call_message_handler(message, ack);
+}

@@ -1,0 +1,152 @@
+/*-------------------------------------------------------------------------
+ *
+ * inbox_retry.c
+ *		es_retry() and es_discard() of a message that failed.
+ *
+ * A retry takes the steps of receive.c, as the role that received the message.
+ * It claims the message before it locks the row in es_failures, as es_receive
+ * does.  So both wait for each other at the same place and cannot deadlock.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+
+#include "base/base.h"
+#include "failure/failure.h"
+#include "inbox/inbox.h"
+
+static void
+refuse_missing_failure(int64 id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("there is no failure with id " INT64_FORMAT, id),
+			 errdetail("It was retried or discarded, or has never existed."),
+			 errhint("es_failures lists the failures.")));
+}
+
+/*
+ * Reads the message that failed; an error if there is none with this id.
+ */
+static void
+load_failed_message(Oid log, int64 id, Message *message)
+{
+	Oid			type = INT8OID;
+	Datum		value = Int64GetDatum(id);
+
+	if (own_sql_run(log,
+					"SELECT topic, group_id, payload, metadata, checksum,"
+					" handler, receiver::text, search_path"
+					" FROM @extschema@.es_failures"
+					" WHERE id = $1 AND topic IS NOT NULL",
+					1, &type, &value, NULL) == 0)
+		refuse_missing_failure(id);
+	message->log = log;
+	message->topic = DatumGetTextPP(own_sql_value(1));
+	message->group_id = DatumGetTextPP(own_sql_value(2));
+	message->payload = DatumGetTextPP(own_sql_value(3));
+	message->metadata = own_sql_value(4);
+	message->checksum = DatumGetTextPP(own_sql_value(5));
+	message->signature = own_sql_text(6);
+	message->receiver_name = own_sql_text(7);
+	message->receiver = get_role_oid(message->receiver_name, true);
+	message->search_path = own_sql_text(8);
+	message->retried = true;
+}
+
+/* Locks the failure; an error if it has been removed meanwhile. */
+static void
+lock_failed_message(Oid log, int64 id)
+{
+	Oid			type = INT8OID;
+	Datum		value = Int64GetDatum(id);
+
+	if (own_sql_run(log,
+					"SELECT FROM @extschema@.es_failures WHERE id = $1 FOR UPDATE",
+					1, &type, &value, NULL) == 0)
+		refuse_missing_failure(id);
+}
+
+/* Refuses a caller that does not have the receiver's rights. */
+static void
+check_receiver(const Message *message, int64 id)
+{
+	if (!superuser() &&
+		(!OidIsValid(message->receiver) ||
+		 !has_privs_of_role(GetUserId(), message->receiver)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be the receiver of the message that failed"),
+				 errdetail("Failure " INT64_FORMAT " is of a message that \"%s\" received.",
+						   id, message->receiver_name),
+				 errhint("Ask that role, or become a member of it.")));
+}
+
+/* Refuses a message whose receiver is gone. */
+static void
+check_receiver_exists(const Message *message)
+{
+	if (!OidIsValid(message->receiver))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the receiver of the message does not exist"),
+				 errdetail("There is no role \"%s\".", message->receiver_name),
+				 errhint("Create the role, receive the message again, or es_discard() the failure.")));
+}
+
+/* Says why the message failed again. */
+static void
+warn_failed_again(const Message *message, const ErrorData *error)
+{
+	ereport(WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg("message of topic \"%s\" failed again: %s",
+					text_to_cstring(message->topic), error->message),
+			 error->detail ? errdetail("%s", error->detail) : 0,
+			 errhint("es_failures lists it; es_discard() removes it.")));
+}
+
+int64
+inbox_retry(Oid log, int64 failure_id)
+{
+	Message		message = {0};
+	ErrorData  *error;
+
+	load_failed_message(log, failure_id, &message);
+	check_receiver(&message, failure_id);
+	check_receiver_exists(&message);
+	if (!inbox_claim(&message))
+	{
+		if (!inbox_remove_failure(&message))
+			refuse_missing_failure(failure_id);
+		return 0;
+	}
+	lock_failed_message(log, failure_id);
+	error = subtransaction_try(inbox_handle, &message);
+	if (error == NULL)
+	{
+		inbox_count_handled(&message);
+		return 1;
+	}
+	inbox_unclaim(&message);
+	inbox_record_failure(&message, error, 1);
+	warn_failed_again(&message, error);
+	return 0;
+}
+
+void
+inbox_discard(Oid log, int64 failure_id)
+{
+	Message		message = {0};
+
+	load_failed_message(log, failure_id, &message);
+	check_receiver(&message, failure_id);
+	if (!failure_remove(log, failure_id))
+		refuse_missing_failure(failure_id);
+}
