@@ -4,19 +4,11 @@
  *		es_retry and es_discard: what becomes of a failure.
  *
  * Both lock the projection's row first, or the subscription's partition, so
-<<<<<<< HEAD
  * that no more events of the stream are parked meanwhile.  A projection tries
  * the parked events of the stream in order, beginning with the first, whichever
  * of them was named.  Each is tried in a subtransaction, and leaves es_failures
  * in the transaction in which it takes effect.  Events of a subscription become
  * due, and the next es_poll delivers them.  Messages belong to the inbox.
-=======
- * that nobody parks more of the stream meanwhile.  For a projection the events
- * of a stream are tried in order, from the first that is parked on, whichever
- * of them is named; each in a subtransaction, and it leaves es_failures in the
- * same transaction in which it takes effect.  Those of a subscription become
- * due, and the next es_poll delivers them.  Messages are inbox_retry.c's.
->>>>>>> e1ef2f6 (Take the mixed bags of notify, worker, inbox and subscription apart)
  *
  *-------------------------------------------------------------------------
  */
