@@ -14,7 +14,7 @@ SELECT 'huge-1', 'deposited', jsonb_build_object('amount', i, 'note', repeat('x'
 VACUUM (ANALYZE) es_events;
 
 -- The same fold as a reducer, as a part of a schema's reducer, and by hand.
-CREATE FUNCTION add_amount(state jsonb, event es_events) RETURNS jsonb LANGUAGE plpgsql AS $$
+CREATE FUNCTION add_amount(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
     RETURN jsonb_build_object('balance', coalesce((state->>'balance')::bigint, 0) + (event.data->>'amount')::bigint);
 END $$;
@@ -31,7 +31,7 @@ SELECT es_reducer('account_sql');
 CREATE FUNCTION add_loop(stream text) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
     state jsonb := '{}';
-    event es_events;
+    event es_recorded_event;
 BEGIN
     FOR event IN SELECT * FROM es_load(stream) LOOP
         state := jsonb_build_object('balance', coalesce((state->>'balance')::bigint, 0) + (event.data->>'amount')::bigint);
@@ -41,19 +41,19 @@ END $$;
 CREATE FUNCTION add_calls(stream text) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
     state jsonb := '{}';
-    event es_events;
+    event es_recorded_event;
 BEGIN
     FOR event IN SELECT * FROM es_load(stream) LOOP
         state := add_amount(state, event);
     END LOOP;
     RETURN state;
 END $$;
-CREATE AGGREGATE add_all(event es_events) (SFUNC = add_amount, STYPE = jsonb, INITCOND = '{}');
+CREATE AGGREGATE add_all(event es_recorded_event) (SFUNC = add_amount, STYPE = jsonb, INITCOND = '{}');
 
 CREATE FUNCTION merge_loop(stream text) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
     state jsonb := '{}';
-    event es_events;
+    event es_recorded_event;
 BEGIN
     FOR event IN SELECT * FROM es_load(stream) LOOP
         state := state || event.data;
@@ -63,14 +63,14 @@ END $$;
 CREATE FUNCTION merge_calls(stream text) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
     state jsonb := '{}';
-    event es_events;
+    event es_recorded_event;
 BEGIN
     FOR event IN SELECT * FROM es_load(stream) LOOP
         state := es_merge(state, event);
     END LOOP;
     RETURN state;
 END $$;
-CREATE AGGREGATE merge_all(event es_events) (SFUNC = es_merge, STYPE = jsonb, INITCOND = '{}');
+CREATE AGGREGATE merge_all(event es_recorded_event) (SFUNC = es_merge, STYPE = jsonb, INITCOND = '{}');
 CREATE AGGREGATE concat_all(data jsonb) (SFUNC = jsonb_concat, STYPE = jsonb, INITCOND = '{}');
 
 SELECT es_snapshot('huge-1', 'add_amount'::regproc);

@@ -25,9 +25,9 @@ CREATE FUNCTION es_history(stream text, reducer regprocedure, initial jsonb DEFA
 CREATE FUNCTION es_snapshot(stream text, reducer regprocedure, initial jsonb DEFAULT '{}')
     RETURNS bigint AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-CREATE FUNCTION es_merge(state jsonb, event es_events)
+CREATE FUNCTION es_merge(state jsonb, event es_recorded_event)
     RETURNS jsonb AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
-CREATE FUNCTION es_last(state jsonb, event es_events)
+CREATE FUNCTION es_last(state jsonb, event es_recorded_event)
     RETURNS jsonb AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
 CREATE FUNCTION es_reducer(schema regnamespace)
     RETURNS regprocedure AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
@@ -61,9 +61,9 @@ COMMENT ON FUNCTION es_history(text, regprocedure, jsonb) IS
     'state of a stream after each of its events';
 COMMENT ON FUNCTION es_snapshot(text, regprocedure, jsonb) IS
     'saves a snapshot of a stream''s state; returns its version';
-COMMENT ON FUNCTION es_merge(jsonb, es_events) IS
+COMMENT ON FUNCTION es_merge(jsonb, es_recorded_event) IS
     'reducer that merges the attributes of the event''s data into the state';
-COMMENT ON FUNCTION es_last(jsonb, es_events) IS
+COMMENT ON FUNCTION es_last(jsonb, es_recorded_event) IS
     'reducer that takes the data of the last event as the state';
 COMMENT ON FUNCTION es_reducer(regnamespace) IS
     'reducer that calls apply_<type>(state jsonb, data jsonb) of a schema; created if it does not exist';

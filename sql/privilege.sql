@@ -42,6 +42,7 @@ CREATE VIEW es_privileges AS
         ('es_last',                 'EXECUTE', '{reader,writer,operator}'),
         ('es_merge',                'EXECUTE', '{reader,writer,operator}'),
         ('es_partition',            'EXECUTE', '{reader,writer,operator}'),
+        ('es_recorded_event',       'EXECUTE', '{reader,writer,operator}'),
         ('es_reducer',              'EXECUTE', '{reader,writer,operator}'),
         ('es_replaying',            'EXECUTE', '{reader,writer,operator}'),
         ('es_upcast_support',       'EXECUTE', '{reader,writer,operator}'),

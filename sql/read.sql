@@ -1,17 +1,50 @@
+-- An event as users get it: readers, handlers, reducers, consumers. The table
+-- es_events may have other columns, in another order.
+CREATE TYPE es_recorded_event AS (
+    position    bigint,
+    version     bigint,
+    recorded_at timestamptz,
+    occurred_at timestamptz,
+    id          uuid,
+    stream      text COLLATE "C",
+    type        text COLLATE "C",
+    data        jsonb,
+    metadata    jsonb
+);
+
+-- So that a row of es_events can be given where an event is wanted. Not in SQL:
+-- a parsed body that names columns of a row would keep es_events from being
+-- given others.
+CREATE FUNCTION es_recorded_event(event es_events) RETURNS es_recorded_event
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+CREATE CAST (es_events AS es_recorded_event) WITH FUNCTION es_recorded_event(es_events) AS IMPLICIT;
+
+-- Events of earlier schema versions are upcast. The planner puts the argument in
+-- the place of these functions while no upcaster is defined. Their cost keeps
+-- them above a sort and a limit.
+CREATE FUNCTION es_upcast_support(internal) RETURNS internal
+    AS 'MODULE_PATHNAME' LANGUAGE C STRICT;
+CREATE FUNCTION es_upcast(event es_recorded_event) RETURNS es_recorded_event
+    AS 'MODULE_PATHNAME' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED
+    COST 100 SUPPORT es_upcast_support;
+CREATE FUNCTION es_upcast_data("position" bigint, type text, data jsonb, metadata jsonb) RETURNS jsonb
+    AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED
+    COST 100 SUPPORT es_upcast_support;
+CREATE FUNCTION es_upcast_metadata("position" bigint, type text, data jsonb, metadata jsonb) RETURNS jsonb
+    AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED
+    COST 100 SUPPORT es_upcast_support;
+
 -- Reads are plain SQL with the caller's rights, in the form that the planner
 -- inlines: no SECURITY DEFINER, no SET, not STRICT.  Nor is there a LIMIT,
 -- which would keep an outer WHERE outside: max_count is turned into a bound.
 -- Versions have no gaps, so there it is a sum; in the log it is the position
 -- of the last event that is wanted, NULL (no bound) if there are fewer.
 -- greatest() and least() pass over nulls.
---
--- Events come as they would be written today. While no upcaster is defined the
--- planner drops both functions, see event_type.sql.
 
 CREATE FUNCTION es_load(stream text, after_version bigint DEFAULT 0, max_count bigint DEFAULT NULL)
-    RETURNS SETOF es_events LANGUAGE sql STABLE PARALLEL RESTRICTED
+    RETURNS SETOF es_recorded_event LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
-    SELECT e.position, e.version, e.next_xid, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
+    SELECT e.position, e.version, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
            es_upcast_data(e.position, e.type, e.data, e.metadata) AS data,
            es_upcast_metadata(e.position, e.type, e.data, e.metadata) AS metadata
       FROM es_events e
@@ -23,9 +56,9 @@ BEGIN ATOMIC
 END;
 
 CREATE FUNCTION es_load_backward(stream text, before_version bigint DEFAULT NULL, max_count bigint DEFAULT NULL)
-    RETURNS SETOF es_events LANGUAGE sql STABLE PARALLEL RESTRICTED
+    RETURNS SETOF es_recorded_event LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
-    SELECT e.position, e.version, e.next_xid, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
+    SELECT e.position, e.version, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
            es_upcast_data(e.position, e.type, e.data, e.metadata) AS data,
            es_upcast_metadata(e.position, e.type, e.data, e.metadata) AS metadata
       FROM es_events e
@@ -43,9 +76,9 @@ BEGIN ATOMIC
 END;
 
 CREATE FUNCTION es_read(after_position bigint DEFAULT 0, max_count bigint DEFAULT NULL)
-    RETURNS SETOF es_events LANGUAGE sql STABLE PARALLEL RESTRICTED
+    RETURNS SETOF es_recorded_event LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
-    SELECT e.position, e.version, e.next_xid, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
+    SELECT e.position, e.version, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
            es_upcast_data(e.position, e.type, e.data, e.metadata) AS data,
            es_upcast_metadata(e.position, e.type, e.data, e.metadata) AS metadata
       FROM es_events e
@@ -64,9 +97,9 @@ END;
 
 CREATE FUNCTION es_read_category(category text, after_position bigint DEFAULT 0,
                                  max_count bigint DEFAULT NULL, types text[] DEFAULT NULL)
-    RETURNS SETOF es_events LANGUAGE sql STABLE PARALLEL RESTRICTED
+    RETURNS SETOF es_recorded_event LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
-    SELECT e.position, e.version, e.next_xid, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
+    SELECT e.position, e.version, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
            es_upcast_data(e.position, e.type, e.data, e.metadata) AS data,
            es_upcast_metadata(e.position, e.type, e.data, e.metadata) AS metadata
       FROM es_events e
@@ -91,10 +124,10 @@ CREATE FUNCTION es_stream_version(stream text) RETURNS bigint
     LANGUAGE sql STABLE PARALLEL SAFE
 RETURN coalesce((SELECT max(e.version) FROM es_events e WHERE e.stream = es_stream_version.stream), 0);
 
-CREATE FUNCTION es_last_event(stream text, type text DEFAULT NULL) RETURNS es_events
+CREATE FUNCTION es_last_event(stream text, type text DEFAULT NULL) RETURNS es_recorded_event
     LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
-    SELECT e.position, e.version, e.next_xid, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
+    SELECT e.position, e.version, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
            es_upcast_data(e.position, e.type, e.data, e.metadata) AS data,
            es_upcast_metadata(e.position, e.type, e.data, e.metadata) AS metadata
       FROM es_events e
@@ -104,16 +137,33 @@ BEGIN ATOMIC
      LIMIT 1;
 END;
 
-CREATE FUNCTION es_event(id uuid) RETURNS es_events
+CREATE FUNCTION es_event(id uuid) RETURNS es_recorded_event
     LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
-    SELECT e.position, e.version, e.next_xid, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
+    SELECT e.position, e.version, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
            es_upcast_data(e.position, e.type, e.data, e.metadata) AS data,
            es_upcast_metadata(e.position, e.type, e.data, e.metadata) AS metadata
       FROM es_events e
      WHERE e.id = es_event.id;
 END;
 
+COMMENT ON TYPE es_recorded_event IS 'an event of the log, as the functions that read return it, and as handlers and reducers get it';
+COMMENT ON COLUMN es_recorded_event.position IS 'place in the log; ascending, with gaps where appends were rolled back';
+COMMENT ON COLUMN es_recorded_event.version IS 'place in the stream, from 1 without gaps';
+COMMENT ON COLUMN es_recorded_event.recorded_at IS 'when the event was appended';
+COMMENT ON COLUMN es_recorded_event.occurred_at IS 'when it happened, if the caller knows better';
+COMMENT ON COLUMN es_recorded_event.id IS 'unique id';
+COMMENT ON COLUMN es_recorded_event.stream IS 'stream''s name, category-id';
+COMMENT ON COLUMN es_recorded_event.type IS 'what happened';
+COMMENT ON COLUMN es_recorded_event.data IS 'what belongs to it, as of the current schema version of its type';
+COMMENT ON COLUMN es_recorded_event.metadata IS 'what is known about it: correlation, causation, user, schema_version';
+COMMENT ON FUNCTION es_recorded_event(es_events) IS 'row of es_events as an event, as it is stored';
+COMMENT ON CAST (es_events AS es_recorded_event) IS 'row of es_events as an event, as it is stored';
+COMMENT ON FUNCTION es_upcast_support(internal) IS 'planner support: drops calls of es_upcast while no upcaster is defined';
+COMMENT ON FUNCTION es_upcast(es_recorded_event) IS 'event as of the current schema version of its type';
+COMMENT ON FUNCTION es_upcast_data(bigint, text, jsonb, jsonb) IS 'data of an event as of the current schema version of its type';
+COMMENT ON FUNCTION es_upcast_metadata(bigint, text, jsonb, jsonb) IS
+    'metadata of an event as of the current schema version of its type, which schema_version says';
 COMMENT ON FUNCTION es_load(text, bigint, bigint) IS
     'events of a stream in version order, after a version, at most so many';
 COMMENT ON FUNCTION es_load_backward(text, bigint, bigint) IS

@@ -50,8 +50,8 @@ CREATE FUNCTION es_poll(
     subscription text, consumer text DEFAULT NULL, max_count int DEFAULT 100, wait interval DEFAULT '0',
     after_token bigint DEFAULT NULL,
     OUT token bigint, OUT partition int, OUT attempt int,
-    OUT "position" bigint, OUT version bigint, OUT next_xid xid8, OUT recorded_at timestamptz,
-    OUT occurred_at timestamptz, OUT id uuid, OUT stream text, OUT type text, OUT data jsonb, OUT metadata jsonb)
+    OUT "position" bigint, OUT version bigint, OUT recorded_at timestamptz, OUT occurred_at timestamptz,
+    OUT id uuid, OUT stream text, OUT type text, OUT data jsonb, OUT metadata jsonb)
     RETURNS SETOF record AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 100;
 CREATE FUNCTION es_ack(subscription text, token bigint, upto_position bigint DEFAULT NULL)
     RETURNS bigint AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;

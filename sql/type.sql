@@ -60,20 +60,6 @@ REVOKE EXECUTE ON FUNCTION es_drop_event_type(text) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION es_describe_event_type(text) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION es_define_upcaster(text, int, regprocedure) FROM PUBLIC;
 
--- The planner puts the argument in the place of these while no upcaster is
--- defined. Their cost keeps them above a sort and a limit.
-CREATE FUNCTION es_upcast_support(internal) RETURNS internal
-    AS 'MODULE_PATHNAME' LANGUAGE C STRICT;
-CREATE FUNCTION es_upcast(event es_events) RETURNS es_events
-    AS 'MODULE_PATHNAME' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED
-    COST 100 SUPPORT es_upcast_support;
-CREATE FUNCTION es_upcast_data("position" bigint, type text, data jsonb, metadata jsonb) RETURNS jsonb
-    AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED
-    COST 100 SUPPORT es_upcast_support;
-CREATE FUNCTION es_upcast_metadata("position" bigint, type text, data jsonb, metadata jsonb) RETURNS jsonb
-    AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED
-    COST 100 SUPPORT es_upcast_support;
-
 SELECT pg_catalog.pg_extension_config_dump('es_event_types', '');
 SELECT pg_catalog.pg_extension_config_dump('es_upcasters', '');
 
@@ -99,12 +85,6 @@ COMMENT ON FUNCTION es_drop_event_type(text) IS 'forgets the definition of a typ
 COMMENT ON FUNCTION es_describe_event_type(text) IS 'definition of a type, and its upcasters by from_version';
 COMMENT ON FUNCTION es_define_upcaster(text, int, regprocedure) IS
     'defines the function that turns data of a version of a type into the next; null removes it';
-COMMENT ON FUNCTION es_upcast_support(internal) IS 'planner support: drops calls of es_upcast while no upcaster is defined';
-COMMENT ON FUNCTION es_upcast(es_events) IS 'event as it would be written today';
-COMMENT ON FUNCTION es_upcast_data(bigint, text, jsonb, jsonb) IS 'data of an event as it would be written today';
-COMMENT ON FUNCTION es_upcast_metadata(bigint, text, jsonb, jsonb) IS
-    'metadata of an event as it would be written today, with its schema_version';
-
 CREATE FUNCTION es_attribute(data jsonb, attribute text) RETURNS jsonb
     AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 

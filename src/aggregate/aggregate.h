@@ -128,8 +128,7 @@ typedef struct Fold
 	FmgrInfo	function;		/* the reducer's */
 	ReducerCall *call;			/* of it; NULL: not needed so far */
 	NullableDatum initial;		/* the state before the first event */
-	Oid			event_type;		/* of its second argument */
-	Upcasting  *upcasting;
+	Presenter  *presenter;
 	bool		reads_all;		/* may the caller read all events? */
 	int64		at;				/* version of the event that is being folded */
 	bool		dense;			/* must each version follow the last one? */

@@ -54,12 +54,12 @@ check_reducer(Oid log, Oid function)
 {
 	FunctionSignature signature = {
 		.result = JSONBOID,
-		.arguments = {JSONBOID, get_rel_type_id(log)},
+		.arguments = {JSONBOID, present_type(log)},
 		.count = 2,
 		.noun = "reducer",
 		.what = "A reducer takes the state and an event and returns the next state.",
-		.declaration = "name(state jsonb, event es_events) RETURNS jsonb",
-		.example = "app.reduce(jsonb, es_events)"
+		.declaration = "name(state jsonb, event es_recorded_event) RETURNS jsonb",
+		.example = "app.reduce(jsonb, es_recorded_event)"
 	};
 
 	user_function_check(function, &signature);
@@ -84,14 +84,13 @@ fold_begin(Fold *fold, Oid log, text *stream, Oid reducer, Datum initial,
 {
 	memset(fold, 0, sizeof(Fold));
 	check_reducer(log, reducer);
-	fold->event_type = get_rel_type_id(log);
 	fold->initial.value = initial;
 	fold->initial.isnull = isnull;
 	fold->source.log = log;
 	fold->source.stream = stream;
 	fold->source.reducer = fingerprint_reducer(log, reducer);
 	fold->source.initial = hash_initial(fold->initial);
-	fold->upcasting = upcast_begin(log);
+	fold->presenter = present_begin(log);
 	fold->reads_all = event_reader_may_read_all(log, GetUserId());
 	fmgr_info(reducer, &fold->function);
 	fold_restart(fold);
@@ -119,7 +118,7 @@ fold_restart(Fold *fold)
 void
 fold_end(Fold *fold)
 {
-	upcast_end(fold->upcasting);
+	present_end(fold->presenter);
 	MemoryContextDelete(fold->next);
 }
 
@@ -147,7 +146,8 @@ get_reducer_call(Fold *fold)
 	MemoryContext oldcontext = MemoryContextSwitchTo(fold->function.fn_mcxt);
 
 	if (fold->call == NULL)
-		fold->call = reducer_call_make(fold->function.fn_oid, fold->event_type);
+		fold->call = reducer_call_make(fold->function.fn_oid,
+									   present_type(fold->source.log));
 	MemoryContextSwitchTo(oldcontext);
 	return fold->call;
 }
@@ -164,11 +164,10 @@ call_reducer(Fold *fold, TupleTableSlot *event, bool *isnull)
 	if (reducer_is_of_schema(&fold->function))
 		return reducer_apply(&fold->function, fold->state.state,
 							 DatumGetTextPP(slot_getattr(event, Anum_es_events_type, &none)),
-							 slot_getattr(event, Anum_es_events_data, &none),
-							 isnull);
+							 present_data(fold->presenter, event), isnull);
 	if (!fold->function.fn_strict || !fold->state.state.isnull)
 		return reducer_call(get_reducer_call(fold), fold->state.state,
-							present_record(fold->event_type, event), isnull);
+							present_record(fold->presenter, event), isnull);
 	*isnull = true;
 	return (Datum) 0;
 }
@@ -192,17 +191,15 @@ fold_by_call(Fold *fold, TupleTableSlot *event)
 }
 
 /*
- * Upcasts and folds one event.  merge: takes the reducer's place; or NULL.
+ * Presents and folds one event.  merge: takes the reducer's place; or NULL.
  */
 static void
 fold_event(Fold *fold, Merge *merge, TupleTableSlot *event)
 {
 	MemoryContext oldcontext = MemoryContextSwitchTo(fold->next);
-	bool		isnull;
 
-	event = upcast_event(fold->upcasting, event);
 	if (merge != NULL)
-		merge_add(merge, slot_getattr(event, Anum_es_events_data, &isnull));
+		merge_add(merge, present_data(fold->presenter, event));
 	else
 		fold_by_call(fold, event);
 	MemoryContextSwitchTo(oldcontext);

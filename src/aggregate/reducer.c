@@ -56,7 +56,7 @@ event_column(HeapTupleHeader event, int column)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("an event must have a type and data"),
 				 errdetail("Column %d of the event is null.", column),
-				 errhint("Pass a row of es_events.")));
+				 errhint("Pass an event, as es_load() returns it.")));
 	return value;
 }
 
@@ -69,7 +69,7 @@ es_merge(PG_FUNCTION_ARGS)
 	Datum		data;
 
 	argument_not_null(fcinfo, 1, "event");
-	data = event_column(PG_GETARG_HEAPTUPLEHEADER(1), Anum_es_events_data);
+	data = event_column(PG_GETARG_HEAPTUPLEHEADER(1), Anum_es_recorded_event_data);
 	merge_check_object(data);
 	if (PG_ARGISNULL(0))
 		PG_RETURN_DATUM(data);
@@ -84,7 +84,7 @@ Datum
 es_last(PG_FUNCTION_ARGS)
 {
 	argument_not_null(fcinfo, 1, "event");
-	return event_column(PG_GETARG_HEAPTUPLEHEADER(1), Anum_es_events_data);
+	return event_column(PG_GETARG_HEAPTUPLEHEADER(1), Anum_es_recorded_event_data);
 }
 
 /*
@@ -167,8 +167,8 @@ es_reduce(PG_FUNCTION_ARGS)
 	event = PG_GETARG_HEAPTUPLEHEADER(1);
 	return reducer_apply(fcinfo->flinfo, fcinfo->args[0],
 						 DatumGetTextPP(event_column(event,
-													 Anum_es_events_type)),
-						 event_column(event, Anum_es_events_data),
+													 Anum_es_recorded_event_type)),
+						 event_column(event, Anum_es_recorded_event_data),
 						 &fcinfo->isnull);
 }
 
@@ -203,7 +203,7 @@ run_utility(const char *sql)
 static void
 create_reducer(Oid log, const char *schema, const char *file)
 {
-	char	   *name = psprintf("%s." ES_SCHEMA_REDUCER "(state jsonb, event %s.es_events)",
+	char	   *name = psprintf("%s." ES_SCHEMA_REDUCER "(state jsonb, event %s.es_recorded_event)",
 								quote_identifier(schema),
 								quote_identifier(get_namespace_name(get_rel_namespace(log))));
 	const char *caller = quote_identifier(GetUserNameFromId(GetUserId(), false));
@@ -226,7 +226,7 @@ create_reducer(Oid log, const char *schema, const char *file)
 static Oid
 find_schema_reducer(Oid log, const char *schema)
 {
-	Oid			types[2] = {JSONBOID, get_rel_type_id(log)};
+	Oid			types[2] = {JSONBOID, present_type(log)};
 	Oid			found = LookupFuncName(list_make2(makeString(pstrdup(schema)),
 												  makeString(ES_SCHEMA_REDUCER)),
 									   2, types, true);

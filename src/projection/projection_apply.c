@@ -27,7 +27,6 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
-#include "storage/lmgr.h"
 #include "tcop/dest.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
@@ -38,6 +37,7 @@
 #include "utils/regproc.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/typcache.h"
 
 #include "base/base.h"
 #include "log/log.h"
@@ -78,8 +78,8 @@ handler_signature(Oid event_type)
 		.arguments = {event_type},
 		.count = 1,
 		.what = "A handler takes one event and returns nothing.",
-		.declaration = "name(event es_events) RETURNS void",
-		.example = "app.on_event(es_events)"
+		.declaration = "name(event es_recorded_event) RETURNS void",
+		.example = "app.on_event(es_recorded_event)"
 	};
 
 	return signature;
@@ -103,29 +103,26 @@ look_up_handler(const Projection *projection, FmgrInfo *function)
 	Oid			found = DatumGetObjectId(DirectFunctionCall1(regprocedurein,
 															 CStringGetDatum(projection->target)));
 
-	check_handler_function(found, get_rel_type_id(projection->log));
+	check_handler_function(found, present_type(projection->log));
 	fmgr_info(found, function);
 }
 
 /* The functions that are called for one batch. */
 typedef struct HandlerCalls
 {
-	Oid			event_type;
 	FmgrInfo	handler;
 	TypeFunctions *by_type;		/* of a handler_schema; NULL: the handler */
-	Upcasting  *upcasting;
+	Presenter  *presenter;
 } HandlerCalls;
 
 /* Prepares for calling functions, as the owner. */
 static void
 prepare_handler_calls(HandlerCalls *calls, const Projection *projection)
 {
-	FunctionSignature signature;
+	FunctionSignature signature = handler_signature(present_type(projection->log));
 
-	calls->event_type = get_rel_type_id(projection->log);
 	calls->by_type = NULL;
-	calls->upcasting = upcast_begin(projection->log);
-	signature = handler_signature(calls->event_type);
+	calls->presenter = present_begin(projection->log);
 	if (projection->kind == PROJECTION_HANDLER)
 		look_up_handler(projection, &calls->handler);
 	else
@@ -150,7 +147,7 @@ choose_handler(HandlerCalls *calls, TupleTableSlot *slot)
 	return function == NULL ? NULL : &function->info;
 }
 
-/* Calls the function for the event in the slot, which is upcast first. */
+/* Calls the function for the event in the slot. */
 static void
 call_projection_handler(HandlerCalls *calls, TupleTableSlot *slot)
 {
@@ -160,9 +157,8 @@ call_projection_handler(HandlerCalls *calls, TupleTableSlot *slot)
 
 	if (function == NULL)
 		return;
-	slot = upcast_event(calls->upcasting, slot);
 	InitFunctionCallInfoData(*fcinfo, function, 1, InvalidOid, NULL, NULL);
-	fcinfo->args[0].value = present_record(calls->event_type, slot);
+	fcinfo->args[0].value = present_record(calls->presenter, slot);
 	fcinfo->args[0].isnull = false;
 	(void) FunctionCallInvoke(fcinfo);
 }
@@ -193,61 +189,23 @@ call_for_each_event(const Projection *projection, Tuplestorestate *events)
 		MemoryContextReset(context);
 	}
 	PopActiveSnapshot();
-	upcast_end(calls.upcasting);
+	present_end(calls.presenter);
 	MemoryContextDelete(context);
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(log, AccessShareLock);
 }
 
-/* Returns the upcast events: the same tuplestore if no upcasters are defined. */
-static Tuplestorestate *
-upcast_events(Oid log, Tuplestorestate *events)
-{
-	Upcasting  *upcasting = upcast_begin(log);
-	Tuplestorestate *upcast;
-	Relation	rel;
-	TupleTableSlot *slot;
-	MemoryContext context;
-
-	if (upcasting == NULL)
-		return events;
-	upcast = event_batch_make();
-	context = AllocSetContextCreate(CurrentMemoryContext, "eventstore event",
-									ALLOCSET_DEFAULT_SIZES);
-	rel = table_open(log, AccessShareLock);
-	slot = event_slot_make(rel);
-	PushActiveSnapshot(GetTransactionSnapshot());
-	tuplestore_rescan(events);
-	while (tuplestore_gettupleslot(events, true, false, slot))
-	{
-		MemoryContext oldcontext = MemoryContextSwitchTo(context);
-
-		CHECK_FOR_INTERRUPTS();
-		tuplestore_puttupleslot(upcast, upcast_event(upcasting, slot));
-		MemoryContextSwitchTo(oldcontext);
-		MemoryContextReset(context);
-	}
-	PopActiveSnapshot();
-	ExecDropSingleTupleTableSlot(slot);
-	table_close(rel, AccessShareLock);
-	MemoryContextDelete(context);
-	upcast_end(upcasting);
-	return upcast;
-}
-
 /*
  * Makes the batch visible as new_events to the statements of this SPI level.
- * The server looks at the columns of the log, which must be locked for that.
  */
 static void
-register_new_events(Oid log, Tuplestorestate *events)
+register_new_events(Tuplestorestate *events, TupleDesc desc)
 {
 	EphemeralNamedRelation relation = palloc0(sizeof(EphemeralNamedRelationData));
 	int			result;
 
-	LockRelationOid(log, AccessShareLock);
 	relation->md.name = NEW_EVENTS;
-	relation->md.reliddesc = log;
+	relation->md.tupdesc = desc;
 	relation->md.enrtype = ENR_NAMED_TUPLESTORE;
 	relation->md.enrtuples = tuplestore_tuple_count(events);
 	relation->reldata = events;
@@ -311,11 +269,12 @@ run_query(Projection *projection, Tuplestorestate *events)
 {
 	SPIExecuteOptions options = {0};
 	SPIPlanPtr	plan = projection->plan;
-	Tuplestorestate *upcast = upcast_events(projection->log, events);
+	TupleDesc	desc;
+	Tuplestorestate *presented = present_batch(projection->log, events, &desc);
 	int			result;
 
 	SPI_connect();
-	register_new_events(projection->log, upcast);
+	register_new_events(presented, desc);
 	if (plan == NULL)
 		plan = prepare_query(projection->target);
 	if (projection->cached && projection->plan == NULL)
@@ -328,8 +287,7 @@ run_query(Projection *projection, Tuplestorestate *events)
 	if (result < 0)
 		elog(ERROR, "SPI_execute_plan: %s", SPI_result_code_string(result));
 	SPI_finish();
-	if (upcast != events)
-		tuplestore_end(upcast);
+	tuplestore_end(presented);
 }
 
 /*
@@ -450,7 +408,7 @@ projection_check_outside_handler(const char *function)
 static void
 check_type_handlers(const Projection *projection)
 {
-	Oid			event_type = get_rel_type_id(projection->log);
+	Oid			event_type = present_type(projection->log);
 	Oid			types[2] = {OIDOID, OIDOID};
 	Datum		values[2] = {
 		ObjectIdGetDatum(get_namespace_oid(projection->target, false)),
@@ -476,12 +434,26 @@ check_type_handlers(const Projection *projection)
 	SPI_freetuptable(found);
 }
 
+/* Refuses a query that cannot be planned. */
+static void
+check_query_plan(const Projection *projection)
+{
+	TupleDesc	desc = lookup_rowtype_tupdesc_copy(present_type(projection->log),
+												   -1);
+	Tuplestorestate *none = event_batch_make();
+
+	SPI_connect();
+	register_new_events(none, desc);
+	(void) SPI_plan_get_cached_plan(prepare_query(projection->target));
+	SPI_finish();
+	tuplestore_end(none);
+}
+
 /* Refuses a projection that cannot work. */
 void
 projection_check_definition(Projection *projection)
 {
 	RunAs		saved = become_owner(projection);
-	Tuplestorestate *none = event_batch_make();
 	HandlerCalls calls;
 
 	if (pg_class_aclcheck(projection->log, projection->owner,
@@ -493,12 +465,6 @@ projection_check_definition(Projection *projection)
 	if (projection->kind == PROJECTION_SCHEMA)
 		check_type_handlers(projection);
 	else if (projection->kind == PROJECTION_QUERY)
-	{
-		SPI_connect();
-		register_new_events(projection->log, none);
-		(void) SPI_plan_get_cached_plan(prepare_query(projection->target));
-		SPI_finish();
-	}
-	tuplestore_end(none);
+		check_query_plan(projection);
 	run_as_end(saved);
 }

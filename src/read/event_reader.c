@@ -26,7 +26,6 @@
 #include "tcop/dest.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/expandedrecord.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -56,41 +55,10 @@ event_slot_make(Relation log)
 									&TTSOpsMinimalTuple);
 }
 
-/*
- * The event as an argument of a function, in the form that procedural languages
- * take without a copy; in the present memory context.  event_type: the type of
- * the log's rows.
- */
-Datum
-present_record(Oid event_type, TupleTableSlot *event)
-{
-	ExpandedRecordHeader *record =
-	make_expanded_record_from_typeid(event_type, -1, CurrentMemoryContext);
-	bool		should_free;
-
-	expanded_record_set_tuple(record,
-							  ExecFetchSlotHeapTuple(event, false,
-													 &should_free),
-							  true, true);
-	return ExpandedRecordGetDatum(record);
-}
-
-/* The columns of the log as a row of it has them, those that are dropped, too. */
-static void
-append_columns(StringInfo sql, TupleDesc desc)
-{
-	int			i;
-
-	for (i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute column = TupleDescAttr(desc, i);
-
-		appendStringInfo(sql, "%s%s%s", i > 0 ? ", " : "",
-						 column->attisdropped ? "" : "e.",
-						 column->attisdropped ? "NULL" :
-						 quote_identifier(NameStr(column->attname)));
-	}
-}
+/* Our columns of es_events, in their order; others are nobody's business. */
+#define EVENT_COLUMNS \
+	"e.position, e.version, e.next_xid, e.recorded_at, e.occurred_at, e.id," \
+	" e.stream, e.type, e.data, e.metadata"
 
 /* The parameters of the statement that reads. */
 enum
@@ -109,15 +77,10 @@ INT4OID, INT4OID, INT8ARRAYOID, INT8ARRAYOID, INT4OID};
 char *
 event_reader_sql(Relation log, const char *condition)
 {
-	StringInfoData sql;
+	const char *schema = get_namespace_name(RelationGetNamespace(log));
 
-	initStringInfo(&sql);
-	appendStringInfoString(&sql, "SELECT ");
-	append_columns(&sql, RelationGetDescr(log));
-	appendStringInfo(&sql, " FROM %s.es_events e WHERE %s",
-					 quote_identifier(get_namespace_name(RelationGetNamespace(log))),
-					 condition);
-	return sql.data;
+	return psprintf("SELECT " EVENT_COLUMNS " FROM %s.es_events e WHERE %s",
+					quote_identifier(schema), condition);
 }
 
 /* The statement that reads the next events of a source. */

@@ -41,7 +41,6 @@ typedef struct EventBatch
 
 extern Tuplestorestate *event_batch_make(void);
 extern TupleTableSlot *event_slot_make(Relation log);
-extern Datum present_record(Oid event_type, TupleTableSlot *event);
 extern int64 event_batch_last_position(Oid log, Tuplestorestate *events);
 extern char *event_reader_sql(Relation log, const char *condition);
 extern void event_reader_run_sql(Oid reader, Snapshot snapshot, const char *sql,
@@ -50,6 +49,35 @@ extern void event_reader_run_sql(Oid reader, Snapshot snapshot, const char *sql,
 extern bool event_reader_may_read_all(Oid log, Oid reader);
 extern void event_reader_read(const EventSource *source, Snapshot snapshot,
 							  int64 after, int64 upto, int limit, EventBatch *batch);
+
+/* present.c */
+
+/* Columns of es_recorded_event. */
+enum
+{
+	Anum_es_recorded_event_position = 1,
+	Anum_es_recorded_event_version,
+	Anum_es_recorded_event_recorded_at,
+	Anum_es_recorded_event_occurred_at,
+	Anum_es_recorded_event_id,
+	Anum_es_recorded_event_stream,
+	Anum_es_recorded_event_type,
+	Anum_es_recorded_event_data,
+	Anum_es_recorded_event_metadata,
+	Natts_es_recorded_event = Anum_es_recorded_event_metadata
+};
+
+typedef struct Presenter Presenter;
+
+extern Oid	present_type(Oid log);
+extern Presenter *present_begin(Oid log);
+extern void present_columns(Presenter *presenter, TupleTableSlot *event,
+							Datum *values, bool *nulls);
+extern Datum present_record(Presenter *presenter, TupleTableSlot *event);
+extern Datum present_data(Presenter *presenter, TupleTableSlot *event);
+extern Tuplestorestate *present_batch(Oid log, Tuplestorestate *events,
+									  TupleDesc *desc);
+extern void present_end(Presenter *presenter);
 
 /* stream_scan.c */
 

@@ -116,8 +116,7 @@ init_poll(Poll *poll, FunctionCallInfo fcinfo)
 }
 
 /*
- * Returns the rows of a delivery: token, partition, attempt, and the event as
- * of today.
+ * Returns the rows of a delivery: token, partition, attempt, and the event.
  */
 static void
 put_rows(const Delivery *delivery, ReturnSetInfo *result)
@@ -125,12 +124,13 @@ put_rows(const Delivery *delivery, ReturnSetInfo *result)
 	const Partition *partition = delivery->partition;
 	Relation	log = table_open(delivery->log, AccessShareLock);
 	TupleTableSlot *slot = event_slot_make(log);
-	Upcasting  *upcasting = upcast_begin(delivery->log);
+	Presenter  *presenter = present_begin(delivery->log);
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
 												  "eventstore event",
 												  ALLOCSET_DEFAULT_SIZES);
-	Datum		values[DELIVERY_COLUMNS + Natts_es_events];
-	bool		nulls[DELIVERY_COLUMNS + Natts_es_events] = {false};
+	Datum		values[DELIVERY_COLUMNS + Natts_es_recorded_event];
+	bool		nulls[DELIVERY_COLUMNS + Natts_es_recorded_event] = {false};
+	Datum	   *event = &values[DELIVERY_COLUMNS];
 	int			number = 0;
 
 	values[0] = Int64GetDatum(partition->token);
@@ -139,15 +139,10 @@ put_rows(const Delivery *delivery, ReturnSetInfo *result)
 	while (tuplestore_gettupleslot(delivery->batch.events, true, false, slot))
 	{
 		MemoryContext oldcontext = MemoryContextSwitchTo(context);
-		TupleTableSlot *event = upcast_event(upcasting, slot);
 
-		slot_getallattrs(event);
-		memcpy(&values[DELIVERY_COLUMNS], event->tts_values,
-			   sizeof(Datum) * Natts_es_events);
-		memcpy(&nulls[DELIVERY_COLUMNS], event->tts_isnull,
-			   sizeof(bool) * Natts_es_events);
+		present_columns(presenter, slot, event, &nulls[DELIVERY_COLUMNS]);
 		values[2] = Int32GetDatum(redelivery_attempt(delivery,
-													 DatumGetInt64(event->tts_values[Anum_es_events_position - 1]),
+													 DatumGetInt64(event[Anum_es_recorded_event_position - 1]),
 													 &number));
 		tuplestore_putvalues(result->setResult, result->setDesc, values,
 							 nulls);
@@ -155,7 +150,7 @@ put_rows(const Delivery *delivery, ReturnSetInfo *result)
 		MemoryContextReset(context);
 	}
 	MemoryContextDelete(context);
-	upcast_end(upcasting);
+	present_end(presenter);
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(log, AccessShareLock);
 	tuplestore_end(delivery->batch.events);

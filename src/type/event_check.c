@@ -547,7 +547,7 @@ static Datum
 bring_up(Upcasting *upcasting, const NewEvent *event, const EventType *type,
 		 MemoryContext keep)
 {
-	Datum		data = upcast_data(upcasting, event->type, event->data,
+	Datum		data = upcast_data(upcasting, 0, event->type, event->data,
 								   event->metadata, type->schema_version);
 	MemoryContext oldcontext;
 

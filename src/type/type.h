@@ -107,10 +107,13 @@ typedef struct Upcasting Upcasting;
 extern List *upcast_functions(Oid log);
 extern void upcast_check_function(Oid function);
 extern Upcasting *upcast_begin(Oid log);
-extern Datum upcast_data(Upcasting *upcasting, text *type, Datum data,
-						 Datum metadata, int version);
-extern TupleTableSlot *upcast_event(Upcasting *upcasting,
-									TupleTableSlot *event);
+extern Upcasting *upcast_make(Oid log, MemoryContext parent);
+extern bool upcast_is_due(const Upcasting *upcasting, text *type,
+						  Datum metadata);
+extern Datum upcast_data(Upcasting *upcasting, int64 position, text *type,
+						 Datum data, Datum metadata, int version);
+extern Datum upcast_metadata(Upcasting *upcasting, text *type,
+							 Datum metadata);
 extern void upcast_end(Upcasting *upcasting);
 
 /* event_check.c */

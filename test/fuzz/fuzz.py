@@ -201,10 +201,10 @@ class Values:
         if type_name == "regnamespace":
             return self.one("'public'", "'handlers'", "'pg_catalog'", "0::oid", "4294967295::oid", "'nothing'")
         if type_name == "regprocedure":
-            functions = ["es_merge(jsonb,es_events)", "es_last(jsonb,es_events)", "fold(jsonb,es_events)",
-                         "fold_strict(jsonb,es_events)", "fold_null(jsonb,es_events)", "fold_fails(jsonb,es_events)",
-                         "decide(jsonb,jsonb)", "up(jsonb)", "up_null(jsonb)", "handle(es_events)",
-                         "handle_fails(es_events)", "receive(text,jsonb)", "receive_fails(text,jsonb)", "handlers.es_reduce(jsonb,es_events)", "now()",
+            functions = ["es_merge(jsonb,es_recorded_event)", "es_last(jsonb,es_recorded_event)", "fold(jsonb,es_recorded_event)",
+                         "fold_strict(jsonb,es_recorded_event)", "fold_null(jsonb,es_recorded_event)", "fold_fails(jsonb,es_recorded_event)",
+                         "decide(jsonb,jsonb)", "up(jsonb)", "up_null(jsonb)", "handle(es_recorded_event)",
+                         "handle_fails(es_recorded_event)", "receive(text,jsonb)", "receive_fails(text,jsonb)", "handlers.es_reduce(jsonb,es_recorded_event)", "now()",
                          "es_horizon()", "count(*)", "sum(int4)", "lower(text)", "jsonb_typeof(jsonb)"]
             fitting = [f for f in functions if f.split("(")[0].split("_")[0] in FITTING.get(name, ())]
             if fitting and self.rng.random() < 0.6:
@@ -333,7 +333,7 @@ class Statements:
             "SELECT es_create_subscription(%s, partitions => %s, lease => '1 s')"
             % (literal(self.values.one("s1", "s2")), self.values.one("1", "3")),
             "SELECT es_create_projection(%s, handler => %s, on_failure => %s)"
-            % (literal(self.values.one("p1", "p2", "a")), literal(self.values.one("handle(es_events)", "handle_fails(es_events)")),
+            % (literal(self.values.one("p1", "p2", "a")), literal(self.values.one("handle(es_recorded_event)", "handle_fails(es_recorded_event)")),
                literal(self.values.one("stop", "park"))),
             "SELECT es_create_projection('p2', query => 'INSERT INTO read_model SELECT stream, 1 FROM new_events"
             " ON CONFLICT DO NOTHING', tables => '{read_model}', mode => %s)" % literal(self.values.one("sync", "async")),

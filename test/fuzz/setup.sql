@@ -3,13 +3,13 @@
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS eventstore;
 
-CREATE FUNCTION fold(state jsonb, event es_events) RETURNS jsonb LANGUAGE plpgsql
+CREATE FUNCTION fold(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE plpgsql
     AS $$ BEGIN RETURN coalesce(state, '{}') || jsonb_build_object(event.type, event.version); END $$;
-CREATE FUNCTION fold_strict(state jsonb, event es_events) RETURNS jsonb LANGUAGE sql STRICT
+CREATE FUNCTION fold_strict(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql STRICT
     AS $$ SELECT state $$;
-CREATE FUNCTION fold_null(state jsonb, event es_events) RETURNS jsonb LANGUAGE sql
+CREATE FUNCTION fold_null(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql
     AS $$ SELECT NULL::jsonb $$;
-CREATE FUNCTION fold_fails(state jsonb, event es_events) RETURNS jsonb LANGUAGE plpgsql
+CREATE FUNCTION fold_fails(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE plpgsql
     AS $$ BEGIN IF event.version % 3 = 0 THEN RAISE 'it fails'; END IF; RETURN event.data; END $$;
 CREATE FUNCTION decide(state jsonb, command jsonb) RETURNS jsonb LANGUAGE sql
     AS $$ SELECT command $$;
@@ -18,10 +18,10 @@ CREATE FUNCTION up(data jsonb) RETURNS jsonb LANGUAGE sql
 CREATE FUNCTION up_null(data jsonb) RETURNS jsonb LANGUAGE sql
     AS $$ SELECT NULL::jsonb $$;
 CREATE TABLE read_model (stream text PRIMARY KEY, n bigint);
-CREATE FUNCTION handle(event es_events) RETURNS void LANGUAGE sql
+CREATE FUNCTION handle(event es_recorded_event) RETURNS void LANGUAGE sql
     AS $$ INSERT INTO read_model VALUES (event.stream, 1)
           ON CONFLICT (stream) DO UPDATE SET n = read_model.n + 1 $$;
-CREATE FUNCTION handle_fails(event es_events) RETURNS void LANGUAGE plpgsql
+CREATE FUNCTION handle_fails(event es_recorded_event) RETURNS void LANGUAGE plpgsql
     AS $$ BEGIN IF event.version % 2 = 0 THEN RAISE 'it fails'; END IF; END $$;
 CREATE FUNCTION receive(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE plpgsql
     AS $$ BEGIN RETURN ROW(payload::jsonb->'header'->>'message_id', now(), 'a', '1', 'e')::es_ack_event; END $$;
@@ -31,7 +31,7 @@ CREATE FUNCTION receive_fails(payload text, metadata jsonb) RETURNS es_ack_event
 CREATE SCHEMA handlers;
 CREATE FUNCTION handlers.apply_a(state jsonb, data jsonb) RETURNS jsonb LANGUAGE sql
     AS $$ SELECT data $$;
-CREATE FUNCTION handlers.a(event es_events) RETURNS void LANGUAGE sql AS '';
+CREATE FUNCTION handlers.a(event es_recorded_event) RETURNS void LANGUAGE sql AS '';
 CREATE TYPE "a row" AS (a int, "b""" text);
 CREATE VIEW a_view AS SELECT 1 AS one;
 CREATE MATERIALIZED VIEW a_matview AS SELECT count(*) AS n FROM es_events;
@@ -48,8 +48,8 @@ SELECT es_reducer('handlers');
 
 SELECT es_create_subscription('s1', lease => '1 s');
 SELECT es_create_subscription('s2', category => 'a', partitions => 3, max_attempts => 2);
-SELECT es_create_projection('p1', handler => 'handle(es_events)', tables => '{read_model}');
-SELECT es_create_projection('p2', handler => 'handle_fails(es_events)', on_failure => 'park');
+SELECT es_create_projection('p1', handler => 'handle(es_recorded_event)', tables => '{read_model}');
+SELECT es_create_projection('p2', handler => 'handle_fails(es_recorded_event)', on_failure => 'park');
 
 -- The next versions of this stream are the last that there are.
 SET session_replication_role = replica;

@@ -50,12 +50,12 @@ SELECT is_empty(
     $$ SELECT attrelid::regclass, attname FROM pg_attribute
         WHERE attrelid IN ('es_events'::regclass, 'es_projections'::regclass, 'es_failures'::regclass,
                            'es_projection_status'::regclass, 'es_subscriptions'::regclass, 'es_partitions'::regclass,
-                           'es_subscription_status'::regclass, 'es_inbox'::regclass, 'es_ack_event'::regclass,
+                           'es_subscription_status'::regclass, 'es_inbox'::regclass, 'es_ack_event'::regclass, 'es_recorded_event'::regclass,
                            'es_event_types'::regclass, 'es_upcasters'::regclass, 'es_snapshots'::regclass,
                            'es_stats'::regclass, 'es_inbox_stats'::regclass, 'es_privileges'::regclass)
           AND attnum > 0 AND NOT attisdropped
           AND coalesce(col_description(attrelid, attnum), '') = '' $$,
-    'every column of the tables, of the status and of es_ack_event has a comment');
+    'every column of the tables, of the status and of the types has a comment');
 SELECT isnt(obj_description(oid, 'pg_extension'), NULL, 'the extension has a comment')
   FROM pg_extension WHERE extname = 'eventstore';
 

@@ -1,7 +1,7 @@
 -- Every function with its names and defaults, which callers write, and its
 -- marks, which the planner trusts; the types es_expected_version and es_ack_event.
 BEGIN;
-SELECT plan(14);
+SELECT plan(15);
 -- Defaults that are intervals are shown in it.
 SET LOCAL intervalstyle = postgres;
 
@@ -34,18 +34,19 @@ SELECT bag_eq(
      ' OUT version bigint, OUT "position" bigint', 'record'),
     ('es_load',
      'stream text, after_version bigint DEFAULT 0, max_count bigint DEFAULT NULL::bigint',
-     'SETOF es_events'),
+     'SETOF es_recorded_event'),
     ('es_load_backward',
      'stream text, before_version bigint DEFAULT NULL::bigint, max_count bigint DEFAULT NULL::bigint',
-     'SETOF es_events'),
+     'SETOF es_recorded_event'),
     ('es_read',
-     'after_position bigint DEFAULT 0, max_count bigint DEFAULT NULL::bigint', 'SETOF es_events'),
+     'after_position bigint DEFAULT 0, max_count bigint DEFAULT NULL::bigint', 'SETOF es_recorded_event'),
     ('es_read_category',
      'category text, after_position bigint DEFAULT 0, max_count bigint DEFAULT NULL::bigint,'
-     ' types text[] DEFAULT NULL::text[]', 'SETOF es_events'),
+     ' types text[] DEFAULT NULL::text[]', 'SETOF es_recorded_event'),
     ('es_stream_version', 'stream text', 'bigint'),
-    ('es_last_event', 'stream text, type text DEFAULT NULL::text', 'es_events'),
-    ('es_event', 'id uuid', 'es_events'),
+    ('es_last_event', 'stream text, type text DEFAULT NULL::text', 'es_recorded_event'),
+    ('es_event', 'id uuid', 'es_recorded_event'),
+    ('es_recorded_event', 'event es_events', 'es_recorded_event'),
     ('es_attribute', 'data jsonb, attribute text', 'jsonb'),
     ('es_index_attribute', 'type text, attribute text', 'regclass'),
     ('es_rewrite', 'id uuid, data jsonb, metadata jsonb DEFAULT NULL::jsonb', 'bigint'),
@@ -106,7 +107,7 @@ SELECT bag_eq(
      'subscription text, consumer text DEFAULT NULL::text, max_count integer DEFAULT 100,'
      ' wait interval DEFAULT ''00:00:00''::interval, after_token bigint DEFAULT NULL::bigint,'
      ' OUT token bigint, OUT partition integer, OUT attempt integer, OUT "position" bigint, OUT version bigint,'
-     ' OUT next_xid xid8, OUT recorded_at timestamp with time zone, OUT occurred_at timestamp with time zone, OUT id uuid,'
+     ' OUT recorded_at timestamp with time zone, OUT occurred_at timestamp with time zone, OUT id uuid,'
      ' OUT stream text, OUT type text, OUT data jsonb, OUT metadata jsonb', 'SETOF record'),
     ('es_ack', 'subscription text, token bigint, upto_position bigint DEFAULT NULL::bigint', 'bigint'),
     ('es_nack',
@@ -120,7 +121,7 @@ SELECT bag_eq(
      'INOUT type text, OUT required text[], OUT composite_key text[], OUT attributes jsonb, OUT schema_version integer,'
      ' OUT description text, OUT upcasters jsonb', 'record'),
     ('es_define_upcaster', 'type text, from_version integer, upcaster regprocedure', 'void'),
-    ('es_upcast', 'event es_events', 'es_events'),
+    ('es_upcast', 'event es_recorded_event', 'es_recorded_event'),
     ('es_grant', 'role regrole, kind text', 'void'),
     ('es_revoke', 'role regrole, kind text', 'void'),
     ('es_upcast_data', '"position" bigint, type text, data jsonb, metadata jsonb', 'jsonb'),
@@ -134,8 +135,8 @@ SELECT bag_eq(
     ('es_history', 'stream text, reducer regprocedure, initial jsonb DEFAULT ''{}''::jsonb',
      'TABLE(version bigint, recorded_at timestamp with time zone, type text, state jsonb)'),
     ('es_snapshot', 'stream text, reducer regprocedure, initial jsonb DEFAULT ''{}''::jsonb', 'bigint'),
-    ('es_merge', 'state jsonb, event es_events', 'jsonb'),
-    ('es_last', 'state jsonb, event es_events', 'jsonb'),
+    ('es_merge', 'state jsonb, event es_recorded_event', 'jsonb'),
+    ('es_last', 'state jsonb, event es_recorded_event', 'jsonb'),
     ('es_reducer', 'schema regnamespace', 'regprocedure'),
     ('es_execute',
      'stream text, decider regprocedure, command jsonb, reducer regprocedure, metadata jsonb DEFAULT NULL::jsonb,'
@@ -169,8 +170,8 @@ SELECT results_eq(
          FROM members, unnest(proargnames, proallargtypes, proargmodes) WITH ORDINALITY AS a (name, type, mode, n)
         WHERE proname = 'es_poll' AND mode = 'o' AND n > 8 ORDER BY n $$,
     $$ SELECT attname::text, format_type(atttypid, NULL)
-         FROM pg_attribute WHERE attrelid = 'es_events'::regclass AND attnum > 0 ORDER BY attnum $$,
-    'es_poll returns token, partition, attempt, and the columns of es_events');
+         FROM pg_attribute WHERE attrelid = 'es_recorded_event'::regclass AND attnum > 0 ORDER BY attnum $$,
+    'es_poll returns token, partition, attempt, and the columns of es_recorded_event');
 
 --
 -- Marks: language, volatility, parallel, strict
@@ -193,6 +194,7 @@ SELECT bag_eq(
               ('es_stream_version', 'sql', 's', 's', false),
               ('es_last_event',     'sql', 's', 'r', false),
               ('es_event',          'sql', 's', 'r', false),
+              ('es_recorded_event', 'c',   'i', 's', true),
               ('es_attribute',      'c',   'i', 's', true),
               ('es_index_attribute', 'c',  'v', 'u', false),
               ('es_rewrite',        'c',   'v', 'u', false),
@@ -258,7 +260,7 @@ SELECT bag_eq(
     $$ VALUES ('es_upcast',          'es_upcast_support', 100),
               ('es_upcast_data',     'es_upcast_support', 100),
               ('es_upcast_metadata', 'es_upcast_support', 100) $$,
-    'the planner is told when upcasting is nothing, and that it is dear');
+    'the planner is told when upcasting is nothing, and that it is expensive');
 
 -- A read must inline, and an append runs with the rights that were granted.
 SELECT is_empty(
@@ -296,6 +298,17 @@ SELECT bag_eq(
     $$ VALUES ('integer', 'es_expected_version_from_int4(integer)', 'i'),
               ('bigint',  'es_expected_version_from_int8(bigint)',  'i') $$,
     'numbers become an expected version by themselves, nothing else does');
+
+--
+-- es_recorded_event
+--
+SELECT bag_eq(
+    $$ SELECT castsource::regtype::text, casttarget::regtype::text AS target, castfunc::regprocedure::text, castcontext::text
+         FROM pg_cast
+        WHERE casttarget = 'es_recorded_event'::regtype
+           OR castsource = 'es_recorded_event'::regtype $$,
+    $$ VALUES ('es_events', 'es_recorded_event', 'es_recorded_event(es_events)', 'i') $$,
+    'a row of es_events becomes an event by itself');
 
 SELECT bag_eq(
     $$ SELECT oprname::text, oprcode::text, oprcom::regoperator::text, oprnegate::regoperator::text

@@ -9,6 +9,7 @@ CREATE EXTENSION eventstore SCHEMA es2;
 SET LOCAL search_path = public;
 
 CREATE TABLE es_events (position bigint, stream text);
+CREATE TYPE es_recorded_event AS (position bigint, data jsonb);
 CREATE SEQUENCE es_position START 1000;
 CREATE FUNCTION es_horizon() RETURNS bigint LANGUAGE sql AS 'SELECT 0::bigint';
 CREATE FUNCTION es_category(text) RETURNS text LANGUAGE sql AS 'SELECT ''wrong''';
@@ -67,10 +68,10 @@ SELECT is((es2.es_upcast(e)).data, '{"n": 1, "up": true}', 'es_upcast') FROM es2
 SELECT lives_ok($$ SELECT es2.es_drop_event_type(t) FROM unnest('{typed,opened}'::text[]) t $$, 'es_drop_event_type');
 
 CREATE TABLE seen (position bigint, stream text);
-CREATE FUNCTION note(event es2.es_events) RETURNS void LANGUAGE sql AS 'INSERT INTO seen VALUES (event.position, event.stream)';
+CREATE FUNCTION note(event es2.es_recorded_event) RETURNS void LANGUAGE sql AS 'INSERT INTO seen VALUES (event.position, event.stream)';
 CREATE TABLE es_projections (name text);
 CREATE TABLE es_failures (name text);
-SELECT lives_ok($$ SELECT es2.es_create_projection('p', 'note(es2.es_events)', category => 'account') $$,
+SELECT lives_ok($$ SELECT es2.es_create_projection('p', 'note(es2.es_recorded_event)', category => 'account') $$,
     'es_create_projection');
 SELECT is(es2.es_run_projections(), 3::bigint, 'es_run_projections');
 SELECT lives_ok($$ SELECT es2.es_alter_projection('p', mode => 'sync') $$, 'es_alter_projection');
@@ -107,15 +108,15 @@ SELECT lives_ok($$ SELECT es2.es_seek('s', NULL) $$, 'es_seek');
 SELECT lives_ok($$ SELECT es2.es_drop_subscription('s') $$, 'es_drop_subscription');
 
 CREATE TABLE es_snapshots (stream text, reducer text, version bigint, state jsonb);
-CREATE FUNCTION es_merge(state jsonb, event es_events) RETURNS jsonb LANGUAGE sql AS $$ SELECT '"wrong"'::jsonb $$;
+CREATE FUNCTION es_merge(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql AS $$ SELECT '"wrong"'::jsonb $$;
 CREATE FUNCTION decide(state jsonb, command jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT '[{"type": "t", "data": {"n": 2}}]'::jsonb $$;
-SELECT results_eq($$ SELECT state FROM es2.es_state('account-1', 'es2.es_merge(jsonb, es2.es_events)') $$, $$ VALUES ('{"n": 1}'::jsonb) $$, 'es_state');
-SELECT throws_ok($$ SELECT es2.es_state('account-1', 'es_merge(jsonb, es_events)') $$, '42P13', NULL, 'a reducer of events of another table');
-SELECT is((SELECT count(*) FROM es2.es_history('account-1', 'es2.es_last(jsonb, es2.es_events)')), 4::bigint, 'es_history');
-SELECT is(es2.es_snapshot('account-1', 'es2.es_merge(jsonb, es2.es_events)'), 4::bigint, 'es_snapshot');
+SELECT results_eq($$ SELECT state FROM es2.es_state('account-1', 'es2.es_merge(jsonb, es2.es_recorded_event)') $$, $$ VALUES ('{"n": 1}'::jsonb) $$, 'es_state');
+SELECT throws_ok($$ SELECT es2.es_state('account-1', 'es_merge(jsonb, es_recorded_event)') $$, '42P13', NULL, 'a reducer of events of another table');
+SELECT is((SELECT count(*) FROM es2.es_history('account-1', 'es2.es_last(jsonb, es2.es_recorded_event)')), 4::bigint, 'es_history');
+SELECT is(es2.es_snapshot('account-1', 'es2.es_merge(jsonb, es2.es_recorded_event)'), 4::bigint, 'es_snapshot');
 UPDATE es2.es_snapshots SET state = '{"kept": 1}';
-SELECT results_eq($$ SELECT state FROM es2.es_state('account-1', 'es2.es_merge(jsonb, es2.es_events)', at_version => 4) $$, $$ VALUES ('{"kept": 1}'::jsonb) $$, 'and it is used');
-SELECT results_eq($$ SELECT version, state FROM es2.es_execute('order-2', 'decide(jsonb, jsonb)', '{}', 'es2.es_merge(jsonb, es2.es_events)') $$,
+SELECT results_eq($$ SELECT state FROM es2.es_state('account-1', 'es2.es_merge(jsonb, es2.es_recorded_event)', at_version => 4) $$, $$ VALUES ('{"kept": 1}'::jsonb) $$, 'and it is used');
+SELECT results_eq($$ SELECT version, state FROM es2.es_execute('order-2', 'decide(jsonb, jsonb)', '{}', 'es2.es_merge(jsonb, es2.es_recorded_event)') $$,
     $$ VALUES (1::bigint, '{"n": 2}'::jsonb) $$, 'es_execute');
 CREATE SCHEMA of_reducer;
 CREATE FUNCTION of_reducer.apply_t(state jsonb, data jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT '"t"'::jsonb $$;

@@ -144,11 +144,11 @@ SELECT throws_ok('SELECT * FROM es_projections', '42501', NULL, 'nobody: the tab
 SELECT throws_ok('SELECT * FROM es_projection_status', '42501', NULL, 'nobody: the status of projections');
 SELECT throws_ok($$ SELECT setval('es_failures_id_seq', 1) $$, '42501', NULL, 'nobody: the sequence of failures');
 SELECT is(es_replaying(), false, 'nobody: es_replaying');
-SELECT throws_ok($$ SELECT es_state('account-1', 'es_merge(jsonb, es_events)') $$, '42501', NULL, 'nobody: es_state');
-SELECT throws_ok($$ SELECT es_history('account-1', 'es_merge(jsonb, es_events)') $$, '42501', NULL, 'nobody: es_history');
-SELECT throws_ok($$ SELECT es_snapshot('account-1', 'es_merge(jsonb, es_events)') $$, '42501', NULL, 'nobody: es_snapshot');
+SELECT throws_ok($$ SELECT es_state('account-1', 'es_merge(jsonb, es_recorded_event)') $$, '42501', NULL, 'nobody: es_state');
+SELECT throws_ok($$ SELECT es_history('account-1', 'es_merge(jsonb, es_recorded_event)') $$, '42501', NULL, 'nobody: es_history');
+SELECT throws_ok($$ SELECT es_snapshot('account-1', 'es_merge(jsonb, es_recorded_event)') $$, '42501', NULL, 'nobody: es_snapshot');
 SELECT throws_ok($$ SELECT es_reducer('es_test') $$, '42501', NULL, 'nobody: es_reducer');
-SELECT throws_ok($$ SELECT es_execute('account-1', 'jsonb_concat(jsonb, jsonb)', '[]', 'es_merge(jsonb, es_events)') $$, '42501', NULL, 'nobody: es_execute');
+SELECT throws_ok($$ SELECT es_execute('account-1', 'jsonb_concat(jsonb, jsonb)', '[]', 'es_merge(jsonb, es_recorded_event)') $$, '42501', NULL, 'nobody: es_execute');
 SELECT throws_ok('SELECT * FROM es_snapshots', '42501', NULL, 'nobody: the table of snapshots');
 SELECT throws_ok($$ INSERT INTO es_snapshots (stream, reducer, version, taken_by, fingerprint, recorded_at) VALUES ('a', 'r', 1, 'x', 1, now()) $$, '42501', NULL, 'nobody: a snapshot');
 SELECT throws_ok($$ SELECT setval('es_snapshots_id_seq', 1) $$, '42501', NULL, 'nobody: the sequence of snapshots');

@@ -26,11 +26,11 @@ END $$;
 --
 SET ROLE es_test_owner;
 CREATE TABLE es_test.seen (position bigint, who text, PRIMARY KEY (position));
-CREATE FUNCTION es_test.note(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION es_test.note(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO es_test.seen VALUES (event.position, current_user);
 END $$;
-CREATE FUNCTION es_test.note_here(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION es_test.note_here(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO seen VALUES (event.position, current_user);
 END $$;
@@ -38,13 +38,13 @@ RESET ROLE;
 GRANT EXECUTE ON FUNCTION es_create_projection, es_alter_projection, es_drop_projection, es_pause_projection,
     es_resume_projection, es_rebuild_projection, es_run_projections, es_wait, es_retry, es_discard TO es_test_owner;
 SET ROLE es_test_owner;
-SELECT throws_ok($$ SELECT es_create_projection('p', 'es_test.note(es_events)') $$,
+SELECT throws_ok($$ SELECT es_create_projection('p', 'es_test.note(es_recorded_event)') $$,
     '42501', NULL, 'without SELECT on es_events there is no projection');
 RESET ROLE;
 GRANT SELECT ON es_events TO es_test_owner;
 SET ROLE es_test_owner;
 SET search_path = es_test, public;
-SELECT lives_ok($$ SELECT es_create_projection('p', 'es_test.note_here(es_events)', tables => '{es_test.seen}') $$,
+SELECT lives_ok($$ SELECT es_create_projection('p', 'es_test.note_here(es_recorded_event)', tables => '{es_test.seen}') $$,
     'with it the owner creates one');
 SELECT is(es_rebuild_projection('p'), 1::bigint, 'rebuilds it');
 SELECT is((SELECT who FROM es_test.seen), 'es_test_owner', 'as itself');
@@ -102,7 +102,7 @@ SELECT es_drop_projection('p');
 ALTER TABLE es_events ENABLE ROW LEVEL SECURITY;
 CREATE POLICY visible ON es_events FOR SELECT TO es_test_owner USING (type <> 'deposited');
 SET ROLE es_test_owner;
-SELECT es_create_projection('p', 'es_test.note(es_events)', start_position => 0);
+SELECT es_create_projection('p', 'es_test.note(es_recorded_event)', start_position => 0);
 SELECT throws_ok($$ SELECT es_alter_projection('p', mode => 'sync') $$, '0A000', NULL,
     'a trigger is given all events: sync is refused under row security');
 RESET ROLE;
@@ -131,11 +131,11 @@ BEGIN
 END $$;
 CREATE CONSTRAINT TRIGGER later AFTER INSERT ON es_test.deferred DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW EXECUTE FUNCTION es_test.escalate();
-CREATE FUNCTION es_test.run(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION es_test.run(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     EXECUTE (SELECT statement FROM es_test.statement);
 END $$;
-SELECT es_create_projection('run', 'es_test.run(es_events)', tables => '{es_test.model}', max_attempts => 1, batch_size => 1);
+SELECT es_create_projection('run', 'es_test.run(es_recorded_event)', tables => '{es_test.model}', max_attempts => 1, batch_size => 1);
 RESET ROLE;
 
 -- The codes of the errors that the statement ends with in the three.
@@ -157,7 +157,7 @@ BEGIN
     BEGIN
         PERFORM es_drop_projection(name) FROM es_projections WHERE name = 'sync';
         SET LOCAL ROLE es_test_owner;
-        PERFORM es_create_projection('sync', 'es_test.run(es_events)', mode => 'sync', start_position => NULL);
+        PERFORM es_create_projection('sync', 'es_test.run(es_recorded_event)', mode => 'sync', start_position => NULL);
         RESET ROLE;
         PERFORM es_append('account-9', 'any', 'x');
         SET CONSTRAINTS ALL IMMEDIATE;
@@ -196,12 +196,12 @@ SET ROLE es_test_owner;
 CREATE TABLE es_test.guarded (position bigint PRIMARY KEY);
 CREATE CONSTRAINT TRIGGER later AFTER INSERT ON es_test.guarded DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW EXECUTE FUNCTION es_test.escalate();
-CREATE FUNCTION es_test.guard(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION es_test.guard(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO guarded VALUES (event.position);
 END $$;
 SET search_path = es_test, public;
-SELECT es_create_projection('guarded', 'es_test.guard(es_events)', tables => '{es_test.guarded}');
+SELECT es_create_projection('guarded', 'es_test.guard(es_recorded_event)', tables => '{es_test.guarded}');
 RESET ROLE;
 RESET search_path;
 CREATE FUNCTION pg_temp.rebuild_guarded() RETURNS text LANGUAGE plpgsql AS $$
@@ -222,7 +222,7 @@ SELECT es_drop_projection('guarded');
 
 -- One who is no owner of a table cannot have a superuser refill it.
 SET ROLE es_test_owner;
-SELECT throws_ok($$ SELECT es_create_projection('t', 'es_test.note(es_events)', tables => '{secret}') $$, '42501', NULL, 'no table of another as read model');
+SELECT throws_ok($$ SELECT es_create_projection('t', 'es_test.note(es_recorded_event)', tables => '{secret}') $$, '42501', NULL, 'no table of another as read model');
 CREATE TABLE es_test.given (position bigint);
 SELECT lives_ok($$ SELECT es_create_projection('given', query => 'INSERT INTO es_test.given SELECT position FROM new_events', tables => '{es_test.given}') $$,
     'a table of its own');
@@ -235,7 +235,7 @@ SELECT es_drop_projection('given');
 SET ROLE es_test_owner;
 SET search_path = es_test, public;
 DELETE FROM es_test.seen;
-SELECT es_create_projection('lost', 'es_test.note(es_events)');
+SELECT es_create_projection('lost', 'es_test.note(es_recorded_event)');
 RESET ROLE;
 RESET search_path;
 CREATE TABLE counted (n bigint);

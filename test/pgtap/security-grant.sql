@@ -188,37 +188,37 @@ END $$;
 SELECT es_grant('es_test_reader', 'reader'), es_grant('es_test_writer', 'writer'), es_index_attribute('opened', 'n');
 CREATE TABLE seen (position bigint);
 ALTER TABLE seen OWNER TO es_test_operator;
-CREATE FUNCTION note(event es_events) RETURNS void LANGUAGE sql AS 'INSERT INTO seen VALUES (event.position)';
+CREATE FUNCTION note(event es_recorded_event) RETURNS void LANGUAGE sql AS 'INSERT INTO seen VALUES (event.position)';
 CREATE FUNCTION decide(state jsonb, command jsonb) RETURNS jsonb LANGUAGE sql RETURN '[{"type": "decided"}]'::jsonb;
 CREATE FUNCTION receive(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql RETURN ROW('e', NULL, 'came', NULL, 'message-1')::es_ack_event;
 CREATE FUNCTION up(data jsonb) RETURNS jsonb LANGUAGE sql RETURN data;
 SET LOCAL ROLE es_test_operator;
 SELECT lives_ok(q, 'an operator: ' || q) FROM unnest(ARRAY[
     'SELECT es_define_event_type(''opened'', ''{n}'', ''{n}'')', 'SELECT es_define_upcaster(''opened'', 1, ''up(jsonb)'')',
-    'SELECT es_create_projection(''p'', ''note(es_events)'', tables => ''{seen}'', mode => ''sync'')']) q;
+    'SELECT es_create_projection(''p'', ''note(es_recorded_event)'', tables => ''{seen}'', mode => ''sync'')']) q;
 SET LOCAL ROLE es_test_writer;
 SELECT lives_ok(q, 'a writer: ' || q) FROM unnest(ARRAY[
     'SELECT es_append(''account-1'', 0, ''opened'', ''{"n": 1}'')', 'SELECT es_append_batch(''account-1'', 1::bigint, ''[{"type": "x"}]'')',
     'SELECT es_append_batch(''account-1'', ''exists'', ''{x}'', ''{"{}"}'')', 'INSERT INTO es_import (stream, type) VALUES (''account-1'', ''x'')',
     'SELECT es_receive(''t'', ''g'', ''p'', ''receive(text, jsonb)'')', 'SELECT es_wait(''p'', 1)', 'SELECT es_describe_event_type(''opened'')',
     'SELECT es_uuid7(), es_digest(''t'', ''{"n": 1}'', ''{n}''), es_channel(es_category(''a-1''))']) q;
-SELECT throws_ok($$ SELECT es_execute('account-1', 'decide(jsonb, jsonb)', '{}', 'es_merge(jsonb, es_events)') $$, '42501', NULL, 'he decides nothing without reading');
+SELECT throws_ok($$ SELECT es_execute('account-1', 'decide(jsonb, jsonb)', '{}', 'es_merge(jsonb, es_recorded_event)') $$, '42501', NULL, 'he decides nothing without reading');
 RESET ROLE;
 SELECT es_grant('es_test_writer', 'reader');
 SET LOCAL ROLE es_test_writer;
-SELECT lives_ok($$ SELECT es_execute('account-1', 'decide(jsonb, jsonb)', '{}', 'es_merge(jsonb, es_events)') $$, 'and does if he reads');
+SELECT lives_ok($$ SELECT es_execute('account-1', 'decide(jsonb, jsonb)', '{}', 'es_merge(jsonb, es_recorded_event)') $$, 'and does if he reads');
 SET LOCAL ROLE es_test_reader;
 SELECT lives_ok(q, 'a reader: ' || q) FROM unnest(ARRAY[
     'SELECT * FROM es_load(''account-1'')', 'SELECT * FROM es_load_backward(''account-1'')', 'SELECT * FROM es_read()', 'SELECT * FROM es_read_category(''account'')',
-    'SELECT es_stream_version(''account-1''), es_last_event(''account-1''), es_event(es_uuid7())', 'SELECT es_state(''account-1'', ''es_merge(jsonb, es_events)'')',
-    'SELECT es_history(''account-1'', ''es_last(jsonb, es_events)'')', 'SELECT es_upcast(e) FROM es_events e', 'SELECT es_create_subscription(''s'')',
+    'SELECT es_stream_version(''account-1''), es_last_event(''account-1''), es_event(es_uuid7())', 'SELECT es_state(''account-1'', ''es_merge(jsonb, es_recorded_event)'')',
+    'SELECT es_history(''account-1'', ''es_last(jsonb, es_recorded_event)'')', 'SELECT es_upcast(e) FROM es_events e', 'SELECT es_create_subscription(''s'')',
     'SELECT es_ack(''s'', token) FROM es_poll(''s'') LIMIT 1', 'SELECT es_seek(''s'', 0), es_drop_subscription(''s'')', 'SELECT * FROM es_event_types']) q;
 SELECT throws_ok($$ SELECT es_append('account-1', 'any', 'x') $$, '42501', NULL, 'he does not append');
 SET LOCAL ROLE es_test_operator;
 SELECT lives_ok(q, 'an operator: ' || q) FROM unnest(ARRAY[
     'SELECT * FROM es_projection_status', 'SELECT * FROM es_subscription_status', 'SELECT * FROM es_failures()', 'SELECT * FROM es_inbox()',
     'SELECT es_alter_projection(''p'', ''async'')', 'SELECT es_run_projections()', 'SELECT es_pause_projection(''p''), es_resume_projection(''p''), es_drop_projection(''p'')',
-    'SELECT es_snapshot(''account-1'', ''es_merge(jsonb, es_events)'')', 'SELECT es_rewrite(id, ''{"n": 2}'') FROM es_events WHERE version = 1 AND stream = ''account-1''',
+    'SELECT es_snapshot(''account-1'', ''es_merge(jsonb, es_recorded_event)'')', 'SELECT es_rewrite(id, ''{"n": 2}'') FROM es_events WHERE version = 1 AND stream = ''account-1''',
     'SELECT es_index_attribute(''opened'', ''m'')', 'SELECT es_drop_event_type(''opened'')', 'DELETE FROM es_snapshots WHERE true', 'DELETE FROM es_inbox WHERE id > 0',
     'SELECT * FROM es_privileges']) q;
 SELECT throws_ok($$ SELECT es_append('account-1', 'any', 'x') $$, '42501', NULL, 'he does not append');

@@ -17,7 +17,7 @@ GRANT INSERT ON es_test_evil.called TO PUBLIC;
 
 CREATE TEMP TABLE types AS
 SELECT unnest('{bool,int2,int4,int8,numeric,float8,text,name,oid,regclass,regproc,regprocedure,regrole,regnamespace,timestamptz,timestamp,interval,jsonb,json,uuid,xid8,
-    _int8,_text,_int4,_jsonb,_uuid,_aclitem,"\"char\"",bytea,void,es_expected_version,es_events}'::regtype[])::oid AS type;
+    _int8,_text,_int4,_jsonb,_uuid,_aclitem,"\"char\"",bytea,void,es_expected_version,es_events,es_recorded_event}'::regtype[])::oid AS type;
 GRANT SELECT ON types TO PUBLIC;
 CREATE TEMP TABLE members AS
 SELECT p.oid, p.proname::text
@@ -84,8 +84,8 @@ CREATE FUNCTION pg_temp.prepare(schema text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     EXECUTE format('CREATE TABLE %1$I.seen (position bigint PRIMARY KEY)', schema);
     EXECUTE format('CREATE MATERIALIZED VIEW %1$I.view AS SELECT 1 AS one', schema);
-    EXECUTE format('CREATE FUNCTION %1$I.note(event es_events) RETURNS void LANGUAGE sql SET search_path = %1$I AS ''INSERT INTO seen VALUES (event.position)''', schema);
-    EXECUTE format('CREATE FUNCTION %1$I.fail(event es_events) RETURNS void LANGUAGE sql BEGIN ATOMIC SELECT 1 / (event.position - event.position); END', schema);
+    EXECUTE format('CREATE FUNCTION %1$I.note(event es_recorded_event) RETURNS void LANGUAGE sql SET search_path = %1$I AS ''INSERT INTO seen VALUES (event.position)''', schema);
+    EXECUTE format('CREATE FUNCTION %1$I.fail(event es_recorded_event) RETURNS void LANGUAGE sql BEGIN ATOMIC SELECT 1 / (event.position - event.position); END', schema);
     EXECUTE format('CREATE FUNCTION %1$I.apply_opened(state jsonb, data jsonb) RETURNS jsonb LANGUAGE sql RETURN data', schema);
     EXECUTE format('CREATE FUNCTION %1$I.decide(state jsonb, command jsonb) RETURNS jsonb LANGUAGE sql RETURN ''[{"type": "decided"}]''::jsonb', schema);
     EXECUTE format('CREATE FUNCTION %1$I.up(data jsonb) RETURNS jsonb LANGUAGE sql RETURN data', schema);
@@ -109,29 +109,29 @@ SELECT * FROM public.es_read_category('account', 0, 10, '{opened}')
 SELECT public.es_stream_version('account-:user')
 SELECT public.es_last_event('account-:user', 'opened')
 SELECT public.es_event('00000000-0000-0000-0000-0000000000:nr')
-SELECT public.es_upcast(e) FROM public.es_events e
+SELECT public.es_upcast(e), public.es_recorded_event(e) FROM public.es_events e
 SELECT public.es_upcast_data(e.position, e.type, e.data, e.metadata), public.es_upcast_metadata(e.position, e.type, e.data, e.metadata) FROM public.es_events e
 SELECT public.es_horizon()
 SELECT public.es_category('a-1'), public.es_channel('a'), public.es_partition('a-1', 7), public.es_uuid7(), public.es_checksum('a'), public.es_replaying()
 SELECT public.es_uuid5('00000000-0000-0000-0000-000000000001', 'a'), public.es_digest_string('{"a": 1}', '{a}'), public.es_digest('t', '{"a": 1}', '{a}')
 SELECT public.es_attribute('{"a": 1}', 'a'), public.es_index_attribute('opened', 'at:nr'), public.es_index_attribute('opened', 'n')
 SELECT public.es_merge('{}', e), public.es_last('{}', e) FROM public.es_events e WHERE e.type OPERATOR(pg_catalog.=) 'opened'
-SELECT public.es_state('account-:user', 'public.es_merge(pg_catalog.jsonb, public.es_events)')
-SELECT public.es_state('account-:user', 'public.es_merge(pg_catalog.jsonb, public.es_events)', at_time => 'infinity', by_time => 'occurred')
-SELECT public.es_history('account-:user', 'public.es_last(pg_catalog.jsonb, public.es_events)')
-SELECT public.es_snapshot('account-:user', 'public.es_merge(pg_catalog.jsonb, public.es_events)')
+SELECT public.es_state('account-:user', 'public.es_merge(pg_catalog.jsonb, public.es_recorded_event)')
+SELECT public.es_state('account-:user', 'public.es_merge(pg_catalog.jsonb, public.es_recorded_event)', at_time => 'infinity', by_time => 'occurred')
+SELECT public.es_history('account-:user', 'public.es_last(pg_catalog.jsonb, public.es_recorded_event)')
+SELECT public.es_snapshot('account-:user', 'public.es_merge(pg_catalog.jsonb, public.es_recorded_event)')
 SELECT public.es_reducer(':schema')
-SELECT public.es_state('account-:user', ':schema.es_reduce(pg_catalog.jsonb, public.es_events)')
-SELECT public.es_execute('account-:user', ':schema.decide(pg_catalog.jsonb, pg_catalog.jsonb)', '{"correlation_id": "x"}', 'public.es_merge(pg_catalog.jsonb, public.es_events)', '{"command_id": "00000000-0000-0000-0000-0000000001:nr"}')
-SELECT public.es_execute('account-:user', ':schema.decide(pg_catalog.jsonb, pg_catalog.jsonb)', '{"correlation_id": "x"}', 'public.es_merge(pg_catalog.jsonb, public.es_events)', '{"command_id": "00000000-0000-0000-0000-0000000001:nr"}')
+SELECT public.es_state('account-:user', ':schema.es_reduce(pg_catalog.jsonb, public.es_recorded_event)')
+SELECT public.es_execute('account-:user', ':schema.decide(pg_catalog.jsonb, pg_catalog.jsonb)', '{"correlation_id": "x"}', 'public.es_merge(pg_catalog.jsonb, public.es_recorded_event)', '{"command_id": "00000000-0000-0000-0000-0000000001:nr"}')
+SELECT public.es_execute('account-:user', ':schema.decide(pg_catalog.jsonb, pg_catalog.jsonb)', '{"correlation_id": "x"}', 'public.es_merge(pg_catalog.jsonb, public.es_recorded_event)', '{"command_id": "00000000-0000-0000-0000-0000000001:nr"}')
 SELECT public.es_receive('t', ':user', 'p', ':schema.receive(pg_catalog.text, pg_catalog.jsonb)', '{"a": 1}')
 SELECT public.es_receive('t', ':user', '', ':schema.receive(pg_catalog.text, pg_catalog.jsonb)', max_retries => 0)
 SELECT * FROM public.es_inbox('e', 't', 'g', 'came')
 SELECT public.es_retry(f.id) FROM public.es_failures(topic => 't', group_id => ':user') f
 SELECT public.es_discard(f.id) FROM public.es_failures(topic => 't', group_id => ':user') f
-SELECT public.es_create_projection('async:nr', ':schema.note(public.es_events)', tables => '{:schema.seen}', category => 'account', types => '{opened,decided}', batch_size => 2)
+SELECT public.es_create_projection('async:nr', ':schema.note(public.es_recorded_event)', tables => '{:schema.seen}', category => 'account', types => '{opened,decided}', batch_size => 2)
 SELECT public.es_create_projection('view:nr', refresh => ':schema.view')
-SELECT public.es_create_projection('fail:nr', ':schema.fail(public.es_events)', on_failure => 'park', max_attempts => 1, category => 'account')
+SELECT public.es_create_projection('fail:nr', ':schema.fail(public.es_recorded_event)', on_failure => 'park', max_attempts => 1, category => 'account')
 SELECT public.es_run_projections(), public.es_run_projections('fail:nr', 3)
 SELECT public.es_wait('async:nr', 1, '10ms')
 SELECT public.es_retry(f.id), public.es_discard(f.id) FROM (SELECT f.id FROM public.es_failures('fail:nr', 'account-:user', NULL, 1, 0) f OFFSET 0) f

@@ -53,10 +53,10 @@ INSERT INTO ways (function, query) VALUES
     ('es_read_category', 'SELECT * FROM es_read_category(''order'', 0, 100, ''{hiddenA,hiddenB}'')'),
     ('es_last_event',   'SELECT es_last_event(''order-hidden'')'),
     ('es_event',        'SELECT es_event(''00000000-0000-0000-0000-0000000000a1'')'),
-    ('es_state',        'SELECT es_state(''order-hidden'', ''es_merge(jsonb, es_events)'')'),
-    ('es_state',        'SELECT es_state(''order-hidden'', ''es_merge(jsonb, es_events)'', at_time => ''infinity'', by_time => ''occurred'')'),
-    ('es_history',      'SELECT * FROM es_history(''order-hidden'', ''es_last(jsonb, es_events)'')'),
-    ('es_execute',      'SELECT es_execute(''order-hidden'', ''es_test.decide(jsonb, jsonb)'', ''{}'', ''es_merge(jsonb, es_events)'')'),
+    ('es_state',        'SELECT es_state(''order-hidden'', ''es_merge(jsonb, es_recorded_event)'')'),
+    ('es_state',        'SELECT es_state(''order-hidden'', ''es_merge(jsonb, es_recorded_event)'', at_time => ''infinity'', by_time => ''occurred'')'),
+    ('es_history',      'SELECT * FROM es_history(''order-hidden'', ''es_last(jsonb, es_recorded_event)'')'),
+    ('es_execute',      'SELECT es_execute(''order-hidden'', ''es_test.decide(jsonb, jsonb)'', ''{}'', ''es_merge(jsonb, es_recorded_event)'')'),
     ('es_upcast',       'SELECT es_upcast(e) FROM es_events e'),
     ('es_poll',         'SELECT * FROM es_poll(current_user || ''1'')'),
     ('es_poll',         'SELECT * FROM es_poll(current_user || ''2'')');
@@ -71,13 +71,13 @@ SELECT es_create_subscription('es_test_account1'), es_create_subscription('es_te
 SELECT is_empty($$ SELECT nr, function, pg_temp.told(query) FROM ways WHERE pg_temp.told(query) ~ '"hidden": |hidden[ABC]' $$, 'who may not is not');
 SELECT is(pg_temp.told('SELECT stream, count(*) FROM es_read() GROUP BY 1'), '(account-1,4)', 'he has what is his');
 SELECT is(es_stream_version('order-hidden'), 0::bigint, 'a hidden stream has no version');
-SELECT is((es_state('order-hidden', 'es_merge(jsonb, es_events)')).state, '{}', 'and the state that it began with');
-SELECT is((es_state('account-1', 'es_merge(jsonb, es_events)')).state, '{"n": 4}', 'his own stream has its state');
-SELECT throws_ok($$ SELECT es_execute('order-hidden', 'es_test.decide(jsonb, jsonb)', '{}', 'es_merge(jsonb, es_events)') $$, '42501', NULL, 'on a hidden stream nothing is decided');
+SELECT is((es_state('order-hidden', 'es_merge(jsonb, es_recorded_event)')).state, '{}', 'and the state that it began with');
+SELECT is((es_state('account-1', 'es_merge(jsonb, es_recorded_event)')).state, '{"n": 4}', 'his own stream has its state');
+SELECT throws_ok($$ SELECT es_execute('order-hidden', 'es_test.decide(jsonb, jsonb)', '{}', 'es_merge(jsonb, es_recorded_event)') $$, '42501', NULL, 'on a hidden stream nothing is decided');
 
 -- The same session, the same statements, another role
 PREPARE load AS SELECT count(*) FROM es_load('order-hidden');
-PREPARE state AS SELECT version FROM es_state('order-hidden', 'es_last(jsonb, es_events)');
+PREPARE state AS SELECT version FROM es_state('order-hidden', 'es_last(jsonb, es_recorded_event)');
 SELECT results_eq('EXECUTE load', 'VALUES (0::bigint)', 'a prepared statement finds nothing for one');
 SELECT results_eq('EXECUTE state', 'VALUES (0::bigint)', 'nor does es_state');
 SET ROLE es_test_order;
@@ -97,7 +97,7 @@ SELECT is_empty($$ SELECT q FROM (VALUES
     ('SELECT FROM es_load_backward(''order-hidden'') e WHERE es_test.leak(e.data::text)'),
     ('SELECT FROM es_read() e WHERE es_test.leak(e.data::text)'),
     ('SELECT FROM es_read_category(''order'') e WHERE es_test.leak(e.data::text)'),
-    ('SELECT FROM es_history(''order-hidden'', ''es_last(jsonb, es_events)'') e WHERE es_test.leak(e.state::text)'),
+    ('SELECT FROM es_history(''order-hidden'', ''es_last(jsonb, es_recorded_event)'') e WHERE es_test.leak(e.state::text)'),
     ('SELECT FROM es_poll(''es_test_account1'') e WHERE es_test.leak(e.data::text)'),
     ('SELECT es_test.leak(e.data::text) FROM es_events e')) v (q) WHERE pg_temp.told(q) ~ 'hidden' $$, 'conditions see nothing');
 RESET ROLE;
@@ -114,17 +114,17 @@ SELECT is_empty($$ SELECT attname FROM pg_stats WHERE tablename = 'es_events' $$
 -- What is kept: states of one who sees more
 --
 RESET ROLE;
-SELECT es_snapshot('order-hidden', 'es_merge(jsonb, es_events)'), es_snapshot('account-1', 'es_merge(jsonb, es_events)');
+SELECT es_snapshot('order-hidden', 'es_merge(jsonb, es_recorded_event)'), es_snapshot('account-1', 'es_merge(jsonb, es_recorded_event)');
 UPDATE es_snapshots SET state = '{"hidden": 7}';
 SET ROLE es_test_account;
-SELECT is((es_state('order-hidden', 'es_merge(jsonb, es_events)')).state, '{}', 'a state that the owner has kept is not his');
-SELECT is((es_state('account-1', 'es_merge(jsonb, es_events)')).state, '{"n": 4}', 'nor that of a stream that he sees');
+SELECT is((es_state('order-hidden', 'es_merge(jsonb, es_recorded_event)')).state, '{}', 'a state that the owner has kept is not his');
+SELECT is((es_state('account-1', 'es_merge(jsonb, es_recorded_event)')).state, '{"n": 4}', 'nor that of a stream that he sees');
 SET eventstore.snapshot_every = 1;
-SELECT es_state('account-1', 'es_last(jsonb, es_events)');
-SELECT throws_ok($$ SELECT es_snapshot('account-1', 'es_merge(jsonb, es_events)') $$, '42501', NULL, 'he keeps none at will');
+SELECT es_state('account-1', 'es_last(jsonb, es_recorded_event)');
+SELECT throws_ok($$ SELECT es_snapshot('account-1', 'es_merge(jsonb, es_recorded_event)') $$, '42501', NULL, 'he keeps none at will');
 RESET ROLE;
 SELECT is((SELECT count(*) FROM es_snapshots), 2::bigint, 'and none by reading');
-SELECT is((es_state('order-hidden', 'es_merge(jsonb, es_events)')).state, '{"hidden": 7}', 'that of the owner is there for him');
+SELECT is((es_state('order-hidden', 'es_merge(jsonb, es_recorded_event)')).state, '{"hidden": 7}', 'that of the owner is there for him');
 DELETE FROM es_snapshots;
 
 --
@@ -153,9 +153,9 @@ SELECT throws_ok('SELECT * FROM es_import', '42501', NULL, 'and is not to be rea
 -- Projections and retries: with their owner's rights, whoever runs them
 --
 CREATE TABLE es_test.seen (position bigint, type text);
-CREATE FUNCTION es_test.note(event es_events) RETURNS void LANGUAGE sql AS 'INSERT INTO es_test.seen VALUES (event.position, event.type)';
-CREATE FUNCTION es_test.fail(event es_events) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused %', event.type; END $$;
-SELECT es_create_projection('note', 'es_test.note(es_events)', start_position => 0);
+CREATE FUNCTION es_test.note(event es_recorded_event) RETURNS void LANGUAGE sql AS 'INSERT INTO es_test.seen VALUES (event.position, event.type)';
+CREATE FUNCTION es_test.fail(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused %', event.type; END $$;
+SELECT es_create_projection('note', 'es_test.note(es_recorded_event)', start_position => 0);
 SELECT es_create_projection('query', query => 'INSERT INTO es_test.seen SELECT position, type FROM new_events', start_position => 0);
 RESET ROLE;
 SELECT cmp_ok(es_run_projections(), '>', 0::bigint, 'a superuser runs them');
@@ -163,20 +163,20 @@ SELECT is_empty($$ SELECT * FROM es_test.seen WHERE type ~ 'hidden' $$, 'and the
 SELECT is((SELECT count(DISTINCT position) FROM es_test.seen), 4::bigint, 'but all that is not');
 SET ROLE es_test_account;
 SELECT throws_ok($$ SELECT es_alter_projection('note', 'sync') $$, '0A000', NULL, 'he has no sync one');
-SELECT throws_ok($$ SELECT es_create_projection('sync', 'es_test.note(es_events)', mode => 'sync') $$, '0A000', NULL, 'not from the beginning either');
+SELECT throws_ok($$ SELECT es_create_projection('sync', 'es_test.note(es_recorded_event)', mode => 'sync') $$, '0A000', NULL, 'not from the beginning either');
 SELECT es_drop_projection('query');
 -- A setting by which a query fails that row security would shorten is for
 -- the caller's own queries: another's projection does not fail by it.
-SELECT es_create_projection('kept', 'es_test.note(es_events)', start_position => 0);
+SELECT es_create_projection('kept', 'es_test.note(es_recorded_event)', start_position => 0);
 RESET ROLE;
 SET row_security = off;
 SELECT cmp_ok(es_run_projections('kept'), '>', 0::bigint, 'row_security = off stops no projection of another role');
 SET ROLE es_test_account;
 SELECT throws_ok('SELECT * FROM es_read()', '42501', NULL, 'but one''s own queries');
-SELECT throws_ok($$ SELECT es_history('account-1', 'es_last(jsonb, es_events)') $$, '42501', NULL, 'and folds');
+SELECT throws_ok($$ SELECT es_history('account-1', 'es_last(jsonb, es_recorded_event)') $$, '42501', NULL, 'and folds');
 RESET row_security;
 SELECT es_drop_projection('kept');
-SELECT es_create_projection('fail', 'es_test.fail(es_events)', on_failure => 'park', max_attempts => 1, start_position => 0);
+SELECT es_create_projection('fail', 'es_test.fail(es_recorded_event)', on_failure => 'park', max_attempts => 1, start_position => 0);
 SELECT es_run_projections('fail');
 RESET ROLE;
 SELECT bag_eq('SELECT DISTINCT stream FROM es_failures', $$ VALUES ('account-1') $$, 'what he fails at is his own');
@@ -193,7 +193,7 @@ GRANT SELECT ON es_events TO es_test_owner;
 SELECT es_grant('es_test_owner', 'operator');
 CREATE POLICY everything ON es_events FOR SELECT TO es_test_owner USING (true);
 SET ROLE es_test_owner;
-SELECT es_create_projection('owned', 'es_test.fail(es_events)', max_attempts => 1, category => 'order', start_position => 0);
+SELECT es_create_projection('owned', 'es_test.fail(es_recorded_event)', max_attempts => 1, category => 'order', start_position => 0);
 SELECT es_run_projections('owned', 20);
 SELECT alike(pg_temp.told($$ SELECT es_wait('owned', 5, '0') $$), 'ES005 %refused hiddenA%', 'its owner is told of the error');
 SET ROLE es_test_order;
@@ -220,7 +220,7 @@ RESET ROLE;
 --
 SELECT is((SELECT count(*) FROM es_read()), 7::bigint, 'a superuser sees all');
 ALTER TABLE es_events FORCE ROW LEVEL SECURITY;
-SELECT is((es_state('order-hidden', 'es_last(jsonb, es_events)')).version, 3::bigint, 'also with FORCE');
+SELECT is((es_state('order-hidden', 'es_last(jsonb, es_recorded_event)')).version, 3::bigint, 'also with FORCE');
 SELECT is((es_append('account-1', 4, 'x')).version, 5::bigint, 'appending goes on');
 
 --
@@ -247,7 +247,7 @@ SELECT is_empty(
               'es_failures', 'es_inbox', 'es_define_event_type', 'es_drop_event_type', 'es_describe_event_type', 'es_define_upcaster', 'es_grant', 'es_revoke',
               'es_stats', 'es_inbox_stats', 'es_stats_reset',
               -- of what they are given
-              'es_category', 'es_partition', 'es_channel', 'es_checksum', 'es_attribute', 'es_merge', 'es_last', 'es_reducer', 'es_replaying', 'es_uuid5', 'es_uuid7',
+              'es_category', 'es_partition', 'es_recorded_event', 'es_channel', 'es_checksum', 'es_attribute', 'es_merge', 'es_last', 'es_reducer', 'es_replaying', 'es_uuid5', 'es_uuid7',
               'es_digest', 'es_digest_string', 'es_start_worker', 'es_upcast_data', 'es_upcast_metadata', 'es_upcast_support')
           AND p.proname NOT LIKE 'es\_expected\_version\_%' $$,
     'every function that reads events was called here');

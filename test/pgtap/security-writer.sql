@@ -21,13 +21,13 @@ SELECT classid, objid
 
 SET ROLE es_test_victim;
 CREATE TABLE es_test.seen (position bigint);
-CREATE FUNCTION es_test.note(event es_events) RETURNS void LANGUAGE sql AS 'INSERT INTO es_test.seen VALUES (event.position)';
-CREATE FUNCTION es_test.fail(event es_events) RETURNS void LANGUAGE sql AS 'SELECT 1 / (event.position - event.position)';
+CREATE FUNCTION es_test.note(event es_recorded_event) RETURNS void LANGUAGE sql AS 'INSERT INTO es_test.seen VALUES (event.position)';
+CREATE FUNCTION es_test.fail(event es_recorded_event) RETURNS void LANGUAGE sql AS 'SELECT 1 / (event.position - event.position)';
 CREATE FUNCTION es_test.decide(state jsonb, command jsonb) RETURNS jsonb LANGUAGE sql RETURN '[]'::jsonb;
-CREATE FUNCTION es_test.hidden(state jsonb, event es_events) RETURNS jsonb LANGUAGE sql RETURN state;
+CREATE FUNCTION es_test.hidden(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql RETURN state;
 REVOKE EXECUTE ON FUNCTION es_test.hidden FROM PUBLIC;
-SELECT es_create_projection('victims', 'es_test.note(es_events)', tables => '{es_test.seen}', start_position => 0);
-SELECT es_create_projection('failing', 'es_test.fail(es_events)', on_failure => 'park', max_attempts => 1, start_position => 0);
+SELECT es_create_projection('victims', 'es_test.note(es_recorded_event)', tables => '{es_test.seen}', start_position => 0);
+SELECT es_create_projection('failing', 'es_test.fail(es_recorded_event)', on_failure => 'park', max_attempts => 1, start_position => 0);
 SELECT es_run_projections();
 SELECT es_create_subscription('victims', lease => '1 h');
 SELECT count(*) FROM es_poll('victims', 'me');
@@ -44,9 +44,9 @@ SELECT lives_ok($$ INSERT INTO es_import (stream, type) VALUES ('order-1', 'plac
 SELECT throws_ok(q, '42501', NULL, 'a writer does not: ' || q) FROM unnest(ARRAY[
     'SELECT * FROM es_events', 'SELECT count(*) FROM es_events', 'SELECT 1 FROM es_load(''account-1'')', 'SELECT * FROM es_load_backward(''account-1'')', 'SELECT * FROM es_read()',
     'SELECT * FROM es_read_category(''account'')', 'SELECT es_stream_version(''account-1'')', 'SELECT es_last_event(''account-1'')',
-    'SELECT es_event(''00000000-0000-0000-0000-0000000000a1'')', 'SELECT es_state(''account-1'', ''es_last(jsonb, es_events)'')',
-    'SELECT es_history(''account-1'', ''es_last(jsonb, es_events)'')', 'SELECT es_execute(''account-1'', ''es_test.decide(jsonb, jsonb)'', ''{}'', ''es_last(jsonb, es_events)'')',
-    'SELECT es_poll(''victims'')', 'SELECT es_snapshot(''account-1'', ''es_last(jsonb, es_events)'')', 'SELECT * FROM es_import', 'SELECT * FROM es_inbox()',
+    'SELECT es_event(''00000000-0000-0000-0000-0000000000a1'')', 'SELECT es_state(''account-1'', ''es_last(jsonb, es_recorded_event)'')',
+    'SELECT es_history(''account-1'', ''es_last(jsonb, es_recorded_event)'')', 'SELECT es_execute(''account-1'', ''es_test.decide(jsonb, jsonb)'', ''{}'', ''es_last(jsonb, es_recorded_event)'')',
+    'SELECT es_poll(''victims'')', 'SELECT es_snapshot(''account-1'', ''es_last(jsonb, es_recorded_event)'')', 'SELECT * FROM es_import', 'SELECT * FROM es_inbox()',
     'SELECT * FROM es_failures()', 'SELECT * FROM es_projection_status', 'SELECT last_value FROM es_position',
     'INSERT INTO es_import (stream, type) VALUES (''a'', ''x'') RETURNING *', 'SELECT es_create_projection(''p'', query => ''SELECT 1'')',
     'SELECT es_define_upcaster(''opened'', 1, NULL)', 'SELECT es_define_event_type(''opened'')', 'SELECT es_start_worker()']) q;
@@ -74,7 +74,7 @@ SELECT throws_ok(v.q, v.code, NULL, v.q) FROM (VALUES
     ('ES001', 'SELECT es_append(''account-1'', 1, ''x'')'),
     ('ES001', 'SELECT es_append(''account-1'', ''none'', ''x'')'),
     ('ES001', 'SELECT es_append_batch(''account-1'', 7, ''[]'')'),
-    ('ES001', 'SELECT es_execute(''account-1'', ''es_test.decide(jsonb, jsonb)'', ''{}'', ''es_last(jsonb, es_events)'', expected => 1)')) v (code, q);
+    ('ES001', 'SELECT es_execute(''account-1'', ''es_test.decide(jsonb, jsonb)'', ''{}'', ''es_last(jsonb, es_recorded_event)'', expected => 1)')) v (code, q);
 -- A view of his own on the import appends as the import does; one with the import's triggers cannot be made.
 CREATE VIEW es_test_own.imports AS SELECT stream, type, data, metadata, id, occurred_at FROM es_import;
 SELECT lives_ok($$ INSERT INTO es_test_own.imports (stream, type, data) VALUES ('account-1', 'imported', '{}') $$, 'a view on the import');
@@ -95,7 +95,7 @@ SELECT throws_ok(q, '42501', NULL, 'no stranger does: ' || q) FROM unnest(ARRAY[
     'SELECT es_poll(''victims'', ''me'')', 'SELECT es_ack(''victims'', pg_temp.token())', 'SELECT es_nack(''victims'', pg_temp.token(), 1, ''x'')',
     'SELECT es_seek(''victims'', 0)', 'SELECT es_drop_subscription(''victims'')',
     'SELECT es_create_projection(''p'', query => ''SELECT 1'', tables => ''{es_test.seen}'')',
-    'SELECT es_state(''account-1'', ''es_test.hidden(jsonb, es_events)'')', 'SELECT es_reducer(''es_test'')']) q;
+    'SELECT es_state(''account-1'', ''es_test.hidden(jsonb, es_recorded_event)'')', 'SELECT es_reducer(''es_test'')']) q;
 SELECT throws_ok($$ SELECT es_create_projection('victims', query => 'SELECT 1') $$, '42710', NULL, 'nor takes its name');
 SELECT throws_ok($$ SELECT es_create_subscription('victims') $$, '42710', NULL, 'or that of a subscription');
 -- Names of the log's own triggers: no sync projection takes their place, or ends them.
@@ -144,8 +144,8 @@ BEGIN
     PERFORM es_test_own.spy('upcaster');
     RETURN data;
 END $$;
-CREATE FUNCTION es_test_own.handle(event es_events) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM es_test_own.spy('handler'); END $$;
-CREATE FUNCTION es_test_own.on_synced(event es_events) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM es_test_own.spy('sync handler'); END $$;
+CREATE FUNCTION es_test_own.handle(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM es_test_own.spy('handler'); END $$;
+CREATE FUNCTION es_test_own.on_synced(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM es_test_own.spy('sync handler'); END $$;
 CREATE FUNCTION es_test_own.receive(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE plpgsql AS $$
 BEGIN
     IF NOT EXISTS (SELECT FROM es_test_own.ran WHERE what = 'received') THEN
@@ -156,7 +156,7 @@ BEGIN
 END $$;
 CREATE FUNCTION es_test_own.spied() RETURNS int LANGUAGE plpgsql AS $$ BEGIN PERFORM es_test_own.spy('view'); RETURN 1; END $$;
 CREATE MATERIALIZED VIEW es_test_own.view AS SELECT es_test_own.spied() AS one WITH NO DATA;
-SELECT es_create_projection('handled', 'es_test_own.handle(es_events)', tables => '{es_test_own.model}', start_position => 0, batch_size => 1);
+SELECT es_create_projection('handled', 'es_test_own.handle(es_recorded_event)', tables => '{es_test_own.model}', start_position => 0, batch_size => 1);
 SELECT es_create_projection('queried', query => 'SELECT es_test_own.spy(''query'') FROM new_events', start_position => 0);
 SELECT es_create_projection('viewed', refresh => 'es_test_own.view', start_position => 0);
 SELECT es_create_projection('synced', handler_schema => 'es_test_own', types => '{synced}', mode => 'sync', start_position => NULL);
@@ -172,9 +172,9 @@ BEGIN
     PERFORM * FROM es_load('account-1');
     PERFORM * FROM es_read();
     PERFORM es_upcast(e) FROM es_events e WHERE type = 'opened';
-    PERFORM es_state('account-1', 'es_merge(jsonb, es_events)');
-    PERFORM * FROM es_history('account-1', 'es_merge(jsonb, es_events)');
-    PERFORM es_execute('account-1', 'es_test.decide(jsonb, jsonb)', '{}', 'es_merge(jsonb, es_events)');
+    PERFORM es_state('account-1', 'es_merge(jsonb, es_recorded_event)');
+    PERFORM * FROM es_history('account-1', 'es_merge(jsonb, es_recorded_event)');
+    PERFORM es_execute('account-1', 'es_test.decide(jsonb, jsonb)', '{}', 'es_merge(jsonb, es_recorded_event)');
     PERFORM es_append('account-1', 'any', 'synced');
     PERFORM es_run_projections();
 END $$;
@@ -199,12 +199,12 @@ SELECT es_drop_event_type('opened');
 
 -- A state that he has kept is his alone, for a reducer that is not his.
 SET ROLE es_test_all;
-SELECT es_snapshot('account-1', 'es_last(jsonb, es_events)');
+SELECT es_snapshot('account-1', 'es_last(jsonb, es_recorded_event)');
 RESET ROLE;
 UPDATE es_snapshots SET state = '"his"';
-SELECT isnt((es_state('account-1', 'es_last(jsonb, es_events)')).state, '"his"', 'a state that he has kept is taken by no other');
+SELECT isnt((es_state('account-1', 'es_last(jsonb, es_recorded_event)')).state, '"his"', 'a state that he has kept is taken by no other');
 SET ROLE es_test_all;
-SELECT is((es_state('account-1', 'es_last(jsonb, es_events)')).state, '"his"', 'but by himself');
+SELECT is((es_state('account-1', 'es_last(jsonb, es_recorded_event)')).state, '"his"', 'but by himself');
 SELECT es_drop_projection(name) FROM es_projections WHERE owner = 'es_test_all';
 RESET ROLE;
 
@@ -221,8 +221,8 @@ DROP TABLE model;
 CREATE TABLE model (k text PRIMARY KEY, u text UNIQUE);
 CREATE TABLE child (k text REFERENCES model ON DELETE CASCADE);
 CREATE FUNCTION write() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO es_test.victim VALUES (1); RETURN NULL; END $$;
-CREATE FUNCTION fill(event es_events) RETURNS void LANGUAGE sql AS $$ INSERT INTO model SELECT event.data->>'k', event.data->>'u' WHERE event.data ? 'u' $$;
-SELECT es_create_projection('model', 'fill(es_events)', tables => '{model}', start_position => 0);
+CREATE FUNCTION fill(event es_recorded_event) RETURNS void LANGUAGE sql AS $$ INSERT INTO model SELECT event.data->>'k', event.data->>'u' WHERE event.data ? 'u' $$;
+SELECT es_create_projection('model', 'fill(es_recorded_event)', tables => '{model}', start_position => 0);
 SELECT es_run_projections('model');
 INSERT INTO child SELECT k FROM model;
 UPDATE model SET u = 'c' WHERE k = '1';

@@ -1,7 +1,7 @@
 -- The log: its table, sequence and import view, column by column. Whoever
 -- changes one of them changes what users' queries, dumps and tools rely on.
 BEGIN;
-SELECT plan(60);
+SELECT plan(61);
 
 --
 -- Columns
@@ -21,6 +21,22 @@ SELECT bag_eq(
               (9,  'data',        'jsonb',                    true),
               (10, 'metadata',    'jsonb',                    false) $$,
     'es_events has these columns, none dropped, none more');
+
+-- What readers, handlers, reducers and consumers get.
+SELECT bag_eq(
+    $$ SELECT a.attnum::int, a.attname::text, format_type(a.atttypid, a.atttypmod), nullif(a.attcollation, 0)::regcollation::text
+         FROM pg_attribute a
+        WHERE a.attrelid = 'es_recorded_event'::regclass AND a.attnum > 0 $$,
+    $$ VALUES (1, 'position',    'bigint',                   NULL),
+              (2, 'version',     'bigint',                   NULL),
+              (3, 'recorded_at', 'timestamp with time zone', NULL),
+              (4, 'occurred_at', 'timestamp with time zone', NULL),
+              (5, 'id',          'uuid',                     NULL),
+              (6, 'stream',      'text',                     '"C"'),
+              (7, 'type',        'text',                     '"C"'),
+              (8, 'data',        'jsonb',                    NULL),
+              (9, 'metadata',    'jsonb',                    NULL) $$,
+    'es_recorded_event has these columns in this order');
 
 SELECT bag_eq(
     $$ SELECT a.attnum::int, a.attname::text, format_type(a.atttypid, a.atttypmod),

@@ -103,6 +103,6 @@ UPDATE es_events SET type = 'x';
 UPDATE es_events SET type = 'x' WHERE false;
 DELETE FROM es_events;
 TRUNCATE es_events;
-INSERT INTO es_events SELECT * FROM es_load('account-2') ON CONFLICT (position) DO UPDATE SET type = 'x';
+INSERT INTO es_events SELECT * FROM es_events WHERE stream = 'account-2' ON CONFLICT (position) DO UPDATE SET type = 'x';
 
 DROP EXTENSION eventstore;

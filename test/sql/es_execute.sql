@@ -32,7 +32,7 @@ $$;
 --
 -- What comes out, and what comes in
 --
-SELECT * FROM es_execute('a-1', 'decide(jsonb, jsonb)', '{"count": 2}', 'es_merge(jsonb, es_events)');
+SELECT * FROM es_execute('a-1', 'decide(jsonb, jsonb)', '{"count": 2}', 'es_merge(jsonb, es_recorded_event)');
 SELECT version, type, data, metadata, occurred_at FROM es_load('a-1');
 SELECT * FROM run('a-1', '{"count": 1}');
 -- Nothing to do: the state as it is.
@@ -50,7 +50,7 @@ SELECT * FROM run('a-5', '{"events": [{"type": "t", "data": [1], "metadata": {"b
 SELECT * FROM es_execute('a-5', 'decide'::regproc, '{"events": [{"type": "t", "data": [1], "metadata": {"by": "me"}, "id": "00000000-0000-7000-8000-000000000001", "occurred_at": "2020-01-01T00:00:00Z"}]}', 'es_last'::regproc);
 SELECT version, type, data, metadata, id, occurred_at FROM es_load('a-5');
 -- A state that is null, for a decider that does not want it.
-CREATE FUNCTION gone(state jsonb, event es_events) RETURNS jsonb LANGUAGE sql AS 'SELECT NULL::jsonb';
+CREATE FUNCTION gone(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql AS 'SELECT NULL::jsonb';
 CREATE FUNCTION strict_one(state jsonb, command jsonb) RETURNS jsonb LANGUAGE sql STRICT AS $$ SELECT '[{"type": "t"}]'::jsonb $$;
 SELECT version, state IS NULL AS gone, events FROM es_execute('a-6', 'strict_one'::regproc, '{}', 'gone'::regproc);
 SELECT es_execute('a-6', 'strict_one'::regproc, '{}', 'gone'::regproc);
@@ -95,7 +95,7 @@ SELECT es_execute('a-1', 'w_type'::regproc, '{}', 'es_merge'::regproc);
 SELECT f, code_of(format('SELECT es_execute(''a-1'', %L::regproc, ''{}'', ''es_merge''::regproc)', f)) FROM unnest(ARRAY['w_type', 'w_result', 'w_set', 'es_merge']) f;
 SELECT code_of($$ SELECT es_execute('a-1', 0, '{}', 'es_merge'::regproc) $$);
 -- A reducer that fails, on what is there and on what is new.
-CREATE FUNCTION r_bad(state jsonb, event es_events) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN IF event.type = 'bad' THEN RAISE 'bad'; END IF; RETURN state; END $$;
+CREATE FUNCTION r_bad(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN IF event.type = 'bad' THEN RAISE 'bad'; END IF; RETURN state; END $$;
 \set SHOW_CONTEXT errors
 SELECT es_execute('a-1', 'decide'::regproc, '{"events": [{"type": "good"}, {"type": "bad"}]}', 'r_bad'::regproc);
 SELECT es_execute('a-1', 'decide'::regproc, '{"events": [{"type": "t", "data": 5}]}', 'es_merge'::regproc);
@@ -214,13 +214,13 @@ SELECT code_of($$ SELECT es_execute('e-4', 'transfers'::regproc, '{"to": "e-4"}'
 SELECT es_stream_version('e-4'), es_stream_version('e-5');
 -- One that looks for itself sees what is there, nothing of its own.
 CREATE FUNCTION looks(state jsonb, command jsonb) RETURNS jsonb LANGUAGE sql AS $$
-    SELECT jsonb_build_array(jsonb_build_object('type', 'looked', 'data', jsonb_build_object('version', es_stream_version(command #>> '{}'), 'state', (SELECT s.version FROM es_state(command #>> '{}', 'es_last(jsonb, es_events)') s)))) $$;
+    SELECT jsonb_build_array(jsonb_build_object('type', 'looked', 'data', jsonb_build_object('version', es_stream_version(command #>> '{}'), 'state', (SELECT s.version FROM es_state(command #>> '{}', 'es_last(jsonb, es_recorded_event)') s)))) $$;
 SELECT state FROM es_execute('e-6', 'looks'::regproc, '"e-6"', 'es_last'::regproc);
 SELECT state FROM es_execute('e-6', 'looks'::regproc, '"e-6"', 'es_last'::regproc);
 -- A projection that is part of the append, and fails.
 CREATE TABLE seen (version bigint CHECK (version < 3));
-CREATE FUNCTION note(event es_events) RETURNS void LANGUAGE sql AS 'INSERT INTO seen VALUES (event.version)';
-SELECT es_create_projection('sync', 'note(es_events)', category => 'f', mode => 'sync');
+CREATE FUNCTION note(event es_recorded_event) RETURNS void LANGUAGE sql AS 'INSERT INTO seen VALUES (event.version)';
+SELECT es_create_projection('sync', 'note(es_recorded_event)', category => 'f', mode => 'sync');
 SELECT version FROM run('f-1', '{"count": 2}');
 SELECT code_of($$ SELECT run('f-1', '{"count": 1}') $$);
 SELECT version, state FROM run('f-1', '{"count": 0}');

@@ -63,9 +63,9 @@ SELECT es_stream_version('aside-1');
 
 -- A reducer that is another one while it folds, and the first one again: nothing mixed is kept.
 SET eventstore.snapshot_every = 3;
-CREATE FUNCTION swapped(state jsonb, event es_events) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN
+CREATE FUNCTION swapped(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN
     IF event.version = 2 AND current_setting('my.swap') = 'on' THEN
-        EXECUTE $q$ CREATE OR REPLACE FUNCTION swapped(state jsonb, event es_events) RETURNS jsonb LANGUAGE plpgsql AS 'BEGIN RETURN ''"poison"''; END' $q$;
+        EXECUTE $q$ CREATE OR REPLACE FUNCTION swapped(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE plpgsql AS 'BEGIN RETURN ''"poison"''; END' $q$;
     END IF;
     RETURN event.version;
 END $$;
@@ -80,21 +80,21 @@ SET my.swap = 'off';
 SELECT * FROM es_state('r-1', 'swapped'::regproc);
 
 -- Each initial state has snapshots of its own.
-CREATE FUNCTION data_of(state jsonb, event es_events) RETURNS jsonb LANGUAGE sql AS 'SELECT event.data';
+CREATE FUNCTION data_of(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql AS 'SELECT event.data';
 SELECT state FROM es_state('r-1', 'data_of'::regproc, '{}');
 SELECT state FROM es_state('r-1', 'data_of'::regproc, NULL);
 SELECT initial = 0 AS of_null, version FROM es_snapshots WHERE reducer LIKE '%.data_of(%' ORDER BY id;
 
 -- Settings of the session are no part of a reducer.
-CREATE FUNCTION since(state jsonb, event es_events) RETURNS jsonb LANGUAGE sql
+CREATE FUNCTION since(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql
 BEGIN ATOMIC
     SELECT to_jsonb((event).recorded_at > timestamptz '2026-01-01 00:00+00');
 END;
-SELECT es_snapshot('r-1', 'since(jsonb, es_events)');
+SELECT es_snapshot('r-1', 'since(jsonb, es_recorded_event)');
 SET timezone = 'Asia/Tokyo';
 SET datestyle = 'German';
 SET quote_all_identifiers = on;
-SELECT es_snapshot('r-1', 'since(jsonb, es_events)');
+SELECT es_snapshot('r-1', 'since(jsonb, es_recorded_event)');
 SELECT count(*) FROM es_snapshots WHERE reducer LIKE '%since%';
 RESET timezone;
 RESET datestyle;

@@ -129,15 +129,15 @@ BEGIN
     PERFORM es_append('own-1', 'none', 'by_handler');
     RETURN ROW('own', NULL, 'by_es_receive', NULL, 'own-1')::es_ack_event;
 END $$;
-CREATE FUNCTION project(event es_events) RETURNS void LANGUAGE sql AS $$ INSERT INTO handled (what) VALUES (event.stream || ' ' || event.type) $$;
+CREATE FUNCTION project(event es_recorded_event) RETURNS void LANGUAGE sql AS $$ INSERT INTO handled (what) VALUES (event.stream || ' ' || event.type) $$;
 TRUNCATE handled;
-SELECT es_create_projection('p', 'project(es_events)', category => 'own', mode => 'sync');
+SELECT es_create_projection('p', 'project(es_recorded_event)', category => 'own', mode => 'sync');
 SELECT es_receive('topic', 'group', 'own', 'appends(text, jsonb)');
 SELECT what FROM handled ORDER BY n;
 SELECT es_drop_projection('p');
 -- A handler of a projection may receive.
-CREATE FUNCTION project_receive(event es_events) RETURNS void LANGUAGE sql AS $$ SELECT receive('{"id": "' || event.type || '"}', 'from log') $$;
-SELECT es_create_projection('p', 'project_receive(es_events)', category => 'own');
+CREATE FUNCTION project_receive(event es_recorded_event) RETURNS void LANGUAGE sql AS $$ SELECT receive('{"id": "' || event.type || '"}', 'from log') $$;
+SELECT es_create_projection('p', 'project_receive(es_recorded_event)', category => 'own');
 SELECT es_run_projections();
 SELECT entity_id FROM es_inbox WHERE topic = 'from log' ORDER BY id;
 SELECT es_drop_projection('p');

@@ -2,7 +2,7 @@
 -- whose names and settings; es_run_projections, es_work, es_wait.
 CREATE EXTENSION eventstore;
 CREATE TABLE seen (n int GENERATED ALWAYS AS IDENTITY, who text, position bigint, what text);
-CREATE FUNCTION note(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION note(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO seen (who, position, what) VALUES ('handler', event.position, event.stream || ' ' || event.version || ' ' || event.type);
 END $$;
@@ -16,16 +16,16 @@ END;
 --
 -- Each event once, in the log's order, as a whole row
 --
-CREATE FUNCTION fields(event es_events) RETURNS void LANGUAGE sql AS $$
+CREATE FUNCTION fields(event es_recorded_event) RETURNS void LANGUAGE sql AS $$
     INSERT INTO seen (who, position, what)
-    SELECT 'fields', event.position, (event = e)::text || ' ' || (event).data || ' ' || coalesce(event.metadata::text, 'null')
+    SELECT 'fields', event.position, (event = e::es_recorded_event)::text || ' ' || (event).data || ' ' || coalesce(event.metadata::text, 'null')
       FROM es_events e WHERE e.id = event.id
 $$;
 SELECT es_append_batch('a-1', 'none', '[{"type": "x"}, {"type": "y", "data": [1], "metadata": {"m": 2}}]');
 SELECT es_append('b-1', 'none', 'x', jsonb_build_object('long', repeat('long ', 3)));
 INSERT INTO es_import (stream, type) VALUES ('b-1', 'y'), ('a-1', 'z'), ('c-1', 'x');
-SELECT es_create_projection('p', 'note(es_events)', tables => '{seen}');
-SELECT es_create_projection('f', 'fields(es_events)', category => 'b');
+SELECT es_create_projection('p', 'note(es_recorded_event)', tables => '{seen}');
+SELECT es_create_projection('f', 'fields(es_recorded_event)', category => 'b');
 SELECT es_run_projections();
 SELECT * FROM look() ORDER BY who, position;
 SELECT es_run_projections();
@@ -77,18 +77,18 @@ SELECT es_append_batch('person-1', 'none', '[{"type": "a"}, {"type": "b"}, {"typ
 SELECT es_append_batch('person-1-x', 'none', '[{"type": "b"}]');
 SELECT es_append_batch('persons-1', 'none', '[{"type": "a"}]');
 SELECT es_append_batch('-1', 'none', '[{"type": "a"}]');
-SELECT es_create_projection('category', 'note(es_events)', category => 'person');
+SELECT es_create_projection('category', 'note(es_recorded_event)', category => 'person');
 SELECT es_run_projections();
 SELECT what FROM look();
-SELECT es_create_projection('types', 'note(es_events)', types => '{b,z,b}');
+SELECT es_create_projection('types', 'note(es_recorded_event)', types => '{b,z,b}');
 SELECT es_run_projections();
 SELECT what FROM look();
-SELECT es_create_projection('both', 'note(es_events)', category => 'person', types => '{b}', batch_size => 1);
+SELECT es_create_projection('both', 'note(es_recorded_event)', category => 'person', types => '{b}', batch_size => 1);
 SELECT es_run_projections('both', 1), es_run_projections('both', 1), es_run_projections('both', 1), es_run_projections('both', 1);
 SELECT what FROM look();
-SELECT es_create_projection('empty', 'note(es_events)', category => '');
-SELECT es_create_projection('no types', 'note(es_events)', types => '{}');
-SELECT es_create_projection('no category', 'note(es_events)', category => 'PERSON');
+SELECT es_create_projection('empty', 'note(es_recorded_event)', category => '');
+SELECT es_create_projection('no types', 'note(es_recorded_event)', types => '{}');
+SELECT es_create_projection('no category', 'note(es_recorded_event)', category => 'PERSON');
 SELECT es_run_projections();
 SELECT what FROM look();
 SELECT name, position = es_horizon() AS at_horizon, handled FROM es_projections ORDER BY name;
@@ -102,16 +102,16 @@ TRUNCATE seen;
 --
 -- Where it starts; what is history
 --
-CREATE FUNCTION note_history(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION note_history(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO seen (who, position, what) VALUES ('history', event.position - (SELECT base FROM origin), event.type || ' ' || es_replaying());
 END $$;
 CREATE TABLE origin AS SELECT es_horizon() AS base;
 SELECT es_append_batch('s-1', 'none', '[{"type": "old"}, {"type": "old"}]');
-SELECT es_create_projection('all', 'note_history(es_events)', start_position => base) FROM origin;
-SELECT es_create_projection('some', 'note_history(es_events)', start_position => base + 1) FROM origin;
-SELECT es_create_projection('none', 'note_history(es_events)', start_position => NULL);
-SELECT es_create_projection('future', 'note_history(es_events)', start_position => base + 3) FROM origin;
+SELECT es_create_projection('all', 'note_history(es_recorded_event)', start_position => base) FROM origin;
+SELECT es_create_projection('some', 'note_history(es_recorded_event)', start_position => base + 1) FROM origin;
+SELECT es_create_projection('none', 'note_history(es_recorded_event)', start_position => NULL);
+SELECT es_create_projection('future', 'note_history(es_recorded_event)', start_position => base + 3) FROM origin;
 SELECT es_append_batch('s-1', 'any', '[{"type": "new"}, {"type": "new"}]');
 SELECT es_replaying();
 SELECT es_run_projections('all', 1), es_run_projections('all', 1), es_run_projections('all', 1);
@@ -130,8 +130,8 @@ SELECT es_append('s-1', 'any', 'new');
 SELECT es_run_projections('q');
 SELECT * FROM look();
 SELECT es_drop_projection(name) FROM es_projections;
-CREATE FUNCTION fail(event es_events) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE 'replaying: %', es_replaying(); END $$;
-SELECT es_create_projection('fail', 'fail(es_events)', max_attempts => 1, batch_size => 1);
+CREATE FUNCTION fail(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE 'replaying: %', es_replaying(); END $$;
+SELECT es_create_projection('fail', 'fail(es_recorded_event)', max_attempts => 1, batch_size => 1);
 SELECT es_run_projections();
 SELECT state, message, es_replaying() FROM es_projections;
 SELECT es_drop_projection('fail');
@@ -139,7 +139,7 @@ SELECT es_drop_projection('fail');
 --
 -- A batch sees what its transaction has appended, and is gone with it
 --
-SELECT es_create_projection('p', 'note(es_events)', category => 'own', start_position => NULL);
+SELECT es_create_projection('p', 'note(es_recorded_event)', category => 'own', start_position => NULL);
 BEGIN;
 SELECT es_append('own-1', 'none', 'x') IS NOT NULL;
 SELECT es_run_projections();
@@ -175,11 +175,11 @@ BEGIN READ ONLY;
 SELECT es_run_projections();
 ROLLBACK;
 -- A handler that appends makes an event for the next run.
-CREATE FUNCTION answer(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION answer(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM es_append('own-' || (split_part(event.stream, '-', 2)::int + 1), 'none', 'answer');
 END $$;
-SELECT es_create_projection('answer', 'answer(es_events)', types => '{ask}', start_position => NULL);
+SELECT es_create_projection('answer', 'answer(es_recorded_event)', types => '{ask}', start_position => NULL);
 SELECT es_append('own-7', 'none', 'ask') IS NOT NULL;
 SELECT es_run_projections('answer'), es_run_projections('p'), es_run_projections();
 SELECT what FROM look();
@@ -195,11 +195,11 @@ BEGIN
     FOREACH name IN ARRAY ARRAY['on_opened', 'on_Opened', 'on_with space', 'on_quote"quote''', 'on_', 'on_é', 'opened',
                                 'on_' || repeat('t', 60), 'on_' || repeat('u', 61)]
     LOOP
-        EXECUTE format('CREATE FUNCTION "On Event".%I(event es_events) RETURNS void LANGUAGE sql AS %L', name,
+        EXECUTE format('CREATE FUNCTION "On Event".%I(event es_recorded_event) RETURNS void LANGUAGE sql AS %L', name,
                        format('INSERT INTO seen (who, what) VALUES (%L, left(event.type, 61))', left(name, 61)));
     END LOOP;
 END $$;
-CREATE FUNCTION "On Event".on_overloaded(event es_events) RETURNS void LANGUAGE sql AS 'INSERT INTO seen (who) VALUES (''on_overloaded'')';
+CREATE FUNCTION "On Event".on_overloaded(event es_recorded_event) RETURNS void LANGUAGE sql AS 'INSERT INTO seen (who) VALUES (''on_overloaded'')';
 CREATE FUNCTION "On Event".on_overloaded(event record) RETURNS void LANGUAGE plpgsql AS 'BEGIN RAISE ''wrong one''; END';
 CREATE FUNCTION "On Event".on_overloaded(text) RETURNS void LANGUAGE sql AS '';
 CREATE FUNCTION "On Event".on_other(text) RETURNS void LANGUAGE sql AS '';
@@ -212,7 +212,7 @@ SELECT who, what FROM look();
 SELECT position = es_horizon() FROM es_projections;
 -- One that comes or goes later.
 DROP FUNCTION "On Event".on_opened;
-CREATE FUNCTION "On Event".on_nothing(event es_events) RETURNS void LANGUAGE sql AS 'INSERT INTO seen (who) VALUES (''on_nothing'')';
+CREATE FUNCTION "On Event".on_nothing(event es_recorded_event) RETURNS void LANGUAGE sql AS 'INSERT INTO seen (who) VALUES (''on_nothing'')';
 SELECT (es_append_batch('t-1', 'any', '[{"type": "opened"}, {"type": "nothing"}]')).version;
 SELECT es_run_projections();
 SELECT who, what FROM look();
@@ -269,33 +269,33 @@ SELECT es_drop_projection('view');
 --
 -- Kinds of functions
 --
-CREATE FUNCTION as_text(event es_events) RETURNS void LANGUAGE sql AS $$
+CREATE FUNCTION as_text(event es_recorded_event) RETURNS void LANGUAGE sql AS $$
     INSERT INTO seen (who, what) VALUES ('as_text', event.type);
     UPDATE seen SET what = what || '!' WHERE who = 'as_text';
 $$;
-CREATE FUNCTION atomic(event es_events) RETURNS void LANGUAGE sql
+CREATE FUNCTION atomic(event es_recorded_event) RETURNS void LANGUAGE sql
 BEGIN ATOMIC
     INSERT INTO seen (who, what) VALUES ('atomic', (event).type);
 END;
-CREATE FUNCTION definer(event es_events) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$
+CREATE FUNCTION definer(event es_recorded_event) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
     INSERT INTO seen (who, what) VALUES ('definer', current_user = session_user);
 END $$;
-CREATE FUNCTION settings(event es_events) RETURNS void LANGUAGE plpgsql SET work_mem = '123kB' SET search_path = 'pg_catalog' AS $$
+CREATE FUNCTION settings(event es_recorded_event) RETURNS void LANGUAGE plpgsql SET work_mem = '123kB' SET search_path = 'pg_catalog' AS $$
 BEGIN
     INSERT INTO public.seen (who, what) VALUES ('settings', current_setting('work_mem') || ' ' || current_setting('search_path'));
 END $$;
-CREATE FUNCTION strict(event es_events) RETURNS void LANGUAGE plpgsql STRICT AS $$
+CREATE FUNCTION strict(event es_recorded_event) RETURNS void LANGUAGE plpgsql STRICT AS $$
 BEGIN
     INSERT INTO seen (who) VALUES ('strict');
 END $$;
-CREATE FUNCTION immutable(event es_events) RETURNS void LANGUAGE sql IMMUTABLE AS 'SELECT';
+CREATE FUNCTION immutable(event es_recorded_event) RETURNS void LANGUAGE sql IMMUTABLE AS 'SELECT';
 CREATE FUNCTION polymorphic(event anyelement) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO seen (who, what) VALUES ('polymorphic', pg_typeof(event));
 END $$;
 CREATE FUNCTION any_record(event record) RETURNS void LANGUAGE plpgsql AS 'BEGIN END';
-SELECT es_create_projection(name, format('%s(es_events)', name)::regprocedure, start_position => NULL)
+SELECT es_create_projection(name, format('%s(es_recorded_event)', name)::regprocedure, start_position => NULL)
   FROM unnest('{as_text,atomic,definer,settings,strict,immutable}'::text[]) name;
 SELECT es_create_projection('polymorphic', 'polymorphic(anyelement)');
 SELECT es_create_projection('any_record', 'any_record(record)');
@@ -303,15 +303,15 @@ SELECT es_append('k-1', 'any', 'k') IS NOT NULL;
 SELECT es_run_projections(name) FROM es_projections ORDER BY name;
 SELECT who, what FROM look() ORDER BY who;
 -- The handler is the one of the name: another one may take its place.
-CREATE OR REPLACE FUNCTION as_text(event es_events) RETURNS void LANGUAGE sql AS $$
+CREATE OR REPLACE FUNCTION as_text(event es_recorded_event) RETURNS void LANGUAGE sql AS $$
     INSERT INTO seen (who, what) VALUES ('as_text again', event.type);
 $$;
-DROP FUNCTION definer(es_events);
-CREATE FUNCTION definer(event es_events) RETURNS void LANGUAGE sql AS $$
+DROP FUNCTION definer(es_recorded_event);
+CREATE FUNCTION definer(event es_recorded_event) RETURNS void LANGUAGE sql AS $$
     INSERT INTO seen (who, what) VALUES ('definer again', event.type);
 $$;
-DROP FUNCTION strict(es_events);
-CREATE FUNCTION strict(event es_events) RETURNS SETOF int LANGUAGE sql AS 'SELECT 1';
+DROP FUNCTION strict(es_recorded_event);
+CREATE FUNCTION strict(event es_recorded_event) RETURNS SETOF int LANGUAGE sql AS 'SELECT 1';
 ALTER FUNCTION immutable RENAME TO renamed;
 SELECT es_append('k-1', 'any', 'k') IS NOT NULL;
 SELECT es_run_projections();
@@ -326,12 +326,12 @@ SELECT es_drop_projection(name) FROM es_projections;
 -- temporary table never takes the place of the read model.
 CREATE SCHEMA app;
 CREATE TABLE app.mine (type text);
-CREATE FUNCTION app.mine(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION app.mine(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO mine VALUES (event.type || ' ' || current_setting('search_path'));
 END $$;
 SET search_path = app, public;
-SELECT es_create_projection('names', 'mine(es_events)', start_position => NULL);
+SELECT es_create_projection('names', 'mine(es_recorded_event)', start_position => NULL);
 SELECT es_create_projection('names in a query', query => 'INSERT INTO mine SELECT type FROM new_events', start_position => NULL);
 SET search_path = public;
 CREATE TEMP TABLE mine (type text);
@@ -346,7 +346,7 @@ SELECT * FROM mine;
 SELECT es_drop_projection(name) FROM es_projections;
 DROP TABLE mine, new_events;
 -- What a handler sets is put back.
-CREATE FUNCTION set_all(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION set_all(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     SET search_path = app;
     SET work_mem = '99kB';
@@ -354,7 +354,7 @@ BEGIN
     PERFORM set_config('regress.es', 'set', false);
     INSERT INTO mine VALUES (event.type);
 END $$;
-SELECT es_create_projection('settings', 'set_all(es_events)', start_position => NULL);
+SELECT es_create_projection('settings', 'set_all(es_recorded_event)', start_position => NULL);
 SELECT es_append_batch('n-2', 'any', '[{"type": "first"}, {"type": "second"}]') IS NOT NULL;
 SELECT es_run_projections();
 SELECT current_setting('search_path'), current_setting('work_mem') <> '99kB', current_setting('statement_timeout'), current_setting('regress.es', true);
@@ -364,7 +364,7 @@ SELECT es_drop_projection('settings');
 --
 -- States
 --
-SELECT es_create_projection('p', 'note(es_events)', start_position => NULL, max_attempts => 1, batch_size => 1);
+SELECT es_create_projection('p', 'note(es_recorded_event)', start_position => NULL, max_attempts => 1, batch_size => 1);
 SELECT es_append('st-1', 'any', 'one') IS NOT NULL;
 SELECT es_pause_projection('p');
 SELECT es_pause_projection('p');
@@ -387,18 +387,18 @@ SELECT es_run_projections();
 --
 -- A handler that runs projections, or a definition out of bounds, harms none
 --
-CREATE FUNCTION again(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION again(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM note(event);
     PERFORM es_run_projections();
 END $$;
 SELECT es_append_batch('rec-1', 'none', '[{"type": "1"}, {"type": "2"}, {"type": "3"}]') IS NOT NULL;
-SELECT es_create_projection('again', 'again(es_events)', category => 'rec', max_attempts => 1);
+SELECT es_create_projection('again', 'again(es_recorded_event)', category => 'rec', max_attempts => 1);
 DO $$ BEGIN PERFORM es_run_projections(); END $$;
 SELECT count(*) = count(DISTINCT position) AS once FROM seen;
 SELECT es_drop_projection('again');
 TRUNCATE seen;
-SELECT es_create_projection('p', 'note(es_events)', category => 'rec');
+SELECT es_create_projection('p', 'note(es_recorded_event)', category => 'rec');
 DO $$
 BEGIN
     PERFORM es_create_projection('view', refresh => 'streams', min_interval => '178000000 years');
@@ -415,10 +415,10 @@ DO $$ BEGIN PERFORM es_drop_projection(name) FROM es_projections; END $$;
 --
 -- es_work
 --
-CREATE FUNCTION note_xid(event es_events) RETURNS void LANGUAGE sql AS $$
+CREATE FUNCTION note_xid(event es_recorded_event) RETURNS void LANGUAGE sql AS $$
     INSERT INTO seen (who, position, what) VALUES (pg_current_xact_id(), event.position, event.type) $$;
 CALL es_work();
-SELECT es_create_projection('w', 'note_xid(es_events)', start_position => NULL, batch_size => 2);
+SELECT es_create_projection('w', 'note_xid(es_recorded_event)', start_position => NULL, batch_size => 2);
 SELECT (es_append_batch('wk-1', 'any', '[{"type": "1"}, {"type": "2"}, {"type": "3"}, {"type": "4"}, {"type": "5"}]')).version;
 CALL es_work(true);
 SELECT dense_rank() OVER (ORDER BY min(n)) AS transaction, string_agg(what, ' ' ORDER BY n) FROM seen GROUP BY who;
@@ -439,7 +439,7 @@ TRUNCATE seen;
 --
 -- es_wait
 --
-SELECT es_create_projection('w', 'note(es_events)', start_position => NULL, batch_size => 1, max_attempts => 1);
+SELECT es_create_projection('w', 'note(es_recorded_event)', start_position => NULL, batch_size => 1, max_attempts => 1);
 SELECT position FROM es_append('wt-1', 'any', 'good') \gset
 SELECT es_wait('w', 0), es_wait('w', :position - 1, '0'), es_wait('w', :position, '0'), es_wait('w', :position, '-1 s'), es_wait('w', :position, '20 ms');
 SELECT es_run_projections('w');
@@ -452,7 +452,7 @@ SELECT es_wait('w', :position, '1 h');
 \set VERBOSITY default
 DO $$ BEGIN PERFORM es_wait('w', 1000000, '1 h'); EXCEPTION WHEN SQLSTATE 'ES005' THEN RAISE NOTICE '%', SQLERRM; END $$;
 SELECT es_drop_projection('w');
-SELECT es_create_projection('w', 'note(es_events)', start_position => NULL, mode => 'sync');
+SELECT es_create_projection('w', 'note(es_recorded_event)', start_position => NULL, mode => 'sync');
 SELECT position FROM es_append('wt-1', 'any', 'good') \gset
 SELECT es_wait('w', :position, '0'), es_wait('w', :position + 1, '0');
 SELECT es_pause_projection('w');

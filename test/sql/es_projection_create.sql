@@ -1,10 +1,10 @@
 -- es_create_projection: the four kinds, what is refused, what is stored.
 CREATE EXTENSION eventstore;
 CREATE TABLE seen (position bigint PRIMARY KEY, stream text);
-CREATE FUNCTION note(event es_events) RETURNS void LANGUAGE sql
+CREATE FUNCTION note(event es_recorded_event) RETURNS void LANGUAGE sql
     AS 'INSERT INTO seen VALUES (event.position, event.stream)';
 CREATE SCHEMA on_event;
-CREATE FUNCTION on_event.on_opened(event es_events) RETURNS void LANGUAGE sql
+CREATE FUNCTION on_event.on_opened(event es_recorded_event) RETURNS void LANGUAGE sql
     AS 'INSERT INTO seen VALUES (event.position, event.stream)';
 CREATE MATERIALIZED VIEW types AS SELECT type, count(*) FROM es_events GROUP BY type;
 
@@ -12,15 +12,15 @@ CREATE MATERIALIZED VIEW types AS SELECT type, count(*) FROM es_events GROUP BY 
 -- The four kinds
 --
 SELECT es_append_batch('account-1', 'none', '[{"type": "opened"}, {"type": "deposited"}]');
-SELECT es_create_projection('by handler', handler => 'note(es_events)');
+SELECT es_create_projection('by handler', handler => 'note(es_recorded_event)');
 SELECT es_create_projection('by query', query => 'INSERT INTO seen SELECT position, stream FROM new_events', start_position => NULL);
 SELECT es_create_projection('by schema', handler_schema => 'on_event', start_position => 1);
 SELECT es_create_projection('by view', refresh => 'types');
 SET search_path = on_event, "$user", pg_temp, "Odd, name", public;
-SELECT es_create_projection('all', 'note(es_events)', NULL, NULL, NULL, '{seen,types_n}', 'account', '{opened,"de,posited"}',
+SELECT es_create_projection('all', 'note(es_recorded_event)', NULL, NULL, NULL, '{seen,types_n}', 'account', '{opened,"de,posited"}',
     'sync', 1, 7, 'park', 3, '1 day 2 hours');
 CREATE TABLE public.types_n (n bigint);
-SELECT es_create_projection('all', 'note(es_events)', NULL, NULL, NULL, '{seen,types_n}', 'account', '{opened,"de,posited"}',
+SELECT es_create_projection('all', 'note(es_recorded_event)', NULL, NULL, NULL, '{seen,types_n}', 'account', '{opened,"de,posited"}',
     'sync', 1, 7, 'park', 3, '1 day 2 hours');
 SET search_path = pg_temp;
 SELECT public.es_create_projection('nowhere', handler_schema => 'on_event');
@@ -43,8 +43,8 @@ DROP TABLE types_n;
 --
 -- Exactly one kind.
 SELECT es_create_projection('p');
-SELECT es_create_projection('p', 'note(es_events)', query => 'SELECT 1');
-SELECT es_create_projection('p', 'note(es_events)', 'SELECT 1', 'on_event', 'types');
+SELECT es_create_projection('p', 'note(es_recorded_event)', query => 'SELECT 1');
+SELECT es_create_projection('p', 'note(es_recorded_event)', 'SELECT 1', 'on_event', 'types');
 
 -- The rest with its code, so that a client can tell.
 CREATE FUNCTION refused(call text) RETURNS text LANGUAGE plpgsql AS $$
@@ -62,41 +62,41 @@ END $$;
 \pset tuples_only on
 
 -- Names: 1 to 63 bytes.
-SELECT refused($$ NULL, 'note(es_events)' $$);
-SELECT refused($$ '', 'note(es_events)' $$);
-SELECT refused($$ repeat('n', 64), 'note(es_events)' $$);
-SELECT refused($$ repeat('ä', 32), 'note(es_events)' $$);
-SELECT es_create_projection(repeat('ä', 31) || 'x', 'note(es_events)', mode => 'sync');
-SELECT refused($$ repeat('ä', 31) || 'x', 'note(es_events)' $$);
+SELECT refused($$ NULL, 'note(es_recorded_event)' $$);
+SELECT refused($$ '', 'note(es_recorded_event)' $$);
+SELECT refused($$ repeat('n', 64), 'note(es_recorded_event)' $$);
+SELECT refused($$ repeat('ä', 32), 'note(es_recorded_event)' $$);
+SELECT es_create_projection(repeat('ä', 31) || 'x', 'note(es_recorded_event)', mode => 'sync');
+SELECT refused($$ repeat('ä', 31) || 'x', 'note(es_recorded_event)' $$);
 SELECT es_drop_projection(repeat('ä', 31) || 'x');
 
 -- Handlers.
 CREATE FUNCTION no_event() RETURNS void LANGUAGE sql AS '';
-CREATE FUNCTION two_events(a es_events, b es_events) RETURNS void LANGUAGE sql AS '';
-CREATE FUNCTION with_default(a es_events, b int DEFAULT 0) RETURNS void LANGUAGE sql AS '';
+CREATE FUNCTION two_events(a es_recorded_event, b es_recorded_event) RETURNS void LANGUAGE sql AS '';
+CREATE FUNCTION with_default(a es_recorded_event, b int DEFAULT 0) RETURNS void LANGUAGE sql AS '';
 CREATE FUNCTION other_row(a seen) RETURNS void LANGUAGE sql AS '';
 CREATE FUNCTION a_position(a bigint) RETURNS void LANGUAGE sql AS '';
-CREATE FUNCTION many_events(a es_events[]) RETURNS void LANGUAGE sql AS '';
-CREATE FUNCTION variadic_events(VARIADIC a es_events[]) RETURNS void LANGUAGE sql AS '';
-CREATE FUNCTION returns_int(a es_events) RETURNS int LANGUAGE sql AS 'SELECT 1';
-CREATE FUNCTION returns_set(a es_events) RETURNS SETOF void LANGUAGE sql AS '';
-CREATE FUNCTION out_argument(a es_events, OUT b int) LANGUAGE sql AS 'SELECT 1';
-CREATE PROCEDURE proc(a es_events) LANGUAGE sql AS '';
-CREATE FUNCTION add_event(sum int, a es_events) RETURNS int LANGUAGE sql AS 'SELECT 1';
-CREATE AGGREGATE agg(es_events) (SFUNC = add_event, STYPE = int);
+CREATE FUNCTION many_events(a es_recorded_event[]) RETURNS void LANGUAGE sql AS '';
+CREATE FUNCTION variadic_events(VARIADIC a es_recorded_event[]) RETURNS void LANGUAGE sql AS '';
+CREATE FUNCTION returns_int(a es_recorded_event) RETURNS int LANGUAGE sql AS 'SELECT 1';
+CREATE FUNCTION returns_set(a es_recorded_event) RETURNS SETOF void LANGUAGE sql AS '';
+CREATE FUNCTION out_argument(a es_recorded_event, OUT b int) LANGUAGE sql AS 'SELECT 1';
+CREATE PROCEDURE proc(a es_recorded_event) LANGUAGE sql AS '';
+CREATE FUNCTION add_event(sum int, a es_recorded_event) RETURNS int LANGUAGE sql AS 'SELECT 1';
+CREATE AGGREGATE agg(es_recorded_event) (SFUNC = add_event, STYPE = int);
 SELECT refused($$ 'p', 'no_event()' $$);
-SELECT refused($$ 'p', 'two_events(es_events, es_events)' $$);
-SELECT refused($$ 'p', 'with_default(es_events, int)' $$);
+SELECT refused($$ 'p', 'two_events(es_recorded_event, es_recorded_event)' $$);
+SELECT refused($$ 'p', 'with_default(es_recorded_event, int)' $$);
 SELECT refused($$ 'p', 'other_row(seen)' $$);
 SELECT refused($$ 'p', 'a_position(bigint)' $$);
-SELECT refused($$ 'p', 'many_events(es_events[])' $$);
-SELECT refused($$ 'p', 'variadic_events(es_events[])' $$);
-SELECT refused($$ 'p', 'returns_int(es_events)' $$);
-SELECT refused($$ 'p', 'returns_set(es_events)' $$);
-SELECT refused($$ 'p', 'out_argument(es_events)' $$);
-SELECT refused($$ 'p', 'proc(es_events)' $$);
-SELECT refused($$ 'p', 'agg(es_events)' $$);
-SELECT refused($$ 'p', 'nowhere(es_events)' $$);
+SELECT refused($$ 'p', 'many_events(es_recorded_event[])' $$);
+SELECT refused($$ 'p', 'variadic_events(es_recorded_event[])' $$);
+SELECT refused($$ 'p', 'returns_int(es_recorded_event)' $$);
+SELECT refused($$ 'p', 'returns_set(es_recorded_event)' $$);
+SELECT refused($$ 'p', 'out_argument(es_recorded_event)' $$);
+SELECT refused($$ 'p', 'proc(es_recorded_event)' $$);
+SELECT refused($$ 'p', 'agg(es_recorded_event)' $$);
+SELECT refused($$ 'p', 'nowhere(es_recorded_event)' $$);
 SELECT refused($$ 'p', 1::oid $$);
 SELECT refused($$ 'p', 0::oid $$);
 
@@ -132,10 +132,10 @@ SELECT refused($$ 'p5', query => 'VALUES (1)' $$);
 -- Schemas.
 SELECT refused($$ 'p', handler_schema => 'nowhere' $$);
 CREATE SCHEMA bad_handlers;
-CREATE FUNCTION bad_handlers.on_wrong(es_events) RETURNS int LANGUAGE sql RETURN 1;
+CREATE FUNCTION bad_handlers.on_wrong(es_recorded_event) RETURNS int LANGUAGE sql RETURN 1;
 SELECT refused($$ 'p', handler_schema => 'bad_handlers' $$);
-DROP FUNCTION bad_handlers.on_wrong(es_events);
-CREATE FUNCTION bad_handlers.other(es_events) RETURNS int LANGUAGE sql RETURN 1;
+DROP FUNCTION bad_handlers.on_wrong(es_recorded_event);
+CREATE FUNCTION bad_handlers.other(es_recorded_event) RETURNS int LANGUAGE sql RETURN 1;
 CREATE FUNCTION bad_handlers.on_wrong(int) RETURNS int LANGUAGE sql RETURN 1;
 SELECT refused($$ 'p', handler_schema => 'bad_handlers' $$);
 SET client_min_messages = warning;
@@ -163,76 +163,76 @@ CREATE FOREIGN DATA WRAPPER regress_es_wrapper;
 CREATE SERVER regress_es_server FOREIGN DATA WRAPPER regress_es_wrapper;
 CREATE FOREIGN TABLE a_foreign_table (n int) SERVER regress_es_server;
 CREATE TEMP TABLE a_temp_table (n int);
-SELECT refused($$ 'p', 'note(es_events)', tables => NULL $$);
-SELECT refused($$ 'p', 'note(es_events)', tables => '{NULL}' $$);
-SELECT refused($$ 'p', 'note(es_events)', tables => '{1}' $$);
-SELECT refused($$ 'p', 'note(es_events)', tables => '{nowhere}' $$);
-SELECT refused($$ 'p', 'note(es_events)', tables => '{a_view}' $$);
-SELECT refused($$ 'p', 'note(es_events)', tables => '{types}' $$);
-SELECT refused($$ 'p', 'note(es_events)', tables => '{a_sequence}' $$);
-SELECT refused($$ 'p', 'note(es_events)', tables => '{seen_pkey}' $$);
-SELECT refused($$ 'p', 'note(es_events)', tables => '{a_foreign_table}' $$);
-SELECT refused($$ 'p', 'note(es_events)', tables => '{es_import}' $$);
-SELECT refused($$ 'p', 'note(es_events)', tables => '{es_events}' $$);
-SELECT refused($$ 'p', 'note(es_events)', tables => '{es_projections}' $$) <> 'accepted';
-SELECT refused($$ 'p', 'note(es_events)', tables => '{es_failures}' $$) <> 'accepted';
-SELECT refused($$ 'p', 'note(es_events)', tables => '{a_temp_table}' $$) <> 'accepted';
-SELECT refused($$ 'p', 'note(es_events)', tables => '{seen,seen}' $$);
-SELECT refused($$ 'p', 'note(es_events)', tables => '{seen,other.seen}' $$);
-SELECT refused($$ 'p', 'note(es_events)', tables => '{{seen},{other.seen}}' $$);
+SELECT refused($$ 'p', 'note(es_recorded_event)', tables => NULL $$);
+SELECT refused($$ 'p', 'note(es_recorded_event)', tables => '{NULL}' $$);
+SELECT refused($$ 'p', 'note(es_recorded_event)', tables => '{1}' $$);
+SELECT refused($$ 'p', 'note(es_recorded_event)', tables => '{nowhere}' $$);
+SELECT refused($$ 'p', 'note(es_recorded_event)', tables => '{a_view}' $$);
+SELECT refused($$ 'p', 'note(es_recorded_event)', tables => '{types}' $$);
+SELECT refused($$ 'p', 'note(es_recorded_event)', tables => '{a_sequence}' $$);
+SELECT refused($$ 'p', 'note(es_recorded_event)', tables => '{seen_pkey}' $$);
+SELECT refused($$ 'p', 'note(es_recorded_event)', tables => '{a_foreign_table}' $$);
+SELECT refused($$ 'p', 'note(es_recorded_event)', tables => '{es_import}' $$);
+SELECT refused($$ 'p', 'note(es_recorded_event)', tables => '{es_events}' $$);
+SELECT refused($$ 'p', 'note(es_recorded_event)', tables => '{es_projections}' $$) <> 'accepted';
+SELECT refused($$ 'p', 'note(es_recorded_event)', tables => '{es_failures}' $$) <> 'accepted';
+SELECT refused($$ 'p', 'note(es_recorded_event)', tables => '{a_temp_table}' $$) <> 'accepted';
+SELECT refused($$ 'p', 'note(es_recorded_event)', tables => '{seen,seen}' $$);
+SELECT refused($$ 'p', 'note(es_recorded_event)', tables => '{seen,other.seen}' $$);
+SELECT refused($$ 'p', 'note(es_recorded_event)', tables => '{{seen},{other.seen}}' $$);
 DROP TABLE a_temp_table;
 
 -- Words and numbers.
-SELECT refused($$ 'p', 'note(es_events)', mode => NULL $$);
-SELECT refused($$ 'p', 'note(es_events)', mode => 'Sync' $$);
-SELECT refused($$ 'p', 'note(es_events)', mode => '' $$);
-SELECT refused($$ 'p', 'note(es_events)', on_failure => NULL $$);
-SELECT refused($$ 'p', 'note(es_events)', on_failure => 'ignore' $$);
-SELECT refused($$ 'p', 'note(es_events)', batch_size => NULL $$);
-SELECT refused($$ 'p', 'note(es_events)', batch_size => 0 $$);
-SELECT refused($$ 'p', 'note(es_events)', batch_size => 1000001 $$);
-SELECT refused($$ 'p', 'note(es_events)', max_attempts => NULL $$);
-SELECT refused($$ 'p', 'note(es_events)', max_attempts => 0 $$);
-SELECT refused($$ 'p', 'note(es_events)', max_attempts => 1001 $$);
-SELECT refused($$ 'p', 'note(es_events)', start_position => -1 $$);
-SELECT refused($$ 'p', 'note(es_events)', min_interval => NULL $$);
-SELECT refused($$ 'p', 'note(es_events)', min_interval => '-1 s' $$);
-SELECT refused($$ 'p', 'note(es_events)', min_interval => '-1 day 25 hours' $$);
-SELECT refused($$ 'p', 'note(es_events)', min_interval => '-1 month' $$);
+SELECT refused($$ 'p', 'note(es_recorded_event)', mode => NULL $$);
+SELECT refused($$ 'p', 'note(es_recorded_event)', mode => 'Sync' $$);
+SELECT refused($$ 'p', 'note(es_recorded_event)', mode => '' $$);
+SELECT refused($$ 'p', 'note(es_recorded_event)', on_failure => NULL $$);
+SELECT refused($$ 'p', 'note(es_recorded_event)', on_failure => 'ignore' $$);
+SELECT refused($$ 'p', 'note(es_recorded_event)', batch_size => NULL $$);
+SELECT refused($$ 'p', 'note(es_recorded_event)', batch_size => 0 $$);
+SELECT refused($$ 'p', 'note(es_recorded_event)', batch_size => 1000001 $$);
+SELECT refused($$ 'p', 'note(es_recorded_event)', max_attempts => NULL $$);
+SELECT refused($$ 'p', 'note(es_recorded_event)', max_attempts => 0 $$);
+SELECT refused($$ 'p', 'note(es_recorded_event)', max_attempts => 1001 $$);
+SELECT refused($$ 'p', 'note(es_recorded_event)', start_position => -1 $$);
+SELECT refused($$ 'p', 'note(es_recorded_event)', min_interval => NULL $$);
+SELECT refused($$ 'p', 'note(es_recorded_event)', min_interval => '-1 s' $$);
+SELECT refused($$ 'p', 'note(es_recorded_event)', min_interval => '-1 day 25 hours' $$);
+SELECT refused($$ 'p', 'note(es_recorded_event)', min_interval => '-1 month' $$);
 
 -- Filters.
-SELECT refused($$ 'p', 'note(es_events)', types => '{a,NULL}' $$);
-SELECT refused($$ 'p', 'note(es_events)', types => '{{a,b},{c,d}}' $$);
-SELECT refused($$ 'p', 'note(es_events)', types => '{""}' $$);
-SELECT refused($$ 'p', 'note(es_events)', types => ARRAY[repeat('t', 256)] $$);
+SELECT refused($$ 'p', 'note(es_recorded_event)', types => '{a,NULL}' $$);
+SELECT refused($$ 'p', 'note(es_recorded_event)', types => '{{a,b},{c,d}}' $$);
+SELECT refused($$ 'p', 'note(es_recorded_event)', types => '{""}' $$);
+SELECT refused($$ 'p', 'note(es_recorded_event)', types => ARRAY[repeat('t', 256)] $$);
 
 -- None of them left anything, and what is just within the limits is accepted.
 SELECT count(*) FROM es_projections;
 SELECT count(*) FROM pg_trigger WHERE tgfoid = 'es_projection_sync'::regproc;
-SELECT refused($$ 'p1', 'note(es_events)', types => ARRAY[repeat('t', 255)], batch_size => 1000000, max_attempts => 1000,
+SELECT refused($$ 'p1', 'note(es_recorded_event)', types => ARRAY[repeat('t', 255)], batch_size => 1000000, max_attempts => 1000,
                   start_position => 9223372036854775807, min_interval => '0' $$);
-SELECT refused($$ 'p2', 'note(es_events)', types => '{}', batch_size => 1, max_attempts => 1, category => '' $$);
+SELECT refused($$ 'p2', 'note(es_recorded_event)', types => '{}', batch_size => 1, max_attempts => 1, category => '' $$);
 
 -- A projection that is sync has a trigger of its name, which may be taken.
-SELECT refused($$ 'es_events_refuse', 'note(es_events)', mode => 'sync', start_position => NULL $$);
-SELECT refused($$ 'es_events_refuse', 'note(es_events)' $$);
+SELECT refused($$ 'es_events_refuse', 'note(es_recorded_event)', mode => 'sync', start_position => NULL $$);
+SELECT refused($$ 'es_events_refuse', 'note(es_recorded_event)' $$);
 SELECT count(*) FROM pg_trigger WHERE tgname = 'es_events_refuse';
 
 -- In a transaction that reads with one snapshot, or must not write.
 BEGIN ISOLATION LEVEL REPEATABLE READ;
-SELECT refused($$ 'p', 'note(es_events)', mode => 'sync' $$);
+SELECT refused($$ 'p', 'note(es_recorded_event)', mode => 'sync' $$);
 COMMIT;
 BEGIN READ ONLY;
-SELECT refused($$ 'p', 'note(es_events)' $$);
+SELECT refused($$ 'p', 'note(es_recorded_event)' $$);
 COMMIT;
 
 -- The log catches up before a projection is sync: what the handler refuses,
 -- fails; and leaves nothing.
-CREATE FUNCTION refuse(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION refuse(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION 'not %', event.type USING ERRCODE = '22012', DETAIL = 'no detail', HINT = 'no hint';
 END $$;
-SELECT refused($$ 'p', 'refuse(es_events)', mode => 'sync' $$);
+SELECT refused($$ 'p', 'refuse(es_recorded_event)', mode => 'sync' $$);
 SELECT count(*) FROM es_projections;
 SELECT count(*) FROM pg_trigger WHERE tgfoid = 'es_projection_sync'::regproc;
 
@@ -253,7 +253,7 @@ SELECT es_drop_projection(NULL) IS NULL, es_pause_projection(NULL) IS NULL, es_r
 --
 -- es_alter_projection
 --
-SELECT es_create_projection('p', 'note(es_events)');
+SELECT es_create_projection('p', 'note(es_recorded_event)');
 SELECT es_create_projection('v', refresh => 'types');
 SELECT es_alter_projection('p', mode => 'neither');
 SELECT es_alter_projection('p', batch_size => 0);
@@ -285,18 +285,18 @@ GRANT EXECUTE ON FUNCTION es_create_projection, es_drop_projection, es_pause_pro
 SET ROLE regress_es_owner;
 CREATE TABLE app.mine (n bigint);
 CREATE MATERIALIZED VIEW app.my_view AS SELECT 1 AS n;
-CREATE FUNCTION app.mine(event es_events) RETURNS void LANGUAGE sql AS '';
-SELECT refused($$ 'p', 'app.mine(es_events)' $$);
+CREATE FUNCTION app.mine(event es_recorded_event) RETURNS void LANGUAGE sql AS '';
+SELECT refused($$ 'p', 'app.mine(es_recorded_event)' $$);
 RESET ROLE;
 GRANT SELECT ON es_events TO regress_es_owner;
 REVOKE EXECUTE ON FUNCTION refuse FROM PUBLIC;
 SET ROLE regress_es_owner;
-SELECT refused($$ 'p', 'app.mine(es_events)', tables => '{seen}' $$);
+SELECT refused($$ 'p', 'app.mine(es_recorded_event)', tables => '{seen}' $$);
 SELECT refused($$ 'p', refresh => 'types' $$);
-SELECT refused($$ 'p', 'refuse(es_events)' $$);
-SELECT es_create_projection('p', 'app.mine(es_events)', tables => '{app.mine}');
+SELECT refused($$ 'p', 'refuse(es_recorded_event)' $$);
+SELECT es_create_projection('p', 'app.mine(es_recorded_event)', tables => '{app.mine}');
 SELECT es_create_projection('v', refresh => 'app.my_view');
-SELECT es_create_projection('s', 'app.mine(es_events)', mode => 'sync');
+SELECT es_create_projection('s', 'app.mine(es_recorded_event)', mode => 'sync');
 RESET ROLE;
 SELECT name, owner, mode FROM es_projections ORDER BY name;
 -- Nobody else touches them, but a superuser.
@@ -318,7 +318,7 @@ SELECT count(*) FROM es_projections;
 \pset tuples_only off
 
 -- DROP EXTENSION takes the triggers of projections with it.
-SELECT es_create_projection('p', 'note(es_events)', mode => 'sync', start_position => NULL);
+SELECT es_create_projection('p', 'note(es_recorded_event)', mode => 'sync', start_position => NULL);
 SET client_min_messages = warning;
 DROP MATERIALIZED VIEW types;
 DROP EXTENSION eventstore CASCADE;

@@ -5,7 +5,7 @@ CREATE TABLE seen (n int GENERATED ALWAYS AS IDENTITY, position bigint PRIMARY K
 CREATE TABLE mended (what text);
 CREATE SEQUENCE calls;
 -- Fails for events with "bad" in their data, until that is mended.
-CREATE FUNCTION note(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION note(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM nextval('calls');
     INSERT INTO seen (position, what) VALUES (event.position, event.stream || ' ' || event.version);
@@ -38,7 +38,7 @@ END $$;
 --
 SELECT es_append_batch('a-1', 'none', '[{"type": "t"}, {"type": "t"}, {"type": "t"}, {"type": "t"}, {"type": "t"}, {"type": "t"},
     {"type": "t", "data": {"bad": "seven"}}, {"type": "t"}, {"type": "t"}, {"type": "t"}]');
-SELECT es_create_projection('p', 'note(es_events)', max_attempts => 1, batch_size => 10);
+SELECT es_create_projection('p', 'note(es_recorded_event)', max_attempts => 1, batch_size => 10);
 SELECT es_run_projections('p', 1);
 SELECT batch_limit, suspect_upto FROM es_projections;
 SELECT * FROM status;
@@ -79,7 +79,7 @@ SELECT es_drop_projection('p');
 TRUNCATE mended;
 
 -- All in one call; the first, the last, and several of a batch.
-SELECT es_create_projection('p', 'note(es_events)', max_attempts => 1, category => 'b');
+SELECT es_create_projection('p', 'note(es_recorded_event)', max_attempts => 1, category => 'b');
 SELECT es_append_batch('b-1', 'none', '[{"type": "t", "data": {"bad": "first"}}, {"type": "t"}, {"type": "t", "data": {"bad": "third"}},
     {"type": "t"}, {"type": "t", "data": {"bad": "fifth"}}]') IS NOT NULL;
 SELECT es_run_projections();
@@ -112,7 +112,7 @@ SELECT state, lag, sqlstate, last_error FROM status;
 SELECT es_drop_projection('q');
 
 -- max_attempts: with pauses between, then the error stands.
-SELECT es_create_projection('p', 'note(es_events)', category => 'b', max_attempts => 3, batch_size => 1);
+SELECT es_create_projection('p', 'note(es_recorded_event)', category => 'b', max_attempts => 3, batch_size => 1);
 SELECT run_all();
 SELECT * FROM look();
 SELECT state, attempts, last_error FROM status;
@@ -131,7 +131,7 @@ TRUNCATE mended;
 --
 -- park: the event is set aside, later ones of its stream wait behind it
 --
-SELECT es_create_projection('p', 'note(es_events)', category => 'c', max_attempts => 1, on_failure => 'park');
+SELECT es_create_projection('p', 'note(es_recorded_event)', category => 'c', max_attempts => 1, on_failure => 'park');
 SELECT es_append('c-1', 'none', 'opened') IS NOT NULL, es_append('c-2', 'none', 'opened', '{"bad": "c-2"}') IS NOT NULL,
        es_append('c-1', 'any', 'used', '{"bad": "c-1"}') IS NOT NULL, es_append('c-2', 'any', 'used') IS NOT NULL,
        es_append('c-3', 'none', 'opened') IS NOT NULL, es_append('c-1', 'any', 'used', '{"bad": "c-1 later"}') IS NOT NULL,
@@ -253,7 +253,7 @@ SELECT count(*) FROM es_failures();
 TRUNCATE seen;
 
 -- Paused or stopped, it can be retried; it is the past that is retried, too.
-CREATE FUNCTION note_history(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION note_history(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO seen (position, what) VALUES (event.position, event.type || ' ' || es_replaying());
     IF event.stream NOT IN (SELECT what FROM mended) THEN
@@ -261,7 +261,7 @@ BEGIN
     END IF;
 END $$;
 SELECT es_append('d-1', 'none', 'old') IS NOT NULL;
-SELECT es_create_projection('p', 'note_history(es_events)', category => 'd', max_attempts => 1, on_failure => 'park');
+SELECT es_create_projection('p', 'note_history(es_recorded_event)', category => 'd', max_attempts => 1, on_failure => 'park');
 SELECT es_append('d-1', 'any', 'new') IS NOT NULL, es_append('d-2', 'any', 'new') IS NOT NULL;
 SELECT es_run_projections();
 SELECT stream, type, sqlstate, message FROM es_failures() ORDER BY id;
@@ -274,18 +274,18 @@ SELECT es_drop_projection('p');
 TRUNCATE mended;
 
 -- A handler that is gone, or a view that cannot be refreshed, is a failure.
-CREATE FUNCTION gone(event es_events) RETURNS void LANGUAGE sql AS '';
+CREATE FUNCTION gone(event es_recorded_event) RETURNS void LANGUAGE sql AS '';
 CREATE TABLE base (n int);
 INSERT INTO base VALUES (1);
 CREATE MATERIALIZED VIEW view AS SELECT 1 / n AS n FROM base;
-SELECT es_create_projection('gone', 'gone(es_events)', max_attempts => 1, batch_size => 2, start_position => NULL);
+SELECT es_create_projection('gone', 'gone(es_recorded_event)', max_attempts => 1, batch_size => 2, start_position => NULL);
 SELECT es_create_projection('view', refresh => 'view', max_attempts => 2, min_interval => '0');
-DROP FUNCTION gone(es_events);
+DROP FUNCTION gone(es_recorded_event);
 UPDATE base SET n = 0;
 SELECT es_append_batch('e-1', 'none', '[{"type": "1"}, {"type": "2"}, {"type": "3"}]') IS NOT NULL;
 SELECT run_all();
 SELECT name, state, attempts, sqlstate, last_error FROM es_projection_status ORDER BY name;
-CREATE FUNCTION gone(event es_events) RETURNS void LANGUAGE sql AS 'INSERT INTO seen (position, what) VALUES (event.position, ''back'')';
+CREATE FUNCTION gone(event es_recorded_event) RETURNS void LANGUAGE sql AS 'INSERT INTO seen (position, what) VALUES (event.position, ''back'')';
 UPDATE base SET n = 1;
 SELECT es_resume_projection(name) FROM es_projections;
 SELECT run_all();
@@ -304,8 +304,8 @@ SELECT stream, type, sqlstate, message, detail FROM es_failures();
 SELECT es_drop_projection('p');
 
 -- A cancel is no failure: it ends the run.
-CREATE FUNCTION sleep(event es_events) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(600); END $$;
-SELECT es_create_projection('p', 'sleep(es_events)', max_attempts => 1, on_failure => 'park');
+CREATE FUNCTION sleep(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(600); END $$;
+SELECT es_create_projection('p', 'sleep(es_recorded_event)', max_attempts => 1, on_failure => 'park');
 \set VERBOSITY terse
 SET statement_timeout = '200ms';
 SELECT es_run_projections();
@@ -318,7 +318,7 @@ SELECT es_drop_projection('p');
 -- Nobody else retries what is the owner's.
 CREATE ROLE regress_es_other;
 GRANT EXECUTE ON FUNCTION es_retry, es_discard, es_run_projections TO regress_es_other;
-SELECT es_create_projection('p', 'note(es_events)', category => 'c', max_attempts => 1, on_failure => 'park');
+SELECT es_create_projection('p', 'note(es_recorded_event)', category => 'c', max_attempts => 1, on_failure => 'park');
 SELECT es_run_projections() > 0;
 SELECT min(id) AS id FROM es_failures() \gset
 SET ROLE regress_es_other;

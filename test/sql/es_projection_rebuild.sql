@@ -10,7 +10,7 @@ SELECT es_append_batch('account-' || i, 'none', '[{"type": "opened"}, {"type": "
 --
 CREATE TABLE balance (stream text PRIMARY KEY, amount int NOT NULL, note json);
 CREATE TABLE movement (position bigint PRIMARY KEY, stream text, amount int);
-CREATE FUNCTION move(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION move(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO balance VALUES (event.stream, coalesce((event.data->>'amount')::int, 0), '{"a" : 1}')
         ON CONFLICT (stream) DO UPDATE SET amount = balance.amount + excluded.amount;
@@ -34,7 +34,7 @@ CREATE FUNCTION spoil() RETURNS void LANGUAGE sql AS $$
     DELETE FROM movement WHERE position = 2;
     INSERT INTO movement VALUES (0, 'account-0', 1);
 $$;
-SELECT es_create_projection('p', 'move(es_events)', tables => '{balance,movement}', category => 'account', batch_size => 4);
+SELECT es_create_projection('p', 'move(es_recorded_event)', tables => '{balance,movement}', category => 'account', batch_size => 4);
 SELECT es_run_projections();
 SELECT * FROM correct;
 SELECT spoil();
@@ -96,14 +96,14 @@ SELECT * FROM correct;
 --
 -- A handler that was wrong is corrected
 --
-CREATE OR REPLACE FUNCTION move(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION move(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO balance VALUES (event.stream, coalesce((event.data->>'amount')::int, 0) * 2)
         ON CONFLICT (stream) DO UPDATE SET amount = balance.amount + excluded.amount;
 END $$;
 SELECT es_rebuild_projection('p');
 SELECT * FROM correct;
-CREATE OR REPLACE FUNCTION move(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION move(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO balance VALUES (event.stream, coalesce((event.data->>'amount')::int, 0))
         ON CONFLICT (stream) DO UPDATE SET amount = balance.amount + excluded.amount;
@@ -114,7 +114,7 @@ END $$;
 SELECT es_rebuild_projection('p');
 SELECT * FROM correct;
 -- One that fails leaves the rows as they were.
-CREATE OR REPLACE FUNCTION move(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION move(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     DELETE FROM balance;
     IF event.position = 7 THEN
@@ -129,19 +129,19 @@ SELECT es_drop_projection('p');
 --
 -- A handler that does not find the new tables is refused
 --
-CREATE FUNCTION to_schema(event es_events) RETURNS void LANGUAGE sql AS $$
+CREATE FUNCTION to_schema(event es_recorded_event) RETURNS void LANGUAGE sql AS $$
     INSERT INTO public.balance VALUES (event.stream || ' again', 0) ON CONFLICT DO NOTHING
 $$;
-CREATE FUNCTION to_atomic(event es_events) RETURNS void LANGUAGE sql
+CREATE FUNCTION to_atomic(event es_recorded_event) RETURNS void LANGUAGE sql
 BEGIN ATOMIC
     INSERT INTO balance VALUES ((event).stream || ' again', 0) ON CONFLICT DO NOTHING;
 END;
-CREATE FUNCTION to_path(event es_events) RETURNS void LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+CREATE FUNCTION to_path(event es_recorded_event) RETURNS void LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN
     INSERT INTO balance VALUES (event.stream || ' again', 0) ON CONFLICT DO NOTHING;
 END $$;
-CREATE FUNCTION to_truncate(event es_events) RETURNS void LANGUAGE sql AS 'TRUNCATE public.balance';
-SELECT es_create_projection(name, format('%s(es_events)', name)::regprocedure, tables => '{balance}', start_position => 3)
+CREATE FUNCTION to_truncate(event es_recorded_event) RETURNS void LANGUAGE sql AS 'TRUNCATE public.balance';
+SELECT es_create_projection(name, format('%s(es_recorded_event)', name)::regprocedure, tables => '{balance}', start_position => 3)
   FROM unnest('{to_schema,to_atomic,to_path,to_truncate}'::text[]) name;
 SELECT es_create_projection('to_query', query => 'DELETE FROM public.balance', tables => '{balance}');
 SELECT es_rebuild_projection('to_schema');
@@ -168,7 +168,7 @@ CREATE ROLE regress_es_reader;
 GRANT SELECT ON parent TO regress_es_reader;
 GRANT UPDATE (name) ON parent TO regress_es_reader;
 COMMENT ON TABLE parent IS 'stays';
-CREATE FUNCTION family(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION family(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF event.version = 1 THEN
         INSERT INTO parent VALUES (split_part(event.stream, '-', 2)::bigint, event.data->>'name');
@@ -179,9 +179,9 @@ BEGIN
 END $$;
 SELECT es_append('family-' || i, 'none', 'named', jsonb_build_object('name', 'name ' || i)) IS NOT NULL AS appended FROM generate_series(1, 3) i;
 SELECT es_append('family-' || i % 3 + 1, 'any', 'grew') IS NOT NULL AS appended FROM generate_series(1, 5) i;
-SELECT es_create_projection('parent first', 'family(es_events)', tables => '{parent,child}', category => 'family');
+SELECT es_create_projection('parent first', 'family(es_recorded_event)', tables => '{parent,child}', category => 'family');
 SELECT es_run_projections();
-SELECT es_create_projection('child first', 'family(es_events)', tables => '{child,parent}', category => 'family', mode => 'sync', start_position => NULL);
+SELECT es_create_projection('child first', 'family(es_recorded_event)', tables => '{child,parent}', category => 'family', mode => 'sync', start_position => NULL);
 UPDATE es_projections SET start_position = 0 WHERE name = 'child first';
 INSERT INTO foreign_row SELECT id, name, 'keep' FROM parent;
 CREATE TEMP TABLE before AS
@@ -277,7 +277,7 @@ CREATE TABLE parts (position bigint, what text, PRIMARY KEY (position)) PARTITIO
 CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (33);
 CREATE TABLE parts_2 PARTITION OF parts DEFAULT;
 CREATE TABLE named (what text CONSTRAINT my_key PRIMARY KEY, n int CONSTRAINT positive CHECK (n > 0), CONSTRAINT one_n UNIQUE (n) DEFERRABLE INITIALLY DEFERRED);
-CREATE FUNCTION kinds(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION kinds(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO "Odd ""table""" VALUES (event.type, event.version), (event.type, event.version);
     INSERT INTO counted (what) VALUES (event.type);
@@ -285,7 +285,7 @@ BEGIN
     INSERT INTO named VALUES (event.stream, event.position) ON CONFLICT ON CONSTRAINT my_key DO UPDATE SET n = excluded.n;
 END $$;
 SET search_path = "Odd schema", public;
-SELECT es_create_projection('kinds', 'kinds(es_events)', category => 'place',
+SELECT es_create_projection('kinds', 'kinds(es_recorded_event)', category => 'place',
     tables => ARRAY['"Odd schema"."Odd ""table"""', 'counted', 'parts', 'named']::regclass[]);
 RESET search_path;
 SELECT es_run_projections();
@@ -319,7 +319,7 @@ SELECT es_drop_projection('kinds');
 --
 CREATE TABLE past (position bigint PRIMARY KEY, what text);
 CREATE TABLE mended (what text);
-CREATE FUNCTION note(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION note(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO past VALUES (event.position - (SELECT base FROM origin), event.type || ' ' || es_replaying());
     IF event.data ? 'bad' AND event.data->>'bad' NOT IN (SELECT what FROM mended) THEN
@@ -329,7 +329,7 @@ END $$;
 CREATE TABLE origin AS SELECT es_horizon() AS base;
 CREATE FUNCTION look() RETURNS text LANGUAGE sql AS $$ SELECT string_agg(position || ' ' || what, ', ' ORDER BY position) FROM past $$;
 SELECT es_append('s-1', 'any', 'before') IS NOT NULL AS appended, es_append('s-1', 'any', 'old') IS NOT NULL AS appended;
-SELECT es_create_projection('p', 'note(es_events)', tables => '{past}', start_position => base + 1, max_attempts => 1) FROM origin;
+SELECT es_create_projection('p', 'note(es_recorded_event)', tables => '{past}', start_position => base + 1, max_attempts => 1) FROM origin;
 SELECT es_append('s-1', 'any', 'new') IS NOT NULL AS appended;
 SELECT es_run_projections(), look();
 SELECT es_rebuild_projection('p'), look();
@@ -377,7 +377,7 @@ SELECT mode, state FROM es_projections;
 INSERT INTO mended VALUES ('s-2'), ('s-3');
 SELECT es_rebuild_projection('p'), look();
 -- An empty log of its category, and a table that has been emptied.
-SELECT es_create_projection('nothing', 'note(es_events)', tables => '{past}', category => 'nothing');
+SELECT es_create_projection('nothing', 'note(es_recorded_event)', tables => '{past}', category => 'nothing');
 SELECT es_rebuild_projection('nothing'), look();
 SELECT es_drop_projection('nothing');
 SELECT es_rebuild_projection('p'), look();
@@ -418,12 +418,12 @@ CREATE TEMP TABLE past (n int);
 SELECT es_rebuild_projection('p');
 DROP TABLE pg_temp.past;
 \set VERBOSITY default
-SELECT es_create_projection('no tables', 'note(es_events)');
+SELECT es_create_projection('no tables', 'note(es_recorded_event)');
 SELECT es_rebuild_projection('no tables');
 SELECT es_drop_projection('no tables');
 CREATE TABLE short_lived (n int);
-CREATE FUNCTION ignore(event es_events) RETURNS void LANGUAGE sql AS '';
-SELECT es_create_projection('short', 'ignore(es_events)', tables => '{short_lived}');
+CREATE FUNCTION ignore(event es_recorded_event) RETURNS void LANGUAGE sql AS '';
+SELECT es_create_projection('short', 'ignore(es_recorded_event)', tables => '{short_lived}');
 DROP TABLE short_lived;
 SELECT count(*) FROM es_projections WHERE name = 'short';
 \set VERBOSITY sqlstate

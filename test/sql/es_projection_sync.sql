@@ -2,7 +2,7 @@
 -- streams; changing the mode.
 CREATE EXTENSION eventstore;
 CREATE TABLE seen (n int GENERATED ALWAYS AS IDENTITY, who text, position bigint, what text);
-CREATE FUNCTION note(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION note(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO seen (who, position, what) VALUES ('handler', event.position, event.stream || ' ' || event.version || ' ' || event.type);
 END $$;
@@ -16,7 +16,7 @@ END;
 --
 -- One trigger each, which every append fires
 --
-SELECT es_create_projection('handler', 'note(es_events)', mode => 'sync');
+SELECT es_create_projection('handler', 'note(es_recorded_event)', mode => 'sync');
 SELECT es_create_projection('A "query" ''', query => $$
     INSERT INTO seen (who, position, what)
     SELECT 'query', max(position), string_agg(stream || ' ' || version, ', ' ORDER BY position) FROM new_events $$, mode => 'sync');
@@ -80,7 +80,7 @@ SELECT version FROM es_append('a-8', 'none', 'x');
 SELECT who, what FROM look();
 DROP EXTENSION eventstore CASCADE;
 CREATE EXTENSION eventstore;
-CREATE FUNCTION note(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION note(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO seen (who, position, what) VALUES ('handler', event.position, event.stream || ' ' || event.version || ' ' || event.type);
 END $$;
@@ -88,14 +88,14 @@ END $$;
 --
 -- Filters come before the handler
 --
-CREATE FUNCTION only_good(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION only_good(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF event.stream NOT LIKE 'good-%' OR event.type <> 'good' THEN
         RAISE EXCEPTION 'called for % of %', event.type, event.stream;
     END IF;
     PERFORM note(event);
 END $$;
-SELECT es_create_projection('only', 'only_good(es_events)', category => 'good', types => '{good}', mode => 'sync');
+SELECT es_create_projection('only', 'only_good(es_recorded_event)', category => 'good', types => '{good}', mode => 'sync');
 SELECT es_create_projection('only query', query => $$
     INSERT INTO seen (who, what) SELECT 'query', 1 / (type <> 'bad')::int FROM new_events $$, types => '{good,other}', mode => 'sync');
 SELECT version FROM es_append('good', 'none', 'bad');
@@ -141,10 +141,10 @@ END $$;
 SELECT * FROM user_email ORDER BY stream;
 -- A limit.
 CREATE TABLE seats (flight text PRIMARY KEY, taken int NOT NULL CONSTRAINT enough_seats CHECK (taken <= 2));
-CREATE FUNCTION take_seat(event es_events) RETURNS void LANGUAGE sql AS $$
+CREATE FUNCTION take_seat(event es_recorded_event) RETURNS void LANGUAGE sql AS $$
     INSERT INTO seats VALUES (event.data->>'flight', 1) ON CONFLICT (flight) DO UPDATE SET taken = seats.taken + 1
 $$;
-SELECT es_create_projection('seats', 'take_seat(es_events)', mode => 'sync', types => '{booked}', tables => '{seats}');
+SELECT es_create_projection('seats', 'take_seat(es_recorded_event)', mode => 'sync', types => '{booked}', tables => '{seats}');
 SELECT es_append('booking-' || i, 'none', 'booked', '{"flight": "ES1"}') IS NOT NULL FROM generate_series(1, 2) i;
 SELECT es_append('booking-3', 'none', 'booked', '{"flight": "ES1"}');
 SELECT es_append('booking-3', 'none', 'booked', '{"flight": "ES2"}') IS NOT NULL;
@@ -158,11 +158,11 @@ SELECT es_append('n-2', 'none', 'named', '{"name": "x"}') IS NOT NULL;
 COMMIT;
 SELECT es_stream_version('n-2');
 -- An error of the handler's own.
-CREATE FUNCTION refuse(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION refuse(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION 'not on a Sunday' USING ERRCODE = 'MY001', DETAIL = 'It is Sunday.', HINT = 'Come tomorrow.';
 END $$;
-SELECT es_create_projection('refuse', 'refuse(es_events)', mode => 'sync', types => '{refused}');
+SELECT es_create_projection('refuse', 'refuse(es_recorded_event)', mode => 'sync', types => '{refused}');
 SELECT es_append('r-1', 'none', 'refused');
 \set VERBOSITY sqlstate
 SELECT es_append('r-1', 'none', 'refused');
@@ -174,38 +174,38 @@ SELECT es_drop_projection(name) FROM es_projections;
 --
 -- A handler that appends
 --
-CREATE FUNCTION answer(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION answer(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM es_append('answer-' || event.position % 2, 'any', 'answered', jsonb_build_object('to', event.stream));
 END $$;
-CREATE FUNCTION thank(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION thank(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO es_import (stream, type) VALUES ('thanks-1', 'thanked'), (event.data->>'to', 'thanked');
 END $$;
-SELECT es_create_projection('answer', 'answer(es_events)', mode => 'sync', types => '{asked}');
-SELECT es_create_projection('note', 'note(es_events)', mode => 'sync', start_position => NULL);
-SELECT es_create_projection('thank', 'thank(es_events)', mode => 'sync', types => '{answered}');
+SELECT es_create_projection('answer', 'answer(es_recorded_event)', mode => 'sync', types => '{asked}');
+SELECT es_create_projection('note', 'note(es_recorded_event)', mode => 'sync', start_position => NULL);
+SELECT es_create_projection('thank', 'thank(es_recorded_event)', mode => 'sync', types => '{answered}');
 SELECT es_append_batch('q-1', 'none', '[{"type": "asked"}, {"type": "x"}, {"type": "asked"}]') IS NOT NULL;
 SELECT string_agg(what, ', ' ORDER BY what COLLATE "C") FROM look();
 SELECT stream, count(*), max(version) = count(*) AS gapless FROM es_events
  WHERE es_category(stream) IN ('q', 'answer', 'thanks') GROUP BY stream ORDER BY stream;
 -- Within the handler the append's own event is there already.
-CREATE FUNCTION next(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION next(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF event.version < 5 THEN
         PERFORM es_append(event.stream, event.version, 'counted');
     END IF;
 END $$;
-SELECT es_create_projection('next', 'next(es_events)', mode => 'sync', types => '{counted}');
+SELECT es_create_projection('next', 'next(es_recorded_event)', mode => 'sync', types => '{counted}');
 SELECT es_append('count-1', 'none', 'counted');
 SELECT es_stream_version('count-1');
 SELECT string_agg(what, ', ' ORDER BY what COLLATE "C") FROM look();
 -- One without end is ended.
-CREATE FUNCTION endless(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION endless(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM es_append('endless-1', 'any', 'endless');
 END $$;
-SELECT es_create_projection('endless', 'endless(es_events)', mode => 'sync', types => '{endless}');
+SELECT es_create_projection('endless', 'endless(es_recorded_event)', mode => 'sync', types => '{endless}');
 SET max_stack_depth = '200kB';
 \set VERBOSITY sqlstate
 SELECT es_append('endless-1', 'none', 'endless');
@@ -223,7 +223,7 @@ CREATE FUNCTION counts() RETURNS TABLE (events bigint, handled bigint, wrong big
            (SELECT count(*) FROM es_events e FULL JOIN (SELECT position, count(*) AS n FROM seen GROUP BY position) s USING (position)
              WHERE s.n IS DISTINCT FROM 1 OR e.id IS NULL)
 $$;
-SELECT es_create_projection('p', 'note(es_events)', batch_size => 3);
+SELECT es_create_projection('p', 'note(es_recorded_event)', batch_size => 3);
 SELECT es_run_projections('p', 1);
 SELECT es_alter_projection('p', mode => 'sync');
 SELECT * FROM counts();
@@ -283,7 +283,7 @@ SELECT es_append('m-2', 'any', 'x') IS NOT NULL;
 COMMIT;
 SELECT * FROM counts();
 -- From within an append: whether it is refused or not, nothing is lost.
-CREATE FUNCTION meddle(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION meddle(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     EXECUTE event.data #>> '{}';
 END $$;
@@ -293,7 +293,7 @@ BEGIN
 EXCEPTION WHEN OTHERS THEN
     NULL;
 END $$;
-SELECT es_create_projection('meddle', 'meddle(es_events)', mode => 'sync', types => '{meddle}');
+SELECT es_create_projection('meddle', 'meddle(es_recorded_event)', mode => 'sync', types => '{meddle}');
 SELECT try_append($$ SELECT es_pause_projection('p') $$);
 SELECT es_resume_projection('p');
 SELECT wrong FROM counts();
@@ -324,19 +324,19 @@ SELECT count(*) FROM (
     SELECT stream || ' ' || version || ' ' || type, position FROM es_events EXCEPT SELECT what, position FROM seen) missing;
 
 -- Dropping a table, a handler or the projection itself.
-DROP FUNCTION note(es_events);
+DROP FUNCTION note(es_recorded_event);
 SELECT es_append('m-5', 'any', 'x');
 SELECT es_drop_projection('p');
 SELECT es_append('m-5', 'any', 'x') IS NOT NULL;
 
 -- One that drops itself while it catches up leaves no trigger behind.
-CREATE FUNCTION leave(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION leave(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM es_drop_projection(name) FROM es_projections WHERE name = 'leave';
 END $$;
 DO $$
 BEGIN
-    PERFORM es_create_projection('leave', 'leave(es_events)', mode => 'sync');
+    PERFORM es_create_projection('leave', 'leave(es_recorded_event)', mode => 'sync');
 EXCEPTION WHEN OTHERS THEN  -- it may be refused
     NULL;
 END $$;

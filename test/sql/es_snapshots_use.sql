@@ -21,7 +21,7 @@ CREATE FUNCTION poison(of text) RETURNS bigint LANGUAGE sql AS $$
 $$;
 CREATE FUNCTION kept(of text) RETURNS bigint[] LANGUAGE sql AS $$ SELECT array_agg(version ORDER BY version, id) FROM es_snapshots WHERE stream = of $$;
 -- A state that tells where the fold began and how many events it has folded.
-CREATE FUNCTION trace(state jsonb, event es_events) RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb((state #>> '{}') || '+') $$;
+CREATE FUNCTION trace(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb((state #>> '{}') || '+') $$;
 CREATE FUNCTION now_is(of text, at_version bigint DEFAULT NULL, at_time timestamptz DEFAULT NULL, by_time text DEFAULT 'recorded') RETURNS jsonb LANGUAGE sql AS $$
     SELECT state FROM es_state(of, 'trace'::regproc, '""', at_version, at_time, by_time)
 $$;
@@ -91,13 +91,13 @@ SELECT now_is('a-2', 13);
 TRUNCATE es_snapshots;
 SELECT now_is('a-2', 13), now_is('a-2');
 -- A deleted aggregate is kept as well.
-CREATE FUNCTION gone(state jsonb, event es_events) RETURNS jsonb LANGUAGE sql AS 'SELECT NULL::jsonb';
+CREATE FUNCTION gone(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql AS 'SELECT NULL::jsonb';
 SELECT state IS NULL AS gone, version FROM es_state('a-2', 'gone'::regproc);
 SELECT version, state IS NULL AS gone FROM es_snapshots WHERE reducer LIKE '%gone%';
 SELECT poison('a-2') > 0 AS poisoned;
 SELECT state, version FROM es_state('a-2', 'gone'::regproc);
 -- A huge state.
-CREATE FUNCTION huge(state jsonb, event es_events) RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb((SELECT string_agg(md5(event.version || ' ' || i), '') FROM generate_series(1, 10000) i)) $$;
+CREATE FUNCTION huge(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb((SELECT string_agg(md5(event.version || ' ' || i), '') FROM generate_series(1, 10000) i)) $$;
 SELECT es_snapshot('a-2', 'huge'::regproc);
 SELECT s.state = k.state AS same, length(s.state #>> '{}') FROM es_state('a-2', 'huge'::regproc) s, es_snapshots k WHERE k.reducer LIKE '%huge%';
 
@@ -123,23 +123,23 @@ TRUNCATE es_snapshots;
 SELECT now_is('a-2');
 SELECT poison('a-2');
 -- The same words are the same reducer.
-CREATE OR REPLACE FUNCTION trace(state jsonb, event es_events) RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb((state #>> '{}') || '+') $$;
+CREATE OR REPLACE FUNCTION trace(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb((state #>> '{}') || '+') $$;
 SELECT now_is('a-2');
 -- In a transaction that is rolled back, in a savepoint.
 BEGIN;
-CREATE OR REPLACE FUNCTION trace(state jsonb, event es_events) RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb((state #>> '{}') || '-') $$;
+CREATE OR REPLACE FUNCTION trace(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb((state #>> '{}') || '-') $$;
 SELECT now_is('a-2');
 SELECT now_is('a-2'), kept('a-2');
 ROLLBACK;
 SELECT now_is('a-2');
 BEGIN;
 SAVEPOINT a;
-CREATE OR REPLACE FUNCTION trace(state jsonb, event es_events) RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb((state #>> '{}') || '-') $$;
+CREATE OR REPLACE FUNCTION trace(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb((state #>> '{}') || '-') $$;
 SELECT now_is('a-2');
 ROLLBACK TO a;
 SELECT now_is('a-2');
 COMMIT;
-CREATE OR REPLACE FUNCTION trace(state jsonb, event es_events) RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb((state #>> '{}') || '-') $$;
+CREATE OR REPLACE FUNCTION trace(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb((state #>> '{}') || '-') $$;
 SELECT now_is('a-2', 4), kept('a-2');
 SELECT now_is('a-2');
 -- What its earlier definition has left is deleted.
@@ -173,7 +173,7 @@ SELECT state <> '"forged"' AS folded FROM es_state('a-2', 'trace'::regproc, '""'
 -- What the reducer calls is not looked at.
 TRUNCATE es_snapshots;
 CREATE FUNCTION inner_one() RETURNS jsonb LANGUAGE sql AS $$ SELECT '"one"'::jsonb $$;
-CREATE FUNCTION outer_one(state jsonb, event es_events) RETURNS jsonb LANGUAGE sql AS 'SELECT inner_one()';
+CREATE FUNCTION outer_one(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql AS 'SELECT inner_one()';
 SELECT state FROM es_state('a-2', 'outer_one'::regproc);
 CREATE OR REPLACE FUNCTION inner_one() RETURNS jsonb LANGUAGE sql AS $$ SELECT '"two"'::jsonb $$;
 SELECT state FROM es_state('a-2', 'outer_one'::regproc);
@@ -460,7 +460,7 @@ SELECT kept('long-1');
 --
 CREATE FUNCTION random_name(bytes int, seed text) RETURNS text LANGUAGE sql AS $$ SELECT left(string_agg(translate(encode(sha512((seed || i)::bytea), 'base64'), E'\n', ''), ''), bytes) FROM generate_series(1, 30) i $$;
 SELECT format('CREATE SCHEMA %I', repeat('"', 63)) \gexec
-SELECT format('CREATE FUNCTION %I.%I(state jsonb, event es_events) RETURNS jsonb LANGUAGE sql AS $x$ SELECT to_jsonb(event.version) $x$', repeat('"', 63), repeat('"', 63)) \gexec
+SELECT format('CREATE FUNCTION %I.%I(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql AS $x$ SELECT to_jsonb(event.version) $x$', repeat('"', 63), repeat('"', 63)) \gexec
 SELECT more('c-' || random_name(2046, 'a'), 6);
 SELECT s.* FROM pg_proc p, es_state('c-' || random_name(2046, 'a'), p.oid) s WHERE proname = repeat('"', 63);
 SELECT length(stream), length(reducer), version FROM es_snapshots WHERE length(stream) > 2000;

@@ -24,13 +24,13 @@ $$;
 --
 -- The state at a version, at a time, and its history
 --
-CREATE FUNCTION user_reducer(state jsonb, event es_events) RETURNS jsonb LANGUAGE sql AS $$
+CREATE FUNCTION user_reducer(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql AS $$
     SELECT CASE event.type WHEN 'inserted' THEN event.data->'name' WHEN 'deleted' THEN NULL ELSE state END
 $$;
 SELECT count(put('user-1', n, timestamptz '2020-01-01' + n * interval '1 day', format('{"name": "%s"}', name)::jsonb)) AS put
   FROM unnest(ARRAY['fred', 'barney', 'wilma']) WITH ORDINALITY AS t (name, n);
-CREATE FUNCTION name_reducer(state jsonb, event es_events) RETURNS jsonb LANGUAGE sql AS $$ SELECT event.data->'name' $$;
-SELECT * FROM es_state('user-1', 'name_reducer(jsonb, es_events)');
+CREATE FUNCTION name_reducer(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql AS $$ SELECT event.data->'name' $$;
+SELECT * FROM es_state('user-1', 'name_reducer(jsonb, es_recorded_event)');
 SELECT * FROM es_state('user-1', 'name_reducer'::regproc, at_version => 2);
 SELECT n, s.* FROM generate_series(0, 4) n, es_state('user-1', 'name_reducer'::regproc, 'null', at_version => n) s ORDER BY n;
 SELECT * FROM es_state('user-1', 'name_reducer'::regproc, at_version => 9223372036854775807);
@@ -95,7 +95,7 @@ SELECT array_agg(data->>'name' ORDER BY version) FROM es_load('user-4');
 -- 150 events of 12 kB.
 SELECT version FROM es_append_batch('big-1', 'none', (SELECT jsonb_agg(jsonb_build_object('type', 'big', 'data', jsonb_build_object('n', n, 'text', t)) ORDER BY n)
     FROM (SELECT n, (SELECT string_agg(md5(n || ' ' || i), '') FROM generate_series(1, 375) i) AS t FROM generate_series(1, 150) n) x));
-CREATE FUNCTION collect(state jsonb, event es_events) RETURNS jsonb LANGUAGE sql AS $$ SELECT jsonb_set(state, ARRAY[event.data->>'n'], event.data->'text') $$;
+CREATE FUNCTION collect(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql AS $$ SELECT jsonb_set(state, ARRAY[event.data->>'n'], event.data->'text') $$;
 SELECT count(*), min(length(value)), max(length(value)), bool_and(value = (SELECT string_agg(md5(key || ' ' || i), '') FROM generate_series(1, 375) i)) AS same
   FROM es_state('big-1', 'collect'::regproc), jsonb_each_text(state);
 SELECT count(*) FROM es_load('big-1');
@@ -105,7 +105,7 @@ SELECT count(*) FROM es_load('big-1');
 --
 SELECT put('bottle-1', 1, '2020-05-01 08:00', '{"n": 6}', '2020-05-01');
 SELECT put('bottle-1', 2, '2020-05-06 08:00', '{"n": -3}', '2020-05-04 12:00');
-CREATE FUNCTION add(state jsonb, event es_events) RETURNS jsonb LANGUAGE sql AS $$
+CREATE FUNCTION add(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql AS $$
     SELECT to_jsonb(coalesce(NULLIF(state, '{}')::int, 0) + (event.data->>'n')::int) $$;
 SELECT state FROM es_state('bottle-1', 'add'::regproc, at_time => '2020-05-04 00:00', by_time => 'occurred');
 SELECT state FROM es_state('bottle-1', 'add'::regproc, at_time => '2020-05-05 00:00', by_time => 'occurred');
@@ -118,7 +118,7 @@ SELECT * FROM es_state('bottle-1', 'add'::regproc, by_time => 'occurred');
 -- counts; then the version.
 SELECT count(put('late-1', n, '2020-01-01'::timestamptz + n * interval '1 day', to_jsonb(n), o)) AS put FROM unnest(ARRAY['2020-01-09', NULL, '2020-01-01', '2020-01-09', NULL]::timestamptz[])
     WITH ORDINALITY AS x (o, n);
-CREATE FUNCTION trace(state jsonb, event es_events) RETURNS jsonb LANGUAGE sql AS $$ SELECT coalesce(NULLIF(state, '{}'), '[]') || event.data $$;
+CREATE FUNCTION trace(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql AS $$ SELECT coalesce(NULLIF(state, '{}'), '[]') || event.data $$;
 SELECT * FROM es_state('late-1', 'trace'::regproc, by_time => 'occurred');
 SELECT * FROM es_state('late-1', 'trace'::regproc, by_time => 'occurred', at_time => '2020-01-06');
 SELECT * FROM es_state('late-1', 'trace'::regproc, by_time => 'occurred', at_time => '2020-01-05 23:59:59');
@@ -160,24 +160,24 @@ SELECT es_snapshot('nobody', 'trace'::regproc);
 --
 -- Reducers
 --
-CREATE FUNCTION r_strict(state jsonb, event es_events) RETURNS jsonb STRICT LANGUAGE sql AS $$ SELECT to_jsonb(coalesce(state::int, 100) + 1) $$;
+CREATE FUNCTION r_strict(state jsonb, event es_recorded_event) RETURNS jsonb STRICT LANGUAGE sql AS $$ SELECT to_jsonb(coalesce(state::int, 100) + 1) $$;
 SELECT * FROM es_state('late-1', 'r_strict'::regproc, '0');
 SELECT * FROM es_state('late-1', 'r_strict'::regproc, NULL);
-CREATE FUNCTION r_strict_ends(state jsonb, event es_events) RETURNS jsonb STRICT LANGUAGE plpgsql AS $$ BEGIN RETURN CASE WHEN event.version <> 3 THEN to_jsonb(event.version) END; END $$;
+CREATE FUNCTION r_strict_ends(state jsonb, event es_recorded_event) RETURNS jsonb STRICT LANGUAGE plpgsql AS $$ BEGIN RETURN CASE WHEN event.version <> 3 THEN to_jsonb(event.version) END; END $$;
 SELECT version, state FROM es_history('late-1', 'r_strict_ends'::regproc);
-CREATE FUNCTION r_null(state jsonb, event es_events) RETURNS jsonb LANGUAGE sql AS 'SELECT NULL::jsonb';
+CREATE FUNCTION r_null(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql AS 'SELECT NULL::jsonb';
 SELECT * FROM es_state('late-1', 'r_null'::regproc);
-CREATE FUNCTION r_same(state jsonb, event es_events) RETURNS jsonb LANGUAGE plpgsql AS 'BEGIN RETURN state; END';
+CREATE FUNCTION r_same(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE plpgsql AS 'BEGIN RETURN state; END';
 SELECT * FROM es_state('late-1', 'r_same'::regproc, '{"a": [1, 2, 3]}');
 SELECT * FROM es_state('late-1', 'r_same'::regproc, NULL);
 -- It sees the whole event.
-CREATE FUNCTION r_all(state jsonb, event es_events) RETURNS jsonb LANGUAGE sql AS $$ SELECT coalesce(NULLIF(state, '{}'), '[]') || to_jsonb(event) $$;
+CREATE FUNCTION r_all(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql AS $$ SELECT coalesce(NULLIF(state, '{}'), '[]') || to_jsonb(event) $$;
 SELECT state = (SELECT jsonb_agg(to_jsonb(e) ORDER BY version) FROM es_load('late-1') e) AS same FROM es_state('late-1', 'r_all'::regproc);
 SELECT state = (SELECT jsonb_agg(to_jsonb(e) ORDER BY coalesce(occurred_at, recorded_at), version) FROM es_load('late-1') e) AS same
   FROM es_state('late-1', 'r_all'::regproc, by_time => 'occurred');
 
 -- One that raises: the context says which event it was.
-CREATE FUNCTION r_raise(state jsonb, event es_events) RETURNS jsonb LANGUAGE plpgsql AS $$
+CREATE FUNCTION r_raise(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
     IF event.version = 3 THEN
         RAISE EXCEPTION 'no' USING ERRCODE = 'RAISE', DETAIL = 'why', HINT = 'what now';
@@ -191,14 +191,14 @@ SELECT * FROM es_state('late-1', 'r_raise'::regproc, at_version => 2);
 SELECT * FROM es_state('late-1', 'es_merge'::regproc);
 
 -- A function that is no reducer.
-CREATE FUNCTION w_result(state jsonb, event es_events) RETURNS json LANGUAGE sql AS 'SELECT NULL::json';
-CREATE FUNCTION w_set(state jsonb, event es_events) RETURNS SETOF jsonb LANGUAGE sql AS 'SELECT state';
+CREATE FUNCTION w_result(state jsonb, event es_recorded_event) RETURNS json LANGUAGE sql AS 'SELECT NULL::json';
+CREATE FUNCTION w_set(state jsonb, event es_recorded_event) RETURNS SETOF jsonb LANGUAGE sql AS 'SELECT state';
 CREATE FUNCTION w_few(state jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT state';
-CREATE FUNCTION w_many(state jsonb, event es_events, more int DEFAULT 1) RETURNS jsonb LANGUAGE sql AS 'SELECT state';
-CREATE FUNCTION w_order(event es_events, state jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT state';
+CREATE FUNCTION w_many(state jsonb, event es_recorded_event, more int DEFAULT 1) RETURNS jsonb LANGUAGE sql AS 'SELECT state';
+CREATE FUNCTION w_order(event es_recorded_event, state jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT state';
 CREATE FUNCTION w_type(state jsonb, event jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT state';
-CREATE PROCEDURE w_procedure(INOUT state jsonb, event es_events) LANGUAGE sql AS 'SELECT state';
-CREATE AGGREGATE w_aggregate(es_events) (sfunc = es_merge, stype = jsonb);
+CREATE PROCEDURE w_procedure(INOUT state jsonb, event es_recorded_event) LANGUAGE sql AS 'SELECT state';
+CREATE AGGREGATE w_aggregate(es_recorded_event) (sfunc = es_merge, stype = jsonb);
 SELECT f, code_of(format('SELECT es_state(''late-1'', %L::regproc)', f)), code_of(format('SELECT es_history(''late-1'', %L::regproc)', f)),
        code_of(format('SELECT es_snapshot(''late-1'', %L::regproc)', f)),
        code_of(format('SELECT es_execute(''late-1'', ''user_decider''::regproc, ''{}'', %L::regproc)', f))
@@ -206,19 +206,19 @@ SELECT f, code_of(format('SELECT es_state(''late-1'', %L::regproc)', f)), code_o
 SELECT * FROM es_state('late-1', 'w_type'::regproc);
 SELECT * FROM es_state('nobody', 'w_result'::regproc);
 SELECT code_of('SELECT es_state(''late-1'', 0)'), code_of('SELECT es_state(''late-1'', 4294967295)');
-SELECT * FROM es_state('late-1', 'nothing(jsonb, es_events)');
+SELECT * FROM es_state('late-1', 'nothing(jsonb, es_recorded_event)');
 -- As the transition of an aggregate es_merge does the same.
 SELECT w_aggregate(e ORDER BY e.version) FROM es_load('user-1') e;
 
 -- Dropped and replaced between calls, in one transaction too.
-CREATE FUNCTION r_other(state jsonb, event es_events) RETURNS jsonb LANGUAGE sql AS $$ SELECT '"one"'::jsonb $$;
+CREATE FUNCTION r_other(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql AS $$ SELECT '"one"'::jsonb $$;
 SELECT * FROM es_state('late-1', 'r_other'::regproc);
 BEGIN;
 SELECT * FROM es_state('late-1', 'r_other'::regproc);
-CREATE OR REPLACE FUNCTION r_other(state jsonb, event es_events) RETURNS jsonb LANGUAGE sql AS $$ SELECT '"two"'::jsonb $$;
+CREATE OR REPLACE FUNCTION r_other(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql AS $$ SELECT '"two"'::jsonb $$;
 SELECT * FROM es_state('late-1', 'r_other'::regproc);
 SAVEPOINT a;
-CREATE OR REPLACE FUNCTION r_other(state jsonb, event es_events) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN '"three"'; END $$;
+CREATE OR REPLACE FUNCTION r_other(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN '"three"'; END $$;
 SELECT * FROM es_state('late-1', 'r_other'::regproc);
 ROLLBACK TO a;
 SELECT * FROM es_state('late-1', 'r_other'::regproc);
@@ -229,19 +229,19 @@ SELECT code_of('SELECT es_state(''late-1'', ' || :gone || ')');
 
 -- In the middle of its own fold: by what definition the rest is folded is up to
 -- the language, but nothing breaks.
-CREATE FUNCTION r_replaces(state jsonb, event es_events) RETURNS jsonb LANGUAGE plpgsql AS $$
+CREATE FUNCTION r_replaces(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
     IF event.version = 2 THEN
-        CREATE OR REPLACE FUNCTION r_inner(state jsonb, event es_events) RETURNS jsonb LANGUAGE sql AS 'SELECT ''"second"''::jsonb';
+        CREATE OR REPLACE FUNCTION r_inner(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql AS 'SELECT ''"second"''::jsonb';
     END IF;
     RETURN r_inner(state, event);
 END $$;
-CREATE FUNCTION r_inner(state jsonb, event es_events) RETURNS jsonb LANGUAGE sql AS 'SELECT ''"first"''::jsonb';
+CREATE FUNCTION r_inner(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql AS 'SELECT ''"first"''::jsonb';
 SELECT version, state FROM es_history('late-1', 'r_replaces'::regproc);
-CREATE FUNCTION r_itself(state jsonb, event es_events) RETURNS jsonb LANGUAGE plpgsql AS $$
+CREATE FUNCTION r_itself(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
     IF event.version = 2 THEN
-        EXECUTE $x$ CREATE OR REPLACE FUNCTION r_itself(state jsonb, event es_events) RETURNS jsonb LANGUAGE plpgsql AS 'BEGIN RETURN ''"other"''; END' $x$;
+        EXECUTE $x$ CREATE OR REPLACE FUNCTION r_itself(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE plpgsql AS 'BEGIN RETURN ''"other"''; END' $x$;
     END IF;
     RETURN '"first"';
 END $$;
@@ -249,10 +249,10 @@ SET client_min_messages = error;
 SELECT state IN ('"first"', '"other"') AS sane, version FROM es_state('late-1', 'r_itself'::regproc);
 RESET client_min_messages;
 SELECT * FROM es_state('late-1', 'r_itself'::regproc);
-CREATE FUNCTION r_drops(state jsonb, event es_events) RETURNS jsonb LANGUAGE plpgsql AS $$
+CREATE FUNCTION r_drops(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
     IF event.version = 2 THEN
-        DROP FUNCTION r_drops(jsonb, es_events);
+        DROP FUNCTION r_drops(jsonb, es_recorded_event);
     END IF;
     RETURN '"first"';
 END $$;
@@ -261,30 +261,30 @@ SELECT count(*) FROM pg_proc WHERE proname = 'r_drops';
 CREATE FUNCTION drop_it(version bigint) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
     IF version = 2 THEN
-        DROP FUNCTION r_drops_sql(jsonb, es_events);
+        DROP FUNCTION r_drops_sql(jsonb, es_recorded_event);
     END IF;
     RETURN version;
 END $$;
-CREATE FUNCTION r_drops_sql(state jsonb, event es_events) RETURNS jsonb LANGUAGE sql AS 'SELECT drop_it(event.version)';
+CREATE FUNCTION r_drops_sql(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql AS 'SELECT drop_it(event.version)';
 SELECT version > 0 AS folded FROM es_state('late-1', 'r_drops_sql'::regproc);
 SELECT count(*) FROM pg_proc WHERE proname = 'r_drops_sql';
 
 -- A reducer that folds another stream, and one that folds its own.
-CREATE FUNCTION r_other_stream(state jsonb, event es_events) RETURNS jsonb LANGUAGE plpgsql AS $$
+CREATE FUNCTION r_other_stream(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
     RETURN jsonb_build_object('own', event.version, 'other', (SELECT s.state FROM es_state('bottle-1', 'add'::regproc, at_version => least(event.version, 2)) s));
 END $$;
 SELECT * FROM es_history('user-1', 'r_other_stream'::regproc);
-CREATE FUNCTION r_own_stream(state jsonb, event es_events) RETURNS jsonb LANGUAGE plpgsql AS $$
+CREATE FUNCTION r_own_stream(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
     RETURN event.version + coalesce(NULLIF((SELECT s.state FROM es_state(event.stream, 'r_own_stream'::regproc, '0', event.version - 1) s), '{}')::int, 0);
 END $$;
 SELECT * FROM es_state('late-1', 'r_own_stream'::regproc, '0');
-CREATE FUNCTION r_endless(state jsonb, event es_events) RETURNS jsonb LANGUAGE sql AS $$ SELECT state FROM es_state(event.stream, 'r_endless(jsonb, es_events)') $$;
+CREATE FUNCTION r_endless(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql AS $$ SELECT state FROM es_state(event.stream, 'r_endless(jsonb, es_recorded_event)') $$;
 SELECT code_of($$ SELECT es_state('late-1', 'r_endless'::regproc) $$);
 
 -- One that appends, here to the stream that it folds: the fold does not see it.
-CREATE FUNCTION r_appends(state jsonb, event es_events) RETURNS jsonb LANGUAGE plpgsql AS $$
+CREATE FUNCTION r_appends(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM es_append(event.stream, 'any', 'more');
     RETURN event.version;
@@ -299,7 +299,7 @@ ROLLBACK;
 
 -- A state of 10 MB, made again by each of 20 events.
 SELECT version FROM es_append_batch('huge-1', 'none', array_fill('x'::text, ARRAY[20]), (SELECT array_agg(to_jsonb(i)) FROM generate_series(1, 20) i));
-CREATE FUNCTION r_huge(state jsonb, event es_events) RETURNS jsonb LANGUAGE sql AS $$ SELECT jsonb_build_object('n', event.version, 'text', repeat(md5(event.version::text), 327680)) $$;
+CREATE FUNCTION r_huge(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql AS $$ SELECT jsonb_build_object('n', event.version, 'text', repeat(md5(event.version::text), 327680)) $$;
 SELECT length(state->>'text'), state->'n' AS n, left(state->>'text', 32) = md5('20') AS last, version FROM es_state('huge-1', 'r_huge'::regproc);
 SELECT count(*), sum(length(state->>'text')), bool_and(left(state->>'text', 32) = md5(version::text)) FROM es_history('huge-1', 'r_huge'::regproc);
 
@@ -330,13 +330,13 @@ SELECT es_merge('{"a": 1, "b": 2}', e) FROM es_load('user-1', 2) e;
 SELECT es_merge(NULL, e), es_last(NULL, e), es_last('[1]', e) FROM es_load('user-1', 2) e;
 SELECT es_merge('{}', NULL);
 SELECT es_last('{}', NULL);
-SELECT es_merge('{}', ROW(NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::es_events);
+SELECT es_merge('{}', ROW(NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::es_recorded_event);
 SELECT code_of($$ SELECT es_merge('5', e) FROM es_load('user-1') e $$), code_of($$ SELECT es_merge('{}', e) FROM es_load('odd-1', 1) e $$);
 
 -- The same as a fold by ||: streams with one to 90 sets of keys, empty objects,
 -- 45 keys, nested ones, names that begin alike, long, not ASCII.
 CREATE FUNCTION plain(of text, initial jsonb, upto bigint) RETURNS jsonb LANGUAGE plpgsql AS $$
-DECLARE state jsonb := initial; e es_events;
+DECLARE state jsonb := initial; e es_recorded_event;
 BEGIN
     FOR e IN SELECT * FROM es_load(of, 0, upto) LOOP
         state := CASE WHEN state IS NULL THEN e.data ELSE state || e.data END;
@@ -390,7 +390,7 @@ BEGIN
     RETURN '[{"type": "closed"}]';
 END $$;
 SELECT es_reducer('account');
-SELECT es_reducer('account') = 'account.es_reduce(jsonb, es_events)'::regprocedure AS found;
+SELECT es_reducer('account') = 'account.es_reduce(jsonb, es_recorded_event)'::regprocedure AS found;
 SELECT count(*) FROM pg_proc WHERE proname = 'es_reduce' AND pronamespace = 'account'::regnamespace;
 CREATE FUNCTION account(stream text, command jsonb, OUT version bigint, OUT state jsonb, OUT events int) LANGUAGE sql AS $$
     SELECT x.version, x.state, x.events FROM es_execute(stream, 'account.decide'::regproc, command, es_reducer('account')) x
@@ -465,7 +465,7 @@ CREATE SCHEMA empty;
 SELECT * FROM es_state('account-1', es_reducer('empty'), '[1]');
 -- What somebody else has made.
 CREATE SCHEMA taken;
-CREATE FUNCTION taken.es_reduce(state jsonb, event es_events) RETURNS jsonb LANGUAGE sql AS 'SELECT state';
+CREATE FUNCTION taken.es_reduce(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql AS 'SELECT state';
 SELECT es_reducer('taken');
 DROP FUNCTION taken.es_reduce;
 CREATE FUNCTION taken.es_reduce(state jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT state';

@@ -2,7 +2,7 @@
 -- that are rewritten.
 CREATE EXTENSION eventstore;
 SET eventstore.snapshot_every = 2;
-CREATE FUNCTION names(state jsonb, event es_events) RETURNS jsonb LANGUAGE sql AS
+CREATE FUNCTION names(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql AS
     $$ SELECT state || jsonb_build_object(event.version::text, coalesce(event.data->>'who', event.data->>'by')) $$;
 SELECT version FROM es_append_batch('door-1', 'none', '[{"type": "opened", "data": {"by": "Ann"}}, {"type": "opened", "data": {"by": "Bob"}},
     {"type": "opened", "data": {"who": "Cid"}, "metadata": {"schema_version": 2}}]');

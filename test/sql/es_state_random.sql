@@ -26,10 +26,10 @@ BEGIN
     UPDATE reducers SET factor = define.factor, extra = define.extra WHERE name = of;
     IF of = 'r_plpgsql' THEN
         -- Order matters in it.
-        EXECUTE format('CREATE OR REPLACE FUNCTION r_plpgsql(state jsonb, event es_events) RETURNS jsonb LANGUAGE plpgsql AS
+        EXECUTE format('CREATE OR REPLACE FUNCTION r_plpgsql(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE plpgsql AS
             ''BEGIN RETURN jsonb_build_object(''''n'''', (coalesce((state->>''''n'''')::bigint, 7) * 31 + event.version * %s + length(event.data::text)) %% 1000003); END''', factor);
     ELSIF of = 'r_strict' THEN
-        EXECUTE format('CREATE OR REPLACE FUNCTION r_strict(state jsonb, event es_events) RETURNS jsonb STRICT LANGUAGE sql AS
+        EXECUTE format('CREATE OR REPLACE FUNCTION r_strict(state jsonb, event es_recorded_event) RETURNS jsonb STRICT LANGUAGE sql AS
             ''SELECT CASE WHEN event.type = ''''gone'''' THEN NULL ELSE coalesce(state, ''''{}'''') || jsonb_build_object(''''v'''', event.version * %s, event.type, event.data) END''', factor);
     ELSE
         EXECUTE format('CREATE OR REPLACE FUNCTION app.apply_a(state jsonb, data jsonb) RETURNS jsonb LANGUAGE sql AS
@@ -48,7 +48,7 @@ SELECT define(name, factor, extra) FROM reducers WHERE factor > 0;
 SELECT es_reducer('app');
 
 -- The model: what one event makes of a state.
-CREATE FUNCTION step(r reducers, state jsonb, e es_events) RETURNS jsonb LANGUAGE plpgsql AS $$
+CREATE FUNCTION step(r reducers, state jsonb, e es_recorded_event) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
     RETURN CASE r.name
         WHEN 'es_merge' THEN coalesce(state, '{}') || e.data
@@ -64,7 +64,7 @@ BEGIN
 END $$;
 
 CREATE FUNCTION expected(of_stream text, of text, initial jsonb, at_version bigint, at_time timestamptz, by_time text, OUT state jsonb, OUT version bigint) LANGUAGE plpgsql AS $$
-DECLARE e es_events; r reducers;
+DECLARE e es_recorded_event; r reducers;
 BEGIN
     SELECT * INTO r FROM reducers WHERE name = of;
     state := initial;
@@ -122,7 +122,7 @@ DECLARE
     should record;
 BEGIN
     EXECUTE format('SET LOCAL eventstore.snapshot_every = %s', (ARRAY[0, 1, 1, 3, 7, 200])[1 + dice(6)]);
-    was := es_state(s, (of || '(jsonb, es_events)')::regprocedure, initial, at_version, at_time, by_time);
+    was := es_state(s, (of || '(jsonb, es_recorded_event)')::regprocedure, initial, at_version, at_time, by_time);
     should := expected(s, of, initial, at_version, at_time, by_time);
     RAISE DEBUG 'es_state(%, %, %, %, %, %) = %', s, of, initial, at_version, at_time, by_time, was;
     IF was IS DISTINCT FROM should THEN
@@ -137,7 +137,7 @@ END $$;
 CREATE FUNCTION do_snapshot() RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     s CONSTANT text := random_stream();
-    version CONSTANT bigint := es_snapshot(s, (random_reducer() || '(jsonb, es_events)')::regprocedure, CASE WHEN dice(2) = 0 THEN '{}'::jsonb END);
+    version CONSTANT bigint := es_snapshot(s, (random_reducer() || '(jsonb, es_recorded_event)')::regprocedure, CASE WHEN dice(2) = 0 THEN '{}'::jsonb END);
 BEGIN
     IF version IS DISTINCT FROM es_stream_version(s) THEN
         RAISE EXCEPTION 'es_snapshot(%): %', s, version USING ERRCODE = 'XX999';
@@ -150,13 +150,13 @@ DECLARE
     s CONSTANT text := random_stream();
     of CONSTANT text := random_reducer();
     state jsonb := '{}';
-    e es_events;
+    e es_recorded_event;
     r reducers;
     h record;
     n bigint := 0;
 BEGIN
     SELECT * INTO r FROM reducers WHERE name = of;
-    FOR h IN SELECT * FROM es_history(s, (of || '(jsonb, es_events)')::regprocedure) LOOP
+    FOR h IN SELECT * FROM es_history(s, (of || '(jsonb, es_recorded_event)')::regprocedure) LOOP
         n := n + 1;
         e := es_load(s, n - 1, 1);
         state := step(r, state, e);
@@ -187,7 +187,7 @@ BEGIN
     EXECUTE format('SET LOCAL eventstore.snapshot_every = %s', (ARRAY[0, 1, 3, 200])[1 + dice(4)]);
     before := expected(s, of, '{}', NULL, NULL, 'recorded');
     was := es_execute(s, 'decide(jsonb, jsonb)', jsonb_build_object('events', (SELECT coalesce(jsonb_agg(jsonb_build_object('type', (ARRAY['a', 'b', 'c', 'gone'])[1 + dice(4)], 'data', random_data())), '[]') FROM generate_series(1, n))),
-                      (of || '(jsonb, es_events)')::regprocedure, jsonb_build_object('command_id', id), CASE WHEN dice(2) = 0 THEN before.version::es_expected_version ELSE 'any' END);
+                      (of || '(jsonb, es_recorded_event)')::regprocedure, jsonb_build_object('command_id', id), CASE WHEN dice(2) = 0 THEN before.version::es_expected_version ELSE 'any' END);
     SELECT before.version + n, (SELECT position FROM es_load(s) WHERE version = before.version + n AND n > 0), (expected(s, of, '{}', NULL, NULL, 'recorded')).state, n INTO should;
     RAISE DEBUG 'es_execute(%, %, %) = %', s, of, n, was;
     IF was IS DISTINCT FROM should THEN
@@ -211,7 +211,7 @@ BEGIN
     IF NOT FOUND THEN
         RETURN;
     END IF;
-    was := es_execute(c.stream, 'decide(jsonb, jsonb)', '{"events": [{"type": "a"}]}', (of || '(jsonb, es_events)')::regprocedure, jsonb_build_object('command_id', c.id), dice(5));
+    was := es_execute(c.stream, 'decide(jsonb, jsonb)', '{"events": [{"type": "a"}]}', (of || '(jsonb, es_recorded_event)')::regprocedure, jsonb_build_object('command_id', c.id), dice(5));
     SELECT c.version, c.position, (expected(c.stream, of, '{}', c.version, NULL, 'recorded')).state, c.events INTO should;
     IF was IS DISTINCT FROM should THEN
         RAISE EXCEPTION 'es_execute(%, %) again: % should be %', c.stream, of, was, should USING ERRCODE = 'XX999';
@@ -275,7 +275,7 @@ SELECT count(DISTINCT fingerprint) > 1 AS fingerprints, count(*) > 5 AS many, co
 -- them, and with none.
 SET eventstore.snapshot_every = 0;
 SELECT s, name, initial, v FROM generate_series(0, 15) n, concat('s-', n) s, reducers, unnest(ARRAY['{}', NULL, '{"a": 2}']::jsonb[]) initial, generate_series(0, es_stream_version(s), 17) v
- WHERE es_state(s, (name || '(jsonb, es_events)')::regprocedure, initial, v) IS DISTINCT FROM expected(s, name, initial, v, NULL, NULL);
+ WHERE es_state(s, (name || '(jsonb, es_recorded_event)')::regprocedure, initial, v) IS DISTINCT FROM expected(s, name, initial, v, NULL, NULL);
 
 SET client_min_messages = warning;
 DROP EXTENSION eventstore CASCADE;

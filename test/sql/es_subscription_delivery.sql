@@ -28,8 +28,8 @@ SELECT DISTINCT position, lag_events, lag_seconds, in_flight FROM es_subscriptio
 -- The row is the event's.
 SELECT es_seek('closed', 0);
 SELECT p.token IS NOT NULL AS token, p.partition, p.attempt,
-       (p.position, p.version, p.next_xid, p.recorded_at, p.occurred_at, p.id, p.stream, p.type, p.data, p.metadata)
-       IS NOT DISTINCT FROM (e.position, e.version, e.next_xid, e.recorded_at, e.occurred_at, e.id, e.stream, e.type, e.data, e.metadata) AS same
+       (p.position, p.version, p.recorded_at, p.occurred_at, p.id, p.stream, p.type, p.data, p.metadata)
+       IS NOT DISTINCT FROM (e.position, e.version, e.recorded_at, e.occurred_at, e.id, e.stream, e.type, e.data, e.metadata) AS same
   FROM es_poll('closed') p JOIN es_events e USING (position);
 SELECT es_drop_subscription(name) FROM es_subscriptions;
 

@@ -178,8 +178,8 @@ BEGIN
     DELETE FROM got;
     INSERT INTO got
     SELECT p.ordinality, p.token, p.partition, p.attempt, p.position, p.version, p.stream,
-           (p.version, p.next_xid, p.recorded_at, p.occurred_at, p.id, p.stream, p.type, p.data, p.metadata)
-           IS NOT DISTINCT FROM (e.version, e.next_xid, e.recorded_at, e.occurred_at, e.id, e.stream, e.type, e.data, e.metadata)
+           (p.version, p.recorded_at, p.occurred_at, p.id, p.stream, p.type, p.data, p.metadata)
+           IS NOT DISTINCT FROM (e.version, e.recorded_at, e.occurred_at, e.id, e.stream, e.type, e.data, e.metadata)
       FROM es_poll('random', who, many, after_token => after) WITH ORDINALITY p LEFT JOIN es_events e ON e.position = p.position;
     SELECT count(*) AS n, min(token) AS token, min(partition) AS partition, min(attempt) AS least, max(position) AS upto,
            count(DISTINCT (token, partition)) AS kinds, bool_and(same) AS same INTO first FROM got;

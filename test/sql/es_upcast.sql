@@ -93,13 +93,13 @@ SELECT last_value FROM calls;
 -- es_upcast(event)
 --
 SELECT bool_and(es_upcast(e) = l) AS same FROM es_events e JOIN es_load('person-1') l USING (id);
-SELECT bool_and(es_upcast(es_upcast(e)) = es_upcast(e)) AS idempotent, bool_and(es_upcast(e) = e) AS nothing FROM es_events e WHERE stream = 'person-1';
+SELECT bool_and(es_upcast(es_upcast(e)) = es_upcast(e)) AS idempotent, bool_and(es_upcast(e) = e::es_recorded_event) AS nothing FROM es_events e WHERE stream = 'person-1';
 SELECT es_upcast(NULL) IS NULL AS null_is_null;
-SELECT (es_upcast((7, 1, NULL, NULL, NULL, NULL, 'x-1', 'named', '{"name": "Lea Xen"}', '{"schema_version": [1]}')::es_events)).data;
-SELECT (es_upcast((7, 1, NULL, NULL, NULL, NULL, 'x-1', 'named', '{"name": "Lea Xen"}', '[1]')::es_events)).data;
-SELECT (es_upcast((NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'named', NULL, NULL)::es_events)).metadata;
-SELECT (es_upcast((NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '{}', NULL)::es_events)).metadata;
-SELECT (es_upcast((7, 1, NULL, NULL, NULL, NULL, 'x-1', 'named', '{"name": "Lea Xen"}', NULL)::es_events)).*;
+SELECT (es_upcast((7, 1, NULL, NULL, NULL, 'x-1', 'named', '{"name": "Lea Xen"}', '{"schema_version": [1]}')::es_recorded_event)).data;
+SELECT (es_upcast((7, 1, NULL, NULL, NULL, 'x-1', 'named', '{"name": "Lea Xen"}', '[1]')::es_recorded_event)).data;
+SELECT (es_upcast((NULL, NULL, NULL, NULL, NULL, NULL, 'named', NULL, NULL)::es_recorded_event)).metadata;
+SELECT (es_upcast((NULL, NULL, NULL, NULL, NULL, NULL, NULL, '{}', NULL)::es_recorded_event)).metadata;
+SELECT (es_upcast((7, 1, NULL, NULL, NULL, 'x-1', 'named', '{"name": "Lea Xen"}', NULL)::es_recorded_event)).*;
 
 --
 -- Definitions change
@@ -188,10 +188,10 @@ SELECT version, data, metadata FROM es_load('door-1');
 -- Projections and subscriptions
 --
 CREATE TABLE seen (how text, stream text, version bigint, data jsonb, metadata jsonb);
-CREATE FUNCTION note(event es_events) RETURNS void LANGUAGE sql AS $$ INSERT INTO seen VALUES ('handler', event.stream, event.version, event.data, event.metadata) $$;
+CREATE FUNCTION note(event es_recorded_event) RETURNS void LANGUAGE sql AS $$ INSERT INTO seen VALUES ('handler', event.stream, event.version, event.data, event.metadata) $$;
 CREATE SCHEMA handlers;
-CREATE FUNCTION handlers.on_opened(event es_events) RETURNS void LANGUAGE sql AS $$ INSERT INTO seen VALUES ('schema', event.stream, event.version, event.data, event.metadata) $$;
-SELECT es_create_projection('h', 'note(es_events)', category => 'door');
+CREATE FUNCTION handlers.on_opened(event es_recorded_event) RETURNS void LANGUAGE sql AS $$ INSERT INTO seen VALUES ('schema', event.stream, event.version, event.data, event.metadata) $$;
+SELECT es_create_projection('h', 'note(es_recorded_event)', category => 'door');
 SELECT es_create_projection('s', handler_schema => 'handlers', category => 'door');
 SELECT es_create_projection('q', query => 'INSERT INTO seen SELECT ''query'', stream, version, data, metadata FROM new_events', category => 'door');
 CALL es_work();
@@ -230,7 +230,7 @@ BEGIN
     RETURN jsonb_build_object('who', data->'by', 'how', 1 / (CASE WHEN data->>'by' = 'bob' THEN 0 ELSE 1 END));
 END $$;
 TRUNCATE seen;
-SELECT es_create_projection('parks', 'note(es_events)', category => 'door', on_failure => 'park', max_attempts => 1);
+SELECT es_create_projection('parks', 'note(es_recorded_event)', category => 'door', on_failure => 'park', max_attempts => 1);
 CALL es_work();
 SELECT stream, version, data->>'who' AS who FROM seen ORDER BY 1, 2;
 SELECT stream, position, sqlstate, message, context FROM es_failures('parks') ORDER BY position;
@@ -307,7 +307,7 @@ SELECT array_agg(version) FROM es_load('does-1');
 CREATE FUNCTION up.nothing(data jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT NULL::jsonb $$;
 SELECT es_define_upcaster('other', 1, 'up.nothing(jsonb)');
 SELECT data FROM es_load('person-1') WHERE type = 'other';
-SELECT (es_upcast((NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'other', '{}', NULL)::es_events)).data;
+SELECT (es_upcast((NULL, NULL, NULL, NULL, NULL, NULL, 'other', '{}', NULL)::es_recorded_event)).data;
 CREATE FUNCTION up.set_of(data jsonb) RETURNS SETOF jsonb LANGUAGE sql AS $$ SELECT data $$;
 SELECT es_define_upcaster('other', 1, 'up.set_of(jsonb)');
 SELECT es_define_upcaster('other', 1, 'lower(text)');

@@ -40,18 +40,18 @@ sub create_all
 CREATE TABLE mended ();
 ALTER FUNCTION by_category RENAME TO by_category_mended;
 ALTER FUNCTION by_type.on_paid RENAME TO on_paid_mended;
-CREATE FUNCTION refuse_poison(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION refuse_poison(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
 	IF event.data ? 'poison' AND NOT EXISTS (SELECT FROM mended) THEN
 		RAISE EXCEPTION 'poison';
 	END IF;
 END $$;
-CREATE FUNCTION by_category(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION by_category(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
 	PERFORM by_category_mended(event);
 	PERFORM refuse_poison(event);
 END $$;
-CREATE FUNCTION by_type.on_paid(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION by_type.on_paid(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
 	PERFORM by_type.on_paid_mended(event);
 	PERFORM refuse_poison(event);

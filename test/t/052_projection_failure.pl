@@ -27,7 +27,7 @@ my @others = qw(by_query copied);
 create_read_models($node);
 $node->safe_psql('postgres', <<'END');
 CREATE TABLE mended (handler text);
-CREATE FUNCTION refuse_poison(handler text, event es_events) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION refuse_poison(handler text, event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
 	IF event.data ? 'poison' AND NOT EXISTS (SELECT FROM mended AS m WHERE m.handler = $1) THEN
 		RAISE EXCEPTION 'poison' USING DETAIL = event.stream, ERRCODE = 'XX999';
@@ -35,13 +35,13 @@ BEGIN
 END $$;
 ALTER FUNCTION by_handler RENAME TO by_handler_mended;
 ALTER FUNCTION by_category RENAME TO by_category_mended;
-CREATE FUNCTION by_handler(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION by_handler(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
 	-- what is done before the error must be undone
 	PERFORM by_handler_mended(event);
 	PERFORM refuse_poison('by_handler', event);
 END $$;
-CREATE FUNCTION by_category(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION by_category(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
 	PERFORM by_category_mended(event);
 	PERFORM refuse_poison('by_category', event);

@@ -230,7 +230,7 @@ create_read_models($node);
 # Slow enough to be ended in the middle, on any machine.
 value(q{
 	ALTER FUNCTION by_handler RENAME TO by_handler_quickly;
-	CREATE FUNCTION by_handler(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+	CREATE FUNCTION by_handler(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 	BEGIN
 		IF es_replaying() AND event.position % 250 = 0 THEN
 			PERFORM pg_sleep(0.02);

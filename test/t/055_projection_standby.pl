@@ -31,7 +31,7 @@ create_projections($primary, q{mode => 'sync'}, 'postgres', 'by_query');
 $primary->safe_psql('postgres', q{
 	CREATE TABLE mended ();
 	ALTER FUNCTION by_category RENAME TO by_category_mended;
-	CREATE FUNCTION by_category(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+	CREATE FUNCTION by_category(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 	BEGIN
 		IF event.data ? 'poison' AND NOT EXISTS (SELECT FROM mended) THEN RAISE EXCEPTION 'poison'; END IF;
 		PERFORM by_category_mended(event);

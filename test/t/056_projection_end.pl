@@ -45,11 +45,11 @@ sub create_app
 		INSERT INTO slow VALUES (0);
 		ALTER FUNCTION by_handler RENAME TO by_handler_quickly;
 		ALTER FUNCTION by_category RENAME TO by_category_quickly;
-		CREATE FUNCTION by_handler(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+		CREATE FUNCTION by_handler(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 		BEGIN
 			PERFORM by_handler_quickly(event), pg_sleep(seconds) FROM slow;
 		END $$;
-		CREATE FUNCTION by_category(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+		CREATE FUNCTION by_category(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 		BEGIN
 			PERFORM by_category_quickly(event);
 			-- busy without ever waiting

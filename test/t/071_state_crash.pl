@@ -380,7 +380,7 @@ foreach my $statement (qq{SELECT es_snapshot('account-0', $reducer)},
 	like(($standby->psql('postgres', "\\set VERBOSITY verbose\n$statement"))[2], qr/ERROR:  25006: /, "on the standby: $statement");
 }
 
-is($standby->safe_psql('postgres', q{SELECT es_reducer('account')}), 'account.es_reduce(jsonb,es_events)', 'a reducer that is there is found');
+is($standby->safe_psql('postgres', q{SELECT es_reducer('account')}), 'account.es_reduce(jsonb,es_recorded_event)', 'a reducer that is there is found');
 
 # Commands go on while the primary is lost.
 my %before = map { split /\|/ } split /\n/, $standby->safe_psql('postgres', 'SELECT stream, max(version) FROM es_events GROUP BY 1');
@@ -420,7 +420,7 @@ foreach my $format (qw(custom plain))
 		"restore, $format");
 	is(count_of($standby, 'es_snapshots', $format), 0, "$format: snapshots are not dumped");
 	is($standby->safe_psql($format, q{SELECT 'account.es_reduce'::regproc::regprocedure, es_reducer('account')}),
-		'account.es_reduce(jsonb,es_events)|account.es_reduce(jsonb,es_events)', "$format: the schema's reducer is there");
+		'account.es_reduce(jsonb,es_recorded_event)|account.es_reduce(jsonb,es_recorded_event)', "$format: the schema's reducer is there");
 	states_are_right($standby, "$format: restored", $format);
 	is(log_digest($standby, $format), log_digest($standby, 'postgres'), "$format: the same log");
 	cmp_ok(snapshots_are_right($standby, "$format: restored", $format), '>', 0, "$format: snapshots are kept again");

@@ -29,8 +29,8 @@ CREATE SCHEMA app;
 CREATE FUNCTION app.add(data jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT data || '{"b": 1}' $$;
 CREATE FUNCTION app.count(data jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT data || jsonb_build_object('b', (data->>'b')::int + 1) $$;
 CREATE TABLE app.seen (version bigint, data jsonb);
-CREATE FUNCTION app.note(event es_events) RETURNS void LANGUAGE sql AS $$ INSERT INTO app.seen VALUES (event.version, event.data) $$;
-SELECT es_create_projection('seen', 'app.note(es_events)');
+CREATE FUNCTION app.note(event es_recorded_event) RETURNS void LANGUAGE sql AS $$ INSERT INTO app.seen VALUES (event.version, event.data) $$;
+SELECT es_create_projection('seen', 'app.note(es_recorded_event)');
 SELECT es_append('thing-1', 'none', 'made');
 END
 $primary->backup('base');

@@ -148,7 +148,7 @@ like(try(qq{SELECT es_append('c-4', 'any', 'x', id => '$id')}), qr/duplicate eve
 counted('c', '0 0 0 0 0 0', '... is an error, and no duplicate');
 
 run(q{CREATE FUNCTION decide(state jsonb, command jsonb) RETURNS jsonb LANGUAGE sql RETURN '[{"type": "x"}, {"type": "y"}]'::jsonb});
-my $execute = q{SELECT es_execute('e-1', 'decide(jsonb, jsonb)', '{}', 'es_merge(jsonb, es_events)', metadata => '{"command_id": "%s"}'%s)};
+my $execute = q{SELECT es_execute('e-1', 'decide(jsonb, jsonb)', '{}', 'es_merge(jsonb, es_recorded_event)', metadata => '{"command_id": "%s"}'%s)};
 
 run(sprintf $execute, $id, '');
 counted('e', '1 2 0 0 0 0', 'es_execute');

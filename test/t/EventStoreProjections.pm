@@ -31,7 +31,7 @@ my $patience = $PostgreSQL::Test::Utils::timeout_default;
 my $columns = 'stream, n, total, first, last, disorder';
 my %read_model = (
 	by_handler => {
-		arguments => "handler => 'by_handler(es_events)'"
+		arguments => "handler => 'by_handler(es_recorded_event)'"
 	},
 	by_query => {
 		arguments => q{query => 'INSERT INTO by_query AS m
@@ -45,7 +45,7 @@ my %read_model = (
 		filter    => q{type IN ('paid', 'refunded')}
 	},
 	by_category => {
-		arguments => q{handler => 'by_category(es_events)', category => 'account', types => '{paid,noted}'},
+		arguments => q{handler => 'by_category(es_recorded_event)', category => 'account', types => '{paid,noted}'},
 		filter    => q{es_category(stream) = 'account' AND type IN ('paid', 'noted')}
 	},
 	# one row for each event, in the order in which they came
@@ -64,7 +64,7 @@ sub counting_function
 	my ($function, $table) = @_;
 
 	return qq{
-CREATE FUNCTION $function(event es_events) RETURNS void LANGUAGE plpgsql AS \$\$
+CREATE FUNCTION $function(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS \$\$
 BEGIN
 	INSERT INTO $table AS m VALUES (event.stream, 1, (event.data->>'n')::int, event.position, event.position, 0)
 	ON CONFLICT (stream) DO UPDATE SET n = m.n + 1, total = m.total + excluded.total,

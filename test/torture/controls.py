@@ -213,8 +213,8 @@ APART = "'host=' || current_setting('unix_socket_directories') || ' port=' || cu
 POLL = """CREATE FUNCTION broken.es_poll(
     subscription text, consumer text DEFAULT NULL, max_count int DEFAULT 100, wait interval DEFAULT '0', after_token bigint DEFAULT NULL,
     OUT token bigint, OUT partition int, OUT attempt int,
-    OUT "position" bigint, OUT version bigint, OUT next_xid xid8, OUT recorded_at timestamptz,
-    OUT occurred_at timestamptz, OUT id uuid, OUT stream text, OUT type text, OUT data jsonb, OUT metadata jsonb)
+    OUT "position" bigint, OUT version bigint, OUT recorded_at timestamptz, OUT occurred_at timestamptz,
+    OUT id uuid, OUT stream text, OUT type text, OUT data jsonb, OUT metadata jsonb)
     RETURNS SETOF record LANGUAGE plpgsql AS $$
 #variable_conflict use_variable
 BEGIN {0} RETURN QUERY SELECT p.* FROM public.es_poll(subscription, consumer, max_count, '0', after_token) AS p {1}; END $$;"""
@@ -276,8 +276,8 @@ def broken_retry():
 def broken_horizon():
     return """
         CREATE FUNCTION broken.es_horizon() RETURNS bigint LANGUAGE sql STABLE RETURN (SELECT max(position) FROM public.es_events);
-        CREATE FUNCTION broken.es_read(after_position bigint DEFAULT 0, max_count bigint DEFAULT NULL) RETURNS SETOF es_events
-        LANGUAGE sql STABLE AS 'SELECT * FROM public.es_events WHERE position > after_position ORDER BY position LIMIT max_count';"""
+        CREATE FUNCTION broken.es_read(after_position bigint DEFAULT 0, max_count bigint DEFAULT NULL)
+        RETURNS SETOF es_recorded_event LANGUAGE sql STABLE AS 'SELECT e::es_recorded_event FROM public.es_events AS e WHERE position > after_position ORDER BY position LIMIT max_count';"""
 
 
 @broken(9, "es_poll forgets an event")
@@ -303,7 +303,7 @@ def broken_checkpoint():
 
 @broken(11, "a handler leaves events out")
 def broken_handler():
-    return """CREATE OR REPLACE FUNCTION public.chain(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+    return """CREATE OR REPLACE FUNCTION public.chain(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
         BEGIN
             IF event.version % 7 = 0 THEN RETURN; END IF;
             INSERT INTO chain AS c VALUES (event.stream, event.version, 1, md5(event.id::text || event.data::text))

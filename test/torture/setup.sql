@@ -5,12 +5,12 @@ CREATE EXTENSION eventstore;
 
 -- The order of events counts here: each row is a chain of digests.
 CREATE TABLE chain (stream text PRIMARY KEY, version bigint NOT NULL, n bigint NOT NULL, digest text NOT NULL);
-CREATE FUNCTION chain(event es_events) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION chain(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO chain AS c VALUES (event.stream, event.version, 1, md5(event.id::text || event.data::text))
     ON CONFLICT (stream) DO UPDATE SET version = excluded.version, n = c.n + 1, digest = md5(c.digest || excluded.digest);
 END $$;
-SELECT es_create_projection('chain', 'chain(es_events)', category => 'acct', tables => '{chain}', batch_size => 50);
+SELECT es_create_projection('chain', 'chain(es_recorded_event)', category => 'acct', tables => '{chain}', batch_size => 50);
 
 CREATE TABLE totals (type text PRIMARY KEY, n bigint NOT NULL, versions numeric NOT NULL);
 SELECT es_create_projection('totals', tables => '{totals}', batch_size => 200, query => $$
@@ -28,7 +28,7 @@ SELECT es_create_subscription('acct', category => 'acct', partitions => 2, lease
 SELECT es_create_subscription('typed', types => '{opened, decided}', partitions => 1, lease => '1s', max_attempts => 1000);
 
 -- An account that knows how many events it has had, and the last one.
-CREATE FUNCTION dec_reduce(state jsonb, event es_events) RETURNS jsonb LANGUAGE sql
+CREATE FUNCTION dec_reduce(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql
     RETURN jsonb_build_object('n', coalesce((state->>'n')::bigint, 0) + 1,
                               'sum', coalesce((state->>'sum')::bigint, 0) + ((event).data->>'amount')::bigint,
                               'last', (event).data->>'mark');

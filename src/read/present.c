@@ -1,0 +1,437 @@
+/*-------------------------------------------------------------------------
+ *
+ * present.c
+ *		The one place where a stored event becomes what users see: a reader, a
+ *		handler, a reducer, the query of a projection, a consumer.
+ *
+ * What is stored is a row of es_events, which has a column that is no user's
+ * business, and may have others that users have added.  What users see is an
+ * es_recorded_event: columns of its own, in an order of its own, with data and
+ * metadata as of the current schema version of the event's type.
+ *
+ * Code in C makes a Presenter for a statement or a batch, and presents one event
+ * after the other.  The read functions are plain SQL: they list the columns
+ * themselves, and call es_upcast_data and es_upcast_metadata for every row.
+ * While no upcaster is defined the planner puts their argument in their place
+ * (es_upcast_support), so that plans are what they would be without.  They are
+ * made again when that changes, see event_type.c.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "nodes/pathnodes.h"
+#include "nodes/supportnodes.h"
+#include "utils/builtins.h"
+#include "utils/expandedrecord.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/typcache.h"
+
+#include "base/base.h"
+#include "log/log.h"
+#include "type/type.h"
+#include "read/read.h"
+
+PG_FUNCTION_INFO_V1(es_recorded_event);
+PG_FUNCTION_INFO_V1(es_upcast);
+PG_FUNCTION_INFO_V1(es_upcast_data);
+PG_FUNCTION_INFO_V1(es_upcast_metadata);
+PG_FUNCTION_INFO_V1(es_upcast_support);
+
+#define RECORDED_EVENT "es_recorded_event"
+
+/* Where es_events has the columns of es_recorded_event. */
+static const AttrNumber stored_columns[Natts_es_recorded_event] = {
+	Anum_es_events_position,
+	Anum_es_events_version,
+	Anum_es_events_recorded_at,
+	Anum_es_events_occurred_at,
+	Anum_es_events_id,
+	Anum_es_events_stream,
+	Anum_es_events_type,
+	Anum_es_events_data,
+	Anum_es_events_metadata
+};
+
+/* Arguments of es_upcast_data and es_upcast_metadata, in their order. */
+enum
+{
+	ARG_POSITION, ARG_TYPE, ARG_DATA, ARG_METADATA
+};
+
+struct Presenter
+{
+	Oid			type;			/* es_recorded_event */
+	Upcasting  *upcasting;		/* NULL: there are no upcasters */
+};
+
+/* What a call in a statement caches from one row to the next. */
+typedef struct CallCache
+{
+	Oid			log;
+	uint64		generation;		/* of what is defined */
+	Upcasting  *upcasting;		/* NULL: there are no upcasters */
+} CallCache;
+
+/*
+ * The type es_recorded_event, in the schema of the log.
+ */
+Oid
+present_type(Oid log)
+{
+	Oid			type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
+									   CStringGetDatum(RECORDED_EVENT),
+									   ObjectIdGetDatum(get_rel_namespace(log)));
+
+	if (!OidIsValid(type))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("type \"%s\" does not exist", RECORDED_EVENT),
+				 errdetail("It belongs to the extension eventstore, and is in its schema \"%s\".",
+						   get_namespace_name(get_rel_namespace(log))),
+				 errhint("Create the extension again.")));
+	return type;
+}
+
+/*
+ * Prepares to present events, for one statement or batch, in the current memory
+ * context.
+ */
+Presenter *
+present_begin(Oid log)
+{
+	Presenter  *presenter = palloc(sizeof(Presenter));
+
+	presenter->type = present_type(log);
+	presenter->upcasting = upcast_begin(log);
+	return presenter;
+}
+
+void
+present_end(Presenter *presenter)
+{
+	upcast_end(presenter->upcasting);
+	pfree(presenter);
+}
+
+/* A column of a slot; 0 for null. */
+static Datum
+slot_column(TupleTableSlot *event, AttrNumber number)
+{
+	bool		isnull;
+	Datum		value = slot_getattr(event, number, &isnull);
+
+	return isnull ? (Datum) 0 : value;
+}
+
+/*
+ * Presents data and metadata in the columns of an es_recorded_event.  Returns
+ * false if there is nothing to do.
+ */
+static bool
+present_values(Upcasting *upcasting, Datum *values, bool *nulls)
+{
+	Datum	   *data = &values[Anum_es_recorded_event_data - 1];
+	Datum	   *metadata = &values[Anum_es_recorded_event_metadata - 1];
+	bool	   *no_metadata = &nulls[Anum_es_recorded_event_metadata - 1];
+	text	   *type;
+	int64		position;
+
+	if (nulls[Anum_es_recorded_event_type - 1] ||
+		nulls[Anum_es_recorded_event_data - 1])
+		return false;
+	type = DatumGetTextPP(values[Anum_es_recorded_event_type - 1]);
+	if (*no_metadata)
+		*metadata = (Datum) 0;
+	if (!upcast_is_due(upcasting, type, *metadata))
+		return false;
+	position = nulls[Anum_es_recorded_event_position - 1] ? 0 :
+		DatumGetInt64(values[Anum_es_recorded_event_position - 1]);
+	*data = upcast_data(upcasting, position, type, *data, *metadata,
+						PG_INT32_MAX);
+	*metadata = upcast_metadata(upcasting, type, *metadata);
+	*no_metadata = false;
+	return true;
+}
+
+/*
+ * The columns of the event as es_recorded_event has them.  The event is a row
+ * of es_events; values are in the current memory context or in the slot.
+ */
+void
+present_columns(Presenter *presenter, TupleTableSlot *event, Datum *values,
+				bool *nulls)
+{
+	int			i;
+
+	slot_getsomeattrs(event, Natts_es_events);
+	for (i = 0; i < Natts_es_recorded_event; i++)
+	{
+		values[i] = event->tts_values[stored_columns[i] - 1];
+		nulls[i] = event->tts_isnull[stored_columns[i] - 1];
+	}
+	if (presenter->upcasting != NULL)
+		(void) present_values(presenter->upcasting, values, nulls);
+}
+
+/*
+ * The event as an argument of a function, in the form that procedural languages
+ * take without a copy; in the current memory context.
+ */
+Datum
+present_record(Presenter *presenter, TupleTableSlot *event)
+{
+	ExpandedRecordHeader *record =
+	make_expanded_record_from_typeid(presenter->type, -1, CurrentMemoryContext);
+	Datum		values[Natts_es_recorded_event];
+	bool		nulls[Natts_es_recorded_event];
+
+	present_columns(presenter, event, values, nulls);
+	expanded_record_set_fields(record, values, nulls, true);
+	return ExpandedRecordGetDatum(record);
+}
+
+/*
+ * The event's data alone; in the current memory context or in the slot.
+ */
+Datum
+present_data(Presenter *presenter, TupleTableSlot *event)
+{
+	Datum		data = slot_column(event, Anum_es_events_data);
+
+	if (presenter->upcasting == NULL)
+		return data;
+	return upcast_data(presenter->upcasting,
+					   DatumGetInt64(slot_column(event, Anum_es_events_position)),
+					   DatumGetTextPP(slot_column(event, Anum_es_events_type)),
+					   data, slot_column(event, Anum_es_events_metadata),
+					   PG_INT32_MAX);
+}
+
+/* Adds the events of a batch to a store of es_recorded_event. */
+static void
+present_into(Presenter *presenter, Oid relid, TupleDesc desc,
+			 Tuplestorestate *events, Tuplestorestate *presented)
+{
+	Relation	log = table_open(relid, AccessShareLock);
+	TupleTableSlot *slot = event_slot_make(log);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "eventstore event",
+												  ALLOCSET_DEFAULT_SIZES);
+	Datum		values[Natts_es_recorded_event];
+	bool		nulls[Natts_es_recorded_event];
+
+	tuplestore_rescan(events);
+	while (tuplestore_gettupleslot(events, true, false, slot))
+	{
+		MemoryContext oldcontext = MemoryContextSwitchTo(context);
+
+		CHECK_FOR_INTERRUPTS();
+		present_columns(presenter, slot, values, nulls);
+		tuplestore_putvalues(presented, desc, values, nulls);
+		MemoryContextSwitchTo(oldcontext);
+		MemoryContextReset(context);
+	}
+	MemoryContextDelete(context);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(log, AccessShareLock);
+}
+
+/*
+ * The events of a batch as rows of es_recorded_event, and their columns, in the
+ * current memory context.
+ */
+Tuplestorestate *
+present_batch(Oid log, Tuplestorestate *events, TupleDesc *desc)
+{
+	Presenter  *presenter = present_begin(log);
+	Tuplestorestate *presented = event_batch_make();
+
+	*desc = lookup_rowtype_tupdesc_copy(presenter->type, -1);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	present_into(presenter, log, *desc, events, presented);
+	PopActiveSnapshot();
+	present_end(presenter);
+	return presented;
+}
+
+/*
+ * The upcasters for a call in a statement, which are looked up once and again
+ * when others are defined; NULL if there are none.  Those that were known
+ * before may be running, and are left to the statement's end.
+ */
+static Upcasting *
+cached_upcasting(FunctionCallInfo fcinfo)
+{
+	CallCache  *cache = fcinfo->flinfo->fn_extra;
+	uint64		generation;
+
+	if (cache == NULL)
+	{
+		cache = MemoryContextAllocZero(fcinfo->flinfo->fn_mcxt,
+									   sizeof(CallCache));
+		cache->log = log_relid(fcinfo->flinfo->fn_oid);
+		fcinfo->flinfo->fn_extra = cache;
+	}
+	generation = event_type_generation(cache->log);
+	if (cache->generation != generation)
+	{
+		cache->upcasting = upcast_make(cache->log, fcinfo->flinfo->fn_mcxt);
+		cache->generation = generation;
+	}
+	return cache->upcasting;
+}
+
+/* An argument; 0 for null. */
+static Datum
+argument_or_zero(FunctionCallInfo fcinfo, int number)
+{
+	return PG_ARGISNULL(number) ? (Datum) 0 : PG_GETARG_DATUM(number);
+}
+
+/*
+ * es_upcast_data(position, type, data, metadata): data as of the current schema
+ * version.
+ */
+Datum
+es_upcast_data(PG_FUNCTION_ARGS)
+{
+	Upcasting  *upcasting = cached_upcasting(fcinfo);
+
+	if (PG_ARGISNULL(ARG_DATA))
+		PG_RETURN_NULL();
+	if (upcasting == NULL || PG_ARGISNULL(ARG_TYPE))
+		PG_RETURN_DATUM(PG_GETARG_DATUM(ARG_DATA));
+	PG_RETURN_DATUM(upcast_data(upcasting,
+								PG_ARGISNULL(ARG_POSITION) ? 0 :
+								PG_GETARG_INT64(ARG_POSITION),
+								PG_GETARG_TEXT_PP(ARG_TYPE),
+								PG_GETARG_DATUM(ARG_DATA),
+								argument_or_zero(fcinfo, ARG_METADATA),
+								PG_INT32_MAX));
+}
+
+/*
+ * es_upcast_metadata(position, type, data, metadata): metadata that says of
+ * which version es_upcast_data is.
+ */
+Datum
+es_upcast_metadata(PG_FUNCTION_ARGS)
+{
+	Upcasting  *upcasting = cached_upcasting(fcinfo);
+	Datum		metadata = argument_or_zero(fcinfo, ARG_METADATA);
+
+	if (upcasting != NULL && !PG_ARGISNULL(ARG_TYPE))
+		metadata = upcast_metadata(upcasting, PG_GETARG_TEXT_PP(ARG_TYPE),
+								   metadata);
+	if (metadata == (Datum) 0)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(metadata);
+}
+
+/* The row of es_recorded_event, presented; NULL if there is nothing to do. */
+static HeapTuple
+present_row(Upcasting *upcasting, HeapTupleHeader event)
+{
+	TupleDesc	desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(event),
+											  HeapTupleHeaderGetTypMod(event));
+	Datum	   *values = palloc(sizeof(Datum) * desc->natts);
+	bool	   *nulls = palloc(sizeof(bool) * desc->natts);
+	HeapTupleData row = {
+		.t_len = HeapTupleHeaderGetDatumLength(event),
+		.t_data = event
+	};
+	HeapTuple	presented = NULL;
+
+	heap_deform_tuple(&row, desc, values, nulls);
+	if (present_values(upcasting, values, nulls))
+		presented = heap_form_tuple(desc, values, nulls);
+	ReleaseTupleDesc(desc);
+	return presented;
+}
+
+/*
+ * es_upcast(event es_recorded_event) returns es_recorded_event: the event as of
+ * the current schema version.
+ */
+Datum
+es_upcast(PG_FUNCTION_ARGS)
+{
+	Upcasting  *upcasting = cached_upcasting(fcinfo);
+	HeapTuple	presented = upcasting == NULL ? NULL :
+	present_row(upcasting, PG_GETARG_HEAPTUPLEHEADER(0));
+
+	PG_RETURN_DATUM(presented == NULL ? PG_GETARG_DATUM(0) :
+					HeapTupleGetDatum(presented));
+}
+
+/*
+ * es_recorded_event(event es_events) returns es_recorded_event: the row as an
+ * event, with data and metadata as they are stored.
+ */
+Datum
+es_recorded_event(PG_FUNCTION_ARGS)
+{
+	HeapTupleHeader row = PG_GETARG_HEAPTUPLEHEADER(0);
+	Datum		values[Natts_es_recorded_event];
+	bool		nulls[Natts_es_recorded_event];
+	TupleDesc	desc;
+	int			i;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "the function returns no row");
+	for (i = 0; i < Natts_es_recorded_event; i++)
+		values[i] = GetAttributeByNum(row, stored_columns[i], &nulls[i]);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
+}
+
+/* The argument that a call returns while no upcaster is defined. */
+static Node *
+returned_argument(FuncExpr *call)
+{
+	const char *name = get_func_name(call->funcid);
+
+	if (list_length(call->args) == 1)
+		return linitial(call->args);
+	if (list_length(call->args) != ARG_METADATA + 1)
+		return NULL;
+	return list_nth(call->args, strcmp(name, "es_upcast_data") == 0 ?
+					ARG_DATA : ARG_METADATA);
+}
+
+/*
+ * Lets the planner drop calls while no upcaster is defined.  The plan is made
+ * again with es_events when one is.
+ */
+Datum
+es_upcast_support(PG_FUNCTION_ARGS)
+{
+	Node	   *request = (Node *) PG_GETARG_POINTER(0);
+	SupportRequestSimplify *simplify;
+	Oid			log;
+	int			count;
+
+	if (!IsA(request, SupportRequestSimplify))
+		PG_RETURN_POINTER(NULL);
+	simplify = (SupportRequestSimplify *) request;
+	log = log_relid(simplify->fcall->funcid);
+	AcceptInvalidationMessages();
+	(void) event_type_upcasters(log, &count);
+	if (count > 0)
+		PG_RETURN_POINTER(NULL);
+	if (simplify->root != NULL)
+		simplify->root->glob->relationOids =
+			list_append_unique_oid(simplify->root->glob->relationOids, log);
+	PG_RETURN_POINTER(returned_argument(simplify->fcall));
+}
