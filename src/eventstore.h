@@ -21,8 +21,8 @@
  */
 #define ES_MAX_STREAM_LENGTH	2048
 
-/* A transaction that has locked so many streams locks the log instead. */
-#define ES_MAX_STREAM_LOCKS		1000
+/* A transaction that needs more locks on streams locks the log instead. */
+#define ES_MAX_LOG_LOCKS		1000
 
 /* A type's name is a word, not a text: it becomes part of other names. */
 #define ES_MAX_TYPE_LENGTH		255

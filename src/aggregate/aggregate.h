@@ -227,8 +227,7 @@ extern void command_init(Command *command, text *stream, Datum value,
  * Completes the metadata and ids of the events that were decided.  Errors: the
  * command has an id, and the first event one of its own.
  */
-extern void command_complete_events(const Command *command, Oid log,
-									NewEvent *events, int count);
+extern void command_complete_events(const Command *command, Write *write);
 
 /*
  * Returns true if the command has an id and was executed before; found gets its

@@ -22,8 +22,8 @@
 
 #include "base/base.h"
 #include "log/log.h"
-#include "type/type.h"
 #include "read/read.h"
+#include "append/append.h"
 #include "aggregate/aggregate.h"
 
 /* The key of metadata that has the command's id. */
@@ -154,19 +154,19 @@ check_first_id(const Command *command, const NewEvent *first)
  * have none of their own or of their types' composite keys.
  */
 void
-command_complete_events(const Command *command, Oid log, NewEvent *events,
-						int count)
+command_complete_events(const Command *command, Write *write)
 {
+	NewEvent   *events = write->events;
 	int			i;
 
-	for (i = 0; i < count; i++)
+	for (i = 0; i < write->count; i++)
 		events[i].metadata = merge_objects(merge_objects(command->metadata,
 														 events[i].metadata),
 										   command->id_metadata);
-	event_identify(log, events, count);
-	if (count > 0)
+	write_identify(write);
+	if (write->count > 0)
 		check_first_id(command, &events[0]);
-	for (i = 0; command->id != NULL && i < count; i++)
+	for (i = 0; command->id != NULL && i < write->count; i++)
 	{
 		if (events[i].has_id)
 			continue;

@@ -13,8 +13,8 @@
  *	   first result;
  *	4. fold the stream; compare its version with the expected one: ES001;
  *	5. call the decider; an error refuses the command;
- *	6. complete the metadata and the ids of its events, and append them at the
- *	   version of 4: ES001 if the decider has appended to the stream itself;
+ *	6. complete the metadata and the ids of its events, and append them (write.c)
+ *	   at the version of 4: ES001 if the decider has appended to the stream itself;
  *	7. fold the new events.  If 6 has found them stored, since they had ids of
  *	   their own and the command was repeated, return the first result.
  *
@@ -55,6 +55,7 @@ typedef struct Execution
 	ExpectedVersion expected;
 	Command		command;
 	Fold		fold;
+	Write		write;			/* of the events that are decided */
 	CommandResult result;
 } Execution;
 
@@ -73,6 +74,8 @@ init_execution(Execution *execution, FunctionCallInfo fcinfo)
 	execution->log = log_relid(fcinfo->flinfo->fn_oid);
 	execution->stream = PG_GETARG_TEXT_PP(ARG_STREAM);
 	stream_check_name(execution->stream);
+	execution->write.log = execution->log;
+	execution->write.stream = execution->stream;
 	execution->decider = PG_GETARG_OID(ARG_DECIDER);
 	execution->expected = PG_GETARG_INT64(ARG_EXPECTED);
 	if (!PG_ARGISNULL(ARG_METADATA))
@@ -153,21 +156,22 @@ static void
 fold_and_decide(Execution *execution)
 {
 	Fold	   *fold = &execution->fold;
+	Write	   *write = &execution->write;
 	CommandResult *result = &execution->result;
-	NewEvent   *events;
 
 	fold_upto_version(execution, PG_INT64_MAX);
 	expected_version_check(execution->stream, execution->expected,
 						   fold->state.version);
-	events = decider_decide(execution->decider, execution->stream,
-							fold->state.state, execution->command.value,
-							&result->count);
+	write->expected = fold->state.version;
+	write->events = decider_decide(execution->decider, execution->stream,
+								   fold->state.state, execution->command.value,
+								   &write->count);
+	result->count = write->count;
 	PopActiveSnapshot();
-	command_complete_events(&execution->command, execution->log, events,
-							result->count);
-	result->version = append_to_stream(execution->log, execution->stream,
-									   fold->state.version, events,
-									   result->count, &result->position);
+	command_complete_events(&execution->command, write);
+	write_locked(write);
+	result->version = write->version;
+	result->position = write->position;
 	push_latest_snapshot();
 	if (result->version != fold->state.version + result->count)
 		fold_restart(fold);
@@ -203,7 +207,7 @@ es_execute(PG_FUNCTION_ARGS)
 	decider_check(execution.decider);
 	fold_begin(&execution.fold, execution.log, execution.stream,
 			   PG_GETARG_OID(ARG_REDUCER), event_array_no_data(), false);
-	stream_lock(execution.log, execution.stream);
+	write_lock(&execution.write);
 	push_latest_snapshot();
 	if (command_find_executed(&execution.command, execution.log,
 							  &execution.result))

@@ -28,10 +28,32 @@ extern Datum event_array_no_data(void);
 extern NewEvent *event_array_make(text *stream, int count);
 extern NewEvent *event_array_read(text *stream, Jsonb *array, int *count);
 
-/* append.c */
-extern int64 append_event(Oid relid, NewEvent *event);
-extern int64 append_to_stream(Oid relid, text *stream, int64 expected,
-							  NewEvent *events, int count, int64 *position);
+/* write.c */
+
+/* What is to be appended, and what came of it. */
+typedef struct Write
+{
+	/* by the caller */
+	Oid			log;			/* es_events */
+	text	   *stream;			/* of all events, which are a batch; NULL:
+								 * each is by itself and names its own */
+	ExpectedVersion expected;	/* of that stream */
+	NewEvent   *events;
+	int			count;			/* of events; later of those that are stored */
+
+	/* by the steps, if there is one stream */
+	int64		version;		/* of the last event; without events the
+								 * stream's */
+	int64		position;		/* of the last event; 0: none */
+} Write;
+
+extern void write_identify(Write *write);
+extern void write_lock(Write *write);
+extern void write_locked(Write *write);
+extern void write_events(Write *write);
+
+/* write_retry.c */
+extern bool write_retry_find(Write *write, Log *log);
 
 /* import.c */
 extern void import_init(void);

@@ -141,6 +141,17 @@ compat_check_may_create(Oid schema, Oid user)
 		aclcheck_error(result, OBJECT_SCHEMA, get_namespace_name(schema));
 }
 
+/* Does this backend hold the lock in this mode? */
+static inline bool
+compat_lock_is_held(const LOCKTAG *tag, LOCKMODE mode)
+{
+#if PG_VERSION_NUM >= 170000
+	return LockHeldByMe(tag, mode, false);
+#else
+	return LockHeldByMe(tag, mode);
+#endif
+}
+
 /* What pg_stat_activity shows of one who waits, where an extension can name it. */
 static inline uint32
 compat_wait_event(const char *name)

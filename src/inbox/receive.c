@@ -131,6 +131,12 @@ static int64
 append_message(const Message *message, const AckEvent *ack)
 {
 	NewEvent	event = {0};
+	Write		write = {
+		.log = message->log,
+		.expected = EXPECTED_ANY,
+		.events = &event,
+		.count = 1
+	};
 
 	if (ack->nulls[ACK_EVENT_TYPE])
 		ereport(ERROR,
@@ -146,7 +152,11 @@ append_message(const Message *message, const AckEvent *ack)
 	event.has_occurred_at = !ack->nulls[ACK_EVENT_TIME];
 	if (event.has_occurred_at)
 		event.occurred_at = DatumGetTimestampTz(ack->values[ACK_EVENT_TIME]);
-	return append_event(message->log, &event);
+	stream_check_name(event.stream);
+	event_check_type_name(event.type);
+	write.stream = event.stream;
+	write_events(&write);
+	return write.position;
 }
 
 bool

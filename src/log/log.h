@@ -11,6 +11,7 @@
 #include "commands/trigger.h"
 #include "datatype/timestamp.h"
 #include "nodes/execnodes.h"
+#include "storage/lockdefs.h"
 #include "utils/array.h"
 #include "utils/jsonb.h"
 #include "utils/snapshot.h"
@@ -20,9 +21,9 @@
 
 /* stream.c */
 extern void stream_check_name(text *stream);
-extern void stream_lock(Oid log, text *stream);
 extern StatsEntry *stream_stats(text *stream);
 extern void stream_conflict(text *stream);
+extern void stream_count_retry(text *stream);
 extern int	stream_category_length(text *stream);
 extern bool stream_equal(text *a, text *b);
 extern uint64 stream_hash(text *stream);
@@ -99,6 +100,30 @@ extern bool log_find_id(Log *log, const pg_uuid_t *id, text *stream,
 extern int64 log_position(Log *log, text *stream, int64 version);
 extern void log_remember_version(text *stream, int64 version);
 extern void log_fail_duplicate(const pg_uuid_t *id, const char *why);
+
+/* log_lock.c */
+
+/*
+ * What can be locked, in the order in which everybody locks it.  The numbers are
+ * classes of advisory locks; those of users are 1 and 2.
+ */
+typedef enum LogLockClass
+{
+	LOG_LOCK_STREAM = 3
+} LogLockClass;
+
+/* A lock that an append holds to the end of its transaction. */
+typedef struct LogLock
+{
+	LogLockClass class;
+	LOCKMODE	mode;
+	uint64		hash;			/* of the name */
+	text	   *name;
+} LogLock;
+
+extern LogLock log_lock_of_stream(text *stream);
+extern void log_lock_all(Oid log, LogLock *locks, int count);
+extern void log_lock_stream(Oid log, text *stream);
 
 /* log_index.c */
 extern Relation log_index_of(ResultRelInfo *relinfo, AttrNumber first,

@@ -71,7 +71,7 @@ lock_stream(Oid log, pg_uuid_t *id)
 					1, types, values, NULL) == 0)
 		fail_missing(id);
 	stream = DatumGetTextPP(own_sql_value(1));
-	stream_lock(log, stream);
+	log_lock_stream(log, stream);
 	return stream;
 }
 

@@ -1,0 +1,227 @@
+/*-------------------------------------------------------------------------
+ *
+ * write.c
+ *		The sequence of a write.  Everything that appends events comes through
+ *		here: es_append(), both forms of es_append_batch(), es_import, es_execute()
+ *		and es_receive().
+ *
+ * A writer checks its arguments, so that whatever can be refused without looking
+ * is refused before anything is locked, and makes a Write of them.  Then:
+ *
+ *	1. identify: events get the ids and schema versions that their types' definitions
+ *	   give them (event_check.c).  Users' functions may run here, and not under the
+ *	   locks that follow.  Error: ES004, if an id cannot be made.
+ *	2. lock: the streams, to the end of the transaction, all in one call and in one
+ *	   order for everybody (log_lock.c).
+ *	3. open: RowExclusiveLock on es_events, to the end of the transaction, and a
+ *	   snapshot that sees all that is committed now, at every isolation level.
+ *	4. find retries: events whose ids are stored already (write_retry.c).  A retry
+ *	   gets its first result, whatever it expects and however types are defined by
+ *	   now, so that this comes before the checks.  Error: ES002.
+ *	5. check the version: the stream's last one against the expected one.  Error:
+ *	   ES001.
+ *	6. check definitions: the events against those of their types.  Error: ES004.
+ *	7. number: versions follow on the last one of each stream.
+ *	8. insert: the log draws positions and stores the rows (log_insert.c).  Nothing
+ *	   that the caller can do wrong fails after a position is drawn, except
+ *	   constraints and triggers that the owner of es_events has added.
+ *	9. count what was stored.
+ *	10. notify: remember whom to wake at commit.
+ *
+ * es_execute() takes the lock of its stream first, as it decides under it; the rest
+ * is the same.
+ *
+ * An error leaves nothing but gaps in the positions: it aborts the transaction or
+ * the subtransaction, which ends the locks.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/builtins.h"
+
+#include "stats/stats.h"
+#include "log/log.h"
+#include "notify/notify.h"
+#include "type/type.h"
+#include "append/append.h"
+
+/* The last version of a stream, one of many. */
+typedef struct StreamVersion
+{
+	text	   *stream;
+	int64		version;
+	uint32		hash;
+	char		status;			/* for simplehash */
+} StreamVersion;
+
+#define SH_PREFIX versions
+#define SH_ELEMENT_TYPE StreamVersion
+#define SH_KEY_TYPE text *
+#define SH_KEY stream
+#define SH_HASH_KEY(tb, key) ((uint32) stream_hash(key))
+#define SH_EQUAL(tb, a, b) stream_equal(a, b)
+#define SH_STORE_HASH
+#define SH_GET_HASH(tb, a) (a)->hash
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+/*
+ * Step 1.
+ */
+void
+write_identify(Write *write)
+{
+	event_identify(write->log, write->events, write->count);
+}
+
+/* Locks the streams that the events name. */
+static void
+lock_streams(Write *write)
+{
+	LogLock    *locks = palloc(sizeof(LogLock) * Max(write->count, 1));
+	int			i;
+
+	for (i = 0; i < write->count; i++)
+	{
+		locks[i] = log_lock_of_stream(write->events[i].stream);
+		stream_count_retry(write->events[i].stream);
+	}
+	log_lock_all(write->log, locks, write->count);
+	pfree(locks);
+}
+
+/*
+ * Step 2.
+ */
+void
+write_lock(Write *write)
+{
+	if (write->stream == NULL)
+		lock_streams(write);
+	else
+	{
+		stream_count_retry(write->stream);
+		log_lock_stream(write->log, write->stream);
+	}
+}
+
+/* Step 5.  An import expects nothing of its streams. */
+static void
+check_expected(const Write *write)
+{
+	if (write->stream != NULL)
+		expected_version_check(write->stream, write->expected, write->version);
+}
+
+/* The version that follows a stream's last one. */
+static int64
+next_version(text *stream, int64 last)
+{
+	if (last == PG_INT64_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+				 errmsg("stream \"%s\" is full", text_to_cstring(stream)),
+				 errdetail("Its version is " INT64_FORMAT ".", last)));
+	return last + 1;
+}
+
+/* Numbers events of many streams. */
+static void
+number_streams(Write *write, Log *log)
+{
+	versions_hash *versions = versions_create(CurrentMemoryContext,
+											  write->count, NULL);
+	int			i;
+
+	for (i = 0; i < write->count; i++)
+	{
+		text	   *stream = write->events[i].stream;
+		bool		found;
+		StreamVersion *last = versions_insert(versions, stream, &found);
+
+		CHECK_FOR_INTERRUPTS();
+		if (!found)
+			last->version = log_last_version(log, stream, 0);
+		last->version = next_version(stream, last->version);
+		write->events[i].version = last->version;
+	}
+	versions_destroy(versions);
+}
+
+/* Step 7. */
+static void
+number_events(Write *write, Log *log)
+{
+	int			i;
+
+	if (write->stream == NULL)
+		number_streams(write, log);
+	else
+	{
+		for (i = 0; i < write->count; i++)
+		{
+			write->version = next_version(write->stream, write->version);
+			write->events[i].version = write->version;
+		}
+	}
+}
+
+/* Step 8. */
+static void
+insert_events(Write *write, Log *log)
+{
+	notify_wake_at_end();
+	log_insert(log, write->events, write->count);
+	write->position = write->events[write->count - 1].position;
+}
+
+/* Step 9. */
+static void
+count_events(const Write *write)
+{
+	int			i;
+
+	for (i = 0; i < write->count; i++)
+		log_insert_count(&write->events[i],
+						 i == 0 || write->stream == NULL ? 1 : 0);
+}
+
+/*
+ * Steps 3 to 10.
+ */
+void
+write_locked(Write *write)
+{
+	Log		   *log = log_open(write->log);
+
+	if (write->stream != NULL)
+		write->version = log_last_version(log, write->stream, write->expected);
+	if (!write_retry_find(write, log))
+	{
+		check_expected(write);
+		event_check(write->log, write->events, write->count);
+		if (write->count > 0)
+		{
+			number_events(write, log);
+			insert_events(write, log);
+			count_events(write);
+			notify_events(write->events, write->count);
+		}
+	}
+	log_close(log);
+}
+
+/*
+ * The whole sequence.
+ */
+void
+write_events(Write *write)
+{
+	write_identify(write);
+	write_lock(write);
+	write_locked(write);
+}

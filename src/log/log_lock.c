@@ -1,0 +1,196 @@
+/*-------------------------------------------------------------------------
+ *
+ * log_lock.c
+ *		The locks of an append, which it holds to the end of its transaction.
+ *
+ * A lock makes transactions that append to the same thing, a stream, wait for
+ * each other; the others go on.  It is a heavyweight lock on a 64-bit hash of the
+ * thing's name, in a class of the advisory locks that users cannot reach (theirs
+ * are 1 and 2).  Two names with one hash wait for each other unnecessarily, which
+ * costs time and nothing else.
+ *
+ * One call takes all the locks that a write needs, in one order for everybody: by
+ * class, then by hash, and of one thing the strongest mode.  So two writes can
+ * only wait for each other in a circle if one of their transactions holds locks of
+ * an earlier write.
+ *
+ * Each lock takes a place in shared memory, and an import may touch any number of
+ * streams.  So a transaction that would hold more than ES_MAX_LOG_LOCKS of them
+ * takes ShareRowExclusiveLock on es_events instead: as every appender holds
+ * RowExclusiveLock there from before its first position to its end, the owner of
+ * the stronger lock is alone with all streams.  The locks that a call needs are
+ * counted before it takes the first.  A rollback to a savepoint may release
+ * locks, also the stronger one, so that the lock table is asked each time; the
+ * count of locks is only ever too high.
+ *
+ * All of them are taken before RowExclusiveLock on es_events: a transaction that
+ * waits for its first stream holds nothing yet that the owner of that stream could
+ * need for the stronger lock.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "portability/instr_time.h"
+#include "storage/lmgr.h"
+
+#include "base/compat.h"
+#include "eventstore.h"
+#include "stats/stats.h"
+#include "log/log.h"
+
+/* How many locks the transaction with this local id has taken. */
+static LocalTransactionId locking_lxid = InvalidLocalTransactionId;
+static int	locks_taken = 0;
+
+static LOCKTAG
+lock_tag(const LogLock *lock)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (lock->hash >> 32),
+						 (uint32) lock->hash, lock->class);
+	return tag;
+}
+
+/* Sorts locks into the order of the header. */
+static int
+compare_locks(const void *a, const void *b)
+{
+	const LogLock *one = a;
+	const LogLock *other = b;
+
+	if (one->class != other->class)
+		return one->class < other->class ? -1 : 1;
+	if (one->hash != other->hash)
+		return one->hash < other->hash ? -1 : 1;
+	return other->mode - one->mode;
+}
+
+/* Brings locks into order, and returns how many differ, which are in front. */
+static int
+sort_locks(LogLock *locks, int count)
+{
+	int			kept = 0;
+	int			i;
+
+	qsort(locks, count, sizeof(LogLock), compare_locks);
+	for (i = 0; i < count; i++)
+	{
+		if (i == 0 || locks[i].class != locks[kept - 1].class ||
+			locks[i].hash != locks[kept - 1].hash)
+			locks[kept++] = locks[i];
+	}
+	return kept;
+}
+
+/*
+ * Returns true if the transaction may take the locks, and need not lock the
+ * whole log.
+ */
+static bool
+locks_have_room(const LogLock *locks, int count)
+{
+	int			more = 0;
+	int			i;
+
+	if (locks_taken + count <= ES_MAX_LOG_LOCKS)
+		return true;
+	for (i = 0; i < count; i++)
+	{
+		LOCKTAG		tag = lock_tag(&locks[i]);
+
+		if (!compat_lock_is_held(&tag, locks[i].mode))
+			more++;
+	}
+	return locks_taken + more <= ES_MAX_LOG_LOCKS;
+}
+
+/* Waits for a lock, and counts that. */
+static void
+wait_for_lock(const LogLock *lock, const LOCKTAG *tag)
+{
+	StatsEntry *stats = stream_stats(lock->name);
+	instr_time	start;
+	instr_time	end;
+
+	stats_count(stats, STATS_LOCK_WAITS, 1);
+	INSTR_TIME_SET_CURRENT(start);
+	PG_TRY();
+	{
+		(void) LockAcquire(tag, lock->mode, false, false);
+	}
+	PG_FINALLY();
+	{
+		INSTR_TIME_SET_CURRENT(end);
+		INSTR_TIME_SUBTRACT(end, start);
+		stats_count(stats, STATS_LOCK_WAIT_TIME,
+					INSTR_TIME_GET_MICROSEC(end));
+	}
+	PG_END_TRY();
+}
+
+/* Takes one lock, and counts it if it is new. */
+static void
+take_lock(const LogLock *lock)
+{
+	LOCKTAG		tag = lock_tag(lock);
+	LockAcquireResult result = LockAcquire(&tag, lock->mode, false, true);
+
+	if (result == LOCKACQUIRE_NOT_AVAIL)
+		wait_for_lock(lock, &tag);
+	if (result != LOCKACQUIRE_ALREADY_HELD)
+		locks_taken++;
+}
+
+/*
+ * The lock that makes a transaction the only one that can append to the stream.
+ */
+LogLock
+log_lock_of_stream(text *stream)
+{
+	LogLock		lock = {
+		.class = LOG_LOCK_STREAM,
+		.mode = ExclusiveLock,
+		.hash = stream_hash(stream),
+		.name = stream
+	};
+
+	return lock;
+}
+
+/*
+ * Takes all the locks, which are sorted by that, or locks the whole log.
+ */
+void
+log_lock_all(Oid log, LogLock *locks, int count)
+{
+	int			i;
+
+	if (locking_lxid != compat_my_lxid())
+	{
+		locking_lxid = compat_my_lxid();
+		locks_taken = 0;
+	}
+	if (count > 1)
+		count = sort_locks(locks, count);
+	if (locks_have_room(locks, count))
+	{
+		for (i = 0; i < count; i++)
+			take_lock(&locks[i]);
+	}
+	else
+		LockRelationOid(log, ShareRowExclusiveLock);
+}
+
+/*
+ * The same for one stream alone.
+ */
+void
+log_lock_stream(Oid log, text *stream)
+{
+	LogLock		lock = log_lock_of_stream(stream);
+
+	log_lock_all(log, &lock, 1);
+}
