@@ -74,11 +74,11 @@ log_open(Oid relid)
 	log->rel = log->relinfo->ri_RelationDesc;
 	log_guard_check_insert(log->relinfo->ri_TrigDesc);
 	ExecOpenIndices(log->relinfo, false);
-	log->id_index = log_index_of(log->relinfo, Anum_es_events_id,
-								 InvalidAttrNumber);
-	log->version_index = log_index_of(log->relinfo, Anum_es_events_stream,
-									  Anum_es_events_version);
+	log->id_index = log_index_of(log->relinfo, LOG_INDEX_ID);
+	log->version_index = log_index_of(log->relinfo, LOG_INDEX_VERSION);
 	log->slot = table_slot_create(log->rel, &log->estate->es_tupleTable);
+	if (RelationGetNumberOfAttributes(log->rel) > Natts_es_events)
+		log_column_prepare(log);
 	log->sequence = own_table_in_schema(RelationGetNamespace(log->rel),
 										"es_position");
 	MemoryContextSwitchTo(oldcontext);

@@ -73,6 +73,7 @@ typedef struct Log
 	Snapshot	latest;			/* sees all that is committed now */
 	TupleTableSlot *slot;
 	Oid			sequence;		/* es_position */
+	List	   *added_columns;	/* by the owner, that have a default */
 } Log;
 
 /* Columns of es_events. */
@@ -126,11 +127,22 @@ extern void log_lock_all(Oid log, LogLock *locks, int count);
 extern void log_lock_stream(Oid log, text *stream);
 
 /* log_index.c */
-extern Relation log_index_of(ResultRelInfo *relinfo, AttrNumber first,
-							 AttrNumber second);
+
+/* The indexes of unique constraints. */
+typedef enum LogIndex
+{
+	LOG_INDEX_ID,				/* (id) */
+	LOG_INDEX_VERSION			/* (stream, version) */
+} LogIndex;
+
+extern Relation log_index_of(ResultRelInfo *relinfo, LogIndex which);
 extern Relation log_index_open_version(Relation log);
 extern Relation log_index_open_position(Relation log);
 extern Relation log_index_open_category(Relation log);
+
+/* log_column.c */
+extern void log_column_prepare(Log *log);
+extern void log_column_fill(Log *log, TupleTableSlot *slot);
 
 /* log_insert.c */
 extern void log_insert(Log *log, NewEvent *events, int count);

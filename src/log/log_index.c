@@ -3,12 +3,36 @@
  * log_index.c
  *		The indexes of es_events that our code scans by itself.
  *
+ * An index is ours because one of our constraints owns it, not because of its
+ * columns: the owner of the table may add an index on the same columns in another
+ * order, or with another operator class, and a scan of that would answer wrongly.
+ * A name does not tell either, as constraints can be renamed, and an oid changes
+ * with REINDEX CONCURRENTLY.
+ *
+ * The constraint of an index is looked up in pg_constraint once, and the index's
+ * oid is remembered.  It stays right for as long as the table has a valid index
+ * with this oid: an index is never taken from its constraint, but dropped with it,
+ * and REINDEX CONCURRENTLY makes the old index invalid in the transaction in which
+ * it hands the constraint to the new one.
+ *
+ * The index on category and position belongs to no constraint.  It is known by its
+ * name, and its definition is checked; without it readers walk the whole log.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/relation.h"
+#include "access/table.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_constraint.h"
+#include "catalog/pg_type.h"
+#include "commands/defrem.h"
+#include "utils/array.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 
 #include "base/compat.h"
@@ -16,34 +40,153 @@
 
 #define CATEGORY_INDEX "es_events_category_position_idx"
 
+/* Columns of a unique constraint. */
+#define MAX_KEY_COLUMNS 2
+
+typedef struct UniqueKey
+{
+	const char *columns;		/* for people */
+	int			count;
+	AttrNumber	attributes[MAX_KEY_COLUMNS];
+} UniqueKey;
+
+static const UniqueKey unique_keys[] = {
+	[LOG_INDEX_ID] = {"(id)", 1, {Anum_es_events_id}},
+	[LOG_INDEX_VERSION] = {"(stream, version)", 2,
+	{Anum_es_events_stream, Anum_es_events_version}}
+};
+
+/* What is known of the table with this oid. */
+static Oid	known_log = InvalidOid;
+static Oid	known_indexes[lengthof(unique_keys)];
+
 static void
-missing_index(const char *columns)
+fail_missing_index(const char *columns)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("a unique index of table \"es_events\" is missing"),
-			 errdetail("There is no valid unique index on %s.", columns),
-			 errhint("Restore the constraint that eventstore made.")));
+			 errmsg("a unique constraint of table \"es_events\" is missing"),
+			 errdetail("There is no valid and not deferrable constraint on %s.",
+					   columns),
+			 errhint("Add the constraint that eventstore made again.")));
 }
 
-/* Is this the valid unique index on these columns (second: or none)? */
+/* Returns true if a key column of the index has the order of its type. */
 static bool
-index_is_on(Relation index, AttrNumber first, AttrNumber second)
+has_default_order(Relation index, int column, Oid type, Oid collation)
+{
+	Oid			class = GetDefaultOpClass(type, BTREE_AM_OID);
+
+	return index->rd_indoption[column] == 0 &&
+		index->rd_indcollation[column] == collation &&
+		OidIsValid(class) &&
+		index->rd_opfamily[column] == get_opclass_family(class);
+}
+
+/* Returns true if the index is one that a constraint on the key may have. */
+static bool
+index_has_key(Relation index, const UniqueKey *key)
 {
 	const		FormData_pg_index *form = index->rd_index;
-	int			keys = second == InvalidAttrNumber ? 1 : 2;
+	TupleDesc	desc = RelationGetDescr(index);
+	int			i;
 
-	return form->indisvalid && form->indisunique &&
-		form->indnkeyatts == keys && form->indkey.values[0] == first &&
-		(keys == 1 || form->indkey.values[1] == second) &&
-		heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL);
+	if (!form->indisvalid || !form->indimmediate ||
+		form->indnkeyatts != key->count ||
+		index->rd_rel->relam != BTREE_AM_OID)
+		return false;
+	for (i = 0; i < key->count; i++)
+	{
+		Form_pg_attribute column = TupleDescAttr(desc, i);
+
+		if (form->indkey.values[i] != key->attributes[i] ||
+			!has_default_order(index, i, column->atttypid,
+							   column->attcollation))
+			return false;
+	}
+	return true;
+}
+
+/* Returns true if the constraint is a unique one on the columns of the key. */
+static bool
+is_constraint_on(HeapTuple constraint, TupleDesc desc, const UniqueKey *key)
+{
+	Form_pg_constraint form = (Form_pg_constraint) GETSTRUCT(constraint);
+	bool		isnull;
+	Datum		columns;
+	ArrayType  *array;
+
+	if (form->contype != CONSTRAINT_UNIQUE || form->condeferrable)
+		return false;
+	columns = heap_getattr(constraint, Anum_pg_constraint_conkey, desc,
+						   &isnull);
+	if (isnull)
+		return false;
+	array = DatumGetArrayTypeP(columns);
+	return ARR_NDIM(array) == 1 && ARR_DIMS(array)[0] == key->count &&
+		memcmp((char *) array + ARR_OVERHEAD_NONULLS(1), key->attributes,
+			   key->count * sizeof(AttrNumber)) == 0;
+}
+
+/* Returns true if the index is valid and has the columns and the order of the key. */
+static bool
+is_usable(Oid relid, const UniqueKey *key)
+{
+	Relation	index = index_open(relid, AccessShareLock);
+	bool		usable = index_has_key(index, key);
+
+	index_close(index, AccessShareLock);
+	return usable;
 }
 
 /*
- * Finds an index by its columns, as REINDEX CONCURRENTLY changes its oid.
+ * Finds the index of a constraint on the key in pg_constraint; InvalidOid if there
+ * is none.
  */
-Relation
-log_index_of(ResultRelInfo *relinfo, AttrNumber first, AttrNumber second)
+static Oid
+find_constraint_index(Oid log, const UniqueKey *key)
+{
+	Relation	constraints = table_open(ConstraintRelationId, AccessShareLock);
+	ScanKeyData of_log;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Oid			found = InvalidOid;
+
+	ScanKeyInit(&of_log, Anum_pg_constraint_conrelid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(log));
+	scan = systable_beginscan(constraints, ConstraintRelidTypidNameIndexId,
+							  true, NULL, 1, &of_log);
+	while (!OidIsValid(found) && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Oid			index = ((Form_pg_constraint) GETSTRUCT(tuple))->conindid;
+
+		if (is_constraint_on(tuple, RelationGetDescr(constraints), key) &&
+			is_usable(index, key))
+			found = index;
+	}
+	systable_endscan(scan);
+	table_close(constraints, AccessShareLock);
+	return found;
+}
+
+/*
+ * Looks the index up anew, and remembers it.
+ */
+static Oid
+learn_index(Oid log, LogIndex which)
+{
+	if (known_log != log)
+	{
+		memset(known_indexes, 0, sizeof(known_indexes));
+		known_log = log;
+	}
+	known_indexes[which] = find_constraint_index(log, &unique_keys[which]);
+	return known_indexes[which];
+}
+
+/* Returns the open index with this oid, NULL if it is not there or not valid. */
+static Relation
+find_open_index(ResultRelInfo *relinfo, Oid relid)
 {
 	int			i;
 
@@ -51,60 +194,95 @@ log_index_of(ResultRelInfo *relinfo, AttrNumber first, AttrNumber second)
 	{
 		Relation	index = relinfo->ri_IndexRelationDescs[i];
 
-		if (index_is_on(index, first, second))
-			return index;
+		if (RelationGetRelid(index) == relid)
+			return index->rd_index->indisvalid ? index : NULL;
 	}
-	missing_index(second == InvalidAttrNumber ? "(id)" : "(stream, version)");
 	return NULL;
 }
 
 /*
- * Opens the unique index on stream and version, for who reads a stream by
- * himself; NULL if there is none.
+ * Returns one of the indexes that were opened with es_events.
+ */
+Relation
+log_index_of(ResultRelInfo *relinfo, LogIndex which)
+{
+	Oid			log = RelationGetRelid(relinfo->ri_RelationDesc);
+	Relation	index = NULL;
+
+	if (known_log == log)
+		index = find_open_index(relinfo, known_indexes[which]);
+	if (index == NULL)
+		index = find_open_index(relinfo, learn_index(log, which));
+	if (index == NULL)
+		fail_missing_index(unique_keys[which].columns);
+	return index;
+}
+
+/* Opens the index with this oid, if the table has it and it is valid; else NULL. */
+static Relation
+try_open_index(Relation log, Oid relid)
+{
+	Relation	index;
+
+	if (!list_member_oid(RelationGetIndexList(log), relid))
+		return NULL;
+	index = index_open(relid, AccessShareLock);
+	if (index->rd_index->indisvalid)
+		return index;
+	index_close(index, AccessShareLock);
+	return NULL;
+}
+
+/*
+ * Opens the unique index on stream and version, which has a stream's events in
+ * order; NULL if there is none.
  */
 Relation
 log_index_open_version(Relation log)
 {
-	List	   *relids = RelationGetIndexList(log);
-	ListCell   *cell;
+	Oid			relid = RelationGetRelid(log);
+	Relation	index = NULL;
 
-	foreach(cell, relids)
-	{
-		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
-
-		if (index_is_on(index, Anum_es_events_stream, Anum_es_events_version))
-			return index;
-		index_close(index, AccessShareLock);
-	}
-	return NULL;
+	if (known_log == relid)
+		index = try_open_index(log, known_indexes[LOG_INDEX_VERSION]);
+	if (index == NULL)
+		index = try_open_index(log, learn_index(relid, LOG_INDEX_VERSION));
+	return index;
 }
 
 /*
- * Opens the index on the position, for who reads the log by itself.
+ * Opens the index of the primary key, which has the log in order.
  */
 Relation
 log_index_open_position(Relation log)
 {
+	static const UniqueKey key = {"(position)", 1, {Anum_es_events_position}};
 	Oid			relid = compat_primary_key_index(log);
 	Relation	index;
 
 	if (!OidIsValid(relid))
-		missing_index("(position)");
+		fail_missing_index(key.columns);
 	index = index_open(relid, AccessShareLock);
-	if (index->rd_index->indkey.values[0] != Anum_es_events_position)
-		missing_index("(position)");
+	if (!index_has_key(index, &key))
+		fail_missing_index(key.columns);
 	return index;
 }
 
-/* Is the index one on (es_category(stream), position), of all events? */
+/*
+ * Returns true if the index is one on (es_category(stream), position), in this
+ * order, of all events.
+ */
 static bool
 is_category_index(Relation index, Oid schema)
 {
 	List	   *expressions = RelationGetIndexExpressions(index);
 	FuncExpr   *call;
 
-	if (index->rd_index->indnatts != 2 || !index->rd_index->indisvalid ||
+	if (index->rd_index->indnkeyatts != 2 || !index->rd_index->indisvalid ||
+		index->rd_rel->relam != BTREE_AM_OID ||
 		index->rd_index->indkey.values[1] != Anum_es_events_position ||
+		!has_default_order(index, 0, TEXTOID, C_COLLATION_OID) ||
+		!has_default_order(index, 1, INT8OID, InvalidOid) ||
 		list_length(expressions) != 1 || !IsA(linitial(expressions), FuncExpr) ||
 		RelationGetIndexPredicate(index) != NIL)
 		return false;
@@ -116,7 +294,7 @@ is_category_index(Relation index, Oid schema)
 }
 
 /*
- * Opens the index on category and position; NULL if somebody has replaced it.
+ * Opens the index on category and position, NULL if it is not there or is another one.
  */
 Relation
 log_index_open_category(Relation log)

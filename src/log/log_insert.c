@@ -67,7 +67,6 @@ fill_slot(TupleTableSlot *slot, const NewEvent *event,
 	values[Anum_es_events_data] = event->data;
 	values[Anum_es_events_metadata] = event->metadata;
 	nulls[Anum_es_events_metadata] = event->metadata == (Datum) 0;
-	ExecStoreVirtualTuple(slot);
 }
 
 /* What the table's owner may have added: generated columns, constraints. */
@@ -156,6 +155,8 @@ insert_chunks(Log *log, NewEvent *events, int count, FullTransactionId next_xid,
 				slots[made++] = table_slot_create(log->rel,
 												  &log->estate->es_tupleTable);
 			fill_slot(slots[i], &events[done + i], next_xid, now);
+			log_column_fill(log, slots[i]);
+			ExecStoreVirtualTuple(slots[i]);
 			complete_row(log, slots[i]);
 		}
 		insert_rows(log, slots, chunk, capture);
