@@ -2,7 +2,8 @@
 #
 #   make, make install, make installcheck   build; install; test a running server (PGXS)
 #   make demo [KEEP=1] [REPO=/some/repo]    the main job, on a private server; make demo-stop ends a kept one
-#   make check [ONLY="regress tap ..."] [TESTS="name ..."]   every test, on a private server
+#   make check [ONLY="regress tap ..."] [TESTS="name ..."]   every test, on private servers (test/README.md)
+#   make check-fast                         regress, isolation and pgTAP
 #   make check-all [VERSIONS="15 17"]       make check on each server version, and upgrades
 #   make check-clients [CLIENTS="node ..."]  consumers with real drivers; make check runs them, too
 #   make fuzz [CALLS=n] [SEED=n]            random calls of every function, a million; a short form is in make check
@@ -52,7 +53,7 @@ SHLIB_LINK = -lcrypto
 EXTRA_CLEAN = $(EXTENSION)--*.sql .built-with results log tmp_check output_iso \
 	regression.diffs regression.out
 
-own_goals = check check-all check-clients check-assert check-asan fuzz torture demo demo-stop bench bench-peers format \
+own_goals = check check-fast check-all check-clients check-assert check-asan fuzz torture demo demo-stop bench bench-peers format \
 	format-check drawings
 
 ifneq (,$(filter $(own_goals),$(MAKECMDGOALS)))
@@ -72,7 +73,7 @@ endif
 
 # Only what the user has set: the scripts look for a server themselves.
 given = $(filter-out default undefined,$(origin $(1)))
-export $(foreach v,PG_CONFIG CC REPO KEEP ONLY TESTS CLIENTS VERSIONS CALLS SEED FORM KILLS ROUNDS,$(if $(call given,$(v)),$(v)))
+export $(foreach v,PG_CONFIG CC REPO KEEP ONLY TESTS CLIENTS VERSIONS CALLS SEED FORM KILLS ROUNDS LONG TAP_JOBS,$(if $(call given,$(v)),$(v)))
 export REGRESS REGRESS_OPTS ISOLATION ISOLATION_OPTS PROVE_TESTS
 
 check:
@@ -82,6 +83,10 @@ check:
 	@case " $${ONLY:-torture} " in *' torture '*) test/tools/packages torture || \
 		echo "eventstore: the torture is left out." >&2 ;; esac
 	@test/tools/check
+
+check-fast:
+	@test/tools/packages check
+	@ONLY="regress isolation pgtap" test/tools/check
 
 check-all:
 	@test/tools/packages check-all || echo "eventstore: going on with what is here." >&2

@@ -8,6 +8,7 @@ use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
 
+use EventStoreDumps;
 use EventStoreTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -16,7 +17,6 @@ use Test::More;
 # cluster; "far" is in a schema of its own, and half of its next_xids are three
 # epochs above.
 my %schema = (near => 'public', far => 'Event Store');
-my $dumps = PostgreSQL::Test::Utils::tempdir();
 my $source = new_store('source', extension => 0);
 my %expected;
 
@@ -141,10 +141,8 @@ sub dump_store
 	$expected{$database}{digest} = log_digest($source, $database);
 	$expected{$database}{next_xid} = $source->safe_psql($database,
 		'SELECT max(next_xid::text::bigint) FROM es_events');
-	$source->command_ok([ 'pg_dump', '-Fc', '-f', "$dumps/$database.custom", $source->connstr($database) ],
-		"pg_dump of $database, custom format");
-	$source->command_ok([ 'pg_dump', '-Fp', '-f', "$dumps/$database.plain", $source->connstr($database) ],
-		"pg_dump of $database, plain format");
+	dump_database($source, $database, "$database.custom", '-Fc');
+	dump_database($source, $database, "$database.plain", '-Fp');
 	$session->query_safe('COMMIT');
 	$session->quit;
 	is($source->safe_psql($database, 'SELECT es_horizon() = max(position) FROM es_events'),
@@ -162,24 +160,15 @@ sub next_xid
 sub restore
 {
 	my ($node, $database, $format, @options) = @_;
-	my $file = "$dumps/$database.$format";
 
-	$node->safe_psql('postgres', "CREATE DATABASE $database");
-	$node->safe_psql('postgres',
-		"ALTER DATABASE $database SET search_path = \"$schema{$database}\"");
-	$node->command_ok(
-		$format eq 'custom'
-		? [ 'pg_restore', '--exit-on-error', @options, '-d', $node->connstr($database), $file ]
-		: [ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr($database), '-f', $file ],
-		"restore of $database, $format format @options");
+	create_database($node, $database, qq{"$schema{$database}"});
+	restore_database($node, $database, "$database.$format", @options);
 	return;
 }
 
 foreach my $database (qw(near far))
 {
-	$source->safe_psql('postgres', "CREATE DATABASE $database");
-	$source->safe_psql('postgres',
-		"ALTER DATABASE $database SET search_path = \"$schema{$database}\"");
+	create_database($source, $database, qq{"$schema{$database}"});
 	$source->safe_psql($database, qq{CREATE SCHEMA IF NOT EXISTS "$schema{$database}"});
 	$source->safe_psql($database, 'CREATE EXTENSION eventstore');
 	$expected{$database} = {

@@ -7,6 +7,7 @@ use FindBin;
 use lib $FindBin::RealBin;
 
 use Digest::MD5 qw(md5_hex);
+use EventStoreKills;
 use EventStoreTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -24,26 +25,10 @@ sub all_positions
 		q{SELECT string_agg(position::text, ',' ORDER BY position) FROM es_read()});
 }
 
-# Its children are to notice, or the server would not start again.
-sub kill_postmaster
-{
-	my @children = split /\n/, $node->safe_psql('postgres',
-		'SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()');
-
-	$node->kill9;
-	foreach my $try (1 .. 100)
-	{
-		last unless grep { kill(0, $_) } @children;
-		sleep 0.1;
-	}
-	$node->start;
-	return;
-}
-
 my %stop = (
 	'a restart' => sub { $node->restart },
 	'an immediate stop' => sub { $node->stop('immediate'); $node->start },
-	'kill -9 of the postmaster' => \&kill_postmaster);
+	'kill -9 of the postmaster' => sub { kill_postmaster($node) });
 
 #
 # Prepared transactions

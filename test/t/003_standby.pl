@@ -8,19 +8,14 @@ use lib $FindBin::RealBin;
 
 use EventStoreTest;
 use EventStoreWriters;
-use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $folder  = PostgreSQL::Test::Utils::tempdir();
 my $primary = new_store('primary', streaming => 1, conf => "hot_standby_feedback = on\ndeadlock_timeout = 50ms\n");
-my $standby = PostgreSQL::Test::Cluster->new('standby');
 
-$primary->backup('base');
-$standby->init_from_backup($primary, 'base', has_streaming => 1);
-# A tailing reader is one long query: it may hold up the replay as it likes.
-$standby->append_conf('postgresql.conf', 'max_standby_streaming_delay = -1');
-$standby->start;
+use_seed();
+my $standby = new_standby($primary);
 
 # Streams of the events after a position, as a reader on the standby gets them.
 sub reads_there

@@ -7,19 +7,13 @@ use FindBin;
 use lib $FindBin::RealBin;
 
 use EventStoreTest;
-use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time sleep);
 
-my $workers = "shared_preload_libraries = 'eventstore'\neventstore.databases = 'postgres'\n";
-my $primary = new_store('primary', streaming => 1, fsync => 'off', conf => $workers);
-my $standby = PostgreSQL::Test::Cluster->new('standby');
+my $primary = new_store('primary', streaming => 1, fsync => 'off', workers => 2);
+my $standby = new_standby($primary);
 
-$primary->backup('base');
-$standby->init_from_backup($primary, 'base', has_streaming => 1);
-$standby->append_conf('postgresql.conf', "max_standby_streaming_delay = -1\n");
-$standby->start;
 $primary->safe_psql('postgres', 'CREATE TABLE nothing ()');
 
 my $reader = $standby->background_psql('postgres');
@@ -71,13 +65,6 @@ sub end_of
 	$session->query_safe($end // 'COMMIT');
 	$session->quit;
 	return;
-}
-
-sub median
-{
-	my @sorted = sort { $a <=> $b } @_;
-
-	return $sorted[ @sorted / 2 ];
 }
 
 # Up to where the primary has told what is decided.
@@ -134,7 +121,7 @@ is(lag($held, 2), 2, 'without a worker the standby waits');
 end_of($long);
 $primary->safe_psql('postgres', 'INSERT INTO nothing DEFAULT VALUES');
 cmp_ok(lag($held, 10), '<', 10, 'until the transaction ends');
-$primary->append_conf('postgresql.conf', $workers);
+$primary->append_conf('postgresql.conf', "shared_preload_libraries = 'eventstore'\n");
 $primary->restart;
 $reader->quit;
 $primary->wait_for_catchup($standby);

@@ -16,14 +16,16 @@ use Test::More;
 # always in flight and readers are far behind the end.  A burst is about moments
 # within an append.  With few writers a transaction often is the last of all.
 my @phases = (
-	[ 8, quick => 8, slow => 12 ],
-	[ 6, burst => 8 ],
-	[ 6, quick => 3 ]);
+	[ few_or_many(5, 8), quick => 8, slow => 12 ],
+	[ few_or_many(3, 6), burst => 8 ],
+	[ few_or_many(3, 6), quick => 3 ]);
 my $folder = PostgreSQL::Test::Utils::tempdir();
 my $node = new_store('stress', fsync => 'on', conf => <<'END');
 deadlock_timeout = 50ms
 autovacuum_naptime = 1s
 END
+
+use_seed();
 
 # What a reader reads, and under which isolation level.  "last" is the last
 # position of what it read before, "bound" the horizon of a statement before.

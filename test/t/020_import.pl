@@ -1,4 +1,4 @@
-# A million rows into 100,000 streams through COPY, in one transaction, with the
+# Many rows into many streams through COPY, in one transaction, with the
 # server's default settings: the lock table has room for a few thousand locks.
 use strict;
 use warnings;
@@ -11,8 +11,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time);
 
-my $rows = 1_000_000;
-my $streams = 100_000;
+my $rows = few_or_many(200_000, 1_000_000);
+my $streams = few_or_many(20_000, 100_000);
 
 # Undoes what the tests otherwise change.
 my $node = new_store('import', fsync => 'on', conf => <<'END');

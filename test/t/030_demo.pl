@@ -16,8 +16,7 @@ plan skip_all => 'git is needed' unless eval { run([ 'git', '--version' ], '>', 
 
 my $demo = "$FindBin::RealBin/../../examples/demo";
 my $folder = PostgreSQL::Test::Utils::tempdir();
-my $node = new_store('demo',
-	conf => "shared_preload_libraries = 'eventstore'\neventstore.databases = 'postgres'\n");
+my $node = new_store('demo', workers => 2);
 
 # As in examples/demo/run.
 my $import = <<'END';

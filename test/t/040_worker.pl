@@ -10,7 +10,6 @@ use lib $FindBin::RealBin;
 
 use EventStoreTest;
 use IPC::Run;
-use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep time);
@@ -20,14 +19,16 @@ my $patience = 60;    # seconds to wait for what is to come
 my $node = new_store(
 	'worker',
 	streaming => 1,
+	workers   => 2,
 	conf      => q{
-shared_preload_libraries = 'eventstore'
 eventstore.databases = 'postgres, later, "Absent One"'
 eventstore.poll_interval = '5min'
 max_worker_processes = 12
 restart_after_crash = on
 log_line_prefix = '%m [%p] %b %q%a '
 });
+
+use_seed();
 
 #
 # What the tests share
@@ -160,7 +161,7 @@ sub start_load
 		"\\set s random(1, 20)\nSELECT es_append('load:client_id-:s', 'any', 'x');\n")
 	  unless -e "$folder/load.sql";
 	return IPC::Run::start(
-		[ 'pgbench', '-n', '-c', $clients, '-T', $seconds, '-f', "$folder/load.sql", $node->connstr('postgres') ],
+		[ 'pgbench', '-n', '-c', $clients, '-T', $seconds, '--random-seed', int rand 2**31, '-f', "$folder/load.sql", $node->connstr('postgres') ],
 		'<', '/dev/null', '>', "$folder/load.out", '2>', "$folder/load.err",
 		IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
 }
@@ -645,11 +646,8 @@ foreach my $schema ('public', 'es')
 #
 
 {
-	my $standby = PostgreSQL::Test::Cluster->new('standby');
+	my $standby = new_standby($node);
 
-	$node->backup('backup');
-	$standby->init_from_backup($node, 'backup', has_streaming => 1);
-	$standby->start;
 	$node->wait_for_catchup($standby);
 	is_query($standby, q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'eventstore%'},
 		'0', 'no worker on a standby');

@@ -7,13 +7,11 @@ use FindBin;
 use lib $FindBin::RealBin;
 
 use EventStoreTest;
-use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep);
 
-my $node = new_store('primary', fsync => 'off',
-	conf => "shared_preload_libraries = 'eventstore'\neventstore.databases = 'postgres'\n");
+my $node = new_store('primary', fsync => 'off', workers => 2);
 
 # Before version 17 the queue takes 8 GB.
 plan skip_all => 'this server has no max_notify_queue_pages'

@@ -1,14 +1,12 @@
 # Every event takes effect exactly once in every read model, whatever is killed:
 # those who append, those who run projections, or the whole server.
-#
-# EVENTSTORE_CRASH_ROUNDS makes it longer (25 rounds), EVENTSTORE_CRASH_EVENTS
-# larger (200,000 events); EVENTSTORE_CRASH_SEED repeats what was chosen at random.
 use strict;
 use warnings;
 
 use FindBin;
 use lib $FindBin::RealBin;
 
+use EventStoreKills;
 use EventStoreProjections;
 use EventStoreTest;
 use List::Util qw(shuffle);
@@ -16,9 +14,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-my $rounds = $ENV{EVENTSTORE_CRASH_ROUNDS} // 25;
-my $events = $ENV{EVENTSTORE_CRASH_EVENTS} // 200_000;
-my $seed = $ENV{EVENTSTORE_CRASH_SEED} // time() % 100_000;
+my $rounds = few_or_many(10, 25);    # there are 10 kinds
+my $events = few_or_many(40_000, 200_000);
 my $rate = $events / $rounds / 25;    # transactions a second, of 15 events; a round has about 2 seconds
 my $longest = 1.6;                # seconds of a round before the kill
 my $began = time();
@@ -26,11 +23,9 @@ my $began = time();
 # Only processes are killed: what was written is there.
 my $node = new_store(
 	'crash',
-	fsync => 'off',
-	conf  => q{
-shared_preload_libraries = 'eventstore'
-eventstore.databases = 'postgres'
-eventstore.workers = 2
+	fsync   => 'off',
+	workers => 2,
+	conf    => q{
 restart_after_crash = on
 deadlock_timeout = 100ms
 });
@@ -40,45 +35,16 @@ sub event_count
 	return $node->safe_psql('postgres', 'SELECT count(*) FROM es_events');
 }
 
-# One of those who are there, or will be in a moment.
-sub one_of
-{
-	my ($who) = @_;
-	my @pids;
-
-	wait_until("there is a $who", sub { @pids = pids_of($node, $who) });
-	return $pids[ int rand @pids ];
-}
-
-# kill -9 makes the postmaster end all other processes, and recover.
-sub crash
-{
-	my ($who) = @_;
-	my $offset = -s $node->logfile;
-
-	kill_process(one_of($who)) or return 0;
-	wait_for_restart($node, $offset);
-	return 1;
-}
-
-sub signal_one
-{
-	my ($function, $who) = @_;
-	my $pid = one_of($who);
-
-	return $node->safe_psql('postgres', "SELECT $function($pid)") eq 't';
-}
-
 # What is done in a round; false if the process has ended by itself.
 my %kill = (
-	'kill -9 of a worker'    => sub { crash('worker') },
-	'kill -9 of a runner'    => sub { crash('runner') },
-	'kill -9 of an appender' => sub { crash('appender') },
+	'kill -9 of a worker'    => sub { crash($node, 'worker') },
+	'kill -9 of a runner'    => sub { crash($node, 'runner') },
+	'kill -9 of an appender' => sub { crash($node, 'appender') },
 	'kill -9 of the postmaster' => sub { kill_postmaster($node); 1 },
-	'terminate a worker'    => sub { signal_one('pg_terminate_backend', 'worker') },
-	'terminate a runner'    => sub { signal_one('pg_terminate_backend', 'runner') },
-	'terminate an appender' => sub { signal_one('pg_terminate_backend', 'appender') },
-	'cancel a worker'   => sub { signal_one('pg_cancel_backend', 'worker') },
+	'terminate a worker'    => sub { signal_one($node, 'pg_terminate_backend', 'worker') },
+	'terminate a runner'    => sub { signal_one($node, 'pg_terminate_backend', 'runner') },
+	'terminate an appender' => sub { signal_one($node, 'pg_terminate_backend', 'appender') },
+	'cancel a worker'   => sub { signal_one($node, 'pg_cancel_backend', 'worker') },
 	'cancel everybody' => sub {
 		$node->safe_psql('postgres', q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity
 			WHERE application_name IN ('appender', 'runner') OR backend_type = 'eventstore worker'});
@@ -86,7 +52,7 @@ my %kill = (
 	'an immediate stop' => sub { $node->stop('immediate'); $node->start; 1 });
 my %count;
 
-srand $seed;
+use_seed();
 create_read_models($node);
 create_projections($node, 'batch_size => 100');
 
@@ -107,7 +73,7 @@ foreach my $round (1 .. $rounds)
 	@runners = map { $_->pumpable ? $_ : do { end_psql($_); () } } @runners;
 	push @runners, @runners % 2 ? start_poller($node) : start_runner($node) while @runners < 2;
 	sleep 0.02 while time() < $end;
-	one_of($_) foreach qw(appender worker);
+	one_of($node, $_) foreach qw(appender worker);
 	positions_rise($node, \%before, "$name, before");
 	$behind++ if $node->safe_psql('postgres', 'SELECT min(position) < es_horizon() FROM es_projections') eq 't';
 	my $killed = $kill{$kind}->();
@@ -140,8 +106,8 @@ is_query($node, q{SELECT count(*), bool_and(state = 'running' AND attempts = 0 A
 	projections() . '|t', 'at the end: all run, and none has an error');
 is_query($node, 'SELECT count(*) = (SELECT count(*) FROM es_events) FROM copied', 't',
 	'at the end: every event was copied once');
-diag(sprintf 'projection crashes: seed %d, %d events, %d rounds, %d kills, %d of them with events to be handled, %.1f s: %s',
-	$seed, event_count(), $rounds, $kills, $behind, time() - $began,
+diag(sprintf 'projection crashes: %d events, %d rounds, %d kills, %d of them with events to be handled, %.1f s: %s',
+	event_count(), $rounds, $kills, $behind, time() - $began,
 	join ', ', map { "$count{$_} $_" } sort keys %count);
 $node->stop;
 done_testing();

@@ -8,26 +8,18 @@ use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
 
+use EventStoreDumps;
 use EventStoreProjections;
 use EventStoreTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $dumps = PostgreSQL::Test::Utils::tempdir();
-
 # Databases, and where everything is found in them.
 my %search_path = (plain => 'public', elsewhere => 'app, "Event Store"');
 my $source = new_store('source', fsync => 'off', extension => 0);
+
+use_seed();
 my @all = projections();
-
-sub create_database
-{
-	my ($node, $database, $path) = @_;
-
-	$node->safe_psql('postgres', "CREATE DATABASE $database");
-	$node->safe_psql('postgres', "ALTER DATABASE $database SET search_path = $path");
-	return;
-}
 
 # by_handler: sync; by_query: sync, and paused; copied: behind; by_type: has parked
 # events; by_category: failed; totals: refreshes.
@@ -152,26 +144,12 @@ sub goes_on
 	return;
 }
 
-sub dump_to
-{
-	my ($database, $file, @options) = @_;
-
-	$source->command_ok([ 'pg_dump', @options, '-f', "$dumps/$file", $source->connstr($database) ],
-		"pg_dump of $database, @options");
-	return;
-}
-
 sub restore
 {
 	my ($node, $database, $file, @options) = @_;
-	my $path = $search_path{ $file =~ /^elsewhere/ ? 'elsewhere' : 'plain' };
 
-	create_database($node, $database, $path);
-	$node->command_ok(
-		$file =~ /plain$/
-		? [ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr($database), '-f', "$dumps/$file" ]
-		: [ 'pg_restore', '--exit-on-error', @options, '-d', $node->connstr($database), "$dumps/$file" ],
-		"restore of $file @options");
+	create_database($node, $database, $search_path{ $file =~ /^elsewhere/ ? 'elsewhere' : 'plain' });
+	restore_database($node, $database, $file, @options);
 	return;
 }
 
@@ -185,9 +163,9 @@ foreach my $database (sort keys %search_path)
 	create_all($source, $database);
 	get_into_trouble($source, $database);
 	is_in_trouble($source, $database, $database);
-	dump_to($database, "$database.custom", '-Fc');
-	dump_to($database, "$database.plain", '-Fp');
-	dump_to($database, "$database.directory", '-Fd');
+	dump_database($source, $database, "$database.custom", '-Fc');
+	dump_database($source, $database, "$database.plain", '-Fp');
+	dump_database($source, $database, "$database.directory", '-Fd');
 }
 
 # Into the same cluster, and into another one.
@@ -215,9 +193,7 @@ foreach my $database (sort keys %search_path)
 
 # Data only, into a database that has everything else.
 restore($target, 'parts', 'plain.custom', '--schema-only');
-$target->command_ok(
-	[ 'pg_restore', '--exit-on-error', '--data-only', '-d', $target->connstr('parts'), "$dumps/plain.custom" ],
-	'data only');
+restore_database($target, 'parts', 'plain.custom', '--data-only');
 $target->safe_psql('parts', 'REFRESH MATERIALIZED VIEW totals');
 is_in_trouble($target, 'parts', 'data only');
 goes_on($target, 'parts', 'data only');
@@ -229,8 +205,8 @@ create_all($source, 'busy');
 my $appenders = start_appenders($source, clients => 3, seconds => 120, rate => 100, database => 'busy');
 my @runners = map { start_runner($source, 'busy') } 1 .. 2;
 ok($source->poll_query_until('busy', q{SELECT count(*) > 3000 FROM es_events}), 'it is busy');
-dump_to('busy', 'busy.custom', '-Fc');
-dump_to('busy', 'busy.directory', '-Fd', '-j', '2');
+dump_database($source, 'busy', 'busy.custom', '-Fc');
+dump_database($source, 'busy', 'busy.directory', '-Fd', '-j', '2');
 end_psql($appenders, @runners);
 foreach my $file (qw(busy.custom busy.directory))
 {
@@ -257,7 +233,7 @@ $source->safe_psql('owned', q{
 	SELECT es_create_projection('ours', query => $$INSERT INTO seen SELECT 'ours', position FROM new_events$$);
 	SET ROLE ann;
 	SELECT es_create_projection('of ann', query => $$INSERT INTO seen SELECT 'of ann', position FROM new_events$$, max_attempts => 1)});
-dump_to('owned', 'owned', '-Fc');
+dump_database($source, 'owned', 'owned', '-Fc');
 restore($target, 'owned', 'owned', '--no-owner', '--no-privileges');
 $target->safe_psql('owned', 'SELECT es_run_projections()');
 is($target->safe_psql('owned', 'SELECT name, state, last_error FROM es_projection_status ORDER BY name'),

@@ -15,12 +15,10 @@ use Time::HiRes qw(sleep time);
 
 my $node = new_store(
 	'failure',
-	fsync => 'off',
-	conf  => q{
-shared_preload_libraries = 'eventstore'
-eventstore.databases = 'postgres'
-eventstore.workers = 2
-});
+	fsync   => 'off',
+	workers => 2);
+
+use_seed();
 my @others = qw(by_query copied);
 
 # Handlers do not know events with poison, until they are mended.

@@ -8,6 +8,7 @@ use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
 
+use EventStoreKills;
 use EventStoreProjections;
 use EventStoreTest;
 use PostgreSQL::Test::Utils;
@@ -18,13 +19,13 @@ my $events = 20_000;
 my $folder = PostgreSQL::Test::Utils::tempdir();
 my $node = new_store(
 	'rebuild',
-	fsync => 'off',
-	conf  => q{
-shared_preload_libraries = 'eventstore'
-eventstore.databases = 'postgres'
-eventstore.workers = 2
+	fsync   => 'off',
+	workers => 2,
+	conf    => q{
 restart_after_crash = on
 });
+
+use_seed();
 
 # The column that only grows as events arrive, of each read model.
 my %grows = (by_handler => 'sum(n)', by_query => 'sum(n)', copied => 'count(nullif(position, -1))');

@@ -7,21 +7,19 @@ use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
 
+use EventStoreKills;
 use EventStoreProjections;
 use EventStoreTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-my $rounds = 40;
-my $seed = $ENV{EVENTSTORE_MODES_SEED} // time() % 100_000;
+my $rounds = few_or_many(18, 40);
 my $node = new_store(
 	'modes',
-	fsync => 'off',
-	conf  => q{
-shared_preload_libraries = 'eventstore'
-eventstore.databases = 'postgres'
-eventstore.workers = 2
+	fsync   => 'off',
+	workers => 2,
+	conf    => q{
 max_worker_processes = 12
 });
 
@@ -32,6 +30,7 @@ sub value
 	return $node->safe_psql('postgres', $sql);
 }
 
+use_seed();
 create_read_models($node);
 create_projections($node, 'batch_size => 20');
 
@@ -42,7 +41,7 @@ create_projections($node, 'batch_size => 20');
 my $appenders;
 {
 	local $ENV{PGOPTIONS} = '-c lock_timeout=30s';
-	$appenders = start_appenders($node, clients => 6, seconds => 150, rate => 150);
+	$appenders = start_appenders($node, clients => 6, seconds => 150, rate => 50);
 }
 wait_until('appenders', sub { value('SELECT count(*) > 1000 FROM es_events') eq 't' });
 my $now = value('SELECT max(position) FROM es_events');
@@ -76,7 +75,6 @@ my @changes = (
 		SELECT pg_sleep(0.05); ROLLBACK" } ]);
 my ($longest, %count) = (0);
 
-srand $seed;
 foreach my $round (1 .. $rounds)
 {
 	my $projection = $changing[ rand @changing ];
@@ -129,8 +127,8 @@ is_query($node, q{SELECT count(*) FROM pg_trigger WHERE tgrelid = 'es_events'::r
 	'0', 'at the end: no trigger is left');
 unlike(slurp_file($node->logfile), qr/ERROR: (?!.*(?:deadlock detected|canceling statement))/, 'no error but a deadlock of appenders');
 my $deadlocks = () = slurp_file($node->logfile) =~ /deadlock detected/g;
-diag(sprintf 'modes: seed %d, %d events, %d changes (%s), the longest %.0f ms, %d deadlocks',
-	$seed, value('SELECT count(*) FROM es_events'), $rounds, join(', ', map { "$count{$_} $_" } sort keys %count),
+diag(sprintf 'modes: %d events, %d changes (%s), the longest %.0f ms, %d deadlocks',
+	value('SELECT count(*) FROM es_events'), $rounds, join(', ', map { "$count{$_} $_" } sort keys %count),
 	1000 * $longest, $deadlocks);
 $node->stop;
 done_testing();

@@ -6,9 +6,9 @@ use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
 
+use EventStoreKills;
 use EventStoreProjections;
 use EventStoreTest;
-use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep time);
@@ -17,13 +17,10 @@ my $primary = new_store(
 	'primary',
 	fsync     => 'off',
 	streaming => 1,
-	conf      => q{
-shared_preload_libraries = 'eventstore'
-eventstore.databases = 'postgres'
-eventstore.workers = 1
-hot_standby_feedback = on
-});
-my $standby = PostgreSQL::Test::Cluster->new('standby');
+	workers   => 1,
+	conf      => 'hot_standby_feedback = on');
+
+use_seed();
 
 create_read_models($primary);
 create_projections($primary, q{batch_size => 50}, 'postgres', grep { $_ ne 'by_query' } projections());
@@ -38,11 +35,8 @@ $primary->safe_psql('postgres', q{
 	END $$;
 	SELECT es_alter_projection('by_category', on_failure => 'park', max_attempts => 1);
 	SELECT es_append('account-1', 'any', 'paid', '{"n": 1, "poison": 1}')});
-$primary->backup('base');
-$standby->init_from_backup($primary, 'base', has_streaming => 1);
-$standby->append_conf('postgresql.conf', 'max_standby_streaming_delay = -1');
-$standby->start;
 
+my $standby = new_standby($primary);
 my $appenders = start_appenders($primary, clients => 3, seconds => 100, rate => 80);
 my $runner = start_runner($primary);
 

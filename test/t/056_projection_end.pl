@@ -7,6 +7,7 @@ use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
 
+use EventStoreKills;
 use EventStoreProjections;
 use EventStoreTest;
 use PostgreSQL::Test::Utils;
@@ -18,10 +19,9 @@ my $node = new_store(
 	'end',
 	fsync     => 'off',
 	extension => 0,
+	workers   => 2,
 	conf      => q{
-shared_preload_libraries = 'eventstore'
 eventstore.databases = 'app, bare, missing'
-eventstore.workers = 2
 max_worker_processes = 20
 restart_after_crash = on
 log_line_prefix = '%m [%p] %b %q%a '

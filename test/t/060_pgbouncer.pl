@@ -25,11 +25,8 @@ my $folder = PostgreSQL::Test::Utils::tempdir_short();
 my $pool = "host=$folder port=6432 dbname=postgres";
 my $node = new_store(
 	'pool',
-	fsync => 'off',
-	conf => q{
-shared_preload_libraries = 'eventstore'
-eventstore.databases = 'postgres'
-});
+	fsync   => 'off',
+	workers => 2);
 my $bouncer = start_bouncer();
 
 #

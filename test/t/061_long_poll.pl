@@ -9,13 +9,7 @@ use lib $FindBin::RealBin;
 use EventStoreLongPolls;
 use Test::More;
 
-my $workers = q{
-shared_preload_libraries = 'eventstore'
-eventstore.databases = 'postgres'
-eventstore.workers = 1
-};
-
-begin('woken', "max_connections = 70\n$workers");
+begin('woken', conf => "max_connections = 70\n", workers => 1);
 has_worker();
 holds_nothing_asleep('woken');
 holds_nothing_after_looking('woken');
@@ -30,7 +24,7 @@ last_is_woken('woken', 62);
 ends_with_all('woken');
 finish();
 
-begin('large', "max_connections = 300\n$workers");
+begin('large', conf => "max_connections = 300\n", workers => 1);
 many_at_once('large', 100);
 all_are_woken('large', 250);
 last_is_woken('large', 285);

@@ -1,15 +1,13 @@
 # Whatever is killed, consumers, their connections, or the server: outside of the
 # database every event is handled at least once, in the order of its stream; inside,
 # exactly once.  Checkpoints never go back, and an event is acknowledged by one only.
-#
-# EVENTSTORE_CRASH_ROUNDS makes it longer (22 rounds); EVENTSTORE_CRASH_SEED repeats
-# what was chosen at random.
 use strict;
 use warnings;
 
 use FindBin;
 use lib $FindBin::RealBin;
 
+use EventStoreKills;
 use EventStoreProjections;
 use EventStoreSubscriptions;
 use EventStoreTest;
@@ -18,8 +16,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-my $rounds = $ENV{EVENTSTORE_CRASH_ROUNDS} // 22;
-my $seed = $ENV{EVENTSTORE_CRASH_SEED} // time() % 100_000;
+my $rounds = few_or_many(11, 22);    # there are 11 kinds
 my $rate = 60;         # transactions a second, of about 15 events
 my $longest = 0.9;     # seconds of a round before the kill
 my $began = time();
@@ -28,11 +25,9 @@ my $folder = PostgreSQL::Test::Utils::tempdir();
 # Only processes are killed: what was written is there.
 my $node = new_store(
 	'crash',
-	fsync => 'off',
-	conf  => q{
-shared_preload_libraries = 'eventstore'
-eventstore.databases = 'postgres'
-eventstore.workers = 1
+	fsync   => 'off',
+	workers => 1,
+	conf    => q{
 restart_after_crash = on
 deadlock_timeout = 100ms
 });
@@ -61,34 +56,6 @@ sub start_role
 	return;
 }
 
-sub one_of
-{
-	my ($who) = @_;
-	my @pids;
-
-	wait_until("$who to be killed", sub { @pids = pids_of($node, $who) }, 0.02);
-	return $pids[ rand @pids ];
-}
-
-# kill -9 of a process of the server
-sub crash
-{
-	my ($who) = @_;
-	my $offset = -s $node->logfile;
-	my $killed = kill_process(one_of($who));
-
-	wait_for_restart($node, $offset) if $killed;
-	return $killed;
-}
-
-sub signal_one
-{
-	my ($function, $who) = @_;
-	my $pid = one_of($who);
-
-	return $node->safe_psql('postgres', "SELECT $function($pid)") eq 't';
-}
-
 sub replace
 {
 	foreach my $place (@_)
@@ -102,13 +69,13 @@ sub replace
 my %kill = (
 	'kill -9 of a consumer' => sub { replace(int rand @roles) },
 	'kill -9 of all consumers' => sub { replace(0 .. $#roles) },
-	'kill -9 of a connection outside' => sub { crash('outside') },
-	'kill -9 of a connection inside' => sub { crash('inside') },
+	'kill -9 of a connection outside' => sub { crash($node, 'outside') },
+	'kill -9 of a connection inside' => sub { crash($node, 'inside') },
 	'kill -9 of the postmaster' => sub { kill_postmaster($node); 1 },
 	'an immediate stop' => sub { $node->stop('immediate'); $node->start; 1 },
 	'a fast stop' => sub { $node->restart; 1 },
-	'terminate a connection outside' => sub { signal_one('pg_terminate_backend', 'outside') },
-	'terminate a connection inside' => sub { signal_one('pg_terminate_backend', 'inside') },
+	'terminate a connection outside' => sub { signal_one($node, 'pg_terminate_backend', 'outside') },
+	'terminate a connection inside' => sub { signal_one($node, 'pg_terminate_backend', 'inside') },
 	'terminate all' => sub {
 		$node->safe_psql('postgres', q{SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 			WHERE application_name IN ('outside', 'inside')}) > 0;
@@ -118,8 +85,7 @@ my %kill = (
 			WHERE application_name IN ('outside', 'inside')}) > 0;
 	});
 
-srand $seed;
-note("seed $seed");
+use_seed();
 $node->safe_psql('postgres', q{
 	CREATE TABLE taken (at bigint GENERATED ALWAYS AS IDENTITY, position bigint, stream text, version bigint);
 	SELECT es_create_subscription('outside', partitions => 4, lease => '1s', max_attempts => 6, max_in_flight => 400);
@@ -268,9 +234,9 @@ is_query($node, q{SELECT count(*) FROM es_partitions WHERE leased_until IS NOT N
 	OR tokens <> '{}' OR uptos <> '{}' OR stream IS NOT NULL}, '0', 'nothing is left in hand');
 holds_versions_dense($node, 'at the end');
 is(slurp_file($node->logfile) =~ /(TRAP|PANIC|segmentation)/i ? $1 : '', '', 'no failure in the log');
-note(sprintf 'seed %d: %d rounds, %d events, %d handled outside, %d of them again, %d acks, %d void tokens, %d nacks, '
+note(sprintf '%d rounds, %d events, %d handled outside, %d of them again, %d acks, %d void tokens, %d nacks, '
 	  . '%d acks of unknown end, %d samples of checkpoints, %.1f s: %s',
-	$seed, $rounds, scalar(@log), $handlings, $duplicates, $acks, $void, $nacks, $unknown, $samples, time() - $began,
+	$rounds, scalar(@log), $handlings, $duplicates, $acks, $void, $nacks, $unknown, $samples, time() - $began,
 	join ', ', map { "$count{$_} $_" } sort keys %count);
 $node->stop;
 done_testing();

@@ -10,7 +10,6 @@ use lib $FindBin::RealBin;
 use EventStoreProjections;
 use EventStoreSubscriptions;
 use EventStoreTest;
-use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep time);
@@ -20,12 +19,9 @@ my $primary = new_store(
 	'primary',
 	fsync     => 'off',
 	streaming => 1,
-	conf      => q{
-shared_preload_libraries = 'eventstore'
-eventstore.databases = 'postgres'
-eventstore.workers = 1
-});
-my $standby = PostgreSQL::Test::Cluster->new('standby');
+	workers   => 1);
+
+use_seed();
 
 $primary->safe_psql('postgres', q{
 	CREATE TABLE taken (at bigint GENERATED ALWAYS AS IDENTITY, position bigint, stream text, version bigint);
@@ -34,9 +30,8 @@ $primary->safe_psql('postgres', q{
 	SELECT es_create_subscription('other', 'held', lease => '1 hour');
 	SELECT es_create_subscription('outside', partitions => 4, lease => '1s');
 	SELECT es_create_subscription('inside', partitions => 3, lease => '1s', max_attempts => 1000)});
-$primary->backup('base');
-$standby->init_from_backup($primary, 'base', has_streaming => 1);
-$standby->start;
+
+my $standby = new_standby($primary);
 
 # Under load
 append_to_file("$folder/connection", $primary->connstr('postgres'));

@@ -7,6 +7,7 @@ use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
 
+use EventStoreDumps;
 use EventStoreProjections;
 use EventStoreSubscriptions;
 use EventStoreTest;
@@ -19,16 +20,9 @@ my $hostile = q{"it's ""$$ %s; DROP TABLE x; --"};
 # Databases, and where everything is found in them.
 my %search_path = (plain => 'public', elsewhere => "app, $hostile");
 my $source = new_store('source', fsync => 'off', extension => 0);
+
+use_seed();
 my $target = new_store('target', fsync => 'off', extension => 0);
-
-sub create_database
-{
-	my ($node, $database, $path) = @_;
-
-	$node->safe_psql('postgres', "CREATE DATABASE $database");
-	$node->safe_psql('postgres', "ALTER DATABASE $database SET search_path = $path");
-	return;
-}
 
 # Tokens are kept, too: consumers know them.
 sub create_all
@@ -143,25 +137,12 @@ DROP TABLE seen;
 END
 }
 
-sub dump_to
-{
-	my ($database, $file, @options) = @_;
-
-	$source->command_ok([ 'pg_dump', @options, '-f', "$folder/$file", $source->connstr($database) ],
-		"pg_dump of $database, @options");
-	return;
-}
-
 sub restore
 {
 	my ($node, $database, $file, @options) = @_;
 
 	create_database($node, $database, $search_path{ $file =~ /^elsewhere/ ? 'elsewhere' : 'plain' });
-	$node->command_ok(
-		$file =~ /plain$/
-		? [ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr($database), '-f', "$folder/$file" ]
-		: [ 'pg_restore', '--exit-on-error', @options, '-d', $node->connstr($database), "$folder/$file" ],
-		"restore of $file @options");
+	restore_database($node, $database, $file, @options);
 	return;
 }
 
@@ -173,10 +154,10 @@ foreach my $database (sort keys %search_path)
 	$source->safe_psql($database, "CREATE SCHEMA app; CREATE SCHEMA $hostile") if $database eq 'elsewhere';
 	$source->safe_psql($database, 'CREATE EXTENSION eventstore' . ($database eq 'elsewhere' ? " SCHEMA $hostile" : ''));
 	create_all($source, $database);
-	dump_to($database, "$database.custom", '-Fc');
-	dump_to($database, "$database.plain", '-Fp');
-	dump_to($database, "$database.directory", '-Fd', '-j', '2');
-	dump_to($database, "$database.inserts.plain", '-Fp', '--column-inserts', '--quote-all-identifiers');
+	dump_database($source, $database, "$database.custom", '-Fc');
+	dump_database($source, $database, "$database.plain", '-Fp');
+	dump_database($source, $database, "$database.directory", '-Fd', '-j', '2');
+	dump_database($source, $database, "$database.inserts.plain", '-Fp', '--column-inserts', '--quote-all-identifiers');
 	$state{$database} = state_of($source, $database);
 	is($source->safe_psql($database, q{SELECT count(*), count(consumer), count(leased_until), count(stream),
 			count(*) FILTER (WHERE settled <> '{}'), count(*) FILTER (WHERE expired_times = '{1,2}' OR expired_times = '{2,1}'),
@@ -207,8 +188,7 @@ foreach my $database (sort keys %search_path)
 # Data only, into a database that has everything else.
 restore($target, 'parts', 'plain.custom', '--schema-only');
 is($target->safe_psql('parts', 'SELECT count(*) FROM es_subscriptions, es_partitions'), '0', 'the schema only: no subscription');
-$target->command_ok(
-	[ 'pg_restore', '--exit-on-error', '--data-only', '-d', $target->connstr('parts'), "$folder/plain.custom" ], 'data only');
+restore_database($target, 'parts', 'plain.custom', '--data-only');
 is(state_of($target, 'parts'), $state{plain}, 'data only: everything is as before');
 is(goes_on($target, 'parts'), $result{plain}, 'data only: and goes on as it would have');
 
@@ -226,7 +206,7 @@ $source->safe_psql('owned', q{
 	SELECT es_create_subscription('of Ann', lease => '1 hour');
 	SELECT es_ack('of Ann', token) FROM es_poll('of Ann', 'c', 1)});
 my $token = $source->safe_psql('owned', q{SET ROLE "Ann"; SELECT token FROM es_poll('of Ann', 'c', 1)});
-dump_to('owned', 'owned', '-Fc');
+dump_database($source, 'owned', 'owned', '-Fc');
 restore($target, 'owned', 'owned', '--no-owner', '--no-privileges');
 is($target->safe_psql('owned', q{SELECT version FROM es_poll('ours')}), "1\n2", 'of another owner: it goes on');
 like(($target->psql('owned', q{SELECT * FROM es_poll('of Ann', 'c')}, extra_params => [ '-v', 'VERBOSITY=verbose' ]))[2],
@@ -252,8 +232,8 @@ my $appenders = start_appenders($source, clients => 3, seconds => 60, rate => 50
 my @consumers = map { start_consumer(folder => $folder, subscription => 'inside', inside => 1, name => $_) } 'ann', undef;
 
 ok($source->poll_query_until('postgres', 'SELECT count(*) > 1000 FROM taken'), 'they are at work');
-dump_to('postgres', 'busy.custom', '-Fc');
-dump_to('postgres', 'busy.directory', '-Fd', '-j', '2');
+dump_database($source, 'postgres', 'busy.custom', '-Fc');
+dump_database($source, 'postgres', 'busy.directory', '-Fd', '-j', '2');
 end_psql($appenders);
 stop_consumers($folder, @consumers);
 foreach my $file (qw(busy.custom busy.directory))

@@ -8,7 +8,7 @@ use lib $FindBin::RealBin;
 use EventStoreLongPolls;
 use Test::More;
 
-begin('alone', '');
+begin('alone');
 snapshot_keeps_rows();
 holds_nothing_asleep('alone');
 holds_nothing_after_looking('alone');

@@ -22,6 +22,8 @@ eventstore.snapshot_every = 5
 deadlock_timeout = 100ms
 });
 
+use_seed();
+
 sub begin
 {
 	$node->safe_psql('postgres', q{SET client_min_messages = warning; DROP EXTENSION IF EXISTS eventstore CASCADE; DROP SCHEMA IF EXISTS account CASCADE;

@@ -3,9 +3,6 @@
 # right.  Nobody waits for the disk because of a snapshot, but for what else is in
 # its transaction.  The same on a standby, after its promotion, and after a dump
 # is restored.
-#
-# EVENTSTORE_CRASH_ROUNDS makes it longer (10 rounds); EVENTSTORE_CRASH_SEED repeats
-# what was chosen at random.
 use strict;
 use warnings;
 
@@ -13,23 +10,22 @@ use FindBin;
 use lib $FindBin::RealBin;
 
 use EventStoreAggregates;
+use EventStoreDumps;
+use EventStoreKills;
 use EventStoreProjections;
 use EventStoreSubscriptions;
 use EventStoreTest;
 use IPC::Run;
 use List::Util qw(shuffle sum0);
-use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-my $rounds = $ENV{EVENTSTORE_CRASH_ROUNDS} // 10;
-my $seed = $ENV{EVENTSTORE_CRASH_SEED} // time() % 100_000;
+my $rounds = few_or_many(5, 10);    # there are 5 kinds
 my $folder = PostgreSQL::Test::Utils::tempdir();
 my $reducer = q{'account.es_reduce'::regproc};
 
-srand $seed;
-note("seed $seed");
+use_seed();
 
 #
 # Clients
@@ -166,33 +162,28 @@ my $began = time();
 my @clients;
 my $batch = 400;    # transactions of a client
 
-sub pid_of
+sub meanwhile
 {
-	my ($who) = @_;
-	my @pids;
-
-	wait_until("$who to be killed", sub { look_after($node, $batch, @clients); @pids = pids_of($node, $who) }, 0.02);
-	return $pids[ rand @pids ];
+	look_after($node, $batch, @clients);
+	return;
 }
 
-# Whoever was chosen may have ended meanwhile.
-sub crash
+# The one that was chosen may have ended meanwhile.
+sub crash_one
 {
-	my ($who) = @_;
-	my $offset = -s $node->logfile;
+	my ($name) = @_;
 
-	wait_until("$who is killed", sub { kill_process(pid_of($who)) });
-	wait_for_restart($node, $offset);
+	wait_until("a $name is killed", sub { crash($node, $name, \&meanwhile) });
 	return;
 }
 
 my %kill = (
-	'kill -9 of a client\'s backend' => sub { crash('client') },
-	'kill -9 of a reader\'s backend' => sub { crash('reader') },
+	'kill -9 of a client\'s backend' => sub { crash_one('client') },
+	'kill -9 of a reader\'s backend' => sub { crash_one('reader') },
 	'an immediate stop' => sub { $node->stop('immediate'); $node->start },
 	'kill -9 of the postmaster' => sub { kill_postmaster($node) },
 	'terminate and cancel' => sub {
-		pid_of('client');
+		one_of($node, 'client', \&meanwhile);
 		$node->safe_psql('postgres', q{SELECT count(CASE WHEN pid % 2 = 0 THEN pg_terminate_backend(pid) ELSE pg_cancel_backend(pid) END)
 			FROM pg_stat_activity WHERE application_name = 'client'});
 	});
@@ -232,8 +223,8 @@ same_without_snapshots($node, 'at the end');
 delete @errors{qw(57014 57P01 57P02 57P03)};
 is(join(', ', map { "$errors{$_} $_" } sort keys %errors), '', 'at the end: no other errors than those of the kills');
 is(slurp_file($node->logfile) =~ /(TRAP|PANIC|segmentation)/i ? $1 : '', '', 'no failure in the log');
-note(sprintf 'seed %d: %d rounds, %d commands, %s events, %d sessions lost, %d snapshots looked at, %.1f s: %s',
-	$seed, $rounds, $commands, count_of($node, 'es_events'), $unknown, $survived, time() - $began,
+note(sprintf '%d rounds, %d commands, %s events, %d sessions lost, %d snapshots looked at, %.1f s: %s',
+	$rounds, $commands, count_of($node, 'es_events'), $unknown, $survived, time() - $began,
 	join ', ', map { "$count{$_} $_" } sort keys %count);
 cmp_ok($unknown, '>', $rounds, 'at the end: sessions were lost');
 
@@ -337,16 +328,15 @@ $node->stop;
 #
 
 my $primary = new_store('primary', fsync => 'off', streaming => 1, conf => "eventstore.snapshot_every = 50\n");
-my $standby = PostgreSQL::Test::Cluster->new('standby');
 
 create_accounts($primary);
 $primary->safe_psql('postgres', qq{
 	CREATE SCHEMA without;
 	SELECT es_append('account-' || i % 2, 'any', 'moved', jsonb_build_object('amount', i)) FROM generate_series(1, 400) AS i;
 	SELECT es_state('account-1', $reducer)});
-$primary->backup('base');
-$standby->init_from_backup($primary, 'base', has_streaming => 1);
-$standby->start;
+
+my $standby = new_standby($primary);
+
 is(count_of($primary, 'es_snapshots'), 1, 'the primary has a snapshot of one stream');
 $primary->safe_psql('postgres', q{SELECT es_append('account-1', 'any', 'moved', '{"amount": -1}') FROM generate_series(1, 3)});
 $primary->wait_for_catchup($standby);
@@ -407,17 +397,11 @@ same_without_snapshots($standby, 'promoted');
 
 foreach my $format (qw(custom plain))
 {
-	my $file = "$folder/dump.$format";
-
 	states_are_right($standby, "dumped, $format");
 	$standby->safe_psql('postgres', qq{SELECT es_snapshot('account-1', $reducer)});
-	$standby->command_ok([ 'pg_dump', "-F$format", '-f', $file, $standby->connstr('postgres') ], "pg_dump, $format");
-	$standby->safe_psql('postgres', "CREATE DATABASE $format");
-	$standby->command_ok(
-		$format eq 'plain'
-		? [ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', $standby->connstr($format), '-f', $file ]
-		: [ 'pg_restore', '--exit-on-error', '-d', $standby->connstr($format), $file ],
-		"restore, $format");
+	dump_database($standby, 'postgres', $format, "-F$format");
+	create_database($standby, $format, 'public');
+	restore_database($standby, $format, $format);
 	is(count_of($standby, 'es_snapshots', $format), 0, "$format: snapshots are not dumped");
 	is($standby->safe_psql($format, q{SELECT 'account.es_reduce'::regproc::regprocedure, es_reducer('account')}),
 		'account.es_reduce(jsonb,es_recorded_event)|account.es_reduce(jsonb,es_recorded_event)', "$format: the schema's reducer is there");

@@ -7,7 +7,6 @@ use FindBin;
 use lib $FindBin::RealBin;
 
 use EventStoreTest;
-use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
@@ -16,13 +15,8 @@ my $primary = new_store(
 	'primary',
 	fsync     => 'off',
 	streaming => 1,
-	conf      => q{
-shared_preload_libraries = 'eventstore'
-eventstore.databases = 'postgres'
-eventstore.workers = 1
-hot_standby_feedback = on
-});
-my $standby = PostgreSQL::Test::Cluster->new('standby');
+	workers   => 1,
+	conf      => 'hot_standby_feedback = on');
 
 $primary->safe_psql('postgres', <<'END');
 CREATE SCHEMA app;
@@ -33,9 +27,8 @@ CREATE FUNCTION app.note(event es_recorded_event) RETURNS void LANGUAGE sql AS $
 SELECT es_create_projection('seen', 'app.note(es_recorded_event)');
 SELECT es_append('thing-1', 'none', 'made');
 END
-$primary->backup('base');
-$standby->init_from_backup($primary, 'base', has_streaming => 1);
-$standby->start;
+
+my $standby = new_standby($primary);
 
 # What the worker has handed on, when it has handled everything.
 sub seen

@@ -24,12 +24,8 @@ my $monitoring = "$FindBin::RealBin/../../monitoring";
 my $folder = PostgreSQL::Test::Utils::tempdir();
 my $node = new_store(
 	'monitoring',
-	fsync => 'off',
-	conf  => q{
-shared_preload_libraries = 'eventstore'
-eventstore.databases = 'postgres'
-eventstore.workers = 2
-});
+	fsync   => 'off',
+	workers => 2);
 
 sub run
 {

@@ -219,9 +219,7 @@ counts_are_those_of_the_log('after each case');
 # Savepoints at random
 #
 
-srand($ENV{SEED} // time);
-my $seed = int rand 1_000_000;
-srand $seed;
+use_seed();
 
 sub random_transaction
 {
@@ -254,7 +252,7 @@ sub random_transaction
 }
 
 run(join "\n", map { random_transaction() } 1 .. 200);
-counts_are_those_of_the_log("savepoints at random (SEED=$seed)");
+counts_are_those_of_the_log('savepoints at random');
 
 #
 # Many at once
@@ -460,10 +458,7 @@ is(run('SELECT count(*) FROM es_stats') . run('SELECT count(*) FROM es_inbox_sta
 $node->stop;
 my $primary = new_store('primary', fsync => 'off', streaming => 1, conf => $preload);
 $primary->safe_psql('postgres', q{SELECT es_append('k-1', 'any', 'x')});
-$primary->backup('base');
-my $standby = PostgreSQL::Test::Cluster->new('standby');
-$standby->init_from_backup($primary, 'base', has_streaming => 1);
-$standby->start;
+my $standby = new_standby($primary);
 $primary->wait_for_catchup($standby);
 is($standby->safe_psql('postgres', 'SELECT count(*) FROM es_stats'), '0', 'a standby counts nothing');
 is($standby->safe_psql('postgres', 'SELECT es_stats_reset()'), '', '... and can be reset');

@@ -66,7 +66,7 @@ sub run_pgbench
 	append_to_file($file, $script);
 	IPC::Run::run(
 		[
-			'pgbench', '-n', '-c', $params{clients}, '-j', 2, '-t', $params{transactions},
+			'pgbench', '-n', '-c', $params{clients}, '-j', 2, '-t', $params{transactions}, '--random-seed', int rand 2**31,
 			@{ $params{options} // [] }, '-f', $file, $node->connstr('postgres')
 		],
 		'<', '/dev/null', '>', \$out, '2>', \$err,

@@ -11,7 +11,6 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-use EventStoreProjections;
 use EventStoreSubscriptions;
 use EventStoreTest;
 
@@ -653,9 +652,9 @@ sub finish
 # The server that all of this is about.
 sub begin
 {
-	my ($name, $conf) = @_;
+	my ($name, %params) = @_;
 
-	$node = new_store($name, fsync => 'off', conf => "autovacuum = off\n$conf");
+	$node = new_store($name, %params, fsync => 'off', conf => "autovacuum = off\n" . ($params{conf} // ''));
 	query('CREATE TABLE junk (n int)');
 	return;
 }

@@ -15,15 +15,13 @@ use Exporter qw(import);
 use IPC::Run;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(sleep time);
 
 use EventStoreTest;
 
 our @EXPORT = qw(
   create_read_models create_projections projections
   differences equals_fold positions positions_rise catch_up
-  start_appenders start_repeating start_runner start_poller end_psql
-  pids_of kill_process wait_until kill_postmaster wait_for_restart);
+  start_appenders start_repeating start_runner start_poller end_psql);
 
 my $patience = $PostgreSQL::Test::Utils::timeout_default;
 
@@ -248,7 +246,7 @@ sub start_appenders
 	return IPC::Run::start(
 		[
 			'pgbench', '-n', '-c', $params{clients}, '-j', 1, '-T', $params{seconds},
-			$params{rate} ? ('-R', $params{rate}) : (), '--max-tries', 100,
+			$params{rate} ? ('-R', $params{rate}) : (), '--max-tries', 100, '--random-seed', int rand 2**31,
 			@files, $node->connstr($params{database} // 'postgres')
 		],
 		'<', '/dev/null', '>', "$folder/out", '2>', "$folder/err",
@@ -299,66 +297,6 @@ sub end_psql
 		$run->signal('TERM') if $run->pumpable;
 		eval { $run->finish; 1 } or die $@;
 	}
-	return;
-}
-
-# Server processes: 'appender', 'runner', or 'worker'.
-sub pids_of
-{
-	my ($node, $who) = @_;
-
-	return split /\n/, $node->safe_psql('postgres',
-		$who eq 'worker'
-		? q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'eventstore worker'}
-		: "SELECT pid FROM pg_stat_activity WHERE application_name = '$who'");
-}
-
-# Until it is true; dies if it does not become so.
-sub wait_until
-{
-	my ($what, $test, $pause) = @_;
-	my $end = time() + $patience;
-
-	while (!$test->())
-	{
-		die "waited in vain: $what" if time() > $end;
-		sleep($pause // 0.05);
-	}
-	return;
-}
-
-sub kill_process
-{
-	my ($pid) = @_;
-
-	return kill 'KILL', $pid;
-}
-
-# After kill -9 of a process of the server: it starts again by itself.  since:
-# pg_postmaster_start_time() does not change, so this is asked of the log.
-sub wait_for_restart
-{
-	my ($node, $offset) = @_;
-
-	wait_until('the server starts again', sub {
-			slurp_file($node->logfile, $offset) =~ /all server processes terminated; reinitializing.*database system is ready/s });
-	return;
-}
-
-# kill -9 of the postmaster, and another start.  Its children notice when they are
-# idle; busy ones are killed.
-sub kill_postmaster
-{
-	my ($node) = @_;
-	my @children = split /\n/, $node->safe_psql('postgres',
-		'SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()');
-	my $end = time() + 0.5;
-
-	$node->kill9;
-	sleep 0.02 while time() < $end && grep { kill 0, $_ } @children;
-	kill 'KILL', @children;
-	wait_until('the children of the postmaster end', sub { !grep { kill 0, $_ } @children }, 0.02);
-	$node->start;
 	return;
 }
 

@@ -13,10 +13,10 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-use EventStoreProjections;
+use EventStoreTest;
 
 our @EXPORT = qw(
-  start_session finish_session commit_outcome session_sleeps session_state median
+  start_session finish_session commit_outcome session_sleeps session_state
   start_consumer kill_consumer stop_consumers
   read_records checkpoints checkpoints_rise);
 
@@ -43,7 +43,7 @@ sub start_session
 	local $ENV{PGAPPNAME} = $name;
 	$session{run} = IPC::Run::start(
 		$params{pgbench}
-		? [ 'pgbench', '-n', @{ $params{pgbench} }, '-f', $file, $connection ]
+		? [ 'pgbench', '-n', @{ $params{pgbench} }, '--random-seed', int rand 2**31, '-f', $file, $connection ]
 		: [ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-v', 'VERBOSITY=verbose', '-d', $connection, '-f', $file ],
 		'<', '/dev/null', '>', \$session{out}, '2>', \$session{err},
 		IPC::Run::timeout($patience));
@@ -108,13 +108,6 @@ sub session_sleeps
 				SELECT count(*) FROM pg_stat_activity
 				 WHERE application_name = '$session->{name}' AND wait_event_type = 'Extension'}) >= $count }, 0.01);
 	return;
-}
-
-sub median
-{
-	my @sorted = sort { $a <=> $b } @_;
-
-	return $sorted[ $#sorted / 2 ];
 }
 
 #

@@ -1,19 +1,45 @@
-# What the TAP tests share: servers with the extension, sessions, and what must
-# be true of every log.
+# What the TAP tests share: servers with the extension, sessions, waiting, what is chosen
+# at random, and what must be true of every log.
 package EventStoreTest;
 
 use strict;
 use warnings;
 
 use Exporter qw(import);
+use File::Basename qw(basename);
 use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(sleep time);
 
 our @EXPORT = qw(
-  new_store start_psql finish_psql log_digest burn_xids
+  few_or_many use_seed
+  new_store new_standby
+  start_psql finish_psql wait_until median log_digest burn_xids
   is_query holds_versions_dense holds_horizon_at_end);
+
+my $patience = $PostgreSQL::Test::Utils::timeout_default;
+
+# How much of something is done: few in make check, many where LONG=1 is set, as
+# make check-all does.
+sub few_or_many
+{
+	my ($few, $many) = @_;
+
+	return $ENV{LONG} ? $many : $few;
+}
+
+# What is chosen at random depends on SEED, or on a seed that the output of the test has.
+sub use_seed
+{
+	my $seed = $ENV{SEED} // int(time() * 1000) % 1_000_000;
+
+	srand $seed;
+	diag(sprintf '%s: seed %s; "make check ONLY=tap TESTS=%1$s SEED=%2$s%s" makes the same choices',
+		basename($0, '.pl'), $seed, $ENV{LONG} ? ' LONG=1' : '');
+	return;
+}
 
 # Every rule that a test relies on is a setting here, not a default of the test
 # module: that one logs all statements and keeps standbys tiny.
@@ -28,6 +54,7 @@ END
 # A new server, running, with the extension in its database postgres.
 #   fsync      on or off
 #   streaming  standbys can be made from it
+#   workers    so many of the database postgres; the library is preloaded for them
 #   conf       further lines of postgresql.conf
 #   extension  0: do not create it
 #   server     the folder of another version's bin and lib
@@ -44,12 +71,29 @@ sub new_store
 	$node->append_conf('postgresql.conf', $settings);
 	$node->append_conf('postgresql.conf', "fsync = $params{fsync}")
 	  if defined $params{fsync};
+	$node->append_conf('postgresql.conf',
+		"shared_preload_libraries = 'eventstore'\neventstore.databases = 'postgres'\neventstore.workers = $params{workers}")
+	  if defined $params{workers};
 	$node->append_conf('postgresql.conf', $params{conf})
 	  if defined $params{conf};
 	$node->start;
 	$node->safe_psql('postgres', 'CREATE EXTENSION eventstore')
 	  if $params{extension} // 1;
 	return $node;
+}
+
+# A standby of a server that was made with streaming => 1, running.  It lets queries hold
+# up the replay as long as they like.
+sub new_standby
+{
+	my ($primary) = @_;
+	my $standby = PostgreSQL::Test::Cluster->new('standby');
+
+	$primary->backup('base');
+	$standby->init_from_backup($primary, 'base', has_streaming => 1);
+	$standby->append_conf('postgresql.conf', 'max_standby_streaming_delay = -1');
+	$standby->start;
+	return $standby;
 }
 
 # A psql in the background that reads a file of statements and writes to
@@ -65,7 +109,7 @@ sub start_psql
 			@options, '-f', $input
 		],
 		'<', '/dev/null', '>', "$output.out", '2>', "$output.err",
-		IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
+		IPC::Run::timeout($patience));
 }
 
 # Waits for it; true if it came to the end of its file.
@@ -75,6 +119,27 @@ sub finish_psql
 
 	$run->finish;
 	return $run->result == 0;
+}
+
+# Until it is true; dies if it does not become so.
+sub wait_until
+{
+	my ($what, $test, $pause) = @_;
+	my $end = time() + $patience;
+
+	while (!$test->())
+	{
+		die "waited in vain: $what" if time() > $end;
+		sleep($pause // 0.05);
+	}
+	return;
+}
+
+sub median
+{
+	my @sorted = sort { $a <=> $b } @_;
+
+	return $sorted[ $#sorted / 2 ];
 }
 
 # All that a dump must keep of the log, as one value: not the next_xids.

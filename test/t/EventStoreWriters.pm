@@ -247,7 +247,7 @@ sub start_pgbench
 	return IPC::Run::start(
 		[
 			'pgbench', '-n', '-c', $clients, '-j', 1, '-T', $seconds,
-			'--max-tries', 100, @files, $node->connstr('postgres')
+			'--max-tries', 100, '--random-seed', int rand 2**31, @files, $node->connstr('postgres')
 		],
 		'<', '/dev/null', '>', "$folder.out", '2>', "$folder.err",
 		IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
