@@ -16,6 +16,7 @@ connection, an event that was stored by a call that failed (where the session
 has its database for itself), versions with holes, memory that grows.  The same
 SEED makes the same statements.
 """
+import json
 import os
 import random
 import re
@@ -444,6 +445,10 @@ DECLARE call text; BEGIN
 END $do$"""
 
 
+CONTEXTS = """SELECT json_object_agg(name, bytes) FROM (
+    SELECT concat_ws(' ', name, ident) AS name, sum(total_bytes) AS bytes FROM pg_backend_memory_contexts GROUP BY 1) AS c"""
+
+
 def memory(seed, calls, database, leak):
     """
     The same calls again and again: what is kept after each round has to stay
@@ -488,7 +493,8 @@ def memory(seed, calls, database, leak):
                 session.run(b"PREPARE leak%d AS SELECT %d" % (made + n, n), [])
         with open("/proc/%s/status" % pid) as status:
             rss = int(re.search(r"RssAnon:\s+(\d+)", status.read()).group(1)) * 1024
-        measured.append((int(session.value("SELECT sum(total_bytes) FROM pg_backend_memory_contexts")), rss))
+        contexts = dict(json.loads(session.value(CONTEXTS)))
+        measured.append((sum(contexts.values()), rss, contexts))
     half, third = len(measured) // 2, max(len(measured) // 8, 1)
 
     def peak(rows, column):
@@ -497,6 +503,9 @@ def memory(seed, calls, database, leak):
     print("# %d calls; contexts %d kB, in the middle %d kB; private memory %d kB, in the middle %d kB"
           % (made, peak(measured[-third:], 0) // 1024, peak(measured[half:half + third], 0) // 1024,
              peak(measured[-third:], 1) // 1024, peak(measured[half:half + third], 1) // 1024))
+    if grown[0] > 0:
+        first, last = (max(rows, key=lambda row: row[0])[2] for rows in (measured[half:half + third], measured[-third:]))
+        print("# grown: %s" % {name: last[name] - first.get(name, 0) for name in last if last[name] > first.get(name, 0)})
     # Half a byte a call is less than any leak; a context's block more is none.
     limit = max(64 * 1024, made // 2)
     flat = grown[0] <= limit and grown[1] <= 16 * limit
