@@ -15,14 +15,14 @@ CREATE TABLE es_snapshots (
 CREATE INDEX es_snapshots_stream_reducer_version_idx ON es_snapshots (stream, reducer, version);
 
 CREATE FUNCTION es_state(
-    stream text, reducer regprocedure, initial jsonb DEFAULT '{}', at_version bigint DEFAULT NULL,
+    stream text, reducer es_function, initial jsonb DEFAULT '{}', at_version bigint DEFAULT NULL,
     at_time timestamptz DEFAULT NULL, by_time text DEFAULT 'recorded',
     OUT state jsonb, OUT version bigint)
     AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-CREATE FUNCTION es_history(stream text, reducer regprocedure, initial jsonb DEFAULT '{}')
+CREATE FUNCTION es_history(stream text, reducer es_function, initial jsonb DEFAULT '{}')
     RETURNS TABLE (version bigint, recorded_at timestamptz, type text, state jsonb)
     AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL UNSAFE;
-CREATE FUNCTION es_snapshot(stream text, reducer regprocedure, initial jsonb DEFAULT '{}')
+CREATE FUNCTION es_snapshot(stream text, reducer es_function, initial jsonb DEFAULT '{}')
     RETURNS bigint AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 CREATE FUNCTION es_merge(state jsonb, event es_recorded_event)
@@ -33,14 +33,14 @@ CREATE FUNCTION es_reducer(schema regnamespace)
     RETURNS regprocedure AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 
 CREATE FUNCTION es_execute(
-    stream text, decider regprocedure, command jsonb, reducer regprocedure,
+    stream text, decider es_function, command jsonb, reducer es_function,
     metadata jsonb DEFAULT NULL, expected es_expected_version DEFAULT 'any',
     OUT version bigint, OUT "position" bigint, OUT state jsonb, OUT events int)
     AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 REVOKE EXECUTE ON FUNCTION
-    es_snapshot(text, regprocedure, jsonb), es_reducer(regnamespace),
-    es_execute(text, regprocedure, jsonb, regprocedure, jsonb, es_expected_version)
+    es_snapshot(text, es_function, jsonb), es_reducer(regnamespace),
+    es_execute(text, es_function, jsonb, es_function, jsonb, es_expected_version)
     FROM PUBLIC;
 
 COMMENT ON SEQUENCE es_snapshots_id_seq IS 'ids of snapshots';
@@ -55,11 +55,11 @@ COMMENT ON COLUMN es_snapshots.initial IS 'hash of the state before the first ev
 COMMENT ON COLUMN es_snapshots.recorded_at IS 'when the latest of its events was recorded';
 COMMENT ON COLUMN es_snapshots.state IS 'the state; null: deleted';
 COMMENT ON COLUMN es_snapshots.taken_at IS 'when it was saved';
-COMMENT ON FUNCTION es_state(text, regprocedure, jsonb, bigint, timestamptz, text) IS
+COMMENT ON FUNCTION es_state(text, es_function, jsonb, bigint, timestamptz, text) IS
     'state and version of a stream: the fold of its events, all of them, up to a version or up to a time';
-COMMENT ON FUNCTION es_history(text, regprocedure, jsonb) IS
+COMMENT ON FUNCTION es_history(text, es_function, jsonb) IS
     'state of a stream after each of its events';
-COMMENT ON FUNCTION es_snapshot(text, regprocedure, jsonb) IS
+COMMENT ON FUNCTION es_snapshot(text, es_function, jsonb) IS
     'saves a snapshot of a stream''s state; returns its version';
 COMMENT ON FUNCTION es_merge(jsonb, es_recorded_event) IS
     'reducer that merges the attributes of the event''s data into the state';
@@ -67,5 +67,5 @@ COMMENT ON FUNCTION es_last(jsonb, es_recorded_event) IS
     'reducer that takes the data of the last event as the state';
 COMMENT ON FUNCTION es_reducer(regnamespace) IS
     'reducer that calls apply_<type>(state jsonb, data jsonb) of a schema; created if it does not exist';
-COMMENT ON FUNCTION es_execute(text, regprocedure, jsonb, regprocedure, jsonb, es_expected_version) IS
+COMMENT ON FUNCTION es_execute(text, es_function, jsonb, es_function, jsonb, es_expected_version) IS
     'decides a command on the state of a locked stream and appends the events; a command_id in metadata makes it safe to repeat';

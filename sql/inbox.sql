@@ -36,10 +36,10 @@ CREATE FUNCTION es_checksum(payload text)
     RETURNS text AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 
 CREATE FUNCTION es_receive(
-    topic text, group_id text, payload text, handler regprocedure,
+    topic text, group_id text, payload text, handler es_function,
     metadata jsonb DEFAULT '{}', max_retries int DEFAULT NULL, retry_count int DEFAULT 0)
     RETURNS text AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-REVOKE EXECUTE ON FUNCTION es_receive(text, text, text, regprocedure, jsonb, int, int) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION es_receive(text, text, text, es_function, jsonb, int, int) FROM PUBLIC;
 
 CREATE FUNCTION es_inbox(entity_id text DEFAULT NULL, topic text DEFAULT NULL, group_id text DEFAULT NULL,
                          event_type text DEFAULT NULL, max_count bigint DEFAULT 20, skip bigint DEFAULT 0)
@@ -77,7 +77,7 @@ COMMENT ON COLUMN es_ack_event.event_version IS 'version of the message''s form'
 COMMENT ON COLUMN es_ack_event.stream IS 'stream to which the message is appended as an event; null: none';
 COMMENT ON FUNCTION es_checksum(text) IS
     'MD5 of a text as a JSON string, by which a message is known';
-COMMENT ON FUNCTION es_receive(text, text, text, regprocedure, jsonb, int, int) IS
+COMMENT ON FUNCTION es_receive(text, text, text, es_function, jsonb, int, int) IS
     'hands a message to its handler, once; returns acknowledged, skipped, duplicate or failed';
 COMMENT ON FUNCTION es_inbox(text, text, text, text, bigint, bigint) IS
     'messages about an entity, of a topic, a group, a type, the newest first, at most so many after skipping some';

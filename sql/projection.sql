@@ -40,7 +40,7 @@ CREATE TABLE es_projections (
 SELECT pg_catalog.pg_extension_config_dump('es_projections', '');
 
 CREATE FUNCTION es_create_projection(
-    name text, handler regprocedure DEFAULT NULL, query text DEFAULT NULL,
+    name text, handler es_function DEFAULT NULL, query text DEFAULT NULL,
     handler_schema regnamespace DEFAULT NULL, refresh regclass DEFAULT NULL,
     tables regclass[] DEFAULT '{}', category text DEFAULT NULL, types text[] DEFAULT NULL,
     mode text DEFAULT 'async', start_position bigint DEFAULT 0, batch_size int DEFAULT 1000,
@@ -68,7 +68,7 @@ CREATE FUNCTION es_replaying()
     RETURNS boolean AS 'MODULE_PATHNAME' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
 REVOKE EXECUTE ON FUNCTION
-    es_create_projection(text, regprocedure, text, regnamespace, regclass, regclass[], text, text[], text, bigint, int, text, int, interval),
+    es_create_projection(text, es_function, text, regnamespace, regclass, regclass[], text, text[], text, bigint, int, text, int, interval),
     es_drop_projection(text), es_pause_projection(text), es_resume_projection(text),
     es_alter_projection(text, text, int, text, int, interval), es_rebuild_projection(text),
     es_run_projections(text, int), es_wait(text, bigint, interval)
@@ -195,7 +195,7 @@ COMMENT ON COLUMN es_projection_status.error_context IS 'where it was raised';
 COMMENT ON COLUMN es_projection_status.attempts IS 'how many attempts have failed since the last success';
 COMMENT ON COLUMN es_projection_status.next_attempt IS 'earliest time of the next attempt';
 COMMENT ON COLUMN es_projection_status.parked IS 'how many events are in es_failures';
-COMMENT ON FUNCTION es_create_projection(text, regprocedure, text, regnamespace, regclass, regclass[], text, text[], text, bigint, int, text, int, interval) IS
+COMMENT ON FUNCTION es_create_projection(text, es_function, text, regnamespace, regclass, regclass[], text, text[], text, bigint, int, text, int, interval) IS
     'creates a projection of a handler, a query, a schema of handlers or a materialized view';
 COMMENT ON FUNCTION es_drop_projection(text) IS
     'drops a projection; its tables stay';

@@ -52,13 +52,13 @@ CREATE FUNCTION es_describe_event_type(
     INOUT type text, OUT required text[], OUT composite_key text[], OUT attributes jsonb,
     OUT schema_version int, OUT description text, OUT upcasters jsonb)
     AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL UNSAFE;
-CREATE FUNCTION es_define_upcaster(type text, from_version int, upcaster regprocedure)
+CREATE FUNCTION es_define_upcaster(type text, from_version int, upcaster es_function)
     RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 REVOKE EXECUTE ON FUNCTION es_define_event_type(text, text[], text[], jsonb, int, text) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION es_drop_event_type(text) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION es_describe_event_type(text) FROM PUBLIC;
-REVOKE EXECUTE ON FUNCTION es_define_upcaster(text, int, regprocedure) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION es_define_upcaster(text, int, es_function) FROM PUBLIC;
 
 SELECT pg_catalog.pg_extension_config_dump('es_event_types', '');
 SELECT pg_catalog.pg_extension_config_dump('es_upcasters', '');
@@ -83,7 +83,7 @@ COMMENT ON FUNCTION es_define_event_type(text, text[], text[], jsonb, int, text)
     'defines what events of a type must be like, or defines it anew';
 COMMENT ON FUNCTION es_drop_event_type(text) IS 'forgets the definition of a type, and its upcasters';
 COMMENT ON FUNCTION es_describe_event_type(text) IS 'definition of a type, and its upcasters by from_version';
-COMMENT ON FUNCTION es_define_upcaster(text, int, regprocedure) IS
+COMMENT ON FUNCTION es_define_upcaster(text, int, es_function) IS
     'defines the function that turns data of a version of a type into the next; null removes it';
 CREATE FUNCTION es_attribute(data jsonb, attribute text) RETURNS jsonb
     AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;

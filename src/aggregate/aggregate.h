@@ -146,10 +146,10 @@ typedef struct Fold
 extern void fold_init(void);
 
 /*
- * Begins a fold of the stream with the state before its first event.  Errors:
- * the function is not a reducer, or the user may not execute it.
+ * Begins a fold of the stream with the state before its first event.  reducer:
+ * an es_function.  Errors: it names no reducer that the user may execute.
  */
-extern void fold_begin(Fold *fold, Oid log, text *stream, Oid reducer,
+extern void fold_begin(Fold *fold, Oid log, text *stream, text *reducer,
 					   Datum initial, bool isnull);
 
 /*
@@ -189,8 +189,11 @@ extern Datum fold_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls);
 
 /* decider.c */
 
-/* Refuses a function that is not a decider, or that the user may not execute. */
-extern void decider_check(Oid function);
+/*
+ * Finds the decider that the es_function names.  Errors: it names none that the
+ * user may execute.
+ */
+extern Oid	decider_find(text *name);
 
 /*
  * Calls the decider; returns what it decided as new events of the stream, and

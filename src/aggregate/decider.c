@@ -14,6 +14,7 @@
 
 #include "catalog/pg_type.h"
 #include "fmgr.h"
+#include "utils/builtins.h"
 #include "utils/regproc.h"
 
 #include "base/base.h"
@@ -21,10 +22,10 @@
 #include "aggregate/aggregate.h"
 
 /*
- * Refuses a function that is no decider, or that the user may not execute.
+ * Finds the function with a decider's signature.
  */
-void
-decider_check(Oid function)
+Oid
+decider_find(text *name)
 {
 	FunctionSignature signature = {
 		.result = JSONBOID,
@@ -33,10 +34,10 @@ decider_check(Oid function)
 		.noun = "decider",
 		.what = "A decider takes the state and a command and returns an array of events.",
 		.declaration = "name(state jsonb, command jsonb) RETURNS jsonb",
-		.example = "app.decide(jsonb, jsonb)"
+		.example = "app.decide"
 	};
 
-	user_function_check(function, &signature);
+	return user_function_find(text_to_cstring(name), &signature);
 }
 
 /* Names the decider in the context of an error. */

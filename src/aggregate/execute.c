@@ -76,7 +76,6 @@ init_execution(Execution *execution, FunctionCallInfo fcinfo)
 	stream_check_name(execution->stream);
 	execution->write.log = execution->log;
 	execution->write.stream = execution->stream;
-	execution->decider = PG_GETARG_OID(ARG_DECIDER);
 	execution->expected = PG_GETARG_INT64(ARG_EXPECTED);
 	if (!PG_ARGISNULL(ARG_METADATA))
 	{
@@ -204,9 +203,9 @@ es_execute(PG_FUNCTION_ARGS)
 
 	PreventCommandIfReadOnly("es_execute()");
 	init_execution(&execution, fcinfo);
-	decider_check(execution.decider);
+	execution.decider = decider_find(PG_GETARG_TEXT_PP(ARG_DECIDER));
 	fold_begin(&execution.fold, execution.log, execution.stream,
-			   PG_GETARG_OID(ARG_REDUCER), event_array_no_data(), false);
+			   PG_GETARG_TEXT_PP(ARG_REDUCER), event_array_no_data(), false);
 	write_lock(&execution.write);
 	push_latest_snapshot();
 	if (command_find_executed(&execution.command, execution.log,

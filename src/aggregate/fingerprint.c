@@ -142,10 +142,14 @@ hash_definition(Oid function, uint64 hash)
 							   strlen(definition), hash);
 }
 
-/* The function with the signature; InvalidOid if there is none. */
+/*
+ * The function with the signature; InvalidOid if there is none.  It is looked up
+ * as the owner of the log, since the user may have no right on its schema.
+ */
 static Oid
-find_upcaster_function(const char *signature)
+find_upcaster_function(Oid log, const char *signature)
 {
+	RunAs		saved = run_as(run_as_owner(log), false, "pg_catalog, pg_temp");
 	Datum		function;
 
 	LOCAL_FCINFO(fcinfo, 1);
@@ -154,6 +158,7 @@ find_upcaster_function(const char *signature)
 	fcinfo->args[0].value = CStringGetTextDatum(signature);
 	fcinfo->args[0].isnull = false;
 	function = to_regprocedure(fcinfo);
+	run_as_end(saved);
 	return fcinfo->isnull ? InvalidOid : DatumGetObjectId(function);
 }
 
@@ -167,7 +172,7 @@ hash_upcasters(Oid log)
 	foreach(cell, upcast_functions(log))
 	{
 		Upcaster   *upcaster = lfirst(cell);
-		Oid			function = find_upcaster_function(upcaster->signature);
+		Oid			function = find_upcaster_function(log, upcaster->signature);
 		char	   *words = psprintf("%s %d %s %s %s", upcaster->type,
 									 upcaster->from_version,
 									 upcaster->signature, upcaster->owner,

@@ -6,7 +6,7 @@
  *
  * The order of steps:
  *
- *	1. fold_begin: the reducer is checked, the state is the initial one;
+ *	1. fold_begin: the reducer is found, the state is the initial one;
  *	2. fold_from_snapshot: go on from a snapshot, if one fits;
  *	3. fold_events: fold a scan's events, as far as they are wanted;
  *	4. fold_save: save a snapshot, if many events were folded for the state.
@@ -48,9 +48,9 @@
  */
 static int	snapshot_every = 200;
 
-/* Refuses a function that is not a reducer, or that the user may not execute. */
-static void
-check_reducer(Oid log, Oid function)
+/* Finds the reducer that the es_function names. */
+static Oid
+find_reducer(Oid log, text *name)
 {
 	FunctionSignature signature = {
 		.result = JSONBOID,
@@ -59,10 +59,10 @@ check_reducer(Oid log, Oid function)
 		.noun = "reducer",
 		.what = "A reducer takes the state and an event and returns the next state.",
 		.declaration = "name(state jsonb, event es_recorded_event) RETURNS jsonb",
-		.example = "app.reduce(jsonb, es_recorded_event)"
+		.example = "app.reduce"
 	};
 
-	user_function_check(function, &signature);
+	return user_function_find(text_to_cstring(name), &signature);
 }
 
 /* A hash of the initial state; 0 for null. */
@@ -76,23 +76,24 @@ hash_initial(NullableDatum initial)
 }
 
 /*
- * Checks the reducer and starts with the initial state.
+ * Finds the reducer and starts with the initial state.
  */
 void
-fold_begin(Fold *fold, Oid log, text *stream, Oid reducer, Datum initial,
+fold_begin(Fold *fold, Oid log, text *stream, text *reducer, Datum initial,
 		   bool isnull)
 {
+	Oid			function = find_reducer(log, reducer);
+
 	memset(fold, 0, sizeof(Fold));
-	check_reducer(log, reducer);
 	fold->initial.value = initial;
 	fold->initial.isnull = isnull;
 	fold->source.log = log;
 	fold->source.stream = stream;
-	fold->source.reducer = fingerprint_reducer(log, reducer);
+	fold->source.reducer = fingerprint_reducer(log, function);
 	fold->source.initial = hash_initial(fold->initial);
 	fold->presenter = present_begin(log);
 	fold->reads_all = event_reader_may_read_all(log, GetUserId());
-	fmgr_info(reducer, &fold->function);
+	fmgr_info(function, &fold->function);
 	fold_restart(fold);
 	fold->context = AllocSetContextCreate(CurrentMemoryContext,
 										  "eventstore state",

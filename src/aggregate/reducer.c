@@ -117,7 +117,7 @@ sibling_functions(FmgrInfo *called)
 		.count = 2,
 		.what = "Such a function takes the state and an event's data and returns the next state.",
 		.declaration = "apply_type(state jsonb, data jsonb) RETURNS jsonb",
-		.example = "app.apply_deposited(jsonb, jsonb)"
+		.example = "app.apply_deposited"
 	};
 	MemoryContext oldcontext = MemoryContextSwitchTo(called->fn_mcxt);
 

@@ -52,7 +52,7 @@ begin_fold(Fold *fold, FunctionCallInfo fcinfo)
 	stream = PG_GETARG_TEXT_PP(ARG_STREAM);
 	stream_check_name(stream);
 	fold_begin(fold, log_relid(fcinfo->flinfo->fn_oid), stream,
-			   PG_GETARG_OID(ARG_REDUCER), PG_GETARG_DATUM(ARG_INITIAL),
+			   PG_GETARG_TEXT_PP(ARG_REDUCER), PG_GETARG_DATUM(ARG_INITIAL),
 			   PG_ARGISNULL(ARG_INITIAL));
 }
 

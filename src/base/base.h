@@ -177,4 +177,11 @@ typedef struct FunctionSignature
 extern void user_function_check(Oid function,
 								const FunctionSignature *signature);
 
+/*
+ * Finds the function that an es_function or a stored signature names, and checks
+ * it.  Errors: those of user_function_check, and there is no such function.
+ */
+extern Oid	user_function_find(const char *name,
+							   const FunctionSignature *signature);
+
 #endif							/* EVENTSTORE_BASE_H */

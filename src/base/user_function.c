@@ -2,7 +2,17 @@
  *
  * user_function.c
  *		Functions of users that are called from here: reducers, deciders,
- *		handlers, upcasters.
+ *		handlers, upcasters; and the type es_function, by which arguments name
+ *		them.
+ *
+ * An es_function is a text: a name, a name with argument types, or an oid in
+ * digits, as regprocedure takes it.  It is resolved by the function that gets
+ * it, which alone knows the needed signature.  A name without argument types
+ * finds the function that has the needed ones, so it is never ambiguous.
+ *
+ * oid, regproc and regprocedure are cast to digits, which the planner does once.
+ * So calls with them cost no look-up of a name.  Output shows the signature in
+ * place of the digits, which mean nothing in another database.
  *
  * A function is checked when it is named, and again whenever it is looked up,
  * since another one may have taken its name, with the same arguments and
@@ -13,15 +23,27 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_proc.h"
 #include "fmgr.h"
+#include "lib/stringinfo.h"
+#include "libpq/pqformat.h"
 #include "miscadmin.h"
+#include "nodes/value.h"
 #include "utils/builtins.h"
 #include "utils/regproc.h"
 #include "utils/syscache.h"
+#include "utils/varlena.h"
 
 #include "base/compat.h"
 #include "base/base.h"
+
+PG_FUNCTION_INFO_V1(es_function_out);
+PG_FUNCTION_INFO_V1(es_function_send);
+PG_FUNCTION_INFO_V1(es_function_from_oid);
+
+/* How many functions of a name an error lists. */
+#define MAX_LISTED	10
 
 /* What a function of the signature is called. */
 static const char *
@@ -88,4 +110,221 @@ user_function_check(Oid function, const FunctionSignature *signature)
 						   GetUserNameFromId(GetUserId(), false),
 						   signature_article(signature),
 						   signature_noun(signature))));
+}
+
+/* Returns true if the name is an oid in digits. */
+static bool
+is_oid(const char *name)
+{
+	return name[0] != '\0' && name[strspn(name, "0123456789")] == '\0';
+}
+
+/* Returns true if argument types follow the name, which may be quoted. */
+static bool
+has_argument_types(const char *name)
+{
+	bool		quoted = false;
+
+	for (; *name != '\0'; name++)
+	{
+		if (*name == '"')
+			quoted = !quoted;
+		else if (*name == '(' && !quoted)
+			return true;
+	}
+	return false;
+}
+
+/* Takes a name apart at its dots, as a list of String nodes. */
+static List *
+split_name(const char *name, const FunctionSignature *signature)
+{
+	List	   *parts;
+	List	   *result = NIL;
+	ListCell   *cell;
+
+	if (!SplitIdentifierString(pstrdup(name), '.', &parts) || parts == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_NAME),
+				 errmsg("invalid name of %s %s: \"%s\"",
+						signature_article(signature),
+						signature_noun(signature), name),
+				 errdetail("A name is an identifier, or a schema, a dot and an identifier. Double quotes enclose an identifier with upper case or special characters."),
+				 errhint("Name a function, such as '%s'.", signature->example)));
+	foreach(cell, parts)
+		result = lappend(result, makeString(lfirst(cell)));
+	return result;
+}
+
+/* Refuses a name that no function has. */
+static void
+fail_no_function(const char *name, const List *parts,
+				 const FunctionSignature *signature)
+{
+	int			count = list_length(parts);
+
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_FUNCTION),
+			 errmsg("function \"%s\" does not exist", name),
+			 count > 1 ?
+			 errdetail("Schema \"%s\" has no function of this name.",
+					   strVal(list_nth(parts, count - 2))) :
+			 errdetail("There is no function of this name in the search_path, which is %s.",
+					   namespace_search_path),
+			 errhint("Name an existing function, such as '%s', declared as FUNCTION %s.",
+					 signature->example, signature->declaration)));
+}
+
+/* Refuses a name that several functions have, but none with the arguments. */
+static void
+fail_no_overload(const char *name, FuncCandidateList candidates,
+				 const FunctionSignature *signature)
+{
+	StringInfoData list;
+	int			count;
+
+	initStringInfo(&list);
+	for (count = 0; candidates != NULL && count < MAX_LISTED; count++)
+	{
+		appendStringInfo(&list, "%s%s", count > 0 ? ", " : "",
+						 format_procedure(candidates->oid));
+		candidates = candidates->next;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
+			 errmsg("no function \"%s\" can be %s %s", name,
+					signature_article(signature), signature_noun(signature)),
+			 errdetail("%s Functions of this name: %s%s.", signature->what,
+					   list.data, candidates != NULL ? ", ..." : ""),
+			 errhint("Declare it as FUNCTION %s.", signature->declaration)));
+}
+
+/*
+ * Adds the needed signature to an error that the server raises, unless the name
+ * is not the cause.
+ */
+static void
+signature_context(void *arg)
+{
+	const FunctionSignature *signature = arg;
+	int			code = geterrcode();
+
+	if (code == ERRCODE_INSUFFICIENT_PRIVILEGE ||
+		ERRCODE_TO_CATEGORY(code) == ERRCODE_OPERATOR_INTERVENTION)
+		return;
+	errdetail("%s", signature->what);
+	errhint("Name an existing function, such as '%s', declared as FUNCTION %s.",
+			signature->example, signature->declaration);
+}
+
+/* Until the context is taken off again, errors say the needed signature. */
+static void
+begin_lookup(ErrorContextCallback *context, const FunctionSignature *signature)
+{
+	context->previous = error_context_stack;
+	context->callback = signature_context;
+	context->arg = unconstify(FunctionSignature *, signature);
+	error_context_stack = context;
+}
+
+/*
+ * Finds the function of the name that has the arguments of the signature.  Where
+ * there is one function of the name, it is returned in any case, so that the
+ * check says what is wrong with it.
+ */
+static Oid
+find_by_name(const char *name, const FunctionSignature *signature)
+{
+	List	   *parts = split_name(name, signature);
+	FuncCandidateList candidates;
+	FuncCandidateList each;
+	ErrorContextCallback context;
+
+	begin_lookup(&context, signature);
+	candidates = FuncnameGetCandidates(parts, -1, NIL, false, false, false,
+									   true);
+	error_context_stack = context.previous;
+
+	if (candidates == NULL)
+		fail_no_function(name, parts, signature);
+	if (candidates->next == NULL)
+		return candidates->oid;
+	for (each = candidates; each != NULL; each = each->next)
+	{
+		if (each->nargs == signature->count &&
+			memcmp(each->args, signature->arguments,
+				   sizeof(Oid) * signature->count) == 0)
+			return each->oid;
+	}
+	fail_no_overload(name, candidates, signature);
+	return InvalidOid;			/* not reached */
+}
+
+/* Finds the function with the name and the argument types, or with the oid. */
+static Oid
+find_by_signature(const char *name, const FunctionSignature *signature)
+{
+	ErrorContextCallback context;
+	Oid			found;
+
+	begin_lookup(&context, signature);
+	found = DatumGetObjectId(DirectFunctionCall1(regprocedurein,
+												 CStringGetDatum(name)));
+	error_context_stack = context.previous;
+	return found;
+}
+
+/*
+ * Resolves the name along the current search_path.
+ */
+Oid
+user_function_find(const char *name, const FunctionSignature *signature)
+{
+	Oid			found = is_oid(name) || has_argument_types(name) ?
+	find_by_signature(name, signature) : find_by_name(name, signature);
+
+	user_function_check(found, signature);
+	return found;
+}
+
+/* Returns the text of an es_function as a user sees it. */
+static char *
+visible_name(text *function)
+{
+	char	   *name = text_to_cstring(function);
+
+	if (!is_oid(name))
+		return name;
+	return DatumGetCString(DirectFunctionCall1(regprocedureout,
+											   DirectFunctionCall1(oidin,
+																   CStringGetDatum(name))));
+}
+
+Datum
+es_function_out(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_CSTRING(visible_name(PG_GETARG_TEXT_PP(0)));
+}
+
+Datum
+es_function_send(PG_FUNCTION_ARGS)
+{
+	char	   *name = visible_name(PG_GETARG_TEXT_PP(0));
+	StringInfoData buffer;
+
+	pq_begintypsend(&buffer);
+	pq_sendtext(&buffer, name, strlen(name));
+	PG_RETURN_BYTEA_P(pq_endtypsend(&buffer));
+}
+
+/*
+ * Casts oid, regproc and regprocedure.
+ */
+Datum
+es_function_from_oid(PG_FUNCTION_ARGS)
+{
+	char		digits[12];
+
+	snprintf(digits, sizeof(digits), "%u", PG_GETARG_OID(0));
+	PG_RETURN_TEXT_P(cstring_to_text(digits));
 }

@@ -46,10 +46,10 @@ typedef struct AckEvent
 } AckEvent;
 
 /*
- * Refuses a function that cannot handle messages, or that the current user may
- * not call.
+ * Finds the handler that an es_function or a stored signature names.  Errors: it
+ * names none that the user may execute.
  */
-extern void inbox_handler_check(Oid log, Oid function);
+extern Oid	inbox_handler_find(Oid log, const char *name);
 
 /* Calls the handler of the message; returns false if it skips the message. */
 extern bool inbox_handler_call(const Message *message, AckEvent *ack);

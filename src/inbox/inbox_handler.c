@@ -29,20 +29,20 @@ static const Oid ack_types[ACK_FIELDS] = {
 	TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID
 };
 
-void
-inbox_handler_check(Oid log, Oid function)
+Oid
+inbox_handler_find(Oid log, const char *name)
 {
-	FunctionSignature form = {
+	FunctionSignature signature = {
 		.result = get_rel_type_id(get_relname_relid("es_ack_event",
 													get_rel_namespace(log))),
 		.arguments = {TEXTOID, JSONBOID},
 		.count = 2,
 		.what = "A handler of messages takes a payload and metadata, and returns one es_ack_event.",
 		.declaration = "name(payload text, metadata jsonb) RETURNS es_ack_event",
-		.example = "app.on_message(text, jsonb)"
+		.example = "app.on_message"
 	};
 
-	user_function_check(function, &form);
+	return user_function_find(name, &signature);
 }
 
 /*
@@ -108,11 +108,7 @@ call_message_handler(const Message *message, AckEvent *ack)
 	LOCAL_FCINFO(fcinfo, 2);
 
 	if (!OidIsValid(handler))
-	{
-		handler = DatumGetObjectId(DirectFunctionCall1(regprocedurein,
-													   CStringGetDatum(message->signature)));
-		inbox_handler_check(message->log, handler);
-	}
+		handler = inbox_handler_find(message->log, message->signature);
 	fmgr_info(handler, &function);
 	InitFunctionCallInfoData(*fcinfo, &function, 2, DEFAULT_COLLATION_OID,
 							 NULL, NULL);

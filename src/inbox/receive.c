@@ -349,7 +349,7 @@ init_message(Message *message, FunctionCallInfo fcinfo, Oid log)
 	message->payload = PG_GETARG_TEXT_PP(ARG_PAYLOAD);
 	message->metadata = PG_GETARG_DATUM(ARG_METADATA);
 	message->checksum = message_checksum(message->payload);
-	message->handler = PG_GETARG_OID(ARG_HANDLER);
+	message->handler = inbox_handler_find(log, text_to_cstring(PG_GETARG_TEXT_PP(ARG_HANDLER)));
 }
 
 /*
@@ -442,7 +442,6 @@ es_receive(PG_FUNCTION_ARGS)
 
 	PreventCommandIfReadOnly("es_receive()");
 	check_receive_arguments(fcinfo);
-	inbox_handler_check(log, PG_GETARG_OID(ARG_HANDLER));
 	retry_count = PG_GETARG_INT32(ARG_RETRY_COUNT);
 	SPI_connect();
 	init_message(&message, fcinfo, log);

@@ -143,6 +143,12 @@ extern void projection_apply(Projection *projection, Tuplestorestate *events,
 							 bool history);
 
 /*
+ * Finds the handler that an es_function or a stored signature names.  Errors: it
+ * names none that the user may execute.
+ */
+extern Oid	projection_find_handler(Oid log, const char *name);
+
+/*
  * Refuses a projection that cannot work: its handler's signature is wrong, its
  * query cannot be planned, its owner may not read the log.
  */

@@ -34,7 +34,6 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/plancache.h"
-#include "utils/regproc.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/typcache.h"
@@ -79,7 +78,7 @@ handler_signature(Oid event_type)
 		.count = 1,
 		.what = "A handler takes one event and returns nothing.",
 		.declaration = "name(event es_recorded_event) RETURNS void",
-		.example = "app.on_event(es_recorded_event)"
+		.example = "app.on_event"
 	};
 
 	return signature;
@@ -94,17 +93,12 @@ check_handler_function(Oid function, Oid event_type)
 	user_function_check(function, &signature);
 }
 
-/*
- * Looks up the function and checks it, as the owner.
- */
-static void
-look_up_handler(const Projection *projection, FmgrInfo *function)
+Oid
+projection_find_handler(Oid log, const char *name)
 {
-	Oid			found = DatumGetObjectId(DirectFunctionCall1(regprocedurein,
-															 CStringGetDatum(projection->target)));
+	FunctionSignature signature = handler_signature(present_type(log));
 
-	check_handler_function(found, present_type(projection->log));
-	fmgr_info(found, function);
+	return user_function_find(name, &signature);
 }
 
 /* The functions that are called for one batch. */
@@ -124,7 +118,8 @@ prepare_handler_calls(HandlerCalls *calls, const Projection *projection)
 	calls->by_type = NULL;
 	calls->presenter = present_begin(projection->log);
 	if (projection->kind == PROJECTION_HANDLER)
-		look_up_handler(projection, &calls->handler);
+		fmgr_info(projection_find_handler(projection->log, projection->target),
+				  &calls->handler);
 	else
 		calls->by_type = type_functions_make(projection->target, ON_PREFIX, &signature);
 }

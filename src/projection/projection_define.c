@@ -194,37 +194,32 @@ check_definition_arguments(FunctionCallInfo fcinfo, Oid log)
 							 "a materialized view");
 }
 
+/* Returns the name of a schema of handlers.  Errors: it does not exist. */
+static char *
+handler_schema_name(Oid schema)
+{
+	char	   *name = get_namespace_name(schema);
+
+	if (name == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_SCHEMA),
+				 errmsg("the schema of handlers does not exist"),
+				 errdetail("There is no schema with oid %u.", schema)));
+	return name;
+}
+
 /* Returns the argument as it is stored: handlers and schemas by name. */
 static Datum
-stored_argument(FunctionCallInfo fcinfo, int arg)
+stored_argument(FunctionCallInfo fcinfo, Oid log, int arg)
 {
 	if (PG_ARGISNULL(arg))
 		return (Datum) 0;
 	if (arg == ARG_HANDLER)
-		return CStringGetTextDatum(format_procedure_qualified(PG_GETARG_OID(arg)));
+		return CStringGetTextDatum(format_procedure_qualified(projection_find_handler(log,
+																					  text_to_cstring(PG_GETARG_TEXT_PP(arg)))));
 	if (arg == ARG_HANDLER_SCHEMA)
-		return CStringGetTextDatum(get_namespace_name(PG_GETARG_OID(arg)));
+		return CStringGetTextDatum(handler_schema_name(PG_GETARG_OID(arg)));
 	return PG_GETARG_DATUM(arg);
-}
-
-/* Refuses a handler, or a schema of handlers, that does not exist. */
-static void
-check_handler_exists(FunctionCallInfo fcinfo)
-{
-	if (!PG_ARGISNULL(ARG_HANDLER) &&
-		get_func_name(PG_GETARG_OID(ARG_HANDLER)) == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("the handler does not exist"),
-				 errdetail("There is no function with oid %u.",
-						   PG_GETARG_OID(ARG_HANDLER))));
-	if (!PG_ARGISNULL(ARG_HANDLER_SCHEMA) &&
-		get_namespace_name(PG_GETARG_OID(ARG_HANDLER_SCHEMA)) == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_SCHEMA),
-				 errmsg("the schema of handlers does not exist"),
-				 errdetail("There is no schema with oid %u.",
-						   PG_GETARG_OID(ARG_HANDLER_SCHEMA))));
 }
 
 /* Stores the row of a projection, which is async so far. */
@@ -241,7 +236,7 @@ insert_projection(FunctionCallInfo fcinfo, Oid log)
 
 	for (i = 0; i <= ARG_MIN_INTERVAL; i++)
 	{
-		values[i] = stored_argument(fcinfo, i);
+		values[i] = stored_argument(fcinfo, log, i);
 		nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
 	}
 	values[ARG_MODE] = DirectFunctionCall1(namein,	/* $9: the owner */
@@ -288,7 +283,6 @@ es_create_projection(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("es_create_projection()");
 	projection_check_outside_handler("es_create_projection()");
 	check_definition_arguments(fcinfo, log);
-	check_handler_exists(fcinfo);
 	name = text_to_cstring(PG_GETARG_TEXT_PP(ARG_NAME));
 	SPI_connect();
 	check_name_is_free(log, name);

@@ -354,18 +354,19 @@ es_define_upcaster(PG_FUNCTION_ARGS)
 	text	   *type = type_argument(fcinfo);
 	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
 	int			from_version;
+	Oid			upcaster = InvalidOid;
 
 	PreventCommandIfReadOnly("es_define_upcaster()");
 	argument_not_null(fcinfo, ARG_FROM_VERSION, "from_version");
 	from_version = PG_GETARG_INT32(ARG_FROM_VERSION);
 	argument_range("from_version", from_version, 1, MAX_FROM_VERSION);
 	if (!PG_ARGISNULL(ARG_UPCASTER))
-		upcast_check_function(PG_GETARG_OID(ARG_UPCASTER));
+		upcaster = upcast_find_function(text_to_cstring(PG_GETARG_TEXT_PP(ARG_UPCASTER)));
 	SPI_connect();
 	if (PG_ARGISNULL(ARG_UPCASTER))
 		remove_upcaster(log, type, from_version);
 	else
-		store_upcaster(log, type, from_version, PG_GETARG_OID(ARG_UPCASTER));
+		store_upcaster(log, type, from_version, upcaster);
 	SPI_finish();
 	PG_RETURN_VOID();
 }

@@ -105,7 +105,7 @@ extern const Upcaster *event_type_upcasters(Oid log, int *count);
 typedef struct Upcasting Upcasting;
 
 extern List *upcast_functions(Oid log);
-extern void upcast_check_function(Oid function);
+extern Oid	upcast_find_function(const char *name);
 extern Upcasting *upcast_begin(Oid log);
 extern Upcasting *upcast_make(Oid log, MemoryContext parent);
 extern bool upcast_is_due(const Upcasting *upcasting, text *type,

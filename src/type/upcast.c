@@ -32,7 +32,6 @@
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/regproc.h"
 #include "utils/typcache.h"
 
 #include "base/base.h"
@@ -238,34 +237,30 @@ find_owner(Call *call)
 }
 
 /*
- * Refuses a function that is no upcaster, or that the present user may not
- * execute.
+ * Finds the upcaster that an es_function or a stored signature names.  Errors: it
+ * names none that the user may execute.
  */
-void
-upcast_check_function(Oid function)
+Oid
+upcast_find_function(const char *name)
 {
-	FunctionSignature form = {
+	FunctionSignature signature = {
 		.result = JSONBOID,
 		.arguments = {JSONBOID},
 		.count = 1,
 		.noun = "upcaster",
 		.what = "An upcaster takes data of one schema version and returns that of the next.",
 		.declaration = "name(data jsonb) RETURNS jsonb",
-		.example = "app.opened_from_1(jsonb)"
+		.example = "app.opened_from_1"
 	};
 
-	user_function_check(function, &form);
+	return user_function_find(name, &signature);
 }
 
 /* Finds the function, as its owner. */
 static void
 find_function(Call *call)
 {
-	Oid			found = DatumGetObjectId(DirectFunctionCall1(regprocedurein,
-															 CStringGetDatum(call->upcaster.signature)));
-
-	upcast_check_function(found);
-	fmgr_info(found, &call->function);
+	fmgr_info(upcast_find_function(call->upcaster.signature), &call->function);
 	call->found = true;
 }
 

@@ -181,7 +181,7 @@ class Values:
         if type_name == "interval":
             return self.one("'0'", "'1 ms'", "'1 s'", "'-1 s'", "'30 s'", "'178000000 years'", "'-178000000 years'",
                             "'1 mon -30 days'", "'10000 days'")
-        if type_name in ("regprocedure", "regproc", "oid", "regclass", "regnamespace", "regtype", "regrole"):
+        if type_name in ("es_function", "regproc", "oid", "regclass", "regnamespace", "regtype", "regrole"):
             return self.reg(type_name, name)
         if type_name == "es_expected_version":
             return self.one("'any'", "'any'", "'none'", "'exists'", "'x'", "''", "0", "1", "-1", "5",
@@ -201,7 +201,7 @@ class Values:
                             "'es_import'", "'read_model'", "'a_matview'", "'es_events'")
         if type_name == "regnamespace":
             return self.one("'public'", "'handlers'", "'pg_catalog'", "0::oid", "4294967295::oid", "'nothing'")
-        if type_name == "regprocedure":
+        if type_name == "es_function":
             functions = ["es_merge(jsonb,es_recorded_event)", "es_last(jsonb,es_recorded_event)", "fold(jsonb,es_recorded_event)",
                          "fold_strict(jsonb,es_recorded_event)", "fold_null(jsonb,es_recorded_event)", "fold_fails(jsonb,es_recorded_event)",
                          "decide(jsonb,jsonb)", "up(jsonb)", "up_null(jsonb)", "handle(es_recorded_event)",
@@ -209,8 +209,12 @@ class Values:
                          "es_horizon()", "count(*)", "sum(int4)", "lower(text)", "jsonb_typeof(jsonb)"]
             fitting = [f for f in functions if f.split("(")[0].split("_")[0] in FITTING.get(name, ())]
             if fitting and self.rng.random() < 0.6:
-                return literal(self.rng.choice(fitting))
-            return self.one(*map(literal, functions), "0::oid", "4294967295::oid")
+                function = self.rng.choice(fitting)
+                return self.one(literal(function), literal(function.split("(")[0]), literal(function) + "::regprocedure",
+                                literal(function.split("(")[0]) + "::text")
+            return self.one(*map(literal, functions), "0::regproc", "4294967295::regprocedure", "'0'", "'99999999999'",
+                            "''", "'.'", "'a.'", "'\"'", "'\"a b\"'", "'a.b.c.d'", "'nothing.es_merge'", "'es_merge('",
+                            "'es_merge(jsonb'", "'lower'", "'handle(nothing)'", "repeat('x', 100000)")
         return self.one("0::oid", "4294967295::oid", "1::oid", "'nothing'")
 
 

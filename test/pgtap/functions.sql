@@ -1,7 +1,7 @@
 -- Every function with its names and defaults, which callers write, and its
--- marks, which the planner trusts; the types es_expected_version and es_ack_event.
+-- marks, which the planner trusts; the types es_expected_version, es_function and es_ack_event.
 BEGIN;
-SELECT plan(15);
+SELECT plan(17);
 -- Defaults that are intervals are shown in it.
 SET LOCAL intervalstyle = postgres;
 
@@ -18,7 +18,7 @@ SELECT p.*
 SELECT bag_eq(
     $$ SELECT proname::text, pg_get_function_arguments(oid), pg_get_function_result(oid)
          FROM members
-        WHERE prorettype <> 'trigger'::regtype AND proname NOT LIKE 'es\_expected\_version\_%' $$,
+        WHERE prorettype <> 'trigger'::regtype AND proname !~ '^es_(expected_version|function)_' $$,
     $$ VALUES
     ('es_append',
      'stream text, expected es_expected_version, type text, data jsonb DEFAULT ''{}''::jsonb,'
@@ -67,7 +67,7 @@ SELECT bag_eq(
     ('es_digest_string', 'data jsonb, keys text[]', 'text'),
     ('es_digest', 'type text, data jsonb, keys text[]', 'uuid'),
     ('es_create_projection',
-     'name text, handler regprocedure DEFAULT NULL::regprocedure, query text DEFAULT NULL::text,'
+     'name text, handler es_function DEFAULT NULL::es_function, query text DEFAULT NULL::text,'
      ' handler_schema regnamespace DEFAULT NULL::regnamespace, refresh regclass DEFAULT NULL::regclass,'
      ' tables regclass[] DEFAULT ''{}''::regclass[], category text DEFAULT NULL::text,'
      ' types text[] DEFAULT NULL::text[], mode text DEFAULT ''async''::text, start_position bigint DEFAULT 0,'
@@ -92,7 +92,7 @@ SELECT bag_eq(
      ' topic text DEFAULT NULL::text, group_id text DEFAULT NULL::text', 'SETOF es_failures'),
     ('es_checksum', 'payload text', 'text'),
     ('es_receive',
-     'topic text, group_id text, payload text, handler regprocedure, metadata jsonb DEFAULT ''{}''::jsonb,'
+     'topic text, group_id text, payload text, handler es_function, metadata jsonb DEFAULT ''{}''::jsonb,'
      ' max_retries integer DEFAULT NULL::integer, retry_count integer DEFAULT 0', 'text'),
     ('es_inbox',
      'entity_id text DEFAULT NULL::text, topic text DEFAULT NULL::text, group_id text DEFAULT NULL::text,'
@@ -120,7 +120,7 @@ SELECT bag_eq(
     ('es_describe_event_type',
      'INOUT type text, OUT required text[], OUT composite_key text[], OUT attributes jsonb, OUT schema_version integer,'
      ' OUT description text, OUT upcasters jsonb', 'record'),
-    ('es_define_upcaster', 'type text, from_version integer, upcaster regprocedure', 'void'),
+    ('es_define_upcaster', 'type text, from_version integer, upcaster es_function', 'void'),
     ('es_upcast', 'event es_recorded_event', 'es_recorded_event'),
     ('es_grant', 'role regrole, kind text', 'void'),
     ('es_revoke', 'role regrole, kind text', 'void'),
@@ -129,17 +129,17 @@ SELECT bag_eq(
     ('es_upcast_support', 'internal', 'internal'),
     ('es_retry', 'failure_id bigint', 'bigint'),
     ('es_state',
-     'stream text, reducer regprocedure, initial jsonb DEFAULT ''{}''::jsonb, at_version bigint DEFAULT NULL::bigint,'
+     'stream text, reducer es_function, initial jsonb DEFAULT ''{}''::jsonb, at_version bigint DEFAULT NULL::bigint,'
      ' at_time timestamp with time zone DEFAULT NULL::timestamp with time zone, by_time text DEFAULT ''recorded''::text,'
      ' OUT state jsonb, OUT version bigint', 'record'),
-    ('es_history', 'stream text, reducer regprocedure, initial jsonb DEFAULT ''{}''::jsonb',
+    ('es_history', 'stream text, reducer es_function, initial jsonb DEFAULT ''{}''::jsonb',
      'TABLE(version bigint, recorded_at timestamp with time zone, type text, state jsonb)'),
-    ('es_snapshot', 'stream text, reducer regprocedure, initial jsonb DEFAULT ''{}''::jsonb', 'bigint'),
+    ('es_snapshot', 'stream text, reducer es_function, initial jsonb DEFAULT ''{}''::jsonb', 'bigint'),
     ('es_merge', 'state jsonb, event es_recorded_event', 'jsonb'),
     ('es_last', 'state jsonb, event es_recorded_event', 'jsonb'),
     ('es_reducer', 'schema regnamespace', 'regprocedure'),
     ('es_execute',
-     'stream text, decider regprocedure, command jsonb, reducer regprocedure, metadata jsonb DEFAULT NULL::jsonb,'
+     'stream text, decider es_function, command jsonb, reducer es_function, metadata jsonb DEFAULT NULL::jsonb,'
      ' expected es_expected_version DEFAULT ''any''::es_expected_version,'
      ' OUT version bigint, OUT "position" bigint, OUT state jsonb, OUT events integer', 'record'),
     ('es_discard', 'failure_id bigint', 'void') $$,
@@ -180,7 +180,7 @@ SELECT bag_eq(
     $$ SELECT DISTINCT p.proname::text, l.lanname::text, p.provolatile::text, p.proparallel::text,
               p.proisstrict
          FROM members p JOIN pg_language l ON l.oid = p.prolang
-        WHERE p.proname NOT LIKE 'es\_expected\_version\_%' $$,
+        WHERE p.proname !~ '^es_(expected_version|function)_' $$,
     $$ VALUES ('es_append',         'c',   'v', 'u', false),
               ('es_append_batch',   'c',   'v', 'u', false),
               ('es_import_row',     'c',   'v', 'u', false),
@@ -298,6 +298,29 @@ SELECT bag_eq(
     $$ VALUES ('integer', 'es_expected_version_from_int4(integer)', 'i'),
               ('bigint',  'es_expected_version_from_int8(bigint)',  'i') $$,
     'numbers become an expected version by themselves, nothing else does');
+
+--
+-- es_function
+--
+SELECT results_eq(
+    $$ SELECT typtype::text, typlen::int, typbyval, typalign::text, typstorage::text, typcategory::text, typcollation,
+              typinput::text, typoutput::text, typreceive::text, typsend::text
+         FROM pg_type WHERE oid = 'es_function'::regtype $$,
+    $$ SELECT 'b', typlen::int, typbyval, typalign::text, typstorage::text, 'U', 0::oid, 'es_function_in', 'es_function_out',
+              'es_function_recv', 'es_function_send'
+         FROM pg_type WHERE oid = 'text'::regtype $$,
+    'es_function is a text inside');
+
+SELECT bag_eq(
+    $$ SELECT format_type(castsource, NULL), castmethod::text, castfunc::regprocedure::text, castcontext::text
+         FROM pg_cast
+        WHERE casttarget = 'es_function'::regtype
+           OR castsource = 'es_function'::regtype $$,
+    $$ VALUES ('text', 'b', '-', 'i'), ('character varying', 'b', '-', 'i'),
+              ('oid', 'f', 'es_function_from_oid(oid)', 'i'),
+              ('regproc', 'f', 'es_function_from_regproc(regproc)', 'i'),
+              ('regprocedure', 'f', 'es_function_from_regprocedure(regprocedure)', 'i') $$,
+    'text, oid, regproc and regprocedure become a function by themselves, nothing else does');
 
 --
 -- es_recorded_event

@@ -283,7 +283,7 @@ CREATE ROLE regress_es_user;
 SET ROLE regress_es_user;
 SELECT es_execute('p-1', 'decide'::regproc, '{"count": 1}', 'es_merge'::regproc);
 RESET ROLE;
-GRANT EXECUTE ON FUNCTION es_execute(text, regprocedure, jsonb, regprocedure, jsonb, es_expected_version) TO regress_es_user;
+GRANT EXECUTE ON FUNCTION es_execute(text, es_function, jsonb, es_function, jsonb, es_expected_version) TO regress_es_user;
 SET ROLE regress_es_user;
 SELECT es_execute('p-1', 'decide'::regproc, '{"count": 1}', 'es_merge'::regproc);
 RESET ROLE;

@@ -217,7 +217,7 @@ CREATE ROLE regress_es_dev;
 CREATE ROLE regress_es_ann;
 CREATE ROLE regress_es_bob;
 GRANT SELECT ON es_events TO regress_es_dev, regress_es_ann, regress_es_bob;
-GRANT EXECUTE ON FUNCTION es_snapshot(text, regprocedure, jsonb) TO regress_es_ann;
+GRANT EXECUTE ON FUNCTION es_snapshot(text, es_function, jsonb) TO regress_es_ann;
 ALTER FUNCTION trace OWNER TO regress_es_dev;
 -- What the role has from what each has kept; a row has the name of its role.
 CREATE FUNCTION seen_by(role text) RETURNS jsonb LANGUAGE plpgsql AS $$
@@ -293,7 +293,7 @@ SET row_security = off;
 SELECT now_is('a-2');
 RESET row_security;
 RESET ROLE;
-GRANT EXECUTE ON FUNCTION es_snapshot(text, regprocedure, jsonb) TO regress_es_bob;
+GRANT EXECUTE ON FUNCTION es_snapshot(text, es_function, jsonb) TO regress_es_bob;
 SET ROLE regress_es_bob;
 SELECT es_snapshot('a-2', 'trace'::regproc, '""');
 RESET ROLE;

@@ -312,7 +312,7 @@ CREATE FUNCTION up.set_of(data jsonb) RETURNS SETOF jsonb LANGUAGE sql AS $$ SEL
 SELECT es_define_upcaster('other', 1, 'up.set_of(jsonb)');
 SELECT es_define_upcaster('other', 1, 'lower(text)');
 SELECT es_define_upcaster('other', 1, 'up.who(jsonb)');
-SELECT es_define_upcaster('other', 1, 0);
+SELECT es_define_upcaster('other', 1, 0::oid);
 SELECT es_define_upcaster('other', 1, 'up.nowhere(jsonb)');
 SELECT es_define_upcaster('other', 0, 'up.nothing(jsonb)');
 SELECT es_define_upcaster('other', 2147483647, 'up.nothing(jsonb)');

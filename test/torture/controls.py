@@ -330,7 +330,7 @@ def broken_lease():
 
 @broken(14, "es_execute decides without the lock")
 def broken_decision():
-    return """CREATE FUNCTION broken.es_execute(stream text, decider regprocedure, command jsonb, reducer regprocedure,
+    return """CREATE FUNCTION broken.es_execute(stream text, decider es_function, command jsonb, reducer es_function,
             metadata jsonb DEFAULT NULL, expected es_expected_version DEFAULT 'any',
             OUT version bigint, OUT "position" bigint, OUT state jsonb, OUT events int) LANGUAGE plpgsql AS $$
         #variable_conflict use_variable
