@@ -68,6 +68,16 @@ compat_recheck_init(EPQState *recheck, EState *estate)
 #endif
 }
 
+/* Marks a column of the descriptor as dropped: queries do not see it. */
+static inline void
+compat_hide_column(TupleDesc desc, int number)
+{
+	TupleDescAttr(desc, number)->attisdropped = true;
+#if PG_VERSION_NUM >= 180000
+	populate_compact_attribute(desc, number);
+#endif
+}
+
 /* The primary key's index, InvalidOid without one. */
 static inline Oid
 compat_primary_key_index(Relation rel)

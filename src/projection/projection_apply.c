@@ -36,7 +36,6 @@
 #include "utils/plancache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
-#include "utils/typcache.h"
 
 #include "base/base.h"
 #include "log/log.h"
@@ -282,7 +281,8 @@ run_query(Projection *projection, Tuplestorestate *events)
 	if (result < 0)
 		elog(ERROR, "SPI_execute_plan: %s", SPI_result_code_string(result));
 	SPI_finish();
-	tuplestore_end(presented);
+	if (presented != events)
+		tuplestore_end(presented);
 }
 
 /*
@@ -433,14 +433,16 @@ check_type_handlers(const Projection *projection)
 static void
 check_query_plan(const Projection *projection)
 {
-	TupleDesc	desc = lookup_rowtype_tupdesc_copy(present_type(projection->log),
-												   -1);
+	TupleDesc	desc;
 	Tuplestorestate *none = event_batch_make();
+	Tuplestorestate *presented = present_batch(projection->log, none, &desc);
 
 	SPI_connect();
-	register_new_events(none, desc);
+	register_new_events(presented, desc);
 	(void) SPI_plan_get_cached_plan(prepare_query(projection->target));
 	SPI_finish();
+	if (presented != none)
+		tuplestore_end(presented);
 	tuplestore_end(none);
 }
 

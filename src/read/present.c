@@ -34,11 +34,13 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
 #include "base/base.h"
+#include "base/compat.h"
 #include "log/log.h"
 #include "type/type.h"
 #include "read/read.h"
@@ -74,6 +76,8 @@ struct Presenter
 {
 	Oid			type;			/* es_recorded_event */
 	Upcasting  *upcasting;		/* NULL: there are no upcasters */
+	MemoryContext context;		/* of this */
+	ExpandedRecordHeader *record;	/* an empty one; NULL: not needed so far */
 };
 
 /* What a call in a statement caches from one row to the next. */
@@ -111,8 +115,9 @@ present_type(Oid log)
 Presenter *
 present_begin(Oid log)
 {
-	Presenter  *presenter = palloc(sizeof(Presenter));
+	Presenter  *presenter = palloc0(sizeof(Presenter));
 
+	presenter->context = CurrentMemoryContext;
 	presenter->type = present_type(log);
 	presenter->upcasting = upcast_begin(log);
 	return presenter;
@@ -121,8 +126,22 @@ present_begin(Oid log)
 void
 present_end(Presenter *presenter)
 {
+	if (presenter->record != NULL)
+		DeleteExpandedObject(ExpandedRecordGetDatum(presenter->record));
 	upcast_end(presenter->upcasting);
 	pfree(presenter);
+}
+
+/* An empty record in the current memory context. */
+static ExpandedRecordHeader *
+make_record(Presenter *presenter)
+{
+	if (presenter->record == NULL)
+		presenter->record =
+			make_expanded_record_from_typeid(presenter->type, -1,
+											 presenter->context);
+	return make_expanded_record_from_exprecord(presenter->record,
+											   CurrentMemoryContext);
 }
 
 /* A column of a slot; 0 for null. */
@@ -192,8 +211,7 @@ present_columns(Presenter *presenter, TupleTableSlot *event, Datum *values,
 Datum
 present_record(Presenter *presenter, TupleTableSlot *event)
 {
-	ExpandedRecordHeader *record =
-	make_expanded_record_from_typeid(presenter->type, -1, CurrentMemoryContext);
+	ExpandedRecordHeader *record = make_record(presenter);
 	Datum		values[Natts_es_recorded_event];
 	bool		nulls[Natts_es_recorded_event];
 
@@ -219,51 +237,91 @@ present_data(Presenter *presenter, TupleTableSlot *event)
 					   PG_INT32_MAX);
 }
 
-/* Adds the events of a batch to a store of es_recorded_event. */
-static void
-present_into(Presenter *presenter, Oid relid, TupleDesc desc,
-			 Tuplestorestate *events, Tuplestorestate *presented)
+/* The columns of the log, with all hidden that are not part of an event. */
+static TupleDesc
+visible_columns(Relation log)
 {
-	Relation	log = table_open(relid, AccessShareLock);
+	TupleDesc	desc = CreateTupleDescCopy(RelationGetDescr(log));
+	bool	   *visible = palloc0(sizeof(bool) * desc->natts);
+	int			i;
+
+	for (i = 0; i < Natts_es_recorded_event; i++)
+		visible[stored_columns[i] - 1] = true;
+	for (i = 0; i < desc->natts; i++)
+	{
+		if (!visible[i])
+			compat_hide_column(desc, i);
+	}
+	pfree(visible);
+	return desc;
+}
+
+/* Adds an event, presented, to a store of rows of the log. */
+static void
+put_presented(Presenter *presenter, TupleTableSlot *event, TupleDesc desc,
+			  Tuplestorestate *store)
+{
+	Datum		values[Natts_es_recorded_event];
+	bool		nulls[Natts_es_recorded_event];
+	Datum	   *row_values = palloc0(sizeof(Datum) * desc->natts);
+	bool	   *row_nulls = palloc(sizeof(bool) * desc->natts);
+	int			i;
+
+	present_columns(presenter, event, values, nulls);
+	memset(row_nulls, true, sizeof(bool) * desc->natts);
+	for (i = 0; i < Natts_es_recorded_event; i++)
+	{
+		row_values[stored_columns[i] - 1] = values[i];
+		row_nulls[stored_columns[i] - 1] = nulls[i];
+	}
+	tuplestore_putvalues(store, desc, row_values, row_nulls);
+}
+
+/* The events of a batch, presented, in another store. */
+static Tuplestorestate *
+present_into_store(Presenter *presenter, Relation log, TupleDesc desc,
+				   Tuplestorestate *events)
+{
+	Tuplestorestate *presented = event_batch_make();
 	TupleTableSlot *slot = event_slot_make(log);
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
 												  "eventstore event",
 												  ALLOCSET_DEFAULT_SIZES);
-	Datum		values[Natts_es_recorded_event];
-	bool		nulls[Natts_es_recorded_event];
 
+	PushActiveSnapshot(GetTransactionSnapshot());
 	tuplestore_rescan(events);
 	while (tuplestore_gettupleslot(events, true, false, slot))
 	{
 		MemoryContext oldcontext = MemoryContextSwitchTo(context);
 
 		CHECK_FOR_INTERRUPTS();
-		present_columns(presenter, slot, values, nulls);
-		tuplestore_putvalues(presented, desc, values, nulls);
+		put_presented(presenter, slot, desc, presented);
 		MemoryContextSwitchTo(oldcontext);
 		MemoryContextReset(context);
 	}
+	PopActiveSnapshot();
 	MemoryContextDelete(context);
 	ExecDropSingleTupleTableSlot(slot);
-	table_close(log, AccessShareLock);
+	return presented;
 }
 
 /*
- * The events of a batch as rows of es_recorded_event, and their columns, in the
- * current memory context.
+ * The events of a batch for a query, and their columns in *desc, in which those
+ * of the log that are not part of an event are marked as dropped.  So nothing
+ * has to be copied: without upcasters it is the same store.
  */
 Tuplestorestate *
-present_batch(Oid log, Tuplestorestate *events, TupleDesc *desc)
+present_batch(Oid relid, Tuplestorestate *events, TupleDesc *desc)
 {
-	Presenter  *presenter = present_begin(log);
-	Tuplestorestate *presented = event_batch_make();
+	Relation	log = table_open(relid, AccessShareLock);
+	Presenter  *presenter = present_begin(relid);
 
-	*desc = lookup_rowtype_tupdesc_copy(presenter->type, -1);
-	PushActiveSnapshot(GetTransactionSnapshot());
-	present_into(presenter, log, *desc, events, presented);
-	PopActiveSnapshot();
+	*desc = visible_columns(log);
+	if (presenter->upcasting != NULL)
+		events = present_into_store(presenter, log, *desc, events);
 	present_end(presenter);
-	return presented;
+	table_close(log, NoLock);
+	return events;
 }
 
 /*

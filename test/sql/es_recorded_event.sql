@@ -93,6 +93,7 @@ CREATE FUNCTION ways() RETURNS TABLE (way text, result text) LANGUAGE sql AS $$
         ('handler in PL/pgSQL', $x$ handler => 'handle(es_recorded_event)' $x$),
         ('handler in SQL', $x$ handler => 'handle_in_sql(es_recorded_event)' $x$),
         ('handlers by type', $x$ handler_schema => 'by_type' $x$),
+        ('query of whole rows', $x$ query => 'INSERT INTO seen SELECT ''query'', e::text FROM new_events e' $x$),
         ('query', $x$ query => 'INSERT INTO seen SELECT ''query'', ROW(e.*)::text FROM new_events e' $x$)) w (way, arguments)
 $$;
 
