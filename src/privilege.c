@@ -4,14 +4,14 @@
  *		es_grant() and es_revoke(): privileges for the three kinds of users
  *		(design: doc/security.md).
  *
- * What a kind needs is said by the view es_privileges, and nowhere else.  The
- * statements GRANT and REVOKE run as the caller, who must have the rights of
- * the owner: with less GRANT would give a part and only warn.
+ * The view es_privileges says what a kind needs, and nothing else does.  The
+ * statements GRANT and REVOKE run as the caller, which must have the rights of
+ * the owner: with less, GRANT would grant a part and only warn.
  *
- * Nothing is remembered of what was granted.  REVOKE takes away all that the
- * kind needs, but for what a role needs that is a writer, too, or that is one
- * of the others, too, if it is the writer's kind that is revoked.  A reader is
- * a part of an operator, so that revoking either takes reading away.
+ * Nothing is remembered of what was granted.  es_revoke revokes all that the
+ * kind needs, except what the role still needs for another kind that it holds:
+ * a writer may also be a reader or an operator.  As a reader is a part of an
+ * operator, revoking either revokes reading.
  *
  *-------------------------------------------------------------------------
  */
@@ -41,12 +41,12 @@ enum
 
 static const char *const kinds[] = {"reader", "writer", "operator"};
 
-/* What is said by all that names a role's direct grant of a privilege. */
+/* True if the role has the privilege by a direct grant. */
 #define HAS_PRIVILEGE(p) \
 	"EXISTS (SELECT FROM pg_catalog.aclexplode(" p ".acl) a" \
 	" WHERE a.grantee = $2 AND a.privilege_type = " p ".privilege)"
 
-/* Of the schema's owner nothing is granted or revoked there. */
+/* True if the role owns the schema: it needs no grant there. */
 #define OWN_SCHEMA \
 	"(p.type = 'SCHEMA' AND $2 = (SELECT n.nspowner FROM pg_catalog.pg_namespace n" \
 	" WHERE pg_catalog.quote_ident(n.nspname) = p.object))"
@@ -68,7 +68,7 @@ static const char *const what_to_revoke =
 " WHERE r.kind = q.kind AND NOT " HAS_PRIVILEGE("r") "))"
 " GROUP BY p.type, p.privilege ORDER BY p.type, p.privilege";
 
-/* Refuses a kind that is none. */
+/* Refuses a word that names no kind. */
 static void
 check_user_kind(const char *kind)
 {
@@ -86,7 +86,7 @@ check_user_kind(const char *kind)
 			 errhint("A reader reads events, a writer appends them, an operator defines types and projections and keeps them running.")));
 }
 
-/* Refuses a role that is not there, or that has everything anyway. */
+/* Refuses a role that does not exist, or that has every privilege anyway. */
 static void
 check_grantee(Oid role, Oid owner)
 {
@@ -101,11 +101,11 @@ check_grantee(Oid role, Oid owner)
 				(errcode(ERRCODE_INVALID_GRANT_OPERATION),
 				 errmsg("role \"%s\" owns eventstore",
 						GetUserNameFromId(role, false)),
-				 errdetail("An owner has every privilege on what he owns."),
-				 errhint("Let programs connect as a role of their own.")));
+				 errdetail("The owner has every privilege already."),
+				 errhint("Let programs connect as another role.")));
 }
 
-/* Refuses a caller who would grant a part only, or nothing. */
+/* Refuses a caller that could grant a part only, or nothing. */
 static void
 check_grantor(Oid owner)
 {
@@ -119,8 +119,8 @@ check_grantor(Oid owner)
 }
 
 /*
- * Runs the statements.  They name every object with its schema, and each lists
- * all objects of one type that it gives one privilege on.
+ * Runs the statements, one for each type of objects and privilege.  They name
+ * every object with its schema.
  */
 static void
 run_grant_statements(const SPITupleTable *rows, const char *verb, const char *to,
@@ -146,8 +146,9 @@ run_grant_statements(const SPITupleTable *rows, const char *verb, const char *to
 }
 
 /*
- * Refuses to leave a role without the schema.  Whose it is may be somebody
- * else, and GRANT only warns where the caller has no right to grant.
+ * Refuses to leave a role without USAGE on the schema.  The schema may belong
+ * to another role than eventstore, and GRANT only warns where the caller has no
+ * right to grant.
  */
 static void
 check_schema_usage(Oid log, Oid role)
@@ -167,9 +168,7 @@ check_schema_usage(Oid log, Oid role)
 				 errhint("Let the schema's owner grant it first.")));
 }
 
-/*
- * Checks the arguments, looks up what there is to do, and does it.
- */
+/* Checks the arguments, finds the statements that are needed, and runs them. */
 static void
 change_privileges(FunctionCallInfo fcinfo, const char *function,
 				  const char *what, const char *verb, const char *to)

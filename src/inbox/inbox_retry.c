@@ -83,12 +83,12 @@ check_receiver(const Message *message, int64 id)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be the receiver of the message that failed"),
-				 errdetail("Failure " INT64_FORMAT " is of a message that \"%s\" received.",
+				 errdetail("The message of failure " INT64_FORMAT " was received by \"%s\".",
 						   id, message->receiver_name),
 				 errhint("Ask that role, or become a member of it.")));
 }
 
-/* Refuses a message whose receiver is gone. */
+/* Refuses a message whose receiver does not exist any more. */
 static void
 check_receiver_exists(const Message *message)
 {

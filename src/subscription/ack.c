@@ -3,14 +3,14 @@
  * ack.c
  *		es_ack and es_nack: what becomes of events that were delivered.
  *
- * Both lock the partition's row and ask for a token that is in hand, so that
- * nothing is settled by one who has lost it to another.  A token whose lease
- * has run out still counts as long as nobody else has come.
+ * Both lock the partition's row and need a token that is in flight.  So a
+ * consumer whose events were redelivered to another one settles nothing.  A
+ * token whose lease has expired is valid until the next delivery.
  *
- * es_ack moves the checkpoint; a partition of which nothing is in hand any more
- * is free.  es_nack settles single events before the checkpoint gets there:
- * they are remembered (settled), and left out when the rest is lost and
- * delivered again.
+ * es_ack moves the checkpoint.  A partition of which nothing is in flight any
+ * more is free.  es_nack settles single events before the checkpoint gets
+ * there: their positions are remembered (settled), and left out when the rest
+ * is redelivered.
  *
  *-------------------------------------------------------------------------
  */
@@ -34,8 +34,9 @@ PG_FUNCTION_INFO_V1(es_nack);
 
 /*
  * Takes subscription and token, the first two arguments, and locks the
- * partition.  NULL if the token is that of the last delivery that was
- * settled: it is said again.  place: of the token among those in hand.
+ * partition.  Returns NULL if the token is that of the last delivery that was
+ * settled, as it is when a call is repeated.  place: of the token among those
+ * in flight.
  */
 static Partition *
 open_token(FunctionCallInfo fcinfo, const char *function, int64 *position,
@@ -63,8 +64,8 @@ open_token(FunctionCallInfo fcinfo, const char *function, int64 *position,
 }
 
 /*
- * Refuses a position that was not delivered by the token.  What es_nack has
- * taken back of a parked stream was.
+ * Refuses a position that was not delivered with the token.  Of a parked
+ * stream, es_nack may have taken it back since.
  */
 static void
 check_delivered_position(const Partition *partition, int place, int64 position)
@@ -82,7 +83,7 @@ check_delivered_position(const Partition *partition, int place, int64 position)
 }
 
 /*
- * Reads events in hand that are not settled, after one position and up to
+ * Reads events in flight that are not settled, after one position and up to
  * another, at most limit.
  */
 static void
@@ -97,7 +98,7 @@ read_in_flight(const Partition *partition, int64 after, int64 upto, int limit,
 	UnregisterSnapshot(snapshot);
 }
 
-/* How many events in hand are not settled, up to a position? */
+/* Returns how many events in flight, up to a position, are not settled. */
 static int64
 count_unsettled(const Partition *partition, int64 upto)
 {
@@ -110,8 +111,8 @@ count_unsettled(const Partition *partition, int64 upto)
 }
 
 /*
- * Everything that was in hand is settled: the partition is free, and its
- * checkpoint goes as far as was read.
+ * Everything that was in flight is settled: frees the partition, and moves its
+ * checkpoint to where the log was read.
  */
 static void
 finish_deliveries(Partition *partition)
@@ -125,7 +126,7 @@ finish_deliveries(Partition *partition)
 		partition->expired_upto.count = partition->expired_times.count = 0;
 }
 
-/* Is anything in hand that is not settled? */
+/* Returns true if anything in flight is not settled. */
 static bool
 has_unsettled(const Partition *partition)
 {
@@ -139,7 +140,8 @@ has_unsettled(const Partition *partition)
 }
 
 /*
- * If anything is still in hand, its lease begins anew.
+ * Begins the lease anew if anything is still in flight; frees the partition
+ * otherwise.
  */
 static void
 renew_or_finish(Partition *partition)
@@ -192,9 +194,9 @@ ack_stream(Partition *partition, int64 upto)
 }
 
 /*
- * es_ack(subscription, token, upto_position) returns bigint: what was delivered
- * with the token, and before it, up to the position, is done with; returns the
- * checkpoint.  Errors: ES006 if it was given to somebody else.
+ * es_ack(subscription, token, upto_position) returns bigint: acknowledges what
+ * was delivered with the token, and before it, up to the position; returns the
+ * checkpoint.  Errors: ES006 if nothing is in flight with the token.
  */
 Datum
 es_ack(PG_FUNCTION_ARGS)
@@ -220,7 +222,7 @@ es_ack(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(position);
 }
 
-/* What becomes of an event that could not be handled. */
+/* What es_nack does with an event. */
 typedef enum Action
 {
 	ACTION_RETRY, ACTION_PARK, ACTION_SKIP
@@ -246,8 +248,8 @@ action_of_name(text *action)
 }
 
 /*
- * Sets an event in hand aside, and those in hand of its stream that come
- * after it.
+ * Parks an event in flight, and those in flight of its stream that come after
+ * it.
  */
 static void
 park_event(Partition *partition, EventBatch *event, ErrorData *error, int attempts,
@@ -276,7 +278,7 @@ park_event(Partition *partition, EventBatch *event, ErrorData *error, int attemp
 	tuplestore_end(later.events);
 }
 
-/* Settles an event of the log; returns what was done. */
+/* Settles an event of the log; returns the action that was taken. */
 static Action
 nack_log(Partition *partition, int64 position, ErrorData *error,
 		 Action action)
@@ -289,7 +291,7 @@ nack_log(Partition *partition, int64 position, ErrorData *error,
 	if (event.count == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("no event at position " INT64_FORMAT " is in hand",
+				 errmsg("no event at position " INT64_FORMAT " is in flight",
 						position),
 				 errdetail("Partition %d of subscription \"%s\" has none there, or it was acknowledged.",
 						   partition->number, partition->subscription.name),
@@ -307,8 +309,8 @@ nack_log(Partition *partition, int64 position, ErrorData *error,
 }
 
 /*
- * Settles an event of a parked stream; returns what was done.  Those behind it
- * are not in hand any more, unless it is skipped.
+ * Settles an event of a parked stream; returns the action that was taken.
+ * Unless it is skipped, those behind it are not in flight any more.
  */
 static Action
 nack_stream(Partition *partition, int64 position, ErrorData *error,
@@ -319,7 +321,7 @@ nack_stream(Partition *partition, int64 position, ErrorData *error,
 
 	if (position > int8_array_last(partition->uptos) ||
 		!failure_at(partition_failures(partition), position, &failure))
-		return action;			/* by the same call, or it was discarded */
+		return action;			/* the call is repeated, or it was discarded */
 	if (action == ACTION_RETRY &&
 		failure.attempts >= partition->subscription.max_attempts)
 		action = ACTION_PARK;
@@ -339,7 +341,8 @@ nack_stream(Partition *partition, int64 position, ErrorData *error,
 }
 
 /*
- * Settles an event in hand that was not settled before; returns what was done.
+ * Settles an event in flight, if it is not settled yet; returns the action that
+ * was taken.
  */
 static Action
 nack_event(Partition *partition, int64 position, text *reason, Action action)
@@ -347,7 +350,7 @@ nack_event(Partition *partition, int64 position, text *reason, Action action)
 	ErrorData	error = {.message = text_to_cstring(reason)};
 
 	if (int8_array_has(&partition->settled, position))
-		return action;			/* by the same call, perhaps */
+		return action;			/* the call is repeated, perhaps */
 	if (partition->stream != NULL)
 		action = nack_stream(partition, position, &error, action);
 	else
@@ -358,9 +361,11 @@ nack_event(Partition *partition, int64 position, text *reason, Action action)
 }
 
 /*
- * es_nack(subscription, token, position, reason, action) returns text: an
- * event could not be handled; the rest of the delivery stays in hand.  Returns
- * what was done: park for a retry that was the last one.  Errors: ES006.
+ * es_nack(subscription, token, position, reason, action) returns text: settles
+ * an event that could not be handled; the rest of the delivery stays in flight.
+ * Returns the action that was taken: park after the last attempt, even if the
+ * caller asked for a retry.  Errors: ES006 if nothing is in flight with the
+ * token.
  */
 Datum
 es_nack(PG_FUNCTION_ARGS)

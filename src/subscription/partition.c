@@ -3,9 +3,9 @@
  * partition.c
  *		A partition of a subscription: its row in es_partitions.
  *
- * Who delivers from a partition, or settles what was delivered, holds the lock
- * of its row until the end of his transaction: es_poll does not wait for it, as
- * others can go on with another partition, the rest waits.  Only what was read
+ * A transaction that delivers from a partition, or settles what was delivered,
+ * holds the lock of its row until it ends.  es_poll does not wait for the lock,
+ * as it can go on with another partition; all others wait.  Only what was read
  * under the lock counts.
  *
  *-------------------------------------------------------------------------
@@ -36,14 +36,14 @@ enum
 	PART_EXPIRED_TIMES, PART_COLUMNS
 };
 
-/* A text, or 0 for null. */
+/* Returns a text, or 0 for null. */
 static Datum
 text_datum(const char *string)
 {
 	return string ? CStringGetTextDatum(string) : (Datum) 0;
 }
 
-/* A text that may be null, in the present memory context. */
+/* Returns a text of the row, or NULL, in the current memory context. */
 static char *
 row_text_or_null(const TableRow *row, int column)
 {
@@ -51,7 +51,7 @@ row_text_or_null(const TableRow *row, int column)
 		TextDatumGetCString(row->slot->tts_values[column]);
 }
 
-/* A time that may be null, which is 0. */
+/* Returns a time of the row, or 0 for null. */
 static TimestampTz
 row_time_or_null(const TableRow *row, int column)
 {
@@ -59,7 +59,7 @@ row_time_or_null(const TableRow *row, int column)
 		DatumGetTimestampTz(row->slot->tts_values[column]);
 }
 
-/* Makes a partition of the row that was taken. */
+/* Makes a partition of the row that was read. */
 static Partition *
 make_partition(const Subscription *subscription, const TableRow *row)
 {
@@ -89,9 +89,6 @@ make_partition(const Subscription *subscription, const TableRow *row)
 	return partition;
 }
 
-/*
- * All partitions of the subscription, as they are at this moment.
- */
 List *
 partition_list(const Subscription *subscription)
 {
@@ -106,10 +103,6 @@ partition_list(const Subscription *subscription)
 	return partitions;
 }
 
-/*
- * Locks a partition and reads it.  NULL if it is not there, or if somebody else
- * has it and is not to be waited for.
- */
 Partition *
 partition_lock(const Subscription *subscription, int number, bool wait)
 {
@@ -124,10 +117,6 @@ partition_lock(const Subscription *subscription, int number, bool wait)
 	return partition;
 }
 
-/*
- * Locks a partition of the caller's subscription; NULL if it has none of this
- * number.
- */
 Partition *
 partition_own(Oid log, const char *name, int number)
 {
@@ -137,7 +126,6 @@ partition_own(Oid log, const char *name, int number)
 	return partition_lock(&subscription, number, true);
 }
 
-/* Whose failures those of the partition are. */
 FailureOwner
 partition_failures(const Partition *partition)
 {
@@ -146,16 +134,12 @@ partition_failures(const Partition *partition)
 								 partition->number);
 }
 
-/* Is anything of it in hand? */
 bool
 partition_is_in_flight(const Partition *partition)
 {
 	return partition->leased_until != 0;
 }
 
-/*
- * Nothing of it is in hand any more.
- */
 void
 partition_release(Partition *partition)
 {
@@ -167,9 +151,6 @@ partition_release(Partition *partition)
 	partition_find_due(partition);
 }
 
-/*
- * Moves the checkpoint of a partition of which nothing is in hand.
- */
 void
 partition_move_checkpoint(Partition *partition, int64 position)
 {
@@ -180,10 +161,6 @@ partition_move_checkpoint(Partition *partition, int64 position)
 	partition_find_due(partition);
 }
 
-/*
- * Finds out when a parked stream is to be delivered, the first of those below
- * the checkpoint; and whether the partition has failures at all.
- */
 void
 partition_find_due(Partition *partition)
 {
@@ -210,9 +187,6 @@ partition_find_due(Partition *partition)
 	SPI_freetuptable(SPI_tuptable);
 }
 
-/*
- * What is in hand is the consumer's for another lease from now on.
- */
 void
 partition_extend_lease(Partition *partition)
 {
@@ -222,7 +196,6 @@ partition_extend_lease(Partition *partition)
 												IntervalPGetDatum(&partition->subscription.lease)));
 }
 
-/* The place of the token among those of the deliveries in hand; -1: not there. */
 int
 partition_find_token(const Partition *partition, int64 token)
 {
@@ -236,37 +209,30 @@ partition_find_token(const Partition *partition, int64 token)
 	return -1;
 }
 
-/*
- * Refuses a token by which nothing is in hand.
- */
 void
 partition_refuse_token(const Partition *partition, int64 token)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_ES_NOT_CLAIMED),
-			 errmsg("nothing is in hand with token " INT64_FORMAT, token),
+			 errmsg("nothing is in flight with token " INT64_FORMAT, token),
 			 partition == NULL ? errdetail("The subscription has no such partition.") :
 			 partition_is_in_flight(partition) ?
-			 errdetail("The events of partition %d were given to %s with token " INT64_FORMAT ".",
+			 errdetail("The events of partition %d were delivered to %s with token " INT64_FORMAT ".",
 					   partition->number,
 					   partition->consumer ?
 					   psprintf("consumer \"%s\"", partition->consumer) :
 					   "another consumer", partition->token) :
-			 errdetail("Nothing of partition %d is in hand of anybody.",
+			 errdetail("Nothing of partition %d is in flight.",
 					   partition->number),
-			 errhint("Give up what was delivered with the token, and poll again.")));
+			 errhint("Discard what was delivered with the token, and poll again.")));
 }
 
-/* The number of the partition that the token is of. */
 int
 partition_number_of_token(int64 token)
 {
 	return (int) (token & (ES_MAX_PARTITIONS - 1));
 }
 
-/*
- * Locks the partition of the caller's subscription that the token is of.
- */
 Partition *
 partition_of_token(Oid log, const char *name, int64 token)
 {
@@ -278,10 +244,6 @@ partition_of_token(Oid log, const char *name, int64 token)
 	return partition;
 }
 
-/*
- * Which events it gets; an error if there is no role any more that could read
- * them.
- */
 EventSource
 partition_source(const Partition *partition)
 {
@@ -312,9 +274,6 @@ int8_array_datum(Int8Array numbers)
 	return PointerGetDatum(int8_array_make(numbers));
 }
 
-/*
- * Writes the row, which is locked.  served: it has just been delivered from.
- */
 void
 partition_write(Partition *partition, bool served)
 {

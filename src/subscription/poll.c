@@ -3,21 +3,21 @@
  * poll.c
  *		es_poll(): looks for something to deliver, and waits for it.
  *
- * A look while there is time left is a subtransaction, and locks rows only when
- * there seems to be something.  If it finds nothing it is rolled back, and its
- * locks with it, so that none is held during the sleep; what it has found out
- * about the log is remembered here (Scanned).  The last look is made in the
- * transaction itself, and leaves it in the tables.
+ * While there is time left, a look is a subtransaction, and locks rows only when
+ * there seems to be something.  A look that finds nothing is rolled back, and
+ * its locks with it, so that none is held during the sleep.  What it has found
+ * out about the log is remembered here (Scanned).  The last look is made in the
+ * transaction itself, and writes it to the tables.
  *
  * During the sleep there is no snapshot either, where that is possible
- * (sleep.c).  It ends when a transaction of an appender ends (wakeup.c), when a
- * lease runs out or a parked stream is due, after eventstore.poll_interval, or
- * by a signal.  Where nobody wakes, it is short, and longer each time.
+ * (sleep.c).  The sleep ends when a transaction of an appender ends (wakeup.c),
+ * when a lease expires or a parked stream is due, after a second, or by a
+ * signal.  Where appenders do not wake it, it is short, and longer each time.
  *
- * The transaction of a delivery that has written nothing else does not wait
- * for the disk (async_commit.c).  If a crash takes it back, its token is void,
- * and what was delivered is delivered again.  A checkpoint that was moved is
- * waited for.
+ * A transaction that has done nothing but deliver does not wait for the disk
+ * when it commits (async_commit.c).  If a crash takes it back, its token is
+ * void, and its events are redelivered.  A transaction that has moved a
+ * checkpoint does wait.
  *
  *-------------------------------------------------------------------------
  */
@@ -50,17 +50,20 @@ PG_FUNCTION_INFO_V1(es_poll);
 #define MAX_MAX_COUNT		1000000
 #define LONGEST_CONSUMER	255
 
-/* What pg_stat_activity shows of one who waits. */
+/* What pg_stat_activity shows of a call that waits. */
 #define WAIT_EVENT		"EventstorePoll"
 
 /* Columns of es_poll before those of the event. */
 #define DELIVERY_COLUMNS	3
 
-/* Sleeps where nobody wakes grow from the first to the last, in milliseconds. */
+/*
+ * Where appenders do not wake the call, its sleeps grow from the first to the
+ * last, in milliseconds.
+ */
 #define FIRST_SLEEP		1
 #define LAST_SLEEP		100
 
-/* The longest sleep where somebody does, and the longest pause before it. */
+/* The longest sleep where they do, and the longest pause before it. */
 #define LONGEST_SLEEP	1000
 #define LONGEST_PAUSE	50
 
@@ -76,7 +79,7 @@ typedef struct Poll
 	Delivery	delivery;
 	Deadline	deadline;		/* when it gives up */
 	Sleeper		sleeper;
-	long		sleep;			/* the next one, where nobody wakes */
+	long		sleep;			/* the next one, where appenders do not wake */
 	bool		final;			/* is the look the last one? */
 	bool		found;			/* something */
 	TimestampTz next;			/* when there may be something; 0: unknown */
@@ -156,7 +159,7 @@ put_rows(const Delivery *delivery, ReturnSetInfo *result)
 	tuplestore_end(delivery->batch.events);
 }
 
-/* Looks once; the last time it is remembered in the tables. */
+/* Looks once; the last look is written to the tables. */
 static bool
 look_once(void *arg)
 {
@@ -184,7 +187,7 @@ look_and_forget(Poll *poll)
 		ReThrowError(error);
 }
 
-/* How long to sleep, in milliseconds. */
+/* Returns how long to sleep, in milliseconds. */
 static long
 poll_sleep_time(Poll *poll)
 {
@@ -198,33 +201,33 @@ poll_sleep_time(Poll *poll)
 }
 
 /*
- * Sleeps until it is woken, but not for longer than there is time.  ends: as of
- * before the look that found nothing.  Who is woken for nothing again and again
- * pauses before he can be woken once more, so that a stream of commits to other
- * categories does not keep him busy.
+ * Sleeps until it is woken, but not for longer than there is time.  count: the
+ * one before the look that found nothing.  A call that is woken unnecessarily
+ * again and again pauses before it can be woken once more, so that a stream of
+ * commits to other categories does not keep it busy.
  */
 static void
-sleep_until_woken(Poll *poll, uint64 ends)
+sleep_until_woken(Poll *poll, uint64 count)
 {
 	long		time = poll_sleep_time(poll);
 
 	sleep_release_snapshot(&poll->sleeper);
 	if (time > 0 && poll->pause > 0)
 		sleep_nap(Min(time, poll->pause), WAIT_EVENT);
-	if (time > 0 && wakeup_begin_wait(ends))
+	if (time > 0 && wakeup_begin_wait(count))
 		sleep_nap(time, WAIT_EVENT);
 	wakeup_end_wait();
-	poll->pause = ends == wakeup_count() ? 0 :
+	poll->pause = count == wakeup_count() ? 0 :
 		Min(Max(poll->pause * 2, 1), LONGEST_PAUSE);
 	CHECK_FOR_INTERRUPTS();
 	sleep_restore_snapshot(&poll->sleeper);
 }
 
 /*
- * Looks and sleeps until something is found or the time is over.  A look that
- * locked a row in vain, because somebody else was faster or what there was is
- * only to be set aside, has taken a transaction id, with which nobody should
- * sleep; then it is over, too.
+ * Looks and sleeps until something is found or the time is over.  A look may
+ * lock a row unnecessarily, because another consumer was faster, or because all
+ * that there was had to be parked.  It has taken a transaction id then, with
+ * which no call should sleep; so the wait is over, too.
  */
 static void
 wait_for_delivery(Poll *poll, bool had_id)
@@ -232,13 +235,13 @@ wait_for_delivery(Poll *poll, bool had_id)
 	poll->delivery.scanned = palloc0(sizeof(Scanned) * ES_MAX_PARTITIONS);
 	for (;;)
 	{
-		uint64		ends = wakeup_count();
+		uint64		count = wakeup_count();
 
 		look_and_forget(poll);
 		if (poll->found || sleep_left(&poll->deadline) == 0 ||
 			(!had_id && TransactionIdIsValid(GetTopTransactionIdIfAny())))
 			return;
-		sleep_until_woken(poll, ends);
+		sleep_until_woken(poll, count);
 	}
 }
 

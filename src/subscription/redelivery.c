@@ -36,8 +36,9 @@ expired_error(int times)
 {
 	ErrorData  *error = palloc0(sizeof(ErrorData));
 
-	error->message = "the lease ran out before it was acknowledged";
-	error->detail = psprintf("It was delivered and lost %d times.", times);
+	error->message = "the lease expired before the event was acknowledged";
+	error->detail = psprintf("It was delivered %d times, and its lease expired each time.",
+							 times);
 	return error;
 }
 

@@ -4,8 +4,8 @@
  *		A subscription: its row in es_subscriptions; es_create_subscription,
  *		es_drop_subscription, es_seek.
  *
- * Who changes all partitions of a subscription locks them in the order of
- * their numbers, and so waits for those who deliver or acknowledge.
+ * A transaction that changes all partitions of a subscription locks them in the
+ * order of their numbers, and so waits for those that deliver or acknowledge.
  *
  *-------------------------------------------------------------------------
  */
@@ -41,7 +41,7 @@ enum
 	SUB_PARTITIONS, SUB_LEASE, SUB_MAX_ATTEMPTS, SUB_MAX_IN_FLIGHT, SUB_COLUMNS
 };
 
-/* Takes what a row has, in the present memory context. */
+/* Reads a row, into the current memory context. */
 static void
 load_subscription(Subscription *subscription, Oid log, const TableRow *row)
 {
@@ -64,9 +64,7 @@ load_subscription(Subscription *subscription, Oid log, const TableRow *row)
 	subscription->max_in_flight = DatumGetInt32(values[SUB_MAX_IN_FLIGHT]);
 }
 
-/*
- * Reads the subscription of this name; false if there is none.
- */
+/* Reads the subscription of this name; returns false if there is none. */
 static bool
 find_subscription(Oid log, const char *name, Subscription *subscription)
 {
@@ -82,9 +80,7 @@ find_subscription(Oid log, const char *name, Subscription *subscription)
 	return found;
 }
 
-/*
- * Refuses a subscription that is not the caller's.
- */
+/* Refuses a subscription that is not the caller's. */
 static void
 check_subscription_owner(const Subscription *subscription)
 {
@@ -99,9 +95,6 @@ check_subscription_owner(const Subscription *subscription)
 				 errhint("Ask the owner, or become a member of that role.")));
 }
 
-/*
- * Reads the caller's subscription; an error if it is not there, or not his.
- */
 void
 subscription_own(Oid log, const char *name, Subscription *subscription)
 {
@@ -114,7 +107,6 @@ subscription_own(Oid log, const char *name, Subscription *subscription)
 	check_subscription_owner(subscription);
 }
 
-/* Whose failures those of a subscription are. */
 FailureOwner
 subscription_failures(Oid log, const char *name, int partition)
 {
@@ -130,7 +122,7 @@ enum
 	ARG_LEASE, ARG_MAX_ATTEMPTS, ARG_MAX_IN_FLIGHT, ARG_COUNT
 };
 
-/* Refuses a lease whose end could not be told. */
+/* Refuses a lease whose end is no valid time. */
 static void
 check_lease(Datum lease)
 {
@@ -140,9 +132,7 @@ check_lease(Datum lease)
 							   lease);
 }
 
-/*
- * Refuses arguments that are wrong by themselves.
- */
+/* Refuses arguments that are wrong by themselves. */
 static void
 check_subscription_arguments(FunctionCallInfo fcinfo)
 {
@@ -167,7 +157,10 @@ check_subscription_arguments(FunctionCallInfo fcinfo)
 				   MAX_MAX_IN_FLIGHT);
 }
 
-/* Stores the rows; false if somebody else has stored some of this name. */
+/*
+ * Stores the rows; returns false if another transaction has stored some of this
+ * name.
+ */
 static bool
 insert_subscription(FunctionCallInfo fcinfo, Oid log)
 {
@@ -242,7 +235,7 @@ lock_partitions(Oid log, const char *name)
 }
 
 /*
- * es_drop_subscription(name): its failures are forgotten.
+ * es_drop_subscription(name): also removes its failures.
  */
 Datum
 es_drop_subscription(PG_FUNCTION_ARGS)
@@ -267,8 +260,8 @@ es_drop_subscription(PG_FUNCTION_ARGS)
 }
 
 /*
- * es_seek(subscription, position): what is in hand is void; what was set aside
- * after the position will be delivered from the log again.
+ * es_seek(subscription, position): voids what is in flight.  Events that are
+ * parked after the position will be delivered from the log again.
  */
 Datum
 es_seek(PG_FUNCTION_ARGS)
