@@ -1,9 +1,9 @@
--- Who receives a message inserts its row first, so that whoever receives it at
--- the same moment waits at the unique key. What the handler acknowledges is
--- filled in afterwards. That update must touch no index: none has these columns,
--- which would cost every message more than it gives a listing now and then, and
--- a page keeps some room. At 90 or less a page would be left before the dead
--- rows on it are pruned.
+-- es_receive inserts the row of a message first, so that a transaction that
+-- receives it at the same moment waits at the unique key. It fills in what the
+-- handler returns afterwards. That update must touch no index. So no index has
+-- these columns, which would cost every message more than a rare listing gains,
+-- and a page keeps some free space. At 90 or less a page would be left before the
+-- dead rows on it are pruned.
 CREATE TABLE es_inbox (
     id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     topic         text COLLATE "C" NOT NULL,
@@ -56,28 +56,28 @@ BEGIN ATOMIC
 END;
 
 COMMENT ON SEQUENCE es_inbox_id_seq IS 'ids of messages; with gaps';
-COMMENT ON TABLE es_inbox IS 'messages that were received from outside and acknowledged, each once; written by es_receive';
-COMMENT ON COLUMN es_inbox.id IS 'the message''s number';
+COMMENT ON TABLE es_inbox IS 'messages that were received from outside and acknowledged, each once; es_receive writes it';
+COMMENT ON COLUMN es_inbox.id IS 'number of the message';
 COMMENT ON COLUMN es_inbox.topic IS 'where it came from, of at most 1024 bytes';
-COMMENT ON COLUMN es_inbox.group_id IS 'for whom it was received, of at most 1024 bytes';
-COMMENT ON COLUMN es_inbox.entity_id IS 'what it is about, as its handler said';
-COMMENT ON COLUMN es_inbox.event_time IS 'when it happened, as its handler said';
-COMMENT ON COLUMN es_inbox.event_type IS 'what happened, as its handler said';
-COMMENT ON COLUMN es_inbox.event_version IS 'version of the message''s form, as its handler said';
+COMMENT ON COLUMN es_inbox.group_id IS 'for which group of receivers it was received, of at most 1024 bytes';
+COMMENT ON COLUMN es_inbox.entity_id IS 'what it is about, as its handler returned';
+COMMENT ON COLUMN es_inbox.event_time IS 'when it happened, as its handler returned';
+COMMENT ON COLUMN es_inbox.event_type IS 'what happened, as its handler returned';
+COMMENT ON COLUMN es_inbox.event_version IS 'version of the message''s format, as its handler returned';
 COMMENT ON COLUMN es_inbox.checksum IS 'es_checksum of the payload';
 COMMENT ON COLUMN es_inbox.payload IS 'the message as it was received';
 COMMENT ON COLUMN es_inbox.metadata IS 'what is known about it, an object';
-COMMENT ON COLUMN es_inbox.position IS 'place in the log, if it was appended';
+COMMENT ON COLUMN es_inbox.position IS 'position of the event that was appended for it; null: none was';
 COMMENT ON COLUMN es_inbox.received_at IS 'when it was received, or retried with success';
 COMMENT ON TYPE es_ack_event IS 'what a handler of es_receive returns to acknowledge a message';
 COMMENT ON COLUMN es_ack_event.entity_id IS 'what the message is about';
 COMMENT ON COLUMN es_ack_event.event_time IS 'when it happened';
 COMMENT ON COLUMN es_ack_event.event_type IS 'what happened';
-COMMENT ON COLUMN es_ack_event.event_version IS 'version of the message''s form';
+COMMENT ON COLUMN es_ack_event.event_version IS 'version of the message''s format';
 COMMENT ON COLUMN es_ack_event.stream IS 'stream to which the message is appended as an event; null: none';
 COMMENT ON FUNCTION es_checksum(text) IS
     'MD5 of a text as a JSON string, by which a message is known';
 COMMENT ON FUNCTION es_receive(text, text, text, es_function, jsonb, int, int) IS
-    'hands a message to its handler, once; returns acknowledged, skipped, duplicate or failed';
+    'gives a message to its handler, once; returns acknowledged, skipped, duplicate or failed';
 COMMENT ON FUNCTION es_inbox(text, text, text, text, bigint, bigint) IS
-    'messages about an entity, of a topic, a group, a type, the newest first, at most so many after skipping some';
+    'messages of an entity, a topic, a group or a type, the newest first, at most max_count after skipping some';

@@ -1,7 +1,6 @@
--- What each kind of user needs, in one place: es_grant and es_revoke work from
--- it, doc/security.md shows it, and a test compares both with the catalogs.
--- Functions that PUBLIC may call are here as well, for databases where PUBLIC
--- may not.
+-- What each kind of user needs, in one place. es_grant and es_revoke use it,
+-- doc/security.md shows it, and a test compares both with the catalogs. Functions
+-- that PUBLIC may call are here as well, for databases where PUBLIC may not.
 CREATE VIEW es_privileges AS
     WITH needed (name, privilege, kinds) AS (VALUES
         ('es_events',               'SELECT', '{reader,operator}'::text[]),
@@ -134,13 +133,13 @@ CREATE FUNCTION es_revoke(role regrole, kind text) RETURNS void
     AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 REVOKE EXECUTE ON FUNCTION es_grant(regrole, text), es_revoke(regrole, text) FROM PUBLIC;
 
-COMMENT ON VIEW es_privileges IS 'what es_grant gives to each kind of user';
+COMMENT ON VIEW es_privileges IS 'what es_grant grants to each kind of user';
 COMMENT ON COLUMN es_privileges.type IS 'TABLE, ROUTINE or SCHEMA, as in GRANT';
-COMMENT ON COLUMN es_privileges.object IS 'the object''s name, as in GRANT';
+COMMENT ON COLUMN es_privileges.object IS 'name of the object, as in GRANT';
 COMMENT ON COLUMN es_privileges.kind IS 'reader, writer or operator';
-COMMENT ON COLUMN es_privileges.privilege IS 'the privilege that is needed';
-COMMENT ON COLUMN es_privileges.acl IS 'who has privileges on the object now; null: nobody but its owner and, for functions, PUBLIC';
+COMMENT ON COLUMN es_privileges.privilege IS 'the privilege that the kind needs';
+COMMENT ON COLUMN es_privileges.acl IS 'privileges on the object now; null: only its owner and, for functions, PUBLIC have any';
 COMMENT ON FUNCTION es_grant(regrole, text) IS
-    'gives a role what a reader, a writer or an operator needs';
+    'grants a role what a reader, a writer or an operator needs';
 COMMENT ON FUNCTION es_revoke(regrole, text) IS
-    'takes away what es_grant gives to a reader, a writer or an operator';
+    'revokes from a role what a reader, a writer or an operator needs';

@@ -1,4 +1,4 @@
--- Owners are kept by name, as those of projections.
+-- The owner is stored by name, as that of a projection, so that it can be restored.
 CREATE TABLE es_subscriptions (
     name           text COLLATE "C" NOT NULL PRIMARY KEY,
     owner          name        NOT NULL,
@@ -17,7 +17,7 @@ CREATE TABLE es_partitions (
     partition    int         NOT NULL,
     position     bigint      NOT NULL CHECK (position >= 0),
     reached      bigint      NOT NULL,
-    served_at    timestamptz,
+    delivered_at timestamptz,
     consumer     text,
     leased_until timestamptz,
     token        bigint      NOT NULL DEFAULT 0,
@@ -29,8 +29,8 @@ CREATE TABLE es_partitions (
     has_failures boolean     NOT NULL DEFAULT false,
     due_at       timestamptz,
     settled      bigint[]    NOT NULL DEFAULT '{}',
-    expired_upto    bigint[]    NOT NULL DEFAULT '{}',
-    expired_times   bigint[]    NOT NULL DEFAULT '{}',
+    expired_upto bigint[]    NOT NULL DEFAULT '{}',
+    expired_times bigint[]   NOT NULL DEFAULT '{}',
     PRIMARY KEY (subscription, partition)
 ) WITH (fillfactor = 50);
 
@@ -111,57 +111,57 @@ CREATE VIEW es_subscription_status AS
                            AND g.position <= f.position
                            AND g.message IS NOT NULL AND g.retry_at IS NULL)) f;
 
-COMMENT ON TABLE es_subscriptions IS 'subscriptions: which events they get, and how';
-COMMENT ON COLUMN es_subscriptions.name IS 'what it is called';
-COMMENT ON COLUMN es_subscriptions.owner IS 'role with whose rights events are read';
-COMMENT ON COLUMN es_subscriptions.category IS 'the category that it gets; null: all';
-COMMENT ON COLUMN es_subscriptions.types IS 'the types that it gets; null: all';
-COMMENT ON COLUMN es_subscriptions.start_position IS 'it began after this position';
+COMMENT ON TABLE es_subscriptions IS 'subscriptions: which events each delivers, and how';
+COMMENT ON COLUMN es_subscriptions.name IS 'name of the subscription';
+COMMENT ON COLUMN es_subscriptions.owner IS 'role whose rights events are read with';
+COMMENT ON COLUMN es_subscriptions.category IS 'category whose events it delivers; null: all';
+COMMENT ON COLUMN es_subscriptions.types IS 'types of the events that it delivers; null: all';
+COMMENT ON COLUMN es_subscriptions.start_position IS 'position after which it began';
 COMMENT ON COLUMN es_subscriptions.partitions IS 'into how many partitions its streams are divided';
-COMMENT ON COLUMN es_subscriptions.lease IS 'how long what was delivered is in hand of one consumer';
+COMMENT ON COLUMN es_subscriptions.lease IS 'how long delivered events stay in flight';
 COMMENT ON COLUMN es_subscriptions.max_attempts IS 'how often an event is delivered before it is parked';
-COMMENT ON COLUMN es_subscriptions.max_in_flight IS 'how many events of a partition may be in hand';
+COMMENT ON COLUMN es_subscriptions.max_in_flight IS 'how many events of a partition may be in flight';
 COMMENT ON COLUMN es_subscriptions.created_at IS 'when it was created';
-COMMENT ON TABLE es_partitions IS 'partitions of subscriptions: how far each is, and who has it in hand';
-COMMENT ON COLUMN es_partitions.subscription IS 'the subscription';
-COMMENT ON COLUMN es_partitions.partition IS 'number of the partition, from 0; that of a stream by es_partition()';
-COMMENT ON COLUMN es_partitions.position IS 'its checkpoint: everything up to here is acknowledged, set aside or not wanted';
-COMMENT ON COLUMN es_partitions.reached IS 'up to here the log was read, and nothing more found';
-COMMENT ON COLUMN es_partitions.served_at IS 'when it was delivered last';
-COMMENT ON COLUMN es_partitions.consumer IS 'who has it in hand; null: one without a name, or nobody';
-COMMENT ON COLUMN es_partitions.leased_until IS 'until when; null: nothing is in hand';
-COMMENT ON COLUMN es_partitions.token IS 'of the last delivery';
-COMMENT ON COLUMN es_partitions.acked_token IS 'of the last delivery that was acknowledged as a whole';
-COMMENT ON COLUMN es_partitions.tokens IS 'of the deliveries in hand, in order';
-COMMENT ON COLUMN es_partitions.uptos IS 'the last position of each of them';
-COMMENT ON COLUMN es_partitions.counts IS 'how many events of each of them are in hand';
-COMMENT ON COLUMN es_partitions.stream IS 'stream of es_failures that is in hand; null: events after the checkpoint';
-COMMENT ON COLUMN es_partitions.has_failures IS 'may it have rows in es_failures?';
-COMMENT ON COLUMN es_partitions.due_at IS 'when one of them may have to be delivered; null: none is to be';
+COMMENT ON TABLE es_partitions IS 'partitions of subscriptions: how far each is, and what is in flight';
+COMMENT ON COLUMN es_partitions.subscription IS 'name of the subscription';
+COMMENT ON COLUMN es_partitions.partition IS 'number of the partition, from 0; es_partition() computes that of a stream';
+COMMENT ON COLUMN es_partitions.position IS 'checkpoint: every event of the partition up to here is acknowledged, skipped or parked';
+COMMENT ON COLUMN es_partitions.reached IS 'position up to which the log was read, with nothing else to deliver';
+COMMENT ON COLUMN es_partitions.delivered_at IS 'when events were last delivered from it';
+COMMENT ON COLUMN es_partitions.consumer IS 'consumer that has events in flight; null: none, or one without a name';
+COMMENT ON COLUMN es_partitions.leased_until IS 'when the lease expires; null: nothing is in flight';
+COMMENT ON COLUMN es_partitions.token IS 'token of the last delivery';
+COMMENT ON COLUMN es_partitions.acked_token IS 'token of the last delivery that was acknowledged as a whole';
+COMMENT ON COLUMN es_partitions.tokens IS 'tokens of the deliveries in flight, in order';
+COMMENT ON COLUMN es_partitions.uptos IS 'last position of each delivery in flight';
+COMMENT ON COLUMN es_partitions.counts IS 'how many events of each delivery are in flight';
+COMMENT ON COLUMN es_partitions.stream IS 'stream of es_failures that is in flight; null: events after the checkpoint';
+COMMENT ON COLUMN es_partitions.has_failures IS 'whether it may have rows in es_failures';
+COMMENT ON COLUMN es_partitions.due_at IS 'when one of its failures may be due; null: none is';
 COMMENT ON COLUMN es_partitions.settled IS 'positions after the checkpoint that es_nack has settled';
-COMMENT ON COLUMN es_partitions.expired_upto IS 'events after the checkpoint and up to these positions were delivered and lost';
-COMMENT ON COLUMN es_partitions.expired_times IS 'how often, for each of these positions';
-COMMENT ON VIEW es_subscription_status IS 'how far the subscriptions are, by partition';
-COMMENT ON COLUMN es_subscription_status.subscription IS 'the subscription';
+COMMENT ON COLUMN es_partitions.expired_upto IS 'ends of the ranges of positions after the checkpoint whose lease has expired';
+COMMENT ON COLUMN es_partitions.expired_times IS 'how often the lease of each of these ranges has expired';
+COMMENT ON VIEW es_subscription_status IS 'how far each partition of each subscription is';
+COMMENT ON COLUMN es_subscription_status.subscription IS 'name of the subscription';
 COMMENT ON COLUMN es_subscription_status.partition IS 'number of the partition';
-COMMENT ON COLUMN es_subscription_status.consumer IS 'who has it in hand; null: one without a name, or nobody';
-COMMENT ON COLUMN es_subscription_status.lease_left IS 'how long his lease lasts; null: nothing is in hand';
-COMMENT ON COLUMN es_subscription_status.position IS 'its checkpoint';
-COMMENT ON COLUMN es_subscription_status.horizon IS 'up to which position it could be';
+COMMENT ON COLUMN es_subscription_status.consumer IS 'consumer that has events in flight; null: none, or one without a name';
+COMMENT ON COLUMN es_subscription_status.lease_left IS 'time until the lease expires; null: nothing is in flight';
+COMMENT ON COLUMN es_subscription_status.position IS 'checkpoint of the partition';
+COMMENT ON COLUMN es_subscription_status.horizon IS 'position up to which events can be delivered';
 COMMENT ON COLUMN es_subscription_status.lag_events IS 'how many of its events come after the checkpoint';
-COMMENT ON COLUMN es_subscription_status.lag_seconds IS 'age of the first of them; 0 when there is none';
-COMMENT ON COLUMN es_subscription_status.in_flight IS 'how many of them are in hand';
-COMMENT ON COLUMN es_subscription_status.parked IS 'events that are parked in es_failures, and those behind them';
-COMMENT ON COLUMN es_subscription_status.oldest_parked_age IS 'how long the oldest of them is; null: there is none';
+COMMENT ON COLUMN es_subscription_status.lag_seconds IS 'age of the first of these events; 0: there is none';
+COMMENT ON COLUMN es_subscription_status.in_flight IS 'how many of its events are in flight';
+COMMENT ON COLUMN es_subscription_status.parked IS 'how many events are parked in es_failures, with those that wait behind them';
+COMMENT ON COLUMN es_subscription_status.oldest_parked_age IS 'age of the oldest of them; null: there is none';
 COMMENT ON FUNCTION es_create_subscription(text, text, text[], bigint, int, interval, int, int) IS
-    'makes a subscription of all events, of a category or of some types';
+    'creates a subscription to all events, to a category or to some types';
 COMMENT ON FUNCTION es_drop_subscription(text) IS
-    'drops a subscription and what it has parked';
+    'drops a subscription and its failures';
 COMMENT ON FUNCTION es_seek(text, bigint) IS
-    'lets a subscription go on after another position; null: with what comes from now on';
+    'moves a subscription to another position; null: to the horizon';
 COMMENT ON FUNCTION es_poll(text, text, int, interval, bigint) IS
     'delivers the next events of one partition to a consumer; waits for some if there are none';
 COMMENT ON FUNCTION es_ack(text, bigint, bigint) IS
     'acknowledges a delivery, or its events up to a position; returns the checkpoint';
 COMMENT ON FUNCTION es_nack(text, bigint, bigint, text, text) IS
-    'settles an event that could not be handled: retry, park or skip; returns what was done';
+    'settles an event that could not be handled: retry, park or skip; returns the action that was taken';

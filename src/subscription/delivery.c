@@ -86,7 +86,7 @@ is_partition_before(const Delivery *delivery, const Partition *one,
 
 	if (mine != holds_partition(delivery, other))
 		return mine;
-	return one->served_at < other->served_at;
+	return one->delivered_at < other->delivered_at;
 }
 
 /* Removes the partition that is to be tried first from the list. */

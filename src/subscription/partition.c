@@ -30,7 +30,7 @@
 enum
 {
 	PART_SUBSCRIPTION, PART_PARTITION, PART_POSITION, PART_REACHED,
-	PART_SERVED_AT, PART_CONSUMER, PART_LEASED_UNTIL, PART_TOKEN,
+	PART_DELIVERED_AT, PART_CONSUMER, PART_LEASED_UNTIL, PART_TOKEN,
 	PART_ACKED_TOKEN, PART_TOKENS, PART_UPTOS, PART_COUNTS, PART_STREAM,
 	PART_HAS_FAILURES, PART_DUE_AT, PART_SETTLED, PART_EXPIRED_UPTO,
 	PART_EXPIRED_TIMES, PART_COLUMNS
@@ -72,7 +72,7 @@ make_partition(const Subscription *subscription, const TableRow *row)
 	partition->number = DatumGetInt32(values[PART_PARTITION]);
 	partition->position = DatumGetInt64(values[PART_POSITION]);
 	partition->reached = DatumGetInt64(values[PART_REACHED]);
-	partition->served_at = row_time_or_null(row, PART_SERVED_AT);
+	partition->delivered_at = row_time_or_null(row, PART_DELIVERED_AT);
 	partition->consumer = row_text_or_null(row, PART_CONSUMER);
 	partition->leased_until = row_time_or_null(row, PART_LEASED_UNTIL);
 	partition->token = DatumGetInt64(values[PART_TOKEN]);
@@ -275,21 +275,21 @@ int8_array_datum(Int8Array numbers)
 }
 
 void
-partition_write(Partition *partition, bool served)
+partition_write(Partition *partition, bool delivered)
 {
 	Datum		values[PART_COLUMNS];
 	bool		nulls[PART_COLUMNS] = {false};
 	TableRow	row;
 
-	if (served)
-		partition->served_at = GetCurrentTimestamp();
+	if (delivered)
+		partition->delivered_at = GetCurrentTimestamp();
 	values[PART_SUBSCRIPTION] = text_datum(partition->subscription.name);
 	values[PART_PARTITION] = Int32GetDatum(partition->number);
 	values[PART_POSITION] = Int64GetDatum(partition->position);
 	values[PART_REACHED] = Int64GetDatum(Max(partition->reached,
 											 partition->position));
-	values[PART_SERVED_AT] = TimestampTzGetDatum(partition->served_at);
-	nulls[PART_SERVED_AT] = partition->served_at == 0;
+	values[PART_DELIVERED_AT] = TimestampTzGetDatum(partition->delivered_at);
+	nulls[PART_DELIVERED_AT] = partition->delivered_at == 0;
 	values[PART_CONSUMER] = text_datum(partition->consumer);
 	nulls[PART_CONSUMER] = partition->consumer == NULL;
 	values[PART_LEASED_UNTIL] = TimestampTzGetDatum(partition->leased_until);

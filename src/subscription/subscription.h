@@ -56,7 +56,7 @@ typedef struct Partition
 	Subscription subscription;
 	HeapTuple	row;			/* as it is stored */
 	int			number;
-	TimestampTz served_at;		/* 0: never */
+	TimestampTz delivered_at;		/* 0: never */
 	int64		position;		/* the checkpoint */
 	int64		reached;		/* up to here there is nothing else to deliver */
 	char	   *consumer;		/* that has it in flight; NULL: unknown */
@@ -91,9 +91,9 @@ extern Partition *partition_lock(const Subscription *subscription, int number,
 extern Partition *partition_own(Oid log, const char *name, int number);
 
 /*
- * Writes the row, which is locked.  served: it has just been delivered from.
+ * Writes the row, which is locked.  delivered: it has just been delivered from.
  */
-extern void partition_write(Partition *partition, bool served);
+extern void partition_write(Partition *partition, bool delivered);
 
 /* Returns the owner of the partition's failures. */
 extern FailureOwner partition_failures(const Partition *partition);

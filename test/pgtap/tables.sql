@@ -406,7 +406,7 @@ SELECT bag_eq(
               (2,  'partition',    'integer',                  true,  NULL),
               (3,  'position',     'bigint',                   true,  NULL),
               (4,  'reached',      'bigint',                   true,  NULL),
-              (5,  'served_at',    'timestamp with time zone', false, NULL),
+              (5,  'delivered_at', 'timestamp with time zone', false, NULL),
               (6,  'consumer',     'text',                     false, NULL),
               (7,  'leased_until', 'timestamp with time zone', false, NULL),
               (8,  'token',        'bigint',                   true,  '0'),

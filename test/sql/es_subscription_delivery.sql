@@ -63,7 +63,7 @@ SELECT es_seek('five', 0);
 SELECT count(DISTINCT part), count(*) FROM generate_series(1, 5) n, seen('five', 'c' || n, 3);
 SELECT * FROM seen('five', 'c6');
 SELECT consumer, lease_left > '0' AS leased, in_flight FROM es_subscription_status ORDER BY consumer;
-SELECT string_agg(partition::text, '' ORDER BY served_at) AS served FROM es_partitions \gset
+SELECT string_agg(partition::text, '' ORDER BY delivered_at) AS served FROM es_partitions \gset
 SELECT count(es_ack('five', token)) FROM es_partitions;
 TRUNCATE got;
 CALL drain('five', 1000);
