@@ -53,7 +53,7 @@ CREATE FUNCTION fails(payload text, metadata jsonb) RETURNS es_ack_event LANGUAG
 SELECT es_receive('topic', 'group', '{"id": 3}', 'fails(text, jsonb)', '{"version": "2"}', 0, 5);
 
 --
--- Skipped: nothing is kept of it, and the next time it is handled
+-- Skipped: nothing is stored of it, and the next time it is handled
 --
 TRUNCATE handled;
 SELECT receive('nothing'), receive('nothing'), receive('', '', '');
@@ -190,7 +190,7 @@ SELECT es_receive(left(:'long', 1024), left(reverse(:'long'), 1024), '{"id": 1}'
 SELECT es_receive('topic', 'group', 'x', 'nothing(text, jsonb)');
 SELECT es_receive('topic', 'group', 'x', 0::regprocedure);
 SELECT es_receive('topic', 'group', 'x', '-');
--- What is not of the form of a handler.
+-- What has not the signature of a handler.
 CREATE FUNCTION form1(payload text) RETURNS es_ack_event LANGUAGE sql AS 'SELECT NULL::es_ack_event';
 CREATE FUNCTION form2(payload text, metadata json) RETURNS es_ack_event LANGUAGE sql AS 'SELECT NULL::es_ack_event';
 CREATE FUNCTION form3(payload text, metadata jsonb) RETURNS SETOF es_ack_event LANGUAGE sql AS 'SELECT NULL::es_ack_event';

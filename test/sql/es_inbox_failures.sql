@@ -1,9 +1,9 @@
--- Messages whose handlers fail: raised for a retry, or kept in es_failures;
+-- Messages whose handlers fail: raised for a retry, or recorded in es_failures;
 -- es_retry, es_discard.
 CREATE EXTENSION eventstore;
 CREATE TABLE handled (what text);
 CREATE TABLE mended (what text);
--- Fails until the payload is mended; then skips it, or acknowledges it.
+-- Fails until the payload is fixed; then skips it, or acknowledges it.
 CREATE FUNCTION on_message(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO handled VALUES (payload);
@@ -18,7 +18,7 @@ CREATE VIEW counts AS
 SELECT (SELECT count(*) FROM es_inbox) AS inbox, (SELECT count(*) FROM es_failures) AS failures, (SELECT count(*) FROM handled) AS handled;
 
 --
--- Raised at retry count 0, 1, 2; kept at 3
+-- Raised at retry count 0, 1, 2; recorded at 3
 --
 SELECT receive('a', 0);
 SELECT receive('a', 1);
@@ -98,7 +98,7 @@ SELECT es_retry(:error);
 SELECT * FROM counts;
 ROLLBACK;
 SELECT * FROM counts;
--- Handled meanwhile, by a row that another hand brought: it is no failure any more.
+-- Handled meanwhile, by a row that was inserted by hand: it is no failure any more.
 INSERT INTO es_inbox (topic, group_id, checksum, payload) VALUES ('topic', 'group', es_checksum('error'), 'error');
 SELECT es_retry(:error);
 SELECT * FROM counts;
@@ -162,7 +162,7 @@ RESET client_min_messages;
 SELECT split_part(group_id, '(', 1) AS handler, sqlstate, message FROM es_failures WHERE topic = 'wrong' ORDER BY id;
 SELECT payload, sqlstate, message FROM es_failures WHERE topic <> 'wrong' ORDER BY id;
 SELECT count(*) FROM es_inbox WHERE topic = 'wrong';
--- A handler that is gone when it is retried: an error of its own.
+-- A handler that was dropped before the retry: an error of its own.
 SELECT es_receive('wrong', '', 'gone', 'drops_itself(text, jsonb)', max_retries => 0);
 CREATE FUNCTION gone(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE plpgsql AS $$ BEGIN RAISE 'is here'; END $$;
 SELECT es_receive('gone', '', 'gone', 'gone(text, jsonb)', max_retries => 0);
@@ -240,7 +240,7 @@ SET ROLE regress_es_operator;
 SELECT es_retry(:bad);
 SELECT es_discard(:bad);
 RESET ROLE;
--- Who has the receiver's rights does, as the receiver, and with his names.
+-- A role that has the receiver's rights does, as the receiver, with its search_path.
 GRANT regress_es_receiver TO regress_es_operator;
 SET ROLE regress_es_operator;
 CREATE TEMP TABLE notes (note text);
@@ -285,7 +285,7 @@ SET CONSTRAINTS ALL IMMEDIATE;
 ROLLBACK;
 SELECT es_retry(id) FROM es_failures WHERE payload = 'temp';
 SELECT payload, sqlstate FROM es_failures ORDER BY id;
--- The receiver himself may.
+-- The receiver may.
 SELECT id AS temp FROM es_failures WHERE payload = 'temp' \gset
 SET ROLE regress_es_receiver;
 SELECT es_retry(:temp);
@@ -293,13 +293,13 @@ RESET ROLE;
 SELECT entity_id FROM es_inbox WHERE payload = 'temp';
 SELECT rolsuper FROM pg_roles WHERE rolname = 'regress_es_receiver';
 DROP TABLE "Inbox, one".notes;
--- One who may not execute the handler.
+-- A role that may not execute the handler.
 CREATE FUNCTION private(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql AS 'SELECT NULL::es_ack_event';
 REVOKE EXECUTE ON FUNCTION private FROM PUBLIC;
 SET ROLE regress_es_receiver;
 SELECT es_receive('t', 'g', 'x', 'private(text, jsonb)');
 RESET ROLE;
--- A receiver that is gone.
+-- A receiver that does not exist any more.
 REVOKE regress_es_receiver FROM regress_es_operator;
 DROP OWNED BY regress_es_receiver CASCADE;
 DROP ROLE regress_es_receiver;
@@ -313,7 +313,7 @@ SELECT count(*) FROM es_failures WHERE id = :left;
 DROP OWNED BY regress_es_operator;
 DROP ROLE regress_es_operator;
 
--- Temporary tables of our names are in nobody's way.
+-- Temporary tables of our names do no harm.
 CREATE TEMP TABLE es_inbox (id int);
 CREATE TEMP TABLE es_failures (id int);
 CREATE TEMP TABLE es_events (id int);

@@ -1,12 +1,12 @@
--- Notifications: one a channel and transaction, with the last position.
+-- Notifications: one for each channel and transaction, with the last position.
 CREATE EXTENSION eventstore;
 
 SHOW eventstore.notify;
 SELECT es_channel('account'), es_channel(''), es_channel(repeat('x', 53));
--- A category too long for a channel has one all the same.
+-- A category too long for a channel has one by its hash.
 SELECT es_channel(repeat('x', 54)), length(es_channel(repeat('x', 2048))), es_channel(repeat('x', 54)) = es_channel(repeat('x', 55)) AS same;
 
--- Which process it was is not the point.
+-- The process id differs from run to run.
 CREATE FUNCTION heard() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM pg_listening_channels()';
 LISTEN es_events;
 LISTEN "es_events:account";

@@ -122,7 +122,7 @@ SELECT refused($$ es_poll('s', after_token => 1024) $$);
 SELECT refused($$ es_poll('s', after_token => 1025) $$);
 SELECT refused($$ es_poll('s', after_token => 9223372036854775807) $$);
 
--- es_ack and es_nack: nothing is in hand.
+-- es_ack and es_nack: nothing is in flight.
 SELECT refused($$ es_ack('s', NULL) $$);
 SELECT refused($$ es_ack('s', 1024) $$);
 SELECT refused($$ es_ack('s', 1025) $$);
@@ -163,7 +163,7 @@ SELECT left(refused(format('es_ack(%L, %s)', 's', :token - :partition)), 5);
 SELECT left(refused(format('es_nack(%L, %s, %s, %L)', 's', :token - :partition, :first, 'no')), 5);
 SELECT left(refused(format('es_poll(%L, after_token => %s)', 's', :token - :partition)), 5);
 SELECT left(refused(format('es_poll(%L, after_token => %s)', 'p', :token - 1024)), 5);
--- What the message says to one who comes too late.
+-- The message where a consumer comes too late.
 SELECT regexp_replace(refused(format('es_ack(%L, %s)', 'p', :token - 1024)), '[0-9]{6,}', 'TOKEN', 'g');
 SELECT es_ack('p', :token) = :last;
 SELECT regexp_replace(refused(format('es_ack(%L, %s)', 'p', :token - 1024)), '[0-9]{6,}', 'TOKEN', 'g');
@@ -224,7 +224,7 @@ SELECT * FROM take('s');
 SELECT es_append('a-9', 'any', 'opened'), es_append('a-9', 'any', 'opened');
 SELECT * FROM take('s');
 
--- What is in hand is void, how often it was lost forgotten.
+-- What is in flight is void, and how often its lease expired is forgotten.
 SELECT es_seek('s', 0);
 SELECT min(token) AS token FROM es_poll('s', 'me') \gset
 SELECT min(token) AS token, min(attempt) AS attempt FROM es_poll('s', 'me') \gset
@@ -238,7 +238,7 @@ SELECT es_poll('s', after_token => :token);
 \set VERBOSITY default
 SELECT count(*), min(attempt), max(attempt), bool_and(token > :token) AS later FROM es_poll('s', 'me');
 
--- What was parked after the position is forgotten, what was before it stays.
+-- Failures after the position are removed, those before it stay.
 SELECT es_seek('s', 0);
 SELECT min(token) AS token FROM es_poll('s', 'me', 6) \gset
 SELECT es_nack('s', :token, 2, 'no', 'park'), es_nack('s', :token, 5, 'no', 'retry'), es_ack('s', :token);
@@ -263,7 +263,7 @@ SELECT position, message, attempts FROM es_failures ORDER BY position;
 SELECT position, horizon, lag_events, parked FROM es_subscription_status;
 
 --
--- Dropped with something in hand and parked, and made anew
+-- Dropped with something in flight and parked, and created anew
 --
 SELECT es_seek('s', 3);
 SELECT min(token) AS token FROM es_poll('s', 'me') \gset

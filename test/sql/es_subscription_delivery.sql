@@ -1,4 +1,5 @@
--- es_poll and es_ack: which events are delivered, how many, to whom, how often.
+-- es_poll and es_ack: which events are delivered, how many, to which consumer, how
+-- often.
 CREATE EXTENSION eventstore;
 -- What a poll delivers, without its token.
 CREATE FUNCTION seen(name text, consumer text DEFAULT NULL, many int DEFAULT 100, after bigint DEFAULT NULL,
@@ -104,7 +105,7 @@ SELECT es_ack('m', :t3);
 SELECT es_ack('m', :t1);
 SELECT es_poll('m', after_token => :t4);
 \set VERBOSITY default
--- Also while more is in hand.
+-- Also while more is in flight.
 SELECT * FROM seen('m', 'me', 2);
 SELECT token AS t1 FROM es_partitions \gset
 SELECT * FROM seen('m', 'me', 2, :t1);
@@ -123,7 +124,7 @@ SELECT * FROM seen('m');
 SELECT es_drop_subscription('m');
 
 --
--- Polling ahead whose answer was lost: what came after the token is delivered again
+-- Polling ahead whose answer was lost: what came after the token is redelivered
 --
 SELECT es_create_subscription('ahead', category => 'p', start_position => 10, lease => '1 h');
 SELECT * FROM seen('ahead', 'me', 2);
@@ -138,7 +139,7 @@ SELECT token AS t4 FROM es_partitions \gset
 SELECT es_ack('ahead', :t2);
 SELECT es_ack('ahead', :t3);
 \set VERBOSITY default
--- What was in hand before it was not lost: it is still the first attempt.
+-- What was in flight before it has not expired: it is still the first attempt.
 SELECT es_nack('ahead', :t1, 12, 'no');
 SELECT position, attempts FROM es_failures;
 SELECT es_ack('ahead', :t1);
@@ -169,19 +170,19 @@ SELECT consumer, in_flight FROM es_subscription_status;
 SELECT es_drop_subscription('n');
 
 --
--- A lease that ends
+-- A lease that expires
 --
 SELECT es_create_subscription('l', category => 'p', start_position => 10, lease => '50 ms');
 SELECT * FROM seen('l', 'me', 4);
 SELECT token AS t1 FROM es_partitions \gset
 SELECT pg_sleep(0.06) \g /dev/null
 SELECT lease_left, consumer, in_flight FROM es_subscription_status;
--- Nobody came: it still counts.
+-- No other consumer came: the token is still valid.
 SELECT es_ack('l', :t1);
 SELECT * FROM seen('l', 'me', 4);
 SELECT token AS t1 FROM es_partitions \gset
 SELECT pg_sleep(0.06) \g /dev/null
--- Somebody came.
+-- Another consumer came.
 UPDATE es_subscriptions SET lease = '1 h';
 SELECT * FROM seen('l', 'you', 4);
 \set VERBOSITY sqlstate
@@ -191,7 +192,7 @@ SELECT es_poll('l', after_token => :t1);
 \set VERBOSITY default
 SELECT consumer, in_flight FROM es_subscription_status;
 SELECT es_ack('l', token) FROM es_partitions;
--- One who acknowledges a part has another lease.
+-- Acknowledging a part begins the lease anew.
 UPDATE es_subscriptions SET lease = '50 ms';
 SELECT * FROM seen('l', NULL, 4);
 UPDATE es_subscriptions SET lease = '1 h';
@@ -314,7 +315,7 @@ EXECUTE poll;
 CREATE INDEX got_position ON got (position);    -- plans are made anew
 EXECUTE poll;
 DEALLOCATE poll;
--- Waiting in vain.
+-- Waiting for nothing.
 SELECT es_drop_subscription('w');
 SELECT es_create_subscription('w', category => 'nowhere');
 SELECT count(*) FROM es_poll('w', wait => '20 ms');
@@ -382,7 +383,7 @@ SELECT count(*), sum(length(data->>'text')), bool_and(data = (SELECT e.data FROM
 SELECT es_ack('large', token, es_horizon() - 2) = es_horizon() - 2 FROM es_partitions WHERE subscription = 'large';
 SELECT in_flight FROM es_subscription_status WHERE subscription = 'large';
 SELECT count(*), sum(length(data->>'text')), max(attempt) FROM es_poll('large', 'me', 10);
--- In a cursor of which only the first row is read, and one that is given up.
+-- In a cursor of which only the first row is read, and one that is closed early.
 BEGIN;
 SELECT es_seek('much', 0);
 DECLARE c CURSOR FOR SELECT position > 0 FROM es_poll('much', 'me', 10000, wait => '1 h');

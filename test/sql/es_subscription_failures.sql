@@ -1,4 +1,4 @@
--- es_nack, es_retry, es_discard, and events that are lost with their consumer.
+-- es_nack, es_retry, es_discard, and events whose lease expires.
 CREATE EXTENSION eventstore;
 -- What a poll delivers: position#attempt.
 CREATE FUNCTION seen(many int DEFAULT 100, consumer text DEFAULT 'me') RETURNS text LANGUAGE sql AS $$
@@ -21,8 +21,8 @@ SELECT position, stream, message, attempts, CASE WHEN retry_at > now() THEN 'lat
   FROM es_failures ORDER BY position;
 CREATE VIEW status AS
 SELECT consumer, lease_left > '0' AS leased, position, lag_events, in_flight, parked, oldest_parked_age >= '0' AS old FROM es_subscription_status;
--- The lease ends; the pauses are over.
-CREATE FUNCTION lose() RETURNS void LANGUAGE sql AS $$ UPDATE es_partitions SET leased_until = now() - interval '1 s' WHERE leased_until IS NOT NULL $$;
+-- The lease expires; the pauses are over.
+CREATE FUNCTION expire() RETURNS void LANGUAGE sql AS $$ UPDATE es_partitions SET leased_until = now() - interval '1 s' WHERE leased_until IS NOT NULL $$;
 CREATE FUNCTION due() RETURNS void LANGUAGE sql AS $$
     UPDATE es_failures SET retry_at = now() - interval '1 s' WHERE retry_at IS NOT NULL;
     UPDATE es_partitions SET due_at = now() - interval '1 s' WHERE due_at IS NOT NULL
@@ -44,11 +44,11 @@ TABLE failures;
 TABLE status;
 SELECT sqlstate, message, detail, context, partition, subscription, type, event_id = (SELECT id FROM es_events e WHERE e.position = f.position) AS id,
        first_failed_at <= last_failed_at AS times FROM es_failures f WHERE position = 4;
--- What is settled is settled: saying it again changes nothing.
+-- What is settled stays settled: repeating the call changes nothing.
 SELECT nack(2, 'skip'), nack(2), nack(4), nack(3, 'park'), nack(6);
 TABLE failures;
--- The rest is in hand, and comes again alone when it is lost.
-SELECT lose();
+-- The rest is in flight, and is redelivered alone when its lease expires.
+SELECT expire();
 SELECT seen(6);
 SELECT ack();
 TABLE status;
@@ -95,7 +95,7 @@ TABLE status;
 SELECT seen(3);
 SELECT ack();
 TABLE status;
--- Only those that wait are between: nothing is left in hand, either.
+-- Only those that wait are between: nothing is left in flight, either.
 SELECT anew();
 SELECT seen(3);
 SELECT nack(1, 'park'), ack();
@@ -120,7 +120,7 @@ SELECT seen(1);
 SELECT nack(1, reason => 'for the last time');
 TABLE failures;
 TABLE status;
--- es_retry gives it one attempt more.
+-- es_retry allows it one attempt more.
 SELECT es_retry(id) FROM es_failures;
 TABLE failures;
 SELECT seen(1);
@@ -151,7 +151,7 @@ SELECT nack(1), nack(2, 'retry');
 TABLE failures;
 
 --
--- A parked stream that is lost: its first event has failed
+-- A parked stream whose lease expires: its first event has failed
 --
 SELECT anew(4);
 SELECT seen();
@@ -160,19 +160,19 @@ TABLE failures;
 SELECT es_discard(id) FROM es_failures WHERE position = 1;
 SELECT seen();
 TABLE status;
-SELECT lose();
+SELECT expire();
 SELECT seen();
 TABLE failures;
 SELECT ack();
 SELECT seen();
-SELECT lose();
+SELECT expire();
 SELECT seen();
 TABLE failures;
-SELECT lose();
+SELECT expire();
 SELECT seen();
 TABLE failures;
 TABLE status;
--- nack of one behind: those before it stay in hand.
+-- nack of one behind: those before it stay in flight.
 SELECT anew(9);
 SELECT seen();
 SELECT nack(1, 'park'), ack();
@@ -182,7 +182,7 @@ SELECT es_discard(id) FROM es_failures WHERE position = 1;
 SELECT seen();
 SELECT nack(10, 'park');
 TABLE status;
-SELECT lose();
+SELECT expire();
 -- What is parked behind is not delivered with those that come before it.
 SELECT seen();
 TABLE failures;
@@ -195,27 +195,27 @@ TABLE failures;
 SELECT es_discard(id) FROM es_failures WHERE position = 10;
 SELECT seen();
 SELECT ack();
--- Discarded in hand: acknowledging it does no harm, its loss does not count for
--- the next.
+-- Discarded in flight: acknowledging it does no harm, and its lease does not count
+-- for the next.
 SELECT anew();
 SELECT seen();
 SELECT nack(1, 'park'), ack();
 SELECT es_retry(id) FROM es_failures WHERE position = 1;
 SELECT seen();
 SELECT es_discard(id) FROM es_failures WHERE position = 1;
-SELECT lose();
+SELECT expire();
 SELECT seen();
 TABLE failures;
 SELECT es_discard(id) FROM es_failures;
 SELECT ack();
--- What was discarded does not come back from the log, when the delivery it was
--- set aside in is lost.
+-- What was discarded does not come back from the log when the lease of the
+-- delivery that parked it expires.
 SELECT anew();
 SELECT seen(1);
 SELECT nack(1, 'park');
 SELECT seen(5);
 SELECT es_discard(id) FROM es_failures ORDER BY position;
-SELECT lose();
+SELECT expire();
 SELECT seen(10);
 SELECT ack();
 SELECT seen();
@@ -253,7 +253,7 @@ SELECT ack();
 -- An event that kills its consumer: the delivery is halved until it is alone,
 -- and parked at the last attempt; all others are delivered
 --
-CREATE FUNCTION work(bad bigint[], many int, rounds int, OUT polls int, OUT handled text, OUT lost text) LANGUAGE plpgsql AS $$
+CREATE FUNCTION work(bad bigint[], many int, rounds int, OUT polls int, OUT handled text, OUT expired text) LANGUAGE plpgsql AS $$
 DECLARE delivered bigint[]; shown bigint; one bigint; least int;
 BEGIN
     polls := 0;
@@ -262,8 +262,8 @@ BEGIN
         EXIT WHEN delivered IS NULL OR polls >= rounds;
         polls := polls + 1;
         IF delivered && bad THEN
-            lost := concat_ws(' ', lost, cardinality(delivered) || '#' || least);
-            PERFORM lose();
+            expired := concat_ws(' ', expired, cardinality(delivered) || '#' || least);
+            PERFORM expire();
         ELSE
             handled := concat_ws(' ', handled, array_to_string(delivered, ','));
             PERFORM es_ack('s', shown);
@@ -275,27 +275,27 @@ SELECT es_append('a-' || 10 + n, 'any', 'x') FROM generate_series(1, 20) n \g /d
 SELECT es_drop_subscription('s');
 SELECT es_create_subscription('s', category => 'a', start_position => (SELECT max(position) - 20 FROM es_events), lease => '1 h', max_attempts => 5);
 SELECT position AS start FROM es_partitions \gset
-SELECT polls, lost, parts FROM work(ARRAY[:start + 7], 16, 100), LATERAL (SELECT cardinality(string_to_array(handled, ' ')) AS parts) r;
+SELECT polls, expired, parts FROM work(ARRAY[:start + 7], 16, 100), LATERAL (SELECT cardinality(string_to_array(handled, ' ')) AS parts) r;
 SELECT position - :start AS position, stream, message, detail, attempts, retry_at FROM es_failures;
 TABLE status;
--- Each other one was delivered once at last: nothing is left.
+-- Each other one was delivered at last: nothing is left.
 SELECT seen();
 -- Two of them, one of them the first, the other the last; fewer attempts.
 SELECT es_drop_subscription('s');
 SELECT es_create_subscription('s', category => 'a', start_position => :start, lease => '1 h', max_attempts => 3);
-SELECT polls, lost, translate(handled, ' ', ';') IS NOT NULL AS handled,
+SELECT polls, expired, translate(handled, ' ', ';') IS NOT NULL AS handled,
        (SELECT count(DISTINCT x) FROM unnest(string_to_array(replace(handled, ' ', ','), ',')) x) AS events
   FROM work(ARRAY[:start + 1, :start + 20], 8, 100);
 SELECT position - :start AS position, message, detail, attempts FROM es_failures ORDER BY 1;
 -- max_attempts 1: alone at the second.
 SELECT es_drop_subscription('s');
 SELECT es_create_subscription('s', category => 'a', start_position => :start, lease => '1 h', max_attempts => 1);
-SELECT polls, lost, (SELECT count(DISTINCT x) FROM unnest(string_to_array(replace(handled, ' ', ','), ',')) x) AS events
+SELECT polls, expired, (SELECT count(DISTINCT x) FROM unnest(string_to_array(replace(handled, ' ', ','), ',')) x) AS events
   FROM work(ARRAY[:start + 3], 4, 100);
 SELECT position - :start AS position, attempts FROM es_failures;
 -- Alone at once: parked after the first.
 SELECT es_seek('s', :start);
-SELECT polls, lost, (SELECT count(DISTINCT x) FROM unnest(string_to_array(replace(handled, ' ', ','), ',')) x) AS events
+SELECT polls, expired, (SELECT count(DISTINCT x) FROM unnest(string_to_array(replace(handled, ' ', ','), ',')) x) AS events
   FROM work(ARRAY[:start + 3], 1, 100);
 SELECT position - :start AS position, attempts FROM es_failures;
 -- All of them.
@@ -312,11 +312,11 @@ SELECT count(*), max(attempt) >= 3 AS once_more FROM es_poll('s');
 SELECT ack() = es_horizon() AS there;
 SELECT count(*), max(attempt) FROM es_poll('s');
 SELECT ack() = es_horizon() AS there;
--- While something is suspected, nothing more is given beside it.
+-- While something is suspected, nothing more is delivered beside it.
 SELECT es_drop_subscription('s');
 SELECT es_create_subscription('s', category => 'a', start_position => :start, lease => '1 h', max_attempts => 3);
 SELECT count(*) FROM es_poll('s', 'me', 4);
-SELECT lose();
+SELECT expire();
 SELECT count(*) FROM es_poll('s', 'me', 4);
 SELECT count(*) FROM es_partitions, es_poll('s', 'me', 4, after_token => token);
 -- One after the other is nacked: the checkpoint does not go back.
@@ -325,7 +325,7 @@ SELECT nack(:start + 2, 'skip');
 SELECT position = :start AS waits FROM es_partitions;
 SELECT nack(:start + 1, 'skip');
 SELECT position - :start AS checkpoint FROM es_partitions;
--- Hidden from the owner: parked, and said so.
+-- Hidden from the owner: parked, with that reason.
 SELECT anew();
 CREATE ROLE regress_es_hidden;
 GRANT SELECT ON es_events TO regress_es_hidden;
@@ -349,5 +349,5 @@ SELECT seen(1);
 SELECT es_drop_subscription('s');
 
 DROP VIEW failures, status;
-DROP FUNCTION seen, ack, nack, lose, due, anew, work;
+DROP FUNCTION seen, ack, nack, expire, due, anew, work;
 DROP EXTENSION eventstore;

@@ -1,13 +1,13 @@
 -- A subscription in random use, against a model of what must happen: which
--- events are in hand by which token, which are set aside and why, how often
--- each was delivered. Every step is checked; at the end everything is drained,
--- and nothing may be lost.
+-- events are in flight with which token, which are parked and why, how often each
+-- was delivered. Every step is checked. At the end everything is drained, and no
+-- event may be missing.
 --
--- Leases last a day and pauses for ever; they end when the driver says so. So
--- one seed gives one run; SET client_min_messages = debug1 tells it.
+-- Leases last a day and pauses for ever; they end when the driver says so. So one
+-- seed makes one run. SET client_min_messages = debug1 shows it.
 CREATE EXTENSION eventstore;
 
--- state: new; hand; waiting, failed, parked (all three in es_failures); and for
+-- state: new; flight; waiting, failed, parked (all three in es_failures); and for
 -- good: acked, skipped, discarded.
 CREATE TABLE model (
     position   bigint PRIMARY KEY,
@@ -18,9 +18,9 @@ CREATE TABLE model (
     token      bigint,
     alone      boolean
 );
-CREATE TABLE held (partition int PRIMARY KEY, consumer text, expired boolean, tokens bigint[], uptos bigint[], aside boolean);
+CREATE TABLE held (partition int PRIMARY KEY, consumer text, expired boolean, tokens bigint[], uptos bigint[], from_failures boolean);
 CREATE TABLE parts (partition int PRIMARY KEY, checkpoint bigint NOT NULL DEFAULT 0, acked_token bigint);
-CREATE TABLE given (token bigint PRIMARY KEY, partition int);
+CREATE TABLE delivered (token bigint PRIMARY KEY, partition int);
 CREATE TABLE counts (what text PRIMARY KEY, n bigint);
 CREATE TABLE config (max_attempts int, max_in_flight int, partitions int);
 CREATE TABLE got (n bigint, token bigint, partition int, attempt int, position bigint, version bigint, stream text, same boolean);
@@ -53,11 +53,11 @@ CREATE FUNCTION check_all() RETURNS void LANGUAGE plpgsql AS $$
 DECLARE r record; c config;
 BEGIN
     SELECT * INTO c FROM config;
-    -- es_failures is what the model has aside, and says why.
+    -- es_failures has what the model has there, and for the same reason.
     FOR r IN
         SELECT m.*, f.attempts, CASE WHEN f.id IS NULL THEN 'none' WHEN f.message IS NULL THEN 'waiting'
                                      WHEN f.retry_at IS NULL THEN 'parked' ELSE 'failed' END AS kind,
-               h.aside, f.position AS at, f.partition AS its, f.stream AS of
+               h.from_failures, f.position AS at, f.partition AS its, f.stream AS of
           FROM model m
           FULL JOIN (SELECT * FROM es_failures) f ON f.position = m.position
           LEFT JOIN held h ON h.partition = m.partition
@@ -65,19 +65,19 @@ BEGIN
         IF r.state IS NULL THEN
             PERFORM fail('a failure of an event that is not there:', r.at::text);
         ELSIF r.state IN ('waiting', 'failed', 'parked') AND r.kind <> r.state
-              OR r.state = 'hand' AND (r.aside AND r.kind = 'none' OR NOT r.aside AND r.kind <> 'none')
+              OR r.state = 'flight' AND (r.from_failures AND r.kind = 'none' OR NOT r.from_failures AND r.kind <> 'none')
               OR r.state IN ('new', 'acked', 'skipped', 'discarded') AND r.kind <> 'none' THEN
             PERFORM fail('event', r.position::text, 'should be', r.state, 'in es_failures it is', r.kind);
         ELSIF r.kind <> 'none' AND (r.attempts, r.its, r.of) IS DISTINCT FROM (r.deliveries, r.partition, r.stream) THEN
             PERFORM fail('event', r.position::text, r.kind, 'was delivered', r.deliveries::text, 'times, attempts', r.attempts::text);
         END IF;
     END LOOP;
-    -- Who has what in hand.
+    -- What each consumer has in flight.
     FOR r IN
-        SELECT s.*, p.tokens, p.uptos, p.stream AS of, p.acked_token AS acked, h.partition AS has, h.consumer AS who, h.tokens AS have, h.uptos AS to,
-               h.aside, m.checkpoint, m.acked_token,
-               (SELECT count(*) FROM model e WHERE e.partition = s.partition AND e.state = 'hand') AS hand,
-               (SELECT count(*) FROM model e WHERE e.partition = s.partition AND e.state IN ('waiting', 'failed', 'parked', 'hand')
+        SELECT s.*, p.tokens, p.uptos, p.stream AS of, p.acked_token AS acked, h.partition AS has, h.consumer AS holder, h.tokens AS have, h.uptos AS to,
+               h.from_failures, m.checkpoint, m.acked_token,
+               (SELECT count(*) FROM model e WHERE e.partition = s.partition AND e.state = 'flight') AS flight,
+               (SELECT count(*) FROM model e WHERE e.partition = s.partition AND e.state IN ('waiting', 'failed', 'parked', 'flight')
                    AND EXISTS (SELECT FROM es_failures f WHERE f.position = e.position)
                    AND EXISTS (SELECT FROM es_failures f WHERE f.stream = e.stream AND f.position <= e.position
                                   AND f.message IS NOT NULL AND f.retry_at IS NULL)) AS behind
@@ -87,17 +87,17 @@ BEGIN
           LEFT JOIN held h ON h.partition = s.partition
     LOOP
         IF (r.lease_left IS NULL) <> (r.has IS NULL) THEN
-            PERFORM fail('partition', r.partition::text, 'is in hand:', (r.lease_left IS NOT NULL)::text, 'events:', r.hand::text);
-        ELSIF r.has IS NULL AND (r.hand <> 0 OR r.consumer IS NOT NULL OR r.tokens <> '{}' OR r.uptos <> '{}' OR r.of IS NOT NULL) THEN
-            PERFORM fail('partition', r.partition::text, 'is free, but something is in hand');
-        ELSIF r.has IS NOT NULL AND ((r.tokens, r.consumer) IS DISTINCT FROM (r.have, r.who) OR (r.of IS NOT NULL) <> r.aside) THEN
+            PERFORM fail('partition', r.partition::text, 'is in flight:', (r.lease_left IS NOT NULL)::text, 'events:', r.flight::text);
+        ELSIF r.has IS NULL AND (r.flight <> 0 OR r.consumer IS NOT NULL OR r.tokens <> '{}' OR r.uptos <> '{}' OR r.of IS NOT NULL) THEN
+            PERFORM fail('partition', r.partition::text, 'is free, but something is in flight');
+        ELSIF r.has IS NOT NULL AND ((r.tokens, r.consumer) IS DISTINCT FROM (r.have, r.holder) OR (r.of IS NOT NULL) <> r.from_failures) THEN
             PERFORM fail('partition', r.partition::text, 'has tokens', r.tokens::text, 'should have', r.have::text, 'consumer', r.consumer);
-        ELSIF r.in_flight <> r.hand THEN
-            PERFORM fail('partition', r.partition::text, 'in_flight', r.in_flight::text, 'in hand', r.hand::text);
-        ELSIF r.hand > c.max_in_flight THEN
-            PERFORM fail('partition', r.partition::text, 'more than max_in_flight', r.hand::text);
-        ELSIF r.has IS NOT NULL AND r.hand = 0 AND NOT r.aside THEN
-            PERFORM fail('partition', r.partition::text, 'is in hand without anything');
+        ELSIF r.in_flight <> r.flight THEN
+            PERFORM fail('partition', r.partition::text, 'in_flight', r.in_flight::text, 'in flight', r.flight::text);
+        ELSIF r.flight > c.max_in_flight THEN
+            PERFORM fail('partition', r.partition::text, 'more than max_in_flight', r.flight::text);
+        ELSIF r.has IS NOT NULL AND r.flight = 0 AND NOT r.from_failures THEN
+            PERFORM fail('partition', r.partition::text, 'is in flight without anything');
         ELSIF r.parked <> r.behind THEN
             PERFORM fail('partition', r.partition::text, 'parked', r.parked::text, 'should be', r.behind::text);
         ELSIF r.position < r.checkpoint THEN
@@ -107,9 +107,9 @@ BEGIN
         END IF;
     END LOOP;
     UPDATE parts m SET checkpoint = p.position FROM es_partitions p WHERE p.partition = m.partition AND m.checkpoint <> p.position;
-    -- What is below the checkpoint is done with, or aside.
+    -- What is below the checkpoint is settled, or in es_failures.
     FOR r IN SELECT m.* FROM model m JOIN parts p USING (partition) LEFT JOIN held h USING (partition)
-              WHERE m.position <= p.checkpoint AND (m.state = 'new' OR m.state = 'hand' AND NOT h.aside)
+              WHERE m.position <= p.checkpoint AND (m.state = 'new' OR m.state = 'flight' AND NOT h.from_failures)
     LOOP
         PERFORM fail('event', r.position::text, r.state, 'is below the checkpoint');
     END LOOP;
@@ -132,42 +132,42 @@ BEGIN
     PERFORM note('appends');
 END $$;
 
--- What was in hand of a partition by tokens after the first so many is not any more.
-CREATE FUNCTION lose(of int, kept int) RETURNS void LANGUAGE plpgsql AS $$
+-- Ends what a partition has in flight with the tokens after the first so many.
+CREATE FUNCTION expire(of int, kept int) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE h held; m model;
 BEGIN
     SELECT * INTO h FROM held WHERE partition = of;
-    IF h.aside THEN
+    IF h.from_failures THEN
         -- The first of them has failed, and if it was alone that may be the end; those behind it wait.
-        SELECT * INTO m FROM model WHERE partition = of AND state = 'hand' ORDER BY position LIMIT 1;
+        SELECT * INTO m FROM model WHERE partition = of AND state = 'flight' ORDER BY position LIMIT 1;
         UPDATE model SET state = CASE WHEN position = m.position THEN
                    CASE WHEN deliveries >= (SELECT max_attempts FROM config) AND position = h.uptos[1] THEN 'parked' ELSE 'failed' END ELSE 'waiting' END
-         WHERE partition = of AND state = 'hand';
+         WHERE partition = of AND state = 'flight';
     ELSE
-        -- Was it the only one that was still in hand?
-        UPDATE model SET state = 'new', alone = (SELECT count(*) = 1 FROM model e WHERE e.partition = of AND e.state = 'hand')
-         WHERE partition = of AND state = 'hand' AND token <> ALL (h.tokens[1:kept]);
+        -- Was it the only one that was still in flight?
+        UPDATE model SET state = 'new', alone = (SELECT count(*) = 1 FROM model e WHERE e.partition = of AND e.state = 'flight')
+         WHERE partition = of AND state = 'flight' AND token <> ALL (h.tokens[1:kept]);
     END IF;
     IF kept = 0 THEN
         DELETE FROM held WHERE partition = of;
     ELSE
         UPDATE held SET tokens = tokens[1:kept], uptos = uptos[1:kept] WHERE partition = of;
     END IF;
-    PERFORM note('losses');
+    PERFORM note('leases expired');
 END $$;
 
-CREATE FUNCTION do_poll(who text, many int, after bigint) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION do_poll(poller text, many int, after bigint) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    c config; r record; first record; h held; code text; place int; expected int; was_lost boolean := false; aside boolean;
-    mine int[] := ARRAY(SELECT partition FROM held WHERE consumer = who);
+    c config; r record; first record; h held; code text; place int; expected int; has_expired boolean := false; from_failures boolean;
+    mine int[] := ARRAY(SELECT partition FROM held WHERE consumer = poller);
     before int;
 BEGIN
     SELECT * INTO c FROM config;
     IF after IS NOT NULL THEN
-        SELECT * INTO h FROM held WHERE partition = (SELECT partition FROM given WHERE token = after);
+        SELECT * INTO h FROM held WHERE partition = (SELECT partition FROM delivered WHERE token = after);
         place := array_position(h.tokens, after);
         IF place IS NULL THEN
-            code := code_of(format('SELECT es_poll(%L, %L, %s, after_token => %s)', 'random', who, many, after));
+            code := code_of(format('SELECT es_poll(%L, %L, %s, after_token => %s)', 'random', poller, many, after));
             IF code IS DISTINCT FROM 'ES006' THEN
                 PERFORM fail('after a void token', code);
             END IF;
@@ -180,115 +180,115 @@ BEGIN
     SELECT p.ordinality, p.token, p.partition, p.attempt, p.position, p.version, p.stream,
            (p.version, p.recorded_at, p.occurred_at, p.id, p.stream, p.type, p.data, p.metadata)
            IS NOT DISTINCT FROM (e.version, e.recorded_at, e.occurred_at, e.id, e.stream, e.type, e.data, e.metadata)
-      FROM es_poll('random', who, many, after_token => after) WITH ORDINALITY p LEFT JOIN es_events e ON e.position = p.position;
+      FROM es_poll('random', poller, many, after_token => after) WITH ORDINALITY p LEFT JOIN es_events e ON e.position = p.position;
     SELECT count(*) AS n, min(token) AS token, min(partition) AS partition, min(attempt) AS least, max(position) AS upto,
            count(DISTINCT (token, partition)) AS kinds, bool_and(same) AS same INTO first FROM got;
     IF first.n > 0 AND (first.kinds <> 1 OR NOT first.same) THEN
         PERFORM fail('a delivery of one token and partition with rows of the log');
     ELSIF first.n > least(many, c.max_in_flight) THEN
         PERFORM fail('more than asked for');
-    ELSIF EXISTS (SELECT FROM given WHERE partition = first.partition AND token >= first.token) THEN
+    ELSIF EXISTS (SELECT FROM delivered WHERE partition = first.partition AND token >= first.token) THEN
         PERFORM fail('a token is not greater than those before');
     END IF;
 
-    RAISE DEBUG 'poll % max_count % after %: partition % token % events %', who, many, after, first.partition, first.token,
+    RAISE DEBUG 'poll % max_count % after %: partition % token % events %', poller, many, after, first.partition, first.token,
         (SELECT string_agg(format('%s@%s#%s', g.stream, g.position, g.attempt), ' ' ORDER BY g.n) FROM got g);
 
-    -- What was lost by this poll.
+    -- What this poll has expired.
     IF after IS NOT NULL THEN
         IF first.n > 0 AND first.partition <> h.partition THEN
             PERFORM fail('polling ahead in another partition');
         END IF;
-        IF NOT h.aside AND place < cardinality(h.tokens)
+        IF NOT h.from_failures AND place < cardinality(h.tokens)
            AND (SELECT tokens[place + 1] IS DISTINCT FROM h.tokens[place + 1] FROM es_partitions WHERE partition = h.partition) THEN
-            PERFORM lose(h.partition, place);
-            was_lost := true;
+            PERFORM expire(h.partition, place);
+            has_expired := true;
         END IF;
     ELSE
         FOR r IN SELECT held.*, p.tokens AS now FROM held JOIN es_partitions p USING (partition) WHERE p.tokens <> held.tokens LOOP
-            IF NOT (r.expired OR coalesce(r.consumer = who, false)) THEN
-                PERFORM fail('taken away from', r.consumer);
+            IF NOT (r.expired OR coalesce(r.consumer = poller, false)) THEN
+                PERFORM fail('taken from', r.consumer);
             END IF;
-            PERFORM lose(r.partition, 0);
-            was_lost := true;
+            PERFORM expire(r.partition, 0);
+            has_expired := true;
         END LOOP;
     END IF;
 
-    -- What was set aside by it: what waits for another of its stream (also for a
-    -- later one, if it was lost when that had failed), or was lost alone too often.
+    -- What it has parked: what waits for another of its stream (also for a later
+    -- one, if its lease expired when that had failed), or expired alone too often.
     FOR r IN SELECT m.*, f.message, f.retry_at FROM model m JOIN es_failures f ON f.position = m.position
               WHERE m.state = 'new' ORDER BY m.position LOOP
         IF r.message IS NULL THEN
             IF NOT EXISTS (SELECT FROM es_failures f WHERE f.stream = r.stream AND f.position <> r.position) THEN
-                PERFORM fail('event', r.position::text, 'was set aside, its stream is not parked');
+                PERFORM fail('event', r.position::text, 'was parked, its stream is not');
             END IF;
             UPDATE model SET state = 'waiting' WHERE position = r.position;
-            PERFORM note('set aside');
+            PERFORM note('parked behind others');
         ELSE
             IF r.retry_at IS NOT NULL OR NOT r.alone OR r.deliveries < c.max_attempts OR after IS NOT NULL THEN
                 PERFORM fail('event', r.position::text, 'was parked after', r.deliveries::text, 'deliveries, alone', r.alone::text);
             END IF;
             UPDATE model SET state = 'parked' WHERE position = r.position;
-            PERFORM note('parked as lost');
+            PERFORM note('parked as expired');
         END IF;
     END LOOP;
 
-    -- Who has something in hand gets that.
+    -- A consumer that has something in flight gets that.
     IF after IS NULL AND first.n > 0 AND first.partition <> ALL (mine)
        AND EXISTS (SELECT FROM model m WHERE m.partition = ANY (mine) AND state = 'new') THEN
-        PERFORM fail(who, 'has', mine::text, 'in hand and got', first.partition::text);
+        PERFORM fail(poller, 'has', mine::text, 'in flight and got', first.partition::text);
     END IF;
 
-    aside := EXISTS (SELECT FROM got JOIN es_failures USING (position));
+    from_failures := EXISTS (SELECT FROM got JOIN es_failures USING (position));
     FOR r IN SELECT g.*, m.state, m.deliveries, m.stream AS of, m.partition AS its, f.retry_at, f.message, f.id
                FROM got g LEFT JOIN model m USING (position) LEFT JOIN es_failures f USING (position) ORDER BY g.n LOOP
         IF r.its IS DISTINCT FROM r.partition OR r.of <> r.stream THEN
             PERFORM fail('event', r.position::text, 'is not of this partition or subscription');
-        ELSIF aside AND r.id IS NULL OR NOT aside AND r.state <> 'new' OR aside AND r.state NOT IN ('waiting', 'failed') THEN
+        ELSIF from_failures AND r.id IS NULL OR NOT from_failures AND r.state <> 'new' OR from_failures AND r.state NOT IN ('waiting', 'failed') THEN
             PERFORM fail('event', r.position::text, 'was delivered though it is', r.state);
-        ELSIF aside AND r.state = 'failed' AND (r.retry_at > clock_timestamp() OR first.n > 1) THEN
+        ELSIF from_failures AND r.state = 'failed' AND (r.retry_at > clock_timestamp() OR first.n > 1) THEN
             PERFORM fail('event', r.position::text, 'was delivered too early, or with others', first.n::text);
         ELSIF r.attempt <> r.deliveries + 1 THEN
             PERFORM fail('event', r.position::text, 'was delivered', r.deliveries::text, 'times before, attempt', r.attempt::text);
         ELSIF EXISTS (SELECT FROM got g WHERE g.n > r.n AND g.position <= r.position) THEN
             PERFORM fail('the delivery is not in order');
         END IF;
-        -- All earlier ones of its stream are settled, or before it in hand.
+        -- All earlier ones of its stream are settled, or in flight before it.
         IF EXISTS (SELECT FROM model m WHERE m.stream = r.stream AND m.position < r.position
                       AND m.state NOT IN ('acked', 'skipped', 'discarded')
-                      AND NOT (m.state = 'hand' AND after IS NOT NULL AND m.partition = first.partition)
+                      AND NOT (m.state = 'flight' AND after IS NOT NULL AND m.partition = first.partition)
                       AND m.position NOT IN (SELECT g.position FROM got g)) THEN
             PERFORM fail('event', r.position::text, 'overtook another of stream', r.stream);
         END IF;
     END LOOP;
-    -- The longer something was lost, the fewer at once.
-    IF NOT aside AND first.n > greatest(many >> least(first.least - 1, 30), 1)
-       OR NOT aside AND first.n > 1 AND first.least > 1 AND first.least >= c.max_attempts THEN
+    -- The more often its lease has expired, the fewer at once.
+    IF NOT from_failures AND first.n > greatest(many >> least(first.least - 1, 30), 1)
+       OR NOT from_failures AND first.n > 1 AND first.least > 1 AND first.least >= c.max_attempts THEN
         PERFORM fail(first.n::text, 'events at attempt', first.least::text, 'of at most', many::text);
     END IF;
 
     IF first.n > 0 THEN
-        UPDATE model m SET state = 'hand', deliveries = m.deliveries + 1, token = first.token
+        UPDATE model m SET state = 'flight', deliveries = m.deliveries + 1, token = first.token
           FROM got g WHERE g.position = m.position;
-        INSERT INTO given VALUES (first.token, first.partition);
+        INSERT INTO delivered VALUES (first.token, first.partition);
         IF after IS NULL THEN
-            INSERT INTO held VALUES (first.partition, who, false, ARRAY[first.token], ARRAY[first.upto], aside);
+            INSERT INTO held VALUES (first.partition, poller, false, ARRAY[first.token], ARRAY[first.upto], from_failures);
         ELSE
-            UPDATE held SET consumer = who, expired = false, tokens = tokens || first.token, uptos = uptos || first.upto WHERE partition = h.partition;
+            UPDATE held SET consumer = poller, expired = false, tokens = tokens || first.token, uptos = uptos || first.upto WHERE partition = h.partition;
         END IF;
-        PERFORM note(CASE WHEN aside THEN 'deliveries of parked streams' WHEN after IS NOT NULL THEN 'deliveries ahead' ELSE 'deliveries' END),
-                note('events delivered', first.n), note('delivered again', (SELECT count(*) FROM got WHERE attempt > 1));
+        PERFORM note(CASE WHEN from_failures THEN 'deliveries of parked streams' WHEN after IS NOT NULL THEN 'deliveries ahead' ELSE 'deliveries' END),
+                note('events delivered', first.n), note('redelivered', (SELECT count(*) FROM got WHERE attempt > 1));
         RETURN;
     END IF;
 
-    -- There was nothing for him.
+    -- There was nothing to deliver.
     PERFORM note('empty');
     IF after IS NOT NULL THEN
-        SELECT count(*) INTO before FROM model WHERE partition = h.partition AND state = 'hand';
-        IF NOT h.aside AND before < c.max_in_flight
-           -- One that was lost is looked at alone.
+        SELECT count(*) INTO before FROM model WHERE partition = h.partition AND state = 'flight';
+        IF NOT h.from_failures AND before < c.max_in_flight
+           -- One that has expired is delivered alone.
            AND NOT EXISTS (SELECT FROM model m JOIN parts p USING (partition)
-                            WHERE m.partition = h.partition AND m.position > p.checkpoint AND m.deliveries > (m.state = 'hand')::int)
+                            WHERE m.partition = h.partition AND m.position > p.checkpoint AND m.deliveries > (m.state = 'flight')::int)
            AND EXISTS (SELECT FROM model WHERE partition = h.partition AND state = 'new') THEN
             PERFORM fail('nothing more, but there is something in partition', h.partition::text);
         END IF;
@@ -305,16 +305,16 @@ BEGIN
     END LOOP;
 END $$;
 
--- Nothing of a partition is in hand any more.
+-- Nothing of a partition is in flight any more.
 CREATE FUNCTION finish(of int) RETURNS void LANGUAGE sql AS $$
     UPDATE parts SET acked_token = (SELECT tokens[cardinality(tokens)] FROM held WHERE partition = of) WHERE partition = of;
     DELETE FROM held WHERE partition = of;
 $$;
 
--- Is anything? Then it is the consumer's for another lease.
+-- If anything is, its lease begins anew.
 CREATE FUNCTION settle(of int) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    IF EXISTS (SELECT FROM model WHERE partition = of AND state = 'hand') THEN
+    IF EXISTS (SELECT FROM model WHERE partition = of AND state = 'flight') THEN
         UPDATE held SET expired = false WHERE partition = of;
     ELSE
         PERFORM finish(of);
@@ -323,7 +323,7 @@ END $$;
 
 CREATE FUNCTION do_ack(shown bigint, upto bigint) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    of int := (SELECT partition FROM given WHERE token = shown);
+    of int := (SELECT partition FROM delivered WHERE token = shown);
     h held; place int; last bigint; result bigint; code text; done int := 0;
 BEGIN
     SELECT * INTO h FROM held WHERE partition = of;
@@ -346,8 +346,8 @@ BEGIN
         RETURN;
     END IF;
     last := coalesce(upto, h.uptos[place]);
-    UPDATE model SET state = 'acked' WHERE partition = of AND state = 'hand' AND position <= last;
-    IF NOT h.aside AND last < h.uptos[cardinality(h.uptos)] THEN
+    UPDATE model SET state = 'acked' WHERE partition = of AND state = 'flight' AND position <= last;
+    IF NOT h.from_failures AND last < h.uptos[cardinality(h.uptos)] THEN
         SELECT count(*) INTO done FROM unnest(h.uptos) u WHERE u <= last;
         UPDATE held SET tokens = tokens[done + 1:], uptos = uptos[done + 1:] WHERE partition = of;
         UPDATE parts SET acked_token = coalesce(h.tokens[done], acked_token) WHERE partition = of;
@@ -370,26 +370,26 @@ BEGIN
     result := es_nack('random', shown, e.position, 'no', action);
     RAISE DEBUG 'nack % of partition % event %@% %: %', shown, e.partition, e.stream, e.position, action, result;
     IF result IS DISTINCT FROM expected THEN
-        PERFORM fail('event', e.position::text, action, 'after', e.deliveries::text, 'gave', result);
+        PERFORM fail('event', e.position::text, action, 'after', e.deliveries::text, 'returned', result);
     END IF;
     UPDATE es_failures SET retry_at = 'infinity' WHERE retry_at > clock_timestamp();
     IF expected = 'skip' THEN
         UPDATE model SET state = 'skipped' WHERE position = e.position;
     ELSE
         UPDATE model SET state = CASE WHEN position > e.position THEN 'waiting' WHEN expected = 'park' THEN 'parked' ELSE 'failed' END
-         WHERE partition = e.partition AND stream = e.stream AND state = 'hand' AND position >= e.position;
-        IF h.aside THEN
+         WHERE partition = e.partition AND stream = e.stream AND state = 'flight' AND position >= e.position;
+        IF h.from_failures THEN
             UPDATE held SET uptos = ARRAY[e.position - 1] WHERE partition = e.partition;
         END IF;
     END IF;
     PERFORM settle(e.partition), note('nacks: ' || result);
-    -- It can be said again.
-    IF dice(4) = 0 AND NOT h.aside AND (EXISTS (SELECT FROM held WHERE shown = ANY (tokens))
+    -- The call can be repeated.
+    IF dice(4) = 0 AND NOT h.from_failures AND (EXISTS (SELECT FROM held WHERE shown = ANY (tokens))
                                         OR shown = (SELECT acked_token FROM parts WHERE partition = e.partition)) THEN
         PERFORM check_all();
         result := es_nack('random', shown, e.position, 'no', action);
         IF result NOT IN (action, expected) THEN
-            PERFORM fail('repeated nack gave', result);
+            PERFORM fail('repeated nack returned', result);
         END IF;
     END IF;
 END $$;
@@ -419,29 +419,29 @@ BEGIN
     PERFORM es_seek('random', target);
     DELETE FROM held;
     UPDATE model m SET state = 'new', deliveries = 0, token = NULL, alone = NULL WHERE m.position > target;
-    -- What is jumped over is given up, but for what has failed.
+    -- What is jumped over is skipped, but for what has failed.
     UPDATE model m SET state = coalesce((SELECT CASE WHEN f.message IS NULL THEN 'waiting' WHEN f.retry_at IS NULL THEN 'parked' ELSE 'failed' END
                                            FROM es_failures f WHERE f.position = m.position), 'skipped')
-     WHERE m.position <= target AND m.state IN ('new', 'hand');
+     WHERE m.position <= target AND m.state IN ('new', 'flight');
     UPDATE parts SET checkpoint = target;
     PERFORM note('seeks');
 END $$;
 
 CREATE FUNCTION step() RETURNS void LANGUAGE plpgsql AS $$
-DECLARE d int := dice(1000); h held; e model; f es_failures; t bigint; who text;
+DECLARE d int := dice(1000); h held; e model; f es_failures; t bigint; poller text;
 BEGIN
     IF d < 150 THEN
         PERFORM do_append();
     ELSIF d < 400 THEN
-        who := (ARRAY['one', 'two', 'three', NULL])[1 + dice(4)];
-        PERFORM do_poll(who, 1 + dice(CASE WHEN dice(2) = 0 THEN 3 ELSE 15 END), NULL);
+        poller := (ARRAY['one', 'two', 'three', NULL])[1 + dice(4)];
+        PERFORM do_poll(poller, 1 + dice(CASE WHEN dice(2) = 0 THEN 3 ELSE 15 END), NULL);
     ELSIF d < 900 THEN
         SELECT * INTO h FROM held ORDER BY partition OFFSET dice((SELECT count(*)::int FROM held)) LIMIT 1;
         IF h.partition IS NULL THEN
             RETURN;
         END IF;
-        SELECT * INTO e FROM model WHERE state = 'hand' AND partition = h.partition ORDER BY position
-        OFFSET dice((SELECT count(*)::int FROM model WHERE state = 'hand' AND partition = h.partition)) LIMIT 1;
+        SELECT * INTO e FROM model WHERE state = 'flight' AND partition = h.partition ORDER BY position
+        OFFSET dice((SELECT count(*)::int FROM model WHERE state = 'flight' AND partition = h.partition)) LIMIT 1;
         t := h.tokens[1 + dice(cardinality(h.tokens))];
         CASE
         WHEN d < 500 THEN
@@ -459,7 +459,7 @@ BEGIN
             RAISE DEBUG 'lease of partition % ends', h.partition;
             PERFORM note('leases ended');
         ELSE
-            SELECT token INTO t FROM given ORDER BY token OFFSET dice((SELECT count(*)::int FROM given)) LIMIT 1;
+            SELECT token INTO t FROM delivered ORDER BY token OFFSET dice((SELECT count(*)::int FROM delivered)) LIMIT 1;
             IF dice(2) = 0 THEN
                 PERFORM do_ack(t, NULL);
             ELSE
@@ -489,7 +489,7 @@ CREATE PROCEDURE run(seed float8, steps int, partitions int, max_attempts int, m
 DECLARE missing bigint;
 BEGIN
     PERFORM setseed(seed);
-    DELETE FROM model; DELETE FROM held; DELETE FROM parts; DELETE FROM given; DELETE FROM config;
+    DELETE FROM model; DELETE FROM held; DELETE FROM parts; DELETE FROM delivered; DELETE FROM config;
     INSERT INTO config VALUES (max_attempts, max_in_flight, partitions);
     INSERT INTO parts SELECT generate_series(0, partitions - 1);
     PERFORM es_create_subscription('random', category => 'a', partitions => partitions, lease => '1 day',
@@ -545,12 +545,12 @@ CALL run(0.3, 500, 3, 5, 100);
 CALL run(0.4, 300, 2, 2, 1);
 
 -- Did everything happen?
-SELECT what FROM unnest(ARRAY['acks', 'acks of a part', 'appends', 'delivered again', 'deliveries', 'deliveries ahead', 'deliveries of parked streams',
-       'empty', 'es_discard', 'es_retry', 'leases ended', 'losses', 'nacks: park', 'nacks: retry', 'nacks: skip', 'parked as lost', 'repeated acks',
-       'seeks', 'set aside', 'steps rolled back', 'void acks', 'void polls']) AS what
+SELECT what FROM unnest(ARRAY['acks', 'acks of a part', 'appends', 'deliveries', 'deliveries ahead', 'deliveries of parked streams',
+       'empty', 'es_discard', 'es_retry', 'leases ended', 'leases expired', 'nacks: park', 'nacks: retry', 'nacks: skip', 'parked as expired',
+       'parked behind others', 'redelivered', 'repeated acks', 'seeks', 'steps rolled back', 'void acks', 'void polls']) AS what
  WHERE what NOT IN (SELECT c.what FROM counts c);
 SELECT n > 1000 AS enough FROM counts WHERE what = 'events delivered';
 
 DROP FUNCTION do_nack, do_retry, do_discard;
-DROP TABLE model, held, parts, given, counts, config, got;
+DROP TABLE model, held, parts, delivered, counts, config, got;
 DROP EXTENSION eventstore;
