@@ -17,7 +17,6 @@
 #include "append/append.h"
 #include "aggregate/aggregate.h"
 #include "projection/projection.h"
-#include "projection/rebuild.h"
 #include "worker/worker.h"
 
 PG_MODULE_MAGIC;
@@ -36,7 +35,6 @@ _PG_init(void)
 	event_type_init();
 	import_init();
 	projection_sync_init();
-	rebuild_tables_init();
 	async_commit_init();
 	fold_init();
 	worker_init();

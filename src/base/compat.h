@@ -17,7 +17,11 @@
 #include "access/genam.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
+#include "commands/trigger.h"
 #include "executor/executor.h"
+#include "nodes/makefuncs.h"
+#include "nodes/parsenodes.h"
+#include "parser/parse_relation.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "storage/sinvaladt.h"
@@ -76,6 +80,71 @@ compat_hide_column(TupleDesc desc, int number)
 #if PG_VERSION_NUM >= 180000
 	populate_compact_attribute(desc, number);
 #endif
+}
+
+/* What ExecBRUpdateTriggers and ExecBRDeleteTriggers take, but for the row. */
+#if PG_VERSION_NUM >= 180000
+#define COMPAT_BEFORE_UPDATE	NULL, NULL, false
+#define COMPAT_BEFORE_DELETE	NULL, NULL, NULL, false
+#elif PG_VERSION_NUM >= 160000
+#define COMPAT_BEFORE_UPDATE	NULL, NULL
+#define COMPAT_BEFORE_DELETE	NULL, NULL, NULL
+#else
+#define COMPAT_BEFORE_UPDATE	NULL
+#define COMPAT_BEFORE_DELETE	NULL
+#endif
+
+/*
+ * Stores a new version of a row and its index entries.  Unique indexes accept
+ * it whatever they have: returns those in which it may be a duplicate.
+ */
+static inline List *
+compat_update_unchecked(ResultRelInfo *relinfo, EState *estate,
+						ItemPointer tid, TupleTableSlot *slot)
+{
+#if PG_VERSION_NUM >= 160000
+	TU_UpdateIndexes changed;
+#else
+	bool		changed;
+#endif
+
+	simple_table_tuple_update(relinfo->ri_RelationDesc, tid, slot,
+							  estate->es_snapshot, &changed);
+	if (relinfo->ri_NumIndices == 0 || !changed)
+		return NIL;
+#if PG_VERSION_NUM >= 160000
+	return ExecInsertIndexTuples(relinfo, slot, estate, true, true, NULL, NIL,
+								 changed == TU_Summarizing);
+#else
+	return ExecInsertIndexTuples(relinfo, slot, estate, true, true, NULL, NIL);
+#endif
+}
+
+/*
+ * Tells triggers and generated columns which columns an update sets, as the
+ * range table of a statement would.
+ */
+static inline void
+compat_set_updated_columns(EState *estate, ResultRelInfo *relinfo,
+						   Bitmapset *columns)
+{
+	RangeTblEntry *entry = makeNode(RangeTblEntry);
+
+#if PG_VERSION_NUM >= 160000
+	List	   *permissions = NIL;
+
+	entry->relid = RelationGetRelid(relinfo->ri_RelationDesc);
+	addRTEPermissionInfo(&permissions, entry)->updatedCols = columns;
+#if PG_VERSION_NUM >= 180000
+	ExecInitRangeTable(estate, list_make1(entry), permissions, NULL);
+#else
+	ExecInitRangeTable(estate, list_make1(entry), permissions);
+#endif
+#else
+	entry->updatedCols = columns;
+	ExecInitRangeTable(estate, list_make1(entry));
+#endif
+	relinfo->ri_RangeTableIndex = 1;
 }
 
 /* The primary key's index, InvalidOid without one. */

@@ -248,6 +248,7 @@ rebuild_read_model(Projection *projection)
 	replay_rest(&rebuild, &replay);
 	show_progress(&rebuild, DONE);
 	rebuild_swap_tables(projection, rebuild.tables);
+	rebuild_move_sequences(projection, rebuild.tables);
 	write_rebuilt_row(projection, &replay);
 	rebuild_drop_tables(projection, rebuild.tables);
 	return replay.handled;
