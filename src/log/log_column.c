@@ -77,7 +77,8 @@ log_column_prepare(Log *log)
 }
 
 /*
- * Fills the added columns of a row that has all others.
+ * Fills the added columns of a row that has all others.  The values are in the
+ * memory for a tuple, which stays until the chunk of rows is stored.
  */
 void
 log_column_fill(Log *log, TupleTableSlot *slot)
@@ -90,7 +91,7 @@ log_column_fill(Log *log, TupleTableSlot *slot)
 		AddedColumn *added = lfirst(cell);
 		int			column = added->attribute - 1;
 
-		slot->tts_values[column] = ExecEvalExpr(added->value, context,
-												&slot->tts_isnull[column]);
+		slot->tts_values[column] = ExecEvalExprSwitchContext(added->value, context,
+															 &slot->tts_isnull[column]);
 	}
 }

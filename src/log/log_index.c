@@ -71,10 +71,14 @@ fail_missing_index(const char *columns)
 			 errhint("Add the constraint that eventstore made again.")));
 }
 
-/* Returns true if a key column of the index has the order of its type. */
+/*
+ * Returns true if a key column of the index has the order of its type, which for
+ * texts is that of their bytes.
+ */
 static bool
-has_default_order(Relation index, int column, Oid type, Oid collation)
+has_default_order(Relation index, int column, Oid type)
 {
+	Oid			collation = type == TEXTOID ? C_COLLATION_OID : InvalidOid;
 	Oid			class = GetDefaultOpClass(type, BTREE_AM_OID);
 
 	return index->rd_indoption[column] == 0 &&
@@ -97,11 +101,8 @@ index_has_key(Relation index, const UniqueKey *key)
 		return false;
 	for (i = 0; i < key->count; i++)
 	{
-		Form_pg_attribute column = TupleDescAttr(desc, i);
-
 		if (form->indkey.values[i] != key->attributes[i] ||
-			!has_default_order(index, i, column->atttypid,
-							   column->attcollation))
+			!has_default_order(index, i, TupleDescAttr(desc, i)->atttypid))
 			return false;
 	}
 	return true;
@@ -281,8 +282,8 @@ is_category_index(Relation index, Oid schema)
 	if (index->rd_index->indnkeyatts != 2 || !index->rd_index->indisvalid ||
 		index->rd_rel->relam != BTREE_AM_OID ||
 		index->rd_index->indkey.values[1] != Anum_es_events_position ||
-		!has_default_order(index, 0, TEXTOID, C_COLLATION_OID) ||
-		!has_default_order(index, 1, INT8OID, InvalidOid) ||
+		!has_default_order(index, 0, TEXTOID) ||
+		!has_default_order(index, 1, INT8OID) ||
 		list_length(expressions) != 1 || !IsA(linitial(expressions), FuncExpr) ||
 		RelationGetIndexPredicate(index) != NIL)
 		return false;
