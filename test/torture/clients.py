@@ -99,12 +99,15 @@ class History:
 class Client:
     lasts_until = Place.SETTLE
     standby = False
+    statement_timeout = "10s"
 
     def __init__(self, place, folder, name, seed, **options):
         self.place = place
         self.folder = folder
         self.name = name
-        self.random = random.Random(f"{seed} {name}")
+        self.seed = seed
+        self.random = random.Random()
+        self.steps = 0
         self.options = options
         self.connection = None
 
@@ -112,6 +115,9 @@ class Client:
         self.history = History(self.folder, self.name)
         try:
             while self.place.phase < self.lasts_until:
+                # What a step chooses does not depend on how earlier ones went.
+                self.steps += 1
+                self.random.seed(f"{self.seed} {self.name} {self.steps}")
                 try:
                     self.step()
                 except (Unknown, Refused):
@@ -138,7 +144,8 @@ class Client:
             try:
                 self.connection = psycopg.connect(
                     host=self.place.socket, port=self.port(), user="postgres", dbname="store", autocommit=True,
-                    connect_timeout=5, application_name=f"client {self.name}", options=f"-c statement_timeout=10s {self.place.options}")
+                    connect_timeout=5, application_name=f"client {self.name}", 
+                    options=f"-c statement_timeout={self.statement_timeout} {self.place.options}")
                 self.begin_session()
             except psycopg.Error:
                 self.disconnect()
@@ -176,7 +183,10 @@ class Client:
         return self.connect().execute(sql, parameters)
 
     def rest(self, longest):
-        time.sleep(self.random.uniform(0, longest))
+        """No longer than its phase lasts."""
+        end = time.monotonic() + self.random.uniform(0, longest)
+        while (left := end - time.monotonic()) > 0 and self.place.phase < self.lasts_until:
+            time.sleep(min(left, 0.1))
 
     def call(self, name, sql, parameters, **entry):
         """One statement that is one transaction, in the history. Returns its rows."""
@@ -214,8 +224,11 @@ class Appender(Client):
             "one": 30, "new": 6, "batch": 15, "streams": 15, "savepoints": 6, "rollback": 4, "import": 4,
             "prepared": 5 if options.get("prepare", True) else 0}
         self.deadlocks = options.get("deadlocks", True)
+        # how often a connection is cut, a statement limited, what was acknowledged repeated, one append no transaction block
         self.cut = options.get("cut", 0.05)
         self.timeout = options.get("timeout", 0.04)
+        self.again = 0.08
+        self.alone = 0.8
 
     def begin_session(self):
         if self.options.get("notify"):
@@ -351,7 +364,7 @@ class Appender(Client):
         while True:
             try:
                 self.attempt(unit, first)
-                if unit["ids"] and unit["end"] == "commit" and self.random.random() < 0.08:
+                if unit["ids"] and unit["end"] == "commit" and self.random.random() < self.again:
                     self.attempt(unit, False)
                 return
             except Refused as refused:
@@ -416,7 +429,7 @@ class Appender(Client):
         return ("SELECT version, position FROM es_append_batch(%s, %s::es_expected_version, %s::text[], %s::text[]::jsonb[],"
                 " %s::text[]::jsonb[], %s::text[]::uuid[])",
                 (call["stream"], call["expected"], [e["type"] for e in events], [e["data"] for e in events],
-                 [e["metadata"] for e in events], [e["id"] for e in events]))
+                 [e["metadata"] for e in events], [e["id"] for e in events] if any(e["id"] for e in events) else None))
 
     def append(self, call):
         if call["how"] == "copy":
@@ -429,7 +442,7 @@ class Appender(Client):
     def perform(self, unit, number):
         """Runs the transaction. Raises Refused or Unknown."""
         cut = self.random.random() < self.cut
-        alone = len(unit["calls"]) == 1 and unit["end"] == "commit" and self.random.random() < 0.8
+        alone = len(unit["calls"]) == 1 and unit["end"] == "commit" and self.random.random() < self.alone
         sent = alone
         try:
             if self.random.random() < self.timeout:
@@ -521,6 +534,55 @@ class Appender(Client):
         raise Unknown("cut")
 
 
+class Certain(Appender):
+    """Does once what controls need, and ends. Nobody else expects versions of its streams, so a server in which
+    nothing is broken does each unit at the first attempt, however slow it is."""
+    statement_timeout = "0"
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.cut = self.timeout = self.again = 0
+        self.alone = 1
+        # Marks are numbered: those of ten in a row end in every digit.
+        self.program = [
+            *[("one", lambda unit: [self.single("order-certain", "any")])] * 10,
+            *[("one", lambda unit: [self.single(ACCOUNTS[0], "any")])] * 10,
+            *[("streams", lambda unit: [self.several("order-certain", 2, of=unit["u"]), self.several("order-sure", 2, of=unit["u"])])] * 5,
+            *[("batch", lambda unit: [self.several("order-sure", 3)])] * 2,
+            *[("import", lambda unit: [self.imported("imp-certain", 3, of=unit["u"])])] * 2,
+            ("new", lambda unit: [self.single(f"new-{unit['u']}", "none")]),
+            ("one", lambda unit: [self.single("order-certain", "999999")]),
+            ("one", lambda unit: [self.single("order-certain", "any")])]
+
+    def step(self):
+        if self.units == len(self.program):
+            raise Stopped
+        unit = self.new_unit()
+        self.complete(unit)
+        if self.units == len(self.program):
+            self.attempt(unit, False)
+
+    def new_unit(self):
+        kind, calls = self.program[self.units]
+        self.units += 1
+        unit = {"u": f"{self.name}/{self.units}", "kind": kind, "end": "commit", "ids": True}
+        unit["calls"] = calls(unit)
+        if kind in ("streams", "import"):
+            self.say_how_many(unit)
+        return unit
+
+    def single(self, stream, expected):
+        return {"how": "one", "stream": stream, "expected": expected, "events": [self.event()]}
+
+    def several(self, stream, count, **more):
+        return {"how": "json", "stream": stream, "expected": str(self.known.get(stream, 0)),
+                "events": [self.event(**more) for _ in range(count)]}
+
+    def imported(self, stream, count, **more):
+        return {"how": "copy", "stream": None, "expected": "any",
+                "events": [dict(self.event(**more), stream=stream, type="noted") for _ in range(count)]}
+
+
 class Executor(Appender):
     """Lets the database decide."""
 
@@ -586,17 +648,17 @@ class Reader(Client):
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
         self.last = 0
+        self.way = options.get("way", "log")
 
     def step(self):
-        way = self.options.get("way", "log")
         sql = {
             "log": "SELECT position, id::text FROM es_read(%(last)s, 50)",
             "category": "SELECT position, id::text FROM es_read_category('acct', %(last)s, 50)",
             "horizon": "SELECT position, id::text FROM es_events WHERE position > %(last)s"
-                       " AND position <= (SELECT es_horizon()) ORDER BY position LIMIT 200"}[way]
+                       " AND position <= (SELECT es_horizon()) ORDER BY position LIMIT 200"}[self.way]
         repeatable = self.random.random() < 0.2
         self.connect()
-        number = self.history.sent("read", after=self.last, way=way, standby=self.standby)
+        number = self.history.sent("read", after=self.last, way=self.way, standby=self.standby)
         try:
             if repeatable:
                 self.connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
@@ -616,11 +678,10 @@ class Reader(Client):
     def finish(self):
         """To the end of the log."""
         self.lasts_until = 3
-        end = time.monotonic() + 20
-        while time.monotonic() < end:
+        while True:
             try:
                 if not self.step():
-                    self.history.write("end", last=self.last)
+                    self.history.write("end", last=self.last, way=self.way)
                     return
             except (Unknown, Refused):
                 pass

@@ -1,14 +1,12 @@
-"""Faults. Each is a function that is given the round and does its harm once; what
-it returns says whether it was done. Those that end processes of the server by
-force are kills.
+"""Faults. Each is a function that is given the round and a generator of random
+choices, and does its harm once; what it returns says whether it was done. Those
+that end processes of the server by force are kills.
 
 Some are done by the clients themselves, all the time: connections that are cut
 after COMMIT was sent, statement timeouts, rollbacks, transactions that are left
 prepared (clients.py).
 """
 import os
-import random
-import signal
 import subprocess
 import time
 
@@ -40,43 +38,45 @@ def harm(name):
 # Kills
 #
 
-def kill_one(round, *words):
+def kill_one(round, dice, *words):
     """kill -9 of a process of the server, which makes it start all of them anew."""
     found = round.server.processes(*words)
     if not found:
         return False
-    victim = round.random.choice(found)[0]
+    victim = dice.choice(sorted(found, key=lambda process: process[1]))[0]
     began = time.monotonic()
-    if not servers.kill(victim):
+    servers.kill(victim)
+    wait_for_reaper(victim)
+    # It may have ended by itself a moment before.
+    if not round.server.logged(f"(PID {victim}) was terminated by signal 9"):
         return False
-    wait_for_restart(round, victim)
+    round.server.wait_up()
     round.crashes.append((began, time.monotonic()))
     return True
 
 
-def wait_for_restart(round, victim):
-    """Others are still served until the postmaster has seen the death of its child."""
-    end = time.monotonic() + 10
-    while time.monotonic() < end and servers.alive(victim):
+def wait_for_reaper(victim):
+    """Others are served until the postmaster has seen the death of its child."""
+    end = time.monotonic() + servers.PATIENCE
+    while os.path.exists(f"/proc/{victim}"):
+        if time.monotonic() > end:
+            raise RuntimeError(f"the postmaster does not see the death of {victim}")
         time.sleep(0.005)
-    while time.monotonic() < end and any(pid == victim for pid, _ in round.server.processes("postgres")):
-        time.sleep(0.005)
-    round.server.wait_up()
 
 
 @kill("kill -9 of a backend")
-def kill_backend(round):
-    return kill_one(round, f"postgres {servers.DATABASE} ")
+def kill_backend(round, dice):
+    return kill_one(round, dice, f"postgres {servers.DATABASE} ")
 
 
 @kill("kill -9 of a worker")
-def kill_worker(round):
-    return kill_one(round, "eventstore worker")
+def kill_worker(round, dice):
+    return kill_one(round, dice, "eventstore worker")
 
 
 @kill("kill -9 of another process of the server")
-def kill_other(round):
-    return kill_one(round, "eventstore launcher", "checkpointer", "walwriter", "background writer", "autovacuum")
+def kill_other(round, dice):
+    return kill_one(round, dice, "eventstore launcher", "checkpointer", "walwriter", "background writer", "autovacuum")
 
 
 def down_and_up(round, stop, *how):
@@ -89,12 +89,12 @@ def down_and_up(round, stop, *how):
 
 
 @kill("kill -9 of the postmaster")
-def kill_postmaster(round):
+def kill_postmaster(round, dice):
     return down_and_up(round, round.server.kill_postmaster)
 
 
 @kill("immediate stop")
-def immediate_stop(round):
+def immediate_stop(round, dice):
     return down_and_up(round, round.server.stop, "immediate")
 
 
@@ -103,14 +103,16 @@ def immediate_stop(round):
 #
 
 @harm("fast stop")
-def fast_stop(round):
+def fast_stop(round, dice):
     return down_and_up(round, round.server.stop, "fast")
 
 
 def signal_backends(function):
-    def do(round):
-        return round.server.value(f"""SELECT count({function}(pid)) FROM (SELECT pid FROM pg_stat_activity
-            WHERE application_name LIKE 'client %%' AND state <> 'idle' ORDER BY random() LIMIT 3) AS victims""") > 0
+    def do(round, dice):
+        busy = round.server.query("""SELECT pid FROM pg_stat_activity
+            WHERE application_name LIKE 'client %' AND state <> 'idle' ORDER BY application_name""")
+        victims = [pid for (pid,) in dice.sample(busy, min(3, len(busy)))]
+        return round.server.value(f"SELECT count(*) FROM unnest(%s::int[]) AS pid WHERE {function}(pid)", (victims,)) > 0
     return do
 
 
@@ -119,44 +121,44 @@ harm("pg_terminate_backend of clients")(signal_backends("pg_terminate_backend"))
 
 
 @harm("pg_terminate_backend of a worker")
-def terminate_worker(round):
-    return round.server.value("""SELECT count(pg_terminate_backend(pid)) FROM (SELECT pid FROM pg_stat_activity
-        WHERE backend_type = 'eventstore worker' ORDER BY random() LIMIT 1) AS victims""") > 0
+def terminate_worker(round, dice):
+    victims = [pid for (pid,) in round.server.query("SELECT pid FROM pg_stat_activity WHERE backend_type = 'eventstore worker'")]
+    return round.server.value("SELECT count(*) FROM unnest(%s::int[]) AS pid WHERE pg_terminate_backend(pid)", (victims,)) > 0
 
 
 @harm("kill -9 of a client")
-def kill_client(round):
-    return round.kill_client()
+def kill_client(round, dice):
+    return round.kill_client(dice)
 
 
 @harm("checkpoint")
-def checkpoint(round):
+def checkpoint(round, dice):
     round.server.query("CHECKPOINT")
     return True
 
 
-def idle(round, database, *statements):
+def idle(round, dice, database, *statements):
     """A transaction that is left open for some seconds, or until a crash."""
     connection = round.server.connect(database)
     for statement in ("BEGIN", *statements):
         connection.execute(statement)
-    OPENED.append((time.monotonic() + round.random.uniform(0.5, 3), connection))
+    OPENED.append((time.monotonic() + dice.uniform(0.5, 3), connection))
     return True
 
 
 @harm("idle transaction with an id")
-def idle_here(round):
-    return idle(round, servers.DATABASE, "SELECT pg_current_xact_id()")
+def idle_here(round, dice):
+    return idle(round, dice, servers.DATABASE, "SELECT pg_current_xact_id()")
 
 
 @harm("idle transaction with a snapshot")
-def idle_snapshot(round):
-    return idle(round, servers.DATABASE, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "SELECT es_horizon()")
+def idle_snapshot(round, dice):
+    return idle(round, dice, servers.DATABASE, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "SELECT es_horizon()")
 
 
 @harm("idle transaction in another database")
-def idle_there(round):
-    return idle(round, servers.OTHER, "SELECT pg_current_xact_id()")
+def idle_there(round, dice):
+    return idle(round, dice, servers.OTHER, "SELECT pg_current_xact_id()")
 
 
 def end_prepared(round, seconds):
@@ -165,7 +167,7 @@ def end_prepared(round, seconds):
     for (gid,) in round.server.query("SELECT gid FROM pg_prepared_xacts"):
         if now - round.prepared.setdefault(gid, now) < seconds:
             continue
-        verb = round.random.choice(["COMMIT", "ROLLBACK"])
+        verb = round.dice(gid).choice(["COMMIT", "ROLLBACK"])
         try:
             round.server.query(f"{verb} PREPARED '{gid}'")
         except psycopg.Error:
@@ -187,34 +189,36 @@ def end_idle(now=None):
 
 
 @harm("VACUUM FREEZE")
-def vacuum_freeze(round):
-    round.server.query("VACUUM (FREEZE, ANALYZE) es_events, es_partitions, es_projections, es_snapshots, chain", statement_timeout="3s")
+def vacuum_freeze(round, dice):
+    round.server.query("VACUUM (FREEZE, ANALYZE) es_events, es_partitions, es_projections, es_snapshots, chain",
+                       statement_timeout=round.limit)
     return True
 
 
 @harm("REINDEX CONCURRENTLY")
-def reindex(round):
-    index = round.random.choice(["es_events_pkey", "es_events_id_key", "es_events_stream_version_key",
-                                 "es_events_category_position_idx", "es_partitions_pkey"])
-    round.server.query(f"REINDEX INDEX CONCURRENTLY {index}", statement_timeout="3s")
+def reindex(round, dice):
+    index = dice.choice(["es_events_pkey", "es_events_id_key", "es_events_stream_version_key",
+                         "es_events_category_position_idx", "es_partitions_pkey"])
+    round.server.query(f"REINDEX INDEX CONCURRENTLY {index}", statement_timeout=round.limit)
     return True
 
 
 @harm("ALTER EXTENSION UPDATE")
-def update(round):
+def update(round, dice):
     """There, or back."""
     now = round.server.value("SELECT extversion FROM pg_extension WHERE extname = 'eventstore'")
     base = round.version
-    round.server.query(f"ALTER EXTENSION eventstore UPDATE TO '{base + '.1' if now == base else base}'", statement_timeout="3s")
+    round.server.query(f"ALTER EXTENSION eventstore UPDATE TO '{base + '.1' if now == base else base}'",
+                       statement_timeout=round.limit)
     return True
 
 
 @harm("projection made async or sync")
-def change_mode(round):
+def change_mode(round, dice):
     mode = round.server.value("SELECT mode FROM es_projections WHERE name = 'live'")
-    with round.server.connect(statement_timeout="3s") as connection:
+    with round.server.connect(statement_timeout=round.limit) as connection:
         connection.execute("SELECT es_alter_projection('live', mode => 'async')")
-        round.rest(0.1)
+        time.sleep(dice.uniform(0, 0.1))
         connection.execute("SELECT es_alter_projection('live', mode => 'sync')")
     return mode == "sync"
 

@@ -1,5 +1,5 @@
-"""The oracle: from what the clients have written down and the log as it is in the
-end it tells which promises were broken. It asks no server.
+"""The oracle: from what the clients have written down and the log as it is after
+that it tells which promises were broken. It asks no server.
 
 Each promise is a function that yields what it has looked at: None, or a sentence
 with the evidence of a violation.
@@ -29,6 +29,7 @@ def promise(words, tried):
 Event = collections.namedtuple("Event", "position version id stream type data metadata mark value")
 Call = collections.namedtuple("Call", "client sent answered entry answer")
 SEMANTIC = ("ES001", "ES002", "P0001")
+SUBSCRIPTIONS = ("all", "acct", "typed")
 
 
 class Attempt:
@@ -58,25 +59,27 @@ class Unit:
 
 
 class Evidence:
-    """Histories and log, put in order.
+    """Histories up to now, and a log that was read after them, put in order. Clients may still be at work.
 
     final has: log (rows of position, version, id, stream, type, data, metadata),
     resolved (gid -> COMMIT or ROLLBACK, of transactions that were found prepared),
     crashes (intervals in which the server was down or its clock jumped), rebuilt
-    (what read models were before and after a rebuild), and for an asynchronous
-    promotion failed_over (when the first server was gone).
+    (what read models were before and after a rebuild, when it is over), and for an
+    asynchronous promotion failed_over (when the first server was gone).
     """
 
-    def __init__(self, folder, final):
-        self.final = final
+    def __init__(self, folder):
         self.units = {}
         self.calls = collections.defaultdict(list)
         self.handled = []
         self.cuts = 0
-        self.read_log(final["log"])
-        self.histories = {}
+        self.ended = set()
         for name in sorted(os.listdir(folder)):
             self.read_history(name, f"{folder}/{name}")
+
+    def complete(self, final):
+        self.final = final
+        self.read_log(final["log"])
         self.find_tail()
 
     def read_log(self, rows):
@@ -120,6 +123,8 @@ class Evidence:
                     self.cuts += 1
                 elif kind == "handled":
                     self.handled.append((entry["t"], name, entry))
+                elif kind == "end":
+                    self.ended.add((name, entry["way"]))
         for sent in open_calls.values():
             self.calls[sent["call"]].append(Call(name, sent["t"], None, sent, {"result": "unknown"}))
 
@@ -160,6 +165,26 @@ class Evidence:
         if attempt.deciding:
             return "kept" if attempt.deciding == "COMMIT" else "absent"
         return "lost" if attempt.prepared else "absent"
+
+    def attempts(self):
+        return (attempt for unit in self.units.values() for attempt in unit.attempts)
+
+    def refusals(self):
+        """What was refused, and by which error."""
+        for unit in self.units.values():
+            yield from ((unit.kind, attempt.sqlstate) for attempt in unit.attempts if attempt.sqlstate)
+        for kind, calls in self.calls.items():
+            yield from ((kind, call.answer["sqlstate"]) for call in calls if call.answer.get("sqlstate"))
+
+    def spoken(self):
+        """When each consumer has sent a call."""
+        times = collections.defaultdict(list)
+        for kind in ("poll", "ack", "nack"):
+            for call in self.calls[kind]:
+                times[call.client].append(call.sent)
+        for sent in times.values():
+            sent.sort()
+        return times
 
     def crashed_between(self, begin, end):
         return any(c[0] <= end and begin <= c[1] for c in self.final["crashes"])
@@ -301,16 +326,16 @@ def first_results(e, unit, attempt):
 #
 
 @promise("once a reader has seen position p nothing below it appears",
-         "events read, on primary and standby, by readers that have to have the whole log up to where they are")
+         "events read, on primary and standby, by readers that have to have the whole log up to where they are, or to its end")
 def gap_free(e):
     readers = collections.defaultdict(list)
     for call in e.calls["read"]:
         if call.answer["result"] == "ok" and not (not call.entry["standby"] and e.in_tail(call.answered)):
             readers[call.client, call.entry["way"]].append(call)
-    for (client, way), calls in readers.items():
-        calls.sort(key=lambda call: call.answered)
+    for client, way in sorted(readers.keys() | e.ended):
+        calls = sorted(readers[client, way], key=lambda call: call.answered)
         seen = [tuple(got) for call in calls for got in call.answer["got"]]
-        last = seen[-1][0]
+        last = max(e.positions, default=0) if (client, way) in e.ended else seen[-1][0]
         there = [(event.position, event.id[:13]) for event in e.log
                  if event.position <= last and (way != "category" or event.stream.startswith("acct-"))]
         yield from (None for _ in seen)
@@ -339,7 +364,8 @@ def delivered(e):
             yield f"{client}: a delivery of {entry['subscription']} is not in order: {positions}"
         for place, (position, id, stream, version) in enumerate(entry["events"]):
             first[entry["subscription"]].setdefault((position, id), (t, place))
-    for subscription, handled in first.items():
+    for subscription in SUBSCRIPTIONS:
+        handled = first[subscription]
         latest = {}
         there = set()
         for event in e.log:
@@ -489,16 +515,10 @@ def overlapping(e):
     """From the answer of a poll until its lease runs out, or something is said about it, nobody else is given
     the partition. A delivery is not worth a flush of the disk: a crash takes it back."""
     deliveries = collections.defaultdict(list)
-    spoken = collections.defaultdict(list)
+    spoken = e.spoken()
     for call in e.calls["poll"]:
         if call.answer["result"] == "ok" and call.answer.get("token"):
             deliveries[call.entry["subscription"], call.answer["partition"]].append(call)
-        spoken[call.client].append(call.sent)
-    for kind in ("ack", "nack"):
-        for call in e.calls[kind]:
-            spoken[call.client].append(call.sent)
-    for times in spoken.values():
-        times.sort()
     for key, calls in deliveries.items():
         calls.sort(key=lambda call: call.sent)
         for place, call in enumerate(calls):

@@ -1,6 +1,9 @@
 """Servers that are killed: each has a folder of data, copied from one that was
 made once, and listens on a Unix socket in the scratch folder alone.
 
+What must come is waited for up to PATIENCE: a slow machine is no fault, and a
+server that hangs is one.
+
 Server programs run as the unprivileged user that test/tools/private.sh has
 chosen; this process may be root.
 """
@@ -18,6 +21,7 @@ BIN = os.environ.get("PRIVATE_BIN", "")
 USER = os.environ.get("TORTURE_USER", "")
 DATABASE = "store"
 OTHER = "other"
+PATIENCE = 300
 
 SETTINGS = """
 listen_addresses = ''
@@ -47,7 +51,7 @@ log_error_verbosity = verbose
 """
 
 
-def run(*command, check=True, environment=(), timeout=120):
+def run(*command, check=True, environment=(), timeout=PATIENCE + 60):
     """Runs a program of the server as the unprivileged user."""
     if os.getuid() == 0:
         user = pwd.getpwnam(USER)
@@ -109,7 +113,7 @@ class Server:
         self.port = port
         self.data = f"{SCRATCH}/{name}"
         self.log = f"{SCRATCH}/{name}.log"
-        self.socket = f"{SCRATCH}/run"
+        self.socket = os.path.dirname(self.data)
 
     def make(self):
         """A new cluster."""
@@ -141,11 +145,11 @@ class Server:
         give(f"{self.data}/standby.signal")
         self.configure(f"primary_conninfo = 'host={other.socket} port={other.port} user=postgres application_name={name}'")
 
-    def start(self, environment=(), patience=60):
+    def start(self, environment=()):
         """Starts it; waits for what an earlier postmaster has left to go."""
-        end = time.monotonic() + patience
+        end = time.monotonic() + PATIENCE
         while True:
-            done = run(f"{BIN}/pg_ctl", "start", "-D", self.data, "-l", self.log, "-w", "-t", "60", "-s", check=False,
+            done = run(f"{BIN}/pg_ctl", "start", "-D", self.data, "-l", self.log, "-w", "-t", str(PATIENCE), "-s", check=False,
                        environment=environment)
             if done.returncode == 0:
                 break
@@ -155,10 +159,10 @@ class Server:
         self.wait_up()
 
     def stop(self, mode="fast"):
-        return run(f"{BIN}/pg_ctl", "stop", "-D", self.data, "-m", mode, "-w", "-t", "60", "-s", check=False).returncode == 0
+        run(f"{BIN}/pg_ctl", "stop", "-D", self.data, "-m", mode, "-w", "-t", str(PATIENCE), "-s")
 
     def promote(self):
-        run(f"{BIN}/pg_ctl", "promote", "-D", self.data, "-w", "-t", "60", "-s")
+        run(f"{BIN}/pg_ctl", "promote", "-D", self.data, "-w", "-t", str(PATIENCE), "-s")
 
     def pid(self):
         try:
@@ -184,7 +188,7 @@ class Server:
             if alive(orphan):
                 kill(orphan)
 
-    def connect(self, database=DATABASE, timeout=10, statement_timeout="60s"):
+    def connect(self, database=DATABASE, timeout=60, statement_timeout=f"{PATIENCE}s"):
         return psycopg.connect(host=self.socket, port=self.port, user="postgres", dbname=database, autocommit=True,
                                connect_timeout=timeout, application_name="controller",
                                options=f"-c statement_timeout={statement_timeout}")
@@ -197,9 +201,9 @@ class Server:
     def value(self, sql, parameters=None, database=DATABASE):
         return self.query(sql, parameters, database)[0][0]
 
-    def wait_up(self, patience=60):
+    def wait_up(self):
         """Until it takes connections."""
-        end = time.monotonic() + patience
+        end = time.monotonic() + PATIENCE
         while True:
             try:
                 self.connect("postgres").close()
@@ -209,17 +213,17 @@ class Server:
                     raise RuntimeError(f"{self.name} does not come up: {self.tail()}")
                 time.sleep(0.01)
 
-    def wait_for(self, sql, patience=30, database=DATABASE):
+    def wait_for(self, sql, patience=PATIENCE):
         """Until a query is true."""
         end = time.monotonic() + patience
         while True:
             try:
-                if self.value(sql, database=database):
+                if self.value(sql):
                     return True
             except psycopg.OperationalError:
                 pass
             if time.monotonic() > end:
-                return False
+                raise RuntimeError(f"not true in {patience} s: {sql}")
             time.sleep(0.02)
 
     def is_up(self):
@@ -227,14 +231,18 @@ class Server:
         if not pid or not alive(pid):
             return False
         try:
-            self.connect("postgres", timeout=2).close()
+            self.connect("postgres").close()
             return True
         except psycopg.OperationalError:
             return False
 
-    def tail(self, lines=20):
+    def logged(self, *words):
+        """Lines of its log that have one of the words."""
+        with open(self.log, errors="replace") as file:
+            return [line.strip() for line in file if any(word in line for word in words)]
+
+    def tail(self):
         try:
-            with open(self.log, errors="replace") as file:
-                return "".join(file.readlines()[-lines:])
+            return "\n".join(self.logged("")[-20:])
         except OSError:
             return ""

@@ -3,19 +3,22 @@
     torture.py long|short|controls [SEED]
 
 A round has a server of its own, copied from one that was made once. Its clients
-(clients.py) work while faults (faults.py) are done at random; then the writers
-stop, what was left prepared is committed or rolled back, the subscriptions are
-drained, the read models are rebuilt, and the oracle (oracle.py) judges. A test is
-one promise in one round in which there was something to judge it by.
+(clients.py) work while faults (faults.py) are done, and go on until every fault has
+been done and there is something to judge each promise by; then the writers stop,
+what was left prepared is committed or rolled back, the subscriptions are drained,
+the read models are rebuilt, and the oracle (oracle.py) judges. A test is one promise
+in one round.
 
-The random choices are made of the seed, which is printed; the times are the
-machine's. What a failed round leaves is in results/torture.
+The random choices are made of the seed and of what they are for, so that a round
+makes them again when it is run alone, and whatever came before; the times are the
+machine's. A failure says how it is repeated. What a failed round leaves is in
+results/torture.
 """
 import collections
-import copy
 import glob
 import json
 import multiprocessing
+import multiprocessing.connection
 import os
 import random
 import shutil
@@ -35,10 +38,35 @@ import servers
 HERE = os.path.dirname(os.path.abspath(__file__))
 KEPT = f"{HERE}/../../results/torture"
 fork = multiprocessing.get_context("fork")
+DEBUG = bool(os.environ.get("TORTURE_DEBUG"))
+# Of what a call may be refused by, the SQLSTATEs that are some fault's, or the caller's own.
+EXPECTED = {*clients.PASSING, "ES001", "ES002", "ES006", "P0001"}
 
 
-def say(*words):
-    print(*words, flush=True)
+def say(*words, sep=" "):
+    print(*words, sep=sep, flush=True)
+
+
+class Apart:
+    """A function in a process of its own, which has a copy of all that is here."""
+
+    def __init__(self, function, *arguments):
+        self.receiver, sender = fork.Pipe(False)
+        self.process = fork.Process(target=lambda: sender.send(function(*arguments)))
+        self.process.start()
+        sender.close()
+
+    def result(self):
+        try:
+            return self.receiver.recv()
+        except EOFError:
+            raise RuntimeError("a process has ended without a result") from None
+        finally:
+            self.process.join()
+            self.receiver.close()
+
+
+Outcome = collections.namedtuple("Outcome", "name control tests counts verdict seconds skipped lines")
 
 
 class Round:
@@ -46,13 +74,14 @@ class Round:
 
     environment = ()
     may_panic = False
+    control = None                            # the promise that is broken here
+    limit = "3s"                              # of a statement that may have to wait for transactions that were left
 
-    def __init__(self, torture, name, **how):
+    def __init__(self, torture, number, name, **how):
         self.torture = torture
         self.name = name
-        self.number = next(torture.numbers)
-        self.seed = f"{torture.seed}.{self.number}"
-        self.random = random.Random(self.seed)
+        self.number = number
+        self.seed = f"{torture.seed} {name}"
         self.version = torture.version
         self.how = how
         self.counts = collections.Counter()
@@ -60,7 +89,9 @@ class Round:
         self.resolved = {}
         self.prepared = {}                    # gid -> when it was first seen
         self.failed_over = None
+        self.rebuilt = {}
         self.tests = []
+        self.verdict = {}
         self.folder = f"{servers.SCRATCH}/round-{self.number}"
         os.makedirs(f"{self.folder}/histories")
         servers.give(self.folder)
@@ -70,8 +101,9 @@ class Round:
         self.born = collections.Counter()
         self.place = clients.Place(self.server.socket, [5432, 5433], how.get("options", ""))
 
-    def rest(self, longest):
-        time.sleep(self.random.uniform(0, longest))
+    def dice(self, *words):
+        """A generator of random choices, the same for the same words."""
+        return random.Random(" ".join([self.seed, *map(str, words)]))
 
     # clients
 
@@ -82,6 +114,7 @@ class Round:
         process = fork.Process(target=self.be_client, args=(client,), name=name)
         process.start()
         self.processes[name] = (process, kind, options)
+        return name
 
     def be_client(self, client):
         # What the parent would do with a signal is nothing for a client.
@@ -109,11 +142,11 @@ class Round:
             self.start_client("Consumer", subscription=subscription, named=named, nacks=nacks)
         self.start_client("Watcher")
         self.start_client("Watcher")
-        self.start_client("Rebuilder", pause=self.how.get("rebuild", 3))
+        self.start_client("Rebuilder", pause=2)
 
-    def kill_client(self):
+    def kill_client(self, dice):
         """kill -9 of a client; another one takes its place."""
-        name = self.random.choice([name for name, (_, kind, _) in self.processes.items() if kind != "Rebuilder"])
+        name = dice.choice(sorted(name for name, (_, kind, _) in self.processes.items() if kind != "Rebuilder"))
         process, kind, options = self.processes.pop(name)
         process.kill()
         process.join()
@@ -123,17 +156,14 @@ class Round:
     def join_writers(self):
         """What they have left prepared must not hold up the others."""
         kinds = ("Appender", "Executor", "Decider")
-        end = time.monotonic() + 30
+        end = time.monotonic() + servers.PATIENCE
         while time.monotonic() < end and any(
                 process.is_alive() for process, kind, _ in self.processes.values() if kind in kinds):
-            try:
-                faults.end_prepared(self, 1.5)
-            except psycopg.Error:
-                pass                          # it is not up again
-            time.sleep(0.2)
+            self.end_prepared()
+            time.sleep(0.1)
         self.join(kinds, 0)
 
-    def join(self, kinds, patience):
+    def join(self, kinds=None, patience=servers.PATIENCE):
         end = time.monotonic() + patience
         for name, (process, kind, _) in list(self.processes.items()):
             if kinds is None or kind in kinds:
@@ -141,77 +171,120 @@ class Round:
                 if process.is_alive():
                     process.kill()
                     process.join()
-                    self.counts["client that did not end"] += 1
+                    self.fail("settling", f"client {name} does not end")
                 del self.processes[name]
+
+    def end_prepared(self):
+        """What is left prepared for some time would hold others up for ever."""
+        try:
+            faults.end_prepared(self, 1.5)
+        except psycopg.Error:
+            pass                              # it has no room, or is not up
 
     # the round
 
     def run(self):
         self.began = time.monotonic()
+        skipped = None
         try:
             self.prepare()
-            self.stage('prepared')
+            self.stage("prepared")
             self.start_clients(**self.how.get("clients", {}))
             self.work()
-            self.stage('worked')
+            self.stage("worked")
+            self.calm = time.monotonic()
+            self.work_on(self.lacks)
+            self.stage("had enough")
             self.settle()
-            self.stage('settled')
+            self.stage("settled")
             self.judge()
-        except PermissionError:
-            self.tests = []
-            raise
+            self.stage("judged")
+        except PermissionError as error:
+            skipped = str(error)
         except Exception:
-            self.fail("the round itself", traceback.format_exc())
+            # No round may be without a test.
+            self.tests.append((self.name, [traceback.format_exc()]))
         finally:
             faults.end_idle()
             self.place.phase = clients.Place.END
-            self.join(None, 3)
-            self.seconds = time.monotonic() - self.began
-            self.stage('judged')
+            for process, _, _ in self.processes.values():
+                process.kill()
+                process.join()
             self.close()
-            self.stage('closed')
-        self.report()
-        return self
+            self.seconds = time.monotonic() - self.began
+        lines = [] if skipped else self.report()
+        return Outcome(self.name, self.control, self.tests, self.counts,
+                       {n: (looked, len(violations)) for n, (looked, violations) in self.verdict.items()},
+                       self.seconds, skipped, lines)
 
     def stage(self, name):
-        if os.environ.get("TORTURE_DEBUG"):
-            say(f"# {time.monotonic() - self.began:.1f} s: {name}")
+        if DEBUG:
+            say(f"# round {self.number}, {time.monotonic() - self.began:.1f} s, {time.process_time():.1f} s of them computing: {name}")
 
     def prepare(self):
         self.server.copy_of(self.torture.base)
         self.server.start(self.environment)
-        self.server.wait_for("SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'eventstore worker'", 15)
+        self.server.wait_for("SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'eventstore worker'")
 
     def work(self):
         raise NotImplementedError
 
     def wait(self, seconds):
-        """Lets the clients work. What they leave prepared would hold others up for ever."""
+        """Lets the clients work."""
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            time.sleep(min(0.5, seconds))
-            try:
-                faults.end_prepared(self, 1.5)
-            except psycopg.Error:
-                pass                          # it has no room, or is gone
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(0.5, left))
+            self.end_prepared()
 
-    def work_until(self, events, patience=60):
-        """Until there is something to judge, on a slow machine, too."""
-        end = time.monotonic() + patience
-        self.wait(2)
-        while time.monotonic() < end and self.server.value("SELECT count(*) FROM es_events") < events:
+    def work_on(self, lacks):
+        """Lets the clients work until there is all that must be there; lacks says of the evidence what is not."""
+        end = time.monotonic() + servers.PATIENCE
+        while lacking := lacks(self.evidence()):
+            if time.monotonic() > end:
+                raise RuntimeError(f"in {servers.PATIENCE} s there was none of these: {'; '.join(lacking)}")
+            self.stage(f"lacks {'; '.join(lacking)}")
             self.wait(0.2)
 
-    def do(self, name, function):
+    def lacks(self, e):
+        """There must be something to judge each promise by, and the store must go on after the last fault."""
+        lacking = [f"what promise {number} is judged by" for number, (_, function) in oracle.PROMISES.items()
+                   if not any(True for _ in function(e))]
+        return lacking + self.lacks_append(e, self.calm)
+
+    def lacks_append(self, e, since):
+        stored = any(attempt.result == "ok" and attempt.sent > since for attempt in e.attempts())
+        return [] if stored else ["an append that was begun later and stored"]
+
+    def do(self, name, tried):
         """A fault, counted when it was done. What a fault meets is not its business."""
+        if tried:
+            faults.end_idle()                 # they may be what it could not wait for
+        self.limit = f"{3 * 2 ** min(tried, 4)}s"
         try:
-            if function(self):
+            if {**faults.KILLS, **faults.HARMS}[name](self, self.dice(name, self.counts[name], tried)):
                 self.counts[name] += 1
                 return True
         except psycopg.Error as error:
-            if os.environ.get("TORTURE_DEBUG"):
-                say(f"# {name}: {str(error).strip()}")
+            if DEBUG:
+                say(f"# round {self.number}, {name}: {str(error).strip()}")
         return False
+
+    def do_all(self, names):
+        """What could not be done has another turn after the others."""
+        left = collections.deque((name, 0) for name in names)
+        end = time.monotonic() + servers.PATIENCE
+        while left:
+            name, tried = left.popleft()
+            faults.end_idle(time.monotonic())
+            self.end_prepared()
+            if tried or name in faults.KILLS:
+                time.sleep(self.dice("rest", len(left), tried).uniform(0, 0.6))
+            if self.do(name, tried):
+                end = time.monotonic() + servers.PATIENCE
+            elif time.monotonic() > end:
+                raise RuntimeError(f"for {servers.PATIENCE} s none of these could be done: {', '.join([name, *(n for n, _ in left)])}")
+            else:
+                left.append((name, tried + 1))
 
     def settle(self):
         """Writers end; what was left is ended; readers and consumers come to the end of the log."""
@@ -221,7 +294,9 @@ class Round:
         self.server.wait_up()
         self.stage("writers ended")
         writers = "FROM pg_stat_activity WHERE application_name ~ 'client (appender|executor|decider)'"
-        if not self.server.wait_for(f"SELECT count(*) = 0 {writers}", 30):
+        try:
+            self.server.wait_for(f"SELECT count(*) = 0 {writers}")
+        except RuntimeError:
             stuck = self.server.query(f"SELECT application_name, state, wait_event, pg_blocking_pids(pid)::text, left(query, 80) {writers}")
             self.fail("settling", f"backends of writers do not end: {stuck}")
         faults.end_prepared(self, 0)
@@ -230,18 +305,22 @@ class Round:
         self.drain()
         self.stage("drained")
         self.place.phase = clients.Place.END
-        self.join(None, 30)
+        self.join()
         self.stage("all ended")
-        self.before_rebuild = self.models()
-        for name in ("chain", "totals", "live"):
+        before = self.models()
+        for name in before:
             self.server.query(f"SELECT es_rebuild_projection('{name}')")
+        after = self.models()
+        self.rebuilt = {name: (before[name], after[name]) for name in after}
 
     def drain(self):
         """Until nothing is left to be delivered."""
-        done = self.server.wait_for("""SELECT bool_and(lag_events = 0 AND in_flight = 0) AND NOT EXISTS (SELECT FROM es_failures)
-            AND NOT EXISTS (SELECT FROM es_projections WHERE mode = 'async' AND position < es_horizon())
-            FROM es_subscription_status""", self.how.get("drain", 60))
-        if not done:
+        try:
+            self.server.wait_for("""SELECT bool_and(lag_events = 0 AND in_flight = 0) AND NOT EXISTS (SELECT FROM es_failures)
+                AND NOT EXISTS (SELECT FROM es_projections WHERE mode = 'async' AND position < es_horizon())
+                AND es_horizon() = (SELECT max(position) FROM es_events)
+                FROM es_subscription_status""", self.how.get("drain", servers.PATIENCE))
+        except RuntimeError:
             self.fail("settling", "subscriptions or projections do not come to the end: "
                       f"{self.server.query('SELECT * FROM es_subscription_status')} {self.server.query('SELECT * FROM es_failures LIMIT 5')}"
                       f" {self.server.query('SELECT name, mode, state, position, message FROM es_projections')}")
@@ -252,18 +331,13 @@ class Round:
             for name in ("chain", "totals", "live")}
 
     def judge(self):
-        after = self.models()
+        self.seen = self.evidence()
         self.test("the horizon reaches the end of the log", lambda: self.server.value(
             "SELECT es_horizon() = max(position) FROM es_events") or "it does not")
         self.test("table and indexes agree", self.check_indexes)
         self.test("no process of the server has failed by itself", self.check_log)
         self.test("no client has failed", self.check_clients)
-        self.final = {
-            "log": self.server.query("""SELECT position, version, id::text, stream, type, data::text, metadata::text
-                FROM es_events ORDER BY position"""),
-            "resolved": self.resolved, "crashes": self.crashes, "failed_over": self.failed_over,
-            "rebuilt": {name: (self.before_rebuild[name], after[name]) for name in after}}
-        self.seen = self.evidence()
+        self.test("nothing was refused that no fault explains", self.check_refusals)
         self.verdict = oracle.judge(self.seen)
         self.count_attempts()
         self.conclude()
@@ -281,12 +355,19 @@ class Round:
                     self.counts["PREPARE TRANSACTION"] += 1
 
     def evidence(self):
-        return oracle.Evidence(f"{self.folder}/histories", copy.deepcopy(self.final))
+        """What there is up to now."""
+        evidence = oracle.Evidence(f"{self.folder}/histories")
+        self.final = {
+            "log": self.server.query("""SELECT position, version, id::text, stream, type, data::text, metadata::text
+                FROM es_events ORDER BY position"""),
+            "resolved": self.resolved, "crashes": self.crashes, "failed_over": self.failed_over, "rebuilt": self.rebuilt}
+        evidence.complete(self.final)
+        return evidence
 
     def conclude(self):
         for number, (looked, violations) in self.verdict.items():
-            if looked:
-                self.tests.append((f"{number}. {oracle.PROMISES[number][0]}", violations))
+            self.tests.append((f"{number}. {oracle.PROMISES[number][0]}",
+                               violations if looked else ["there was nothing to judge it by"]))
 
     def test(self, name, function):
         try:
@@ -306,14 +387,18 @@ class Round:
         return True
 
     def check_log(self):
-        bad = [line.strip() for server in (self.server, self.standby) if server for line in open(server.log, errors="replace")
-               if any(sign in line for sign in ("signal 11", "signal 7:", "TRAP:"))
-               or not self.may_panic and any(sign in line for sign in ("signal 6:", "PANIC:"))]
+        signs = ("signal 11", "signal 7:", "TRAP:", ": XX000: ", ": XX001: ", ": XX002: ")
+        bad = [line for server in (self.server, self.standby) if server
+               for line in server.logged(*signs, *(() if self.may_panic else ("signal 6:", "PANIC:")))]
         return not bad or f"{len(bad)} lines: {bad[:3]}"
 
     def check_clients(self):
         failed = [name for name in os.listdir(self.folder) if name.endswith(".failed")]
         return not failed or f"{failed}: {open(f'{self.folder}/{failed[0]}').read()}"
+
+    def check_refusals(self):
+        strange = collections.Counter(refusal for refusal in self.seen.refusals() if refusal[1] not in EXPECTED)
+        return not strange or str(dict(strange))
 
     def close(self):
         for server in (self.server, self.standby):
@@ -324,22 +409,22 @@ class Round:
         failed = [(name, violations) for name, violations in self.tests if violations]
         kills = sum(self.counts[name] for name in faults.KILLS)
         log = len(getattr(self, "final", {"log": ()})["log"])
-        say(f"round {self.number} ({self.name}, seed {self.seed}): {log} events, {kills} kills, {self.seconds:.0f} s"
-            f"{'' if not failed else ', FAILED'}")
+        lines = [f"round {self.number} ({self.name}): {log} events, {kills} kills, {self.seconds:.0f} s"
+                 f"{'' if not failed else ', FAILED'}"]
+        for name, violations in failed:
+            lines.append(f"not ok: {name}: {len(violations)} violations")
+            lines += [f"    {str(violation)[:2000]}" for violation in violations[:5]]
         if failed:
-            for name, violations in failed:
-                say(f"not ok: {name}: {len(violations)} violations")
-                for violation in violations[:5]:
-                    say(f"    {str(violation)[:2000]}")
+            lines.append(f"to repeat it: {self.torture.again(self.name)}")
             self.keep()
-        if not os.environ.get("TORTURE_KEEP"):
-            shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return lines
 
     def keep(self):
         """Histories, the server's log, and the log of events of a round that failed."""
         to = f"{KEPT}/round-{self.number}"
         shutil.rmtree(to, ignore_errors=True)
-        shutil.copytree(self.folder, to, ignore=shutil.ignore_patterns("data", "standby", "disk*"))
+        shutil.copytree(self.folder, to, ignore=shutil.ignore_patterns("data", "standby", "disk*", ".s.*"))
         with open(f"{to}/final.json", "w") as file:
             json.dump(getattr(self, "final", None), file, default=str)
 
@@ -348,21 +433,20 @@ class Crashes(Round):
     """Kills, one after the other, and everything that hurts less between them."""
 
     def work(self):
-        self.rest(0.5)
-        done, queue, end = 0, [], time.monotonic() + self.how["seconds"]
-        harms = []
-        while done < self.how["kills"] and time.monotonic() < end:
-            for _ in range(self.random.randint(0, 2)):
-                harms = harms or self.random.sample(list(faults.HARMS), len(faults.HARMS))
-                name = harms.pop()
-                self.do(name, faults.HARMS[name])
-            faults.end_idle(time.monotonic())
-            faults.end_prepared(self, 1.5)
-            self.rest(0.6)
-            queue = queue or self.random.sample(list(faults.KILLS), len(faults.KILLS))
-            name = queue.pop()
-            done += self.do(name, faults.KILLS[name])
-        self.rest(0.5)
+        dice = self.dice("order")
+        kills = self.as_often(faults.KILLS, self.how["kills"], dice)
+        harms = self.as_often(faults.HARMS, max(self.how["kills"], len(faults.HARMS)), dice)
+        turns = [kills] * len(kills) + [harms] * len(harms)
+        dice.shuffle(turns)
+        self.do_all([turn.pop() for turn in turns])
+
+    @staticmethod
+    def as_often(faults, count, dice):
+        """So many of them, each as often as the others."""
+        names = []
+        while len(names) < count:
+            names += dice.sample(list(faults), len(faults))
+        return names[:count]
 
 
 class LogDisk(Round):
@@ -381,8 +465,11 @@ class LogDisk(Round):
     def work(self):
         for number in range(self.how["times"]):
             self.wait(1)
+            self.work_on(lambda e: self.lacks_append(e, full if number else 0))
+            full = time.monotonic()
             self.disk.fill()
-            self.wait(1.5)
+            self.work_on(lambda e: self.lacks_refusal(e, full))
+            self.wait(1)
             kill = number % 2 == 1
             if kill:
                 began = time.monotonic()
@@ -393,13 +480,14 @@ class LogDisk(Round):
                 self.crashes.append((began, time.monotonic()))
                 self.counts["kill -9 of the postmaster"] += 1
             self.counts["disk of the log full"] += 1
-        self.rest(0.5)
+
+    def lacks_refusal(self, e, since):
+        refused = any(attempt.sqlstate == "53100" and attempt.sent > since for attempt in e.attempts())
+        return [] if refused else ["an append that the full disk refuses"]
 
     def conclude(self):
         super().conclude()
-        full = sum(attempt.sqlstate == "53100" for unit in self.seen.units.values() for attempt in unit.attempts)
-        self.counts["append refused by a full disk"] += full
-        self.tests.append(("the full disk was met", [] if full else ["no append was refused by it"]))
+        self.counts["append refused by a full disk"] += sum(attempt.sqlstate == "53100" for attempt in self.seen.attempts())
 
     def close(self):
         super().close()
@@ -421,30 +509,38 @@ class WalDisk(Round):
         self.server.start()
 
     def work(self):
-        for _ in range(self.how["times"]):
+        for number in range(self.how["times"]):
             self.wait(1)
+            self.work_on(lambda e: self.lacks_append(e, self.crashes[-1][1] if self.crashes else 0))
             began = time.monotonic()
             self.disk.fill()
-            self.write_wal(began + 20)
-            if self.server.pid() and self.server.is_up():
-                raise RuntimeError("the server does not mind that its WAL has no room")
+            self.write_wal()
             self.disk.clear()
             self.come_back()
-            self.crashes.append((began, time.monotonic()))
+            # It may have panicked a second time before there was room.
+            self.crashes.append((began, time.monotonic() + 1))
             self.counts["disk of the WAL full"] += 1
-        self.rest(0.5)
 
-    def write_wal(self, until):
-        try:
-            with self.server.connect() as connection:
-                while time.monotonic() < until:
-                    connection.execute("SELECT pg_logical_emit_message(false, 'torture', repeat('x', 500000))")
-        except psycopg.Error:
-            pass
+    def panics(self):
+        """How often the postmaster has seen it."""
+        return len(self.server.logged("was terminated by signal 6"))
+
+    def write_wal(self):
+        """Until the server panics."""
+        before, end = self.panics(), time.monotonic() + servers.PATIENCE
+        while self.panics() == before:
+            if time.monotonic() > end:
+                raise RuntimeError("the server does not mind that its WAL has no room")
+            try:
+                with self.server.connect() as connection:
+                    while True:
+                        connection.execute("SELECT pg_logical_emit_message(false, 'torture', repeat('x', 500000))")
+            except psycopg.Error:
+                time.sleep(0.02)
 
     def come_back(self):
         """It may have given up, or be about to, or try again."""
-        end = time.monotonic() + 30
+        end = time.monotonic() + servers.PATIENCE
         while time.monotonic() < end:
             if self.server.is_up():
                 return
@@ -476,11 +572,12 @@ class Promotion(Round):
             self.server.wait_for("SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'")
 
     def work(self):
-        for way in ("log", "horizon"):
-            self.start_client("StandbyReader", way=way)
+        readers = [self.start_client("StandbyReader", way=way) for way in ("log", "horizon")]
         self.wait(self.how["seconds"])
+        self.work_on(lambda e: [f"an event that {name} has read" for name in readers if not any(
+            call.client == name and call.answer["result"] == "ok" for call in e.calls["read"])] + self.lacks_append(e, 0))
         began = time.monotonic()
-        if self.random.random() < 0.5:
+        if self.dice("end of the primary").random() < 0.5:
             self.server.kill_postmaster()
             self.counts["kill -9 of the postmaster"] += 1
         else:
@@ -530,21 +627,30 @@ class Clock(Round):
         os.chmod(f"{self.file}.new", 0o644)
         os.rename(f"{self.file}.new", self.file)
 
+    def wait_for_clock(self, offset):
+        end = time.monotonic() + servers.PATIENCE
+        while abs(float(self.server.value("SELECT extract(epoch FROM clock_timestamp())")) - time.time() - offset) > 0.5:
+            if time.monotonic() > end:
+                raise RuntimeError(f"the server's clock is not {offset} s off")
+            time.sleep(0.02)
+
     def work(self):
         offset = 0
-        for _ in range(self.how["times"]):
+        for number in range(self.how["times"]):
             self.wait(1)
+            dice = self.dice("jump", number)
             began = time.monotonic()
-            offset += self.random.choice([-1, -5, -3600, -86400, 30])
+            offset += dice.choice([-1, -5, -3600, -86400, 30])
             self.set_clock(offset)
+            self.wait_for_clock(offset)
+            jumped = time.monotonic()
             self.wait(1.2)
+            self.work_on(lambda e: self.lacks_append(e, jumped))
             self.counts["jump of the clock"] += 1
-            if self.random.random() < 0.5:
-                self.do("kill -9 of a backend", faults.kill_backend)
+            if dice.random() < 0.5:
+                self.do_all(["kill -9 of a backend"])
             # each process of the server looks at it every other second
             self.crashes.append((began, time.monotonic() + 2))
-        jumped = f"SELECT abs(extract(epoch FROM clock_timestamp()) - {time.time() + offset}) < 15"
-        self.test("the clock has jumped", lambda: self.server.wait_for(jumped, 10) or f"it is not {offset} off")
         # Leases of a later day end when that is here again.
         began = time.monotonic()
         self.set_clock(7200)
@@ -568,23 +674,18 @@ class FullQueue(Round):
         listener.execute("LISTEN torture")
         listener.execute("BEGIN")
         listener.execute("SELECT 1")
-        self.rest(0.5)
-        began = time.monotonic()
         # First in thousands, then what still fits.
         refused = [self.notify(*what) for what in ((5000, 7900), (50, 7900), (1, 7900), (1, 1000), (1, 100), (1, 1))]
         self.test("the queue is full", lambda: set(refused) == {"54000"} or str(refused))
         self.counts["queue of notifications full"] += 1
-        self.full_at = time.monotonic()
-        self.filled = self.full_at - began
-        progress = "SELECT position, es_horizon() FROM es_projections WHERE name = 'totals'"
-        before = self.server.query(progress)[0]
-        time.sleep(4)
-        after = self.server.query(progress)[0]
-        say(f"# while the queue was full a projection went from {before[0]} to {after[0]}, the horizon from {before[1]} to {after[1]}")
-        self.emptied_at = time.monotonic()
+        full = time.monotonic()
+        projection = "SELECT position FROM es_projections WHERE name = 'totals'"
+        before = self.server.value(projection)
+        self.work_on(lambda e: self.lacks_of_full_queue(e, full))
+        after = self.server.value(projection)
+        say(f"# while the queue was full a projection went from {before} to {after}")
         self.server.query("SELECT pg_terminate_backend(%s)", (listener.info.backend_pid,))
         listener.close()
-        time.sleep(1)
 
     def notify(self, count, size):
         """Until it is refused; returns why."""
@@ -596,36 +697,70 @@ class FullQueue(Round):
         except psycopg.Error as error:
             return error.sqlstate
 
+    def notifies(self, unit):
+        return unit.name.startswith("appender1/")
+
+    def lacks_of_full_queue(self, e, since):
+        """Both kinds of appends must have met it."""
+        met = {(self.notifies(unit), attempt.sqlstate) for unit in e.units.values() for attempt in unit.attempts
+               if attempt.sent > since and (attempt.result == "ok" or attempt.sqlstate == "54000")}
+        return [words for key, words in {(True, "54000"): "an append that notifies and is refused",
+                                         (False, None): "an append that leaves it to workers, and is stored"}.items() if key not in met]
+
     def conclude(self):
         super().conclude()
         for unit in self.seen.units.values():
-            notifies = "that notify" if unit.name.startswith("appender1/") else "that leave it to workers"
+            notifies = "that notify" if self.notifies(unit) else "that leave it to workers"
             for attempt in unit.attempts:
                 if attempt.sqlstate == "54000":
                     self.counts[f"append refused by a full queue, of those {notifies}"] += 1
         stopped = self.counts["append refused by a full queue, of those that leave it to workers"]
         self.tests.append(("appends that leave it to workers go on", [] if stopped == 0 else [f"{stopped} were refused"]))
-        self.tests.append(("appends go on when the queue is empty again", [] if any(
-            attempt.result == "ok" and attempt.sent > self.emptied_at
-            for unit in self.seen.units.values() for attempt in unit.attempts) else ["none was stored"]))
 
 
-class Control(Round):
+class Quiet(Round):
+    """No fault, and a client that makes sure that controls find what they need."""
+
+    def work(self):
+        self.certain = self.start_client("Certain")
+
+    def lacks(self, e):
+        process = self.processes[self.certain][0]
+        if not process.is_alive() and process.exitcode != 0:
+            raise RuntimeError(f"{self.certain} has failed: {self.check_clients()}")
+        return ["the end of what Certain does"] if process.is_alive() else []
+
+
+class Control(Quiet):
     """A database in which something is broken: what it breaks must be found out."""
 
     def prepare(self):
+        self.control = self.how["broken"].number
         super().prepare()
-        self.server.query(f"CREATE SCHEMA broken; {self.how['sql']}")
+        self.server.query(f"CREATE SCHEMA broken; {self.how['broken'].sql}")
         self.server.query(f"ALTER DATABASE {servers.DATABASE} SET search_path = broken, public")
 
     def work(self):
-        self.work_until(400)
+        super().work()
+        if self.how["broken"].overtaken:
+            self.overtake()
+
+    def overtake(self):
+        """An append whose transaction ends when a reader has seen a later event. Behind a horizon none does."""
+        with self.server.connect() as connection:
+            connection.execute("BEGIN")
+            (position,) = connection.execute("SELECT position FROM es_append('late', 'any', 'noted', '{\"mark\": \"late\"}')").fetchone()
+            self.work_on(lambda e: [] if any(call.entry["way"] != "category" and call.answer["got"][-1][0] > position
+                                             for call in controls.reads(e)) else ["a reader that has seen a later event"])
+            connection.execute("COMMIT")
+
+    def lacks(self, e):
+        found = any(oracle.PROMISES[self.control][1](e))
+        return super().lacks(e) + ([] if found else [f"a violation of promise {self.control}"])
 
     def conclude(self):
-        number = self.how["number"]
-        found = self.verdict[number][1]
-        self.tests = [(f"control: {self.name}", [] if found else [f"promise {number} was kept: {self.verdict[number]}"])]
-        self.found = found
+        looked, violations = self.verdict[self.control]
+        self.tests = [(f"control: {self.name}", [] if violations else [f"promise {self.control} was kept, in {looked} cases"])]
 
     def fail(self, name, evidence):
         """Only what the oracle says counts here."""
@@ -634,39 +769,47 @@ class Control(Round):
         pass
 
 
-class Tampered(Round):
+class Tampered(Quiet):
     """A quiet round, whose evidence is tampered with: exactly the promise that is broken must be found broken."""
 
-    def work(self):
-        self.work_until(800)
+    def lacks(self, e):
+        lacking = [f"what can be tampered with so that {tamper.words}" for tamper in controls.TAMPERS
+                   if not any(True for _ in tamper.material(e))]
+        return super().lacks(e) + Round.lacks(self, e) + lacking
 
     def conclude(self):
         super().conclude()
-        for number, words, function in controls.TAMPERS:
-            evidence = self.evidence()
-            random.seed(f"{self.seed} {words}")
-            try:
-                function(evidence)
-            except controls.Impossible:
-                self.fail(f"control: {words}", "there was nothing to tamper with")
-                continue
-            broken = [n for n, (_, violations) in oracle.judge(evidence).items() if violations]
-            self.tests.append((f"control: {words}", [] if broken == [number] else [f"promises {broken} were found broken, not {number}"]))
+        judged = [(tamper, Apart(self.tampered, tamper)) for tamper in controls.TAMPERS]
+        for tamper, apart in judged:
+            broken = apart.result()
+            self.tests.append((f"control: {tamper.words}", [] if broken == [tamper.number] else [
+                f"promises {broken} were found broken, not {tamper.number}"]))
+
+    def tampered(self, tamper):
+        """In a process that has evidence of its own."""
+        tamper.function(self.seen, self.dice(tamper.words).choice(list(tamper.material(self.seen))))
+        return [number for number, (_, violations) in oracle.judge(self.seen).items() if violations]
 
 
 class Torture:
+    """Rounds are played two at a time, where there are two processors."""
+
     def __init__(self, form, seed):
         self.form = form
         self.seed = seed
-        self.numbers = iter(range(1, 10**6))
-        self.rounds = []
-        self.skipped = 0
+        self.only = os.environ.get("ROUNDS") or ""
+        self.kills = int(os.environ.get("KILLS") or 1000)
+        self.plan = []
+        self.times = collections.Counter()
+        self.outcomes = []
         self.major = int(os.environ["TORTURE_MAJOR"])
         self.version = os.environ["TORTURE_VERSION"]
 
     def make_base(self):
         """The server that all others are copies of."""
-        self.base = servers.Server("base")
+        self.base = servers.Server("base/data")
+        os.mkdir(f"{servers.SCRATCH}/base")
+        servers.give(f"{servers.SCRATCH}/base")
         self.base.make()
         self.base.start()
         for name in (servers.DATABASE, servers.OTHER):
@@ -678,28 +821,43 @@ class Torture:
 
     def run(self):
         shutil.rmtree(KEPT, ignore_errors=True)
-        self.make_base()
         {"long": self.long, "short": self.short, "controls": self.control}[self.form]()
+        self.make_base()
+        waiting, playing = list(enumerate(self.plan, 1)), {}
+        while waiting or playing:
+            while waiting and len(playing) < min(2, os.cpu_count()):
+                number, (kind, name, how) = waiting.pop(0)
+                apart = Apart(lambda: kind(self, number, name, **how).run())
+                playing[apart.receiver] = name, apart
+            for receiver in multiprocessing.connection.wait(list(playing)):
+                name, apart = playing.pop(receiver)
+                self.take(name, apart)
+
+    def take(self, name, apart):
+        try:
+            outcome = apart.result()
+        except RuntimeError as error:
+            outcome = Outcome(name, None, [(name, [error])], collections.Counter(), {}, 0, None,
+                              [f"{name}: {error}", f"to repeat it: {self.again(name)}"])
+        self.outcomes.append(outcome)
+        say(*[f"skipped: {name}: {outcome.skipped}"] if outcome.skipped else outcome.lines, sep="\n")
 
     def short(self):
-        self.play(Crashes, "crashes", kills=12, seconds=30)
+        self.play(Crashes, "crashes", kills=12)
         self.special(1, 1)
         self.play(Tampered, "tampered")
-        for number, words, sql in controls.BROKEN:
-            if number in (1, 8):
-                self.play(Control, words, number=number, sql=sql, drain=4)
+        self.broken(1, 8)
 
     def long(self):
-        wanted = int(os.environ.get("KILLS") or 1000)
         self.control()
-        for _ in range(max(1, wanted // 400)):
+        for _ in range(max(1, self.kills // 400)):
             self.special(4, 4)
-        if self.major >= 17 or wanted >= 1000 or os.environ.get("ROUNDS"):
+        if self.major >= 17 or self.kills >= 1000 or self.only:
             self.play(FullQueue, "full queue", clients={"prepare": False})
         else:
             self.skip("full queue", "before 17 it takes minutes")
-        while self.kills() < wanted and os.environ.get("ROUNDS", "") in "crashes":
-            self.play(Crashes, "crashes", kills=min(50, wanted - self.kills()), seconds=120)
+        for done in range(0, self.kills, 50):
+            self.play(Crashes, "crashes", kills=min(50, self.kills - done))
 
     def special(self, times, seconds):
         self.play(LogDisk, "disk of the log", times=times + 1)
@@ -715,62 +873,78 @@ class Torture:
         if self.major >= 17 and times == 1:
             self.play(FullQueue, "full queue", clients={"prepare": False})
 
-    def kills(self):
-        return sum(round.counts[name] for round in self.rounds for name in faults.KILLS)
-
-    def skip(self, name, why):
-        say(f"skipped: {name}: {why}")
-        self.skipped += 1
-
     def control(self):
         self.play(Tampered, "tampered")
-        for number, words, sql in controls.BROKEN:
-            self.play(Control, words, number=number, sql=sql, drain=4)
+        self.broken(*oracle.PROMISES)
+
+    def broken(self, *numbers):
+        for broken in controls.BROKEN:
+            if broken.number in numbers:
+                self.play(Control, broken.words, broken=broken, drain=4)
+
+    def wanted(self, name):
+        return f" {self.only} " in f" {name} " or not self.only
+
+    def skip(self, name, why):
+        if self.wanted(name):
+            say(f"skipped: {name}: {why}")
+            self.outcomes.append(Outcome(name, None, [], collections.Counter(), {}, 0, why, []))
 
     def play(self, kind, name, **how):
-        if os.environ.get("ROUNDS", "") not in name:
-            return
-        round = kind(self, name, **how)
-        try:
-            self.rounds.append(round.run())
-        except PermissionError as error:
-            self.skip(name, error)
+        """Its name, of which its seed is made, does not depend on which others are played."""
+        self.times[name] += 1
+        name += f" {self.times[name]}" if self.times[name] > 1 else ""
+        if self.wanted(name):
+            self.plan.append((kind, name, how))
+
+    def again(self, only=""):
+        """The command that repeats it."""
+        words = ["make torture", f"FORM={self.form}", f"SEED={self.seed}"]
+        if self.form == "long" and self.kills != 1000:
+            words.append(f"KILLS={self.kills}")
+        if only or self.only:
+            words.append(f"ROUNDS='{only or self.only}'")
+        return f"{' '.join(words)} (on PostgreSQL {self.major})"
 
     def print_table(self):
         """What doc/reliability.md has."""
-        real = [round for round in self.rounds if not isinstance(round, Control)]
-        say(f"\n{len(real)} rounds, {sum(round.seconds for round in self.rounds):.0f} s with the controls, seed {self.seed}\n")
+        played = [outcome for outcome in self.outcomes if not outcome.skipped]
+        real = [outcome for outcome in played if not outcome.control]
+        say(f"\n{len(real)} rounds and {len(played) - len(real)} of controls, {sum(outcome.seconds for outcome in played):.0f} s "
+            f"if they were played one by one, seed {self.seed}\n")
         say("| | promise | what was looked at | how often | lost |\n|---:|---|---|---:|---:|")
         for number, (words, _) in oracle.PROMISES.items():
-            verdicts = [round.verdict[number] for round in real if hasattr(round, "verdict")]
-            say(f"| {number} | {words} | {oracle.TRIED[number]} | {sum(looked for looked, _ in verdicts):,} | "
-                f"{sum(len(violations) for _, violations in verdicts)} |")
-        counts = sum((round.counts for round in real), collections.Counter())
+            looked, lost = (sum(outcome.verdict.get(number, (0, 0))[i] for outcome in real) for i in (0, 1))
+            say(f"| {number} | {words} | {oracle.TRIED[number]} | {looked:,} | {lost} |")
+        counts = sum((outcome.counts for outcome in real), collections.Counter())
         say("\n| what was done to it | how often |\n|---|---:|")
         for name in [*faults.KILLS, *faults.HARMS, *sorted(counts.keys() - faults.KILLS.keys() - faults.HARMS.keys())]:
             if counts[name]:
                 say(f"| {name} | {counts[name]:,} |")
-        caught = [round for round in self.rounds if isinstance(round, Control)]
         say("\n| negative control | broken promise | violations that were found |\n|---|---:|---:|")
-        for round in caught:
-            say(f"| {round.name} | {round.how['number']} | {len(getattr(round, 'found', ()))} |")
-        tampered = sum(name.startswith("control") for round in real for name, _ in round.tests)
-        say(f"| evidence that is tampered with, in {tampered} ways | 1 to 14, exactly one each | "
-            f"{sum(name.startswith('control') and not v for round in real for name, v in round.tests)} |")
+        for outcome in played:
+            if outcome.control:
+                say(f"| {outcome.name} | {outcome.control} | {outcome.verdict.get(outcome.control, (0, 0))[1]} |")
+        tampered = [violations for outcome in real for name, violations in outcome.tests if name.startswith("control")]
+        say(f"| evidence that is tampered with, in {len(tampered)} ways | 1 to 14, exactly one each | "
+            f"{sum(not violations for violations in tampered)} |")
 
     def end(self):
         self.print_table()
-        passed = sum(not violations for round in self.rounds for _, violations in round.tests)
-        failed = sum(bool(violations) for round in self.rounds for _, violations in round.tests)
+        verdicts = [violations for outcome in self.outcomes for _, violations in outcome.tests]
+        failed = sum(bool(violations) for violations in verdicts)
+        skipped = sum(bool(outcome.skipped) for outcome in self.outcomes)
         if failed:
-            say(f"seed {self.seed}; what failed rounds have left is in results/torture")
-        say(f"\n{passed} passed, {failed} failed{f', {self.skipped} skipped' if self.skipped else ''}")
-        return failed == 0
+            say(f"\nto repeat it: {self.again()}\nwhat failed rounds have left is in results/torture")
+        if not self.outcomes:
+            say(f"no round has {self.only} in its name")
+        say(f"\n{len(verdicts) - failed} passed, {failed} failed{f', {skipped} skipped' if skipped else ''}")
+        return not failed and self.outcomes
 
 
 if __name__ == "__main__":
     seed = sys.argv[2] if len(sys.argv) > 2 and sys.argv[2] else str(random.SystemRandom().randrange(10**6))
-    say(f"seed {seed}")
     torture = Torture(sys.argv[1], seed)
+    say(f"seed {seed}: {torture.again()}")
     torture.run()
     sys.exit(0 if torture.end() else 1)
