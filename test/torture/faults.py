@@ -227,6 +227,10 @@ def change_mode(round, dice):
 # The disk
 #
 
+class Unavailable(Exception):
+    """This machine does not allow it."""
+
+
 class Disk:
     """A small disk in memory, mounted in the scratch folder."""
 
@@ -237,7 +241,7 @@ class Disk:
         done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}M,mode=0700", "torture", self.path],
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if done.returncode != 0:
-            raise PermissionError(done.stdout.strip())
+            raise Unavailable(done.stdout.strip())
         servers.give(self.path)
 
     def resize(self, size):

@@ -66,7 +66,7 @@ class Apart:
             self.receiver.close()
 
 
-Outcome = collections.namedtuple("Outcome", "name control tests counts verdict seconds skipped lines")
+Outcome = collections.namedtuple("Outcome", "number name control tests counts verdict seconds skipped lines")
 
 
 class Round:
@@ -199,7 +199,7 @@ class Round:
             self.stage("settled")
             self.judge()
             self.stage("judged")
-        except PermissionError as error:
+        except faults.Unavailable as error:
             skipped = str(error)
         except Exception:
             # No round may be without a test.
@@ -213,7 +213,7 @@ class Round:
             self.close()
             self.seconds = time.monotonic() - self.began
         lines = [] if skipped else self.report()
-        return Outcome(self.name, self.control, self.tests, self.counts,
+        return Outcome(self.number, self.name, self.control, self.tests, self.counts,
                        {n: (looked, len(violations)) for n, (looked, violations) in self.verdict.items()},
                        self.seconds, skipped, lines)
 
@@ -263,10 +263,10 @@ class Round:
         try:
             if {**faults.KILLS, **faults.HARMS}[name](self, self.dice(name, self.counts[name], tried)):
                 self.counts[name] += 1
+                self.stage(name)
                 return True
         except psycopg.Error as error:
-            if DEBUG:
-                say(f"# round {self.number}, {name}: {str(error).strip()}")
+            self.stage(f"{name} could not be done: {str(error).strip()}")
         return False
 
     def do_all(self, names):
@@ -828,16 +828,16 @@ class Torture:
             while waiting and len(playing) < min(2, os.cpu_count()):
                 number, (kind, name, how) = waiting.pop(0)
                 apart = Apart(lambda: kind(self, number, name, **how).run())
-                playing[apart.receiver] = name, apart
+                playing[apart.receiver] = number, name, apart
             for receiver in multiprocessing.connection.wait(list(playing)):
-                name, apart = playing.pop(receiver)
-                self.take(name, apart)
+                self.take(*playing.pop(receiver))
+        self.outcomes.sort(key=lambda outcome: outcome.number)
 
-    def take(self, name, apart):
+    def take(self, number, name, apart):
         try:
             outcome = apart.result()
         except RuntimeError as error:
-            outcome = Outcome(name, None, [(name, [error])], collections.Counter(), {}, 0, None,
+            outcome = Outcome(number, name, None, [(name, [error])], collections.Counter(), {}, 0, None,
                               [f"{name}: {error}", f"to repeat it: {self.again(name)}"])
         self.outcomes.append(outcome)
         say(*[f"skipped: {name}: {outcome.skipped}"] if outcome.skipped else outcome.lines, sep="\n")
@@ -888,7 +888,7 @@ class Torture:
     def skip(self, name, why):
         if self.wanted(name):
             say(f"skipped: {name}: {why}")
-            self.outcomes.append(Outcome(name, None, [], collections.Counter(), {}, 0, why, []))
+            self.outcomes.append(Outcome(0, name, None, [], collections.Counter(), {}, 0, why, []))
 
     def play(self, kind, name, **how):
         """Its name, of which its seed is made, does not depend on which others are played."""
