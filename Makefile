@@ -4,7 +4,7 @@
 #   make demo [KEEP=1] [REPO=/some/repo]    the main job, on a private server; make demo-stop ends a kept one
 #   make check [ONLY="regress tap ..."] [TESTS="name ..."]   every test, on private servers (test/README.md)
 #   make check-fast                         regress, isolation and pgTAP
-#   make check-all [VERSIONS="15 17"]       make check on each server version, and upgrades
+#   make check-all [VERSIONS="15 17"]       all of it in its long form, on each server version, and upgrades
 #   make check-clients [CLIENTS="node ..."]  consumers with real drivers; make check runs them, too
 #   make fuzz [CALLS=n] [SEED=n]            random calls of every function, a million; a short form is in make check
 #   make check-assert, make check-asan      regress, isolation and fuzz on a server with assertions, with AddressSanitizer
@@ -90,7 +90,7 @@ check-fast:
 
 check-all:
 	@test/tools/packages check-all || echo "eventstore: going on with what is here." >&2
-	@test/versions/run
+	@LONG=$${LONG-1} test/versions/run
 
 check-clients:
 	@test/tools/packages clients

@@ -138,7 +138,7 @@ sub imports_repository
 	return;
 }
 
-imports_repository('sha1', '--changes', 2000);
+imports_repository('sha1', '--changes', few_or_many(600, 2000));
 imports_repository('sha256', '--sha256');
 $node->stop;
 done_testing();

@@ -1,5 +1,4 @@
-# Long polls where they are woken by those who append: in a small server, and in one
-# with many processes.
+# Long polls where they are woken by those who append.
 use strict;
 use warnings;
 
@@ -22,11 +21,5 @@ is_ended('woken');
 stands_in_nobodys_way('woken');
 last_is_woken('woken', 62);
 ends_with_all('woken');
-finish();
-
-begin('large', conf => "max_connections = 300\n", workers => 1);
-many_at_once('large', 100);
-all_are_woken('large', 250);
-last_is_woken('large', 285);
 finish();
 done_testing();
