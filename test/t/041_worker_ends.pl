@@ -187,11 +187,11 @@ foreach my $schema ('public', 'es')
 
 {
 	my $started = time();
+	my $offset = -s $node->logfile;
 
 	$node->safe_psql('postgres', 'DROP DATABASE later WITH (FORCE)');
 	cmp_ok(time() - $started, '<', 20, 'DROP DATABASE WITH (FORCE) does not take long');
-	sleep 4;
-	cmp_ok(scalar(log_lines(qr/starts no workers for database "later"/)), '>', 0, 'the launcher knows that it is gone');
+	ok($node->wait_for_log(qr/starts no workers for database "later"/, $offset), 'the launcher knows that it is gone');
 	has_no_errors('databases and extensions');
 }
 

@@ -7,6 +7,7 @@ use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
 
+use EventStoreKills;
 use EventStoreTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -315,20 +316,17 @@ is(run('SELECT count(*), sum(events) = (SELECT count(*) FROM es_events) FROM es_
 sub crash_backend
 {
 	my $victim = $node->background_psql('postgres', on_error_stop => 0);
+	my $offset = -s $node->logfile;
 
-	kill 'KILL', $victim->query_safe('SELECT pg_backend_pid()');
-	$node->poll_query_until('postgres', 'SELECT true');
+	kill_process($victim->query_safe('SELECT pg_backend_pid()'));
+	wait_for_restart($node, $offset);
 	eval { $victim->quit };
 	return;
 }
 
 my %crash = (
 	'immediate stop' => sub { $node->stop('immediate'); $node->start },
-	'crash of a process' => sub {
-		crash_backend();
-		sleep 0.5;
-		$node->poll_query_until('postgres', 'SELECT true');
-	});
+	'crash of a process' => \&crash_backend);
 
 foreach my $how (sort keys %crash)
 {
