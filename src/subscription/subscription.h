@@ -56,7 +56,7 @@ typedef struct Partition
 	Subscription subscription;
 	HeapTuple	row;			/* as it is stored */
 	int			number;
-	TimestampTz delivered_at;		/* 0: never */
+	TimestampTz delivered_at;	/* 0: never */
 	int64		position;		/* the checkpoint */
 	int64		reached;		/* up to here there is nothing else to deliver */
 	char	   *consumer;		/* that has it in flight; NULL: unknown */
