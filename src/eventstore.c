@@ -29,7 +29,6 @@ _PG_init(void)
 	stats_init();
 	worker_slot_init();
 	wakeup_init();
-	run_as_init();
 	notify_init();
 	announce_init();
 	event_type_init();

@@ -79,7 +79,6 @@ typedef struct RunAs
 	int			guc_level;
 } RunAs;
 
-extern void run_as_init(void);
 extern RunAs run_as(Oid userid, bool restricted, const char *search_path);
 extern void run_as_end(RunAs saved);
 extern Oid	run_as_owner(Oid relid);

@@ -36,18 +36,22 @@
 #include "varatt.h"
 #endif
 
+/* Which indexes an update changes, and ExecInsertIndexTuples is told so. */
+#if PG_VERSION_NUM >= 160000
+typedef TU_UpdateIndexes CompatChangedIndexes;
+#define COMPAT_SUMMARIZING(changed) , (changed) == TU_Summarizing
+#else
+typedef bool CompatChangedIndexes;
+#define COMPAT_SUMMARIZING(changed)
+#endif
+
 /* Inserts the index entries of a tuple that was just stored. */
 static inline List *
 compat_insert_index_tuples(ResultRelInfo *relinfo, TupleTableSlot *slot,
 						   EState *estate)
 {
-#if PG_VERSION_NUM >= 160000
 	return ExecInsertIndexTuples(relinfo, slot, estate, false, false, NULL,
-								 NIL, false);
-#else
-	return ExecInsertIndexTuples(relinfo, slot, estate, false, false, NULL,
-								 NIL);
-#endif
+								 NIL COMPAT_SUMMARIZING(0));
 }
 
 static inline IndexScanDesc
@@ -102,28 +106,17 @@ static inline List *
 compat_update_unchecked(ResultRelInfo *relinfo, EState *estate,
 						ItemPointer tid, TupleTableSlot *slot)
 {
-#if PG_VERSION_NUM >= 160000
-	TU_UpdateIndexes changed;
-#else
-	bool		changed;
-#endif
+	CompatChangedIndexes changed;
 
 	simple_table_tuple_update(relinfo->ri_RelationDesc, tid, slot,
 							  estate->es_snapshot, &changed);
 	if (relinfo->ri_NumIndices == 0 || !changed)
 		return NIL;
-#if PG_VERSION_NUM >= 160000
-	return ExecInsertIndexTuples(relinfo, slot, estate, true, true, NULL, NIL,
-								 changed == TU_Summarizing);
-#else
-	return ExecInsertIndexTuples(relinfo, slot, estate, true, true, NULL, NIL);
-#endif
+	return ExecInsertIndexTuples(relinfo, slot, estate, true, true, NULL,
+								 NIL COMPAT_SUMMARIZING(changed));
 }
 
-/*
- * Tells triggers and generated columns which columns an update sets, as the
- * range table of a statement would.
- */
+/* Says which columns an update sets, as a statement's range table does. */
 static inline void
 compat_set_updated_columns(EState *estate, ResultRelInfo *relinfo,
 						   Bitmapset *columns)

@@ -13,7 +13,8 @@
  * leaving behind what would run later as the caller (deferred triggers,
  * temporary tables), as in the server's logical replication.  Not every minor
  * release of the server keeps him from making temporary types, which take the
- * place of pg_catalog's for the caller: a hook does.
+ * place of pg_catalog's for the caller: a hook does, which a backend installs
+ * when it first needs it, so that preloading changes nothing for others.
  *
  *-------------------------------------------------------------------------
  */
@@ -90,14 +91,17 @@ refuse_temporary_type(ObjectAccessType access, Oid class, Oid object,
 				 errhint("Create the type in a schema.")));
 }
 
-/*
- * Installs the hook.
- */
-void
-run_as_init(void)
+/* Installs the hook in this backend, once. */
+static void
+watch_temporary_types(void)
 {
+	static bool watching = false;
+
+	if (watching)
+		return;
 	next_access = object_access_hook;
 	object_access_hook = refuse_temporary_type;
+	watching = true;
 }
 
 /*
@@ -113,7 +117,10 @@ run_as(Oid userid, bool restricted, const char *search_path)
 	GetUserIdAndSecContext(&saved.userid, &saved.security);
 	security = saved.security | SECURITY_LOCAL_USERID_CHANGE;
 	if (restricted && !compat_can_become(userid, saved.userid))
+	{
 		security |= SECURITY_RESTRICTED_OPERATION;
+		watch_temporary_types();
+	}
 	SetUserIdAndSecContext(userid, security);
 	saved.guc_level = NewGUCNestLevel();
 	(void) set_config_option("search_path", search_path, PGC_USERSET,

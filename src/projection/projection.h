@@ -142,10 +142,7 @@ extern int64 projection_last_position(Oid log);
 extern void projection_apply(Projection *projection, Tuplestorestate *events,
 							 bool history);
 
-/*
- * Finds the handler that an es_function or a stored signature names.  Errors: it
- * names none that the user may execute.
- */
+/* Finds the handler of this name; refuses one that the user may not execute. */
 extern Oid	projection_find_handler(Oid log, const char *name);
 
 /*

@@ -115,7 +115,7 @@ BEGIN
     END LOOP;
 END $$;
 SELECT setseed(0.42) IS NOT NULL AS seeded;
-CALL play(200);
+CALL play(50);
 SELECT * FROM wrong ORDER BY round, name, difference LIMIT 20;
 -- A row that refers to a value that is gone by NO ACTION or RESTRICT: the rebuild fails, and
 -- changes nothing.
