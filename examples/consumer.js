@@ -4,12 +4,12 @@
 //
 // It connects by the usual variables: PGHOST, PGDATABASE, PGUSER ... NAME belongs
 // to one running program at a time: one that is started anew under its name goes
-// on at once with what it had in hand; without a name it waits for the lease.
+// on at once with what it had in flight; without a name it waits for the lease.
 //
 // It polls without waiting, and LISTEN wakes it. So no connection is busy while
 // there is nothing to do: they may be a pool's, and one listener can wake many
-// consumers. What is not an append wakes nobody (a retry is due, a lease has run
-// out), so it looks every second as well; es_poll(wait => ...) as in consumer.py
+// consumers. What is not an append wakes no consumer (a retry is due, a lease has
+// expired), so it looks every second as well; es_poll(wait => ...) as in consumer.py
 // needs neither. LISTEN is bound to its session: behind pgbouncer, LISTEN_URL
 // is to lead to the server itself.
 const { Client, DatabaseError } = require('pg');
@@ -61,7 +61,7 @@ async function consume(client, listener) {
     } else {
       await deliver(client, rows).catch((error) => {
         if (error.code !== 'ES006') throw error;
-        console.error('the lease ran out, and another has these events now');
+        console.error('the lease expired, and another consumer has these events now');
       });
     }
   }
@@ -89,6 +89,6 @@ async function main() {
   }
 }
 
-// What is in hand is finished first.
+// What is in flight is finished first.
 process.on('SIGTERM', () => { stopping = true; bell.ring(); });
 main();

@@ -4,10 +4,10 @@
 
 It connects by the usual variables: PGHOST, PGDATABASE, PGUSER ... NAME belongs
 to one running program at a time: one that is started anew under its name goes
-on at once with what it had in hand; without a name it waits for the lease.
+on at once with what it had in flight; without a name it waits for the lease.
 
 It long-polls: es_poll sleeps in the server until there is something, also when
-a retry is due or another's lease has run out. That is the simplest way, and the
+a retry is due or another's lease has expired. That is the simplest way, and the
 best one for a program that does nothing else on its connection. Where many
 would wait, or behind a connection pool, one LISTEN can wake them all:
 consumer.js and consumer.rb do that.
@@ -61,7 +61,7 @@ def consume(connection):
         except psycopg.DatabaseError as error:
             if error.sqlstate != "ES006":
                 raise
-            print("the lease ran out, and another has these events now", file=sys.stderr)
+            print("the lease expired, and another consumer has these events now", file=sys.stderr)
 
 
 def main():
@@ -80,7 +80,7 @@ def main():
 
 
 def stop(*_):
-    """What is in hand is finished first; es_poll returns within its wait."""
+    """What is in flight is finished first; es_poll returns within its wait."""
     global stopping
     stopping = True
 

@@ -4,11 +4,11 @@
 #
 # It connects by the usual variables: PGHOST, PGDATABASE, PGUSER ... NAME belongs
 # to one running program at a time: one that is started anew under its name goes
-# on at once with what it had in hand; without a name it waits for the lease.
+# on at once with what it had in flight; without a name it waits for the lease.
 #
 # It polls without waiting, and LISTEN wakes it: the way for a program that
-# waits for other notifications, too. What is not an append wakes nobody (a
-# retry is due, a lease has run out), so it looks every second as well;
+# waits for other notifications, too. What is not an append wakes no consumer (a
+# retry is due, a lease has expired), so it looks every second as well;
 # es_poll(wait => ...) as in consumer.py needs neither.
 require 'pg'
 require 'set'
@@ -43,7 +43,7 @@ def deliver(connection, events)
 rescue PG::ServerError => e
   raise unless e.result&.error_field(PG::PG_DIAG_SQLSTATE) == 'ES006'
 
-  warn 'the lease ran out, and another has these events now'
+  warn 'the lease expired, and another consumer has these events now'
 end
 
 def consume(connection)
@@ -60,7 +60,7 @@ def consume(connection)
   end
 end
 
-# What is in hand is finished first.
+# What is in flight is finished first.
 $stopping = false
 trap('TERM') { $stopping = true }
 

@@ -5,7 +5,7 @@
 #
 # It connects by the usual variables: PGHOST, PGDATABASE, PGUSER ... NAME belongs
 # to one running program at a time: one that is started anew under its name goes
-# on at once with what it had in hand; without a name it waits for the lease.
+# on at once with what it had in flight; without a name it waits for the lease.
 #
 # It long-polls: es_poll sleeps in the server until there is something. LISTEN
 # would be of no use: psql tells of a notification after its next command only.
@@ -71,7 +71,7 @@ deliver() {
 		fi
 	done
 	ask "SELECT es_ack($subscription, $token)" ES006 || return
-	[ "$state" = 00000 ] || echo "the lease ran out, and another has these events now" >&2
+	[ "$state" = 00000 ] || echo "the lease expired, and another consumer has these events now" >&2
 }
 
 consume() {
@@ -84,7 +84,7 @@ consume() {
 	done
 }
 
-# What is in hand is finished first; es_poll returns within its wait.
+# What is in flight is finished first; es_poll returns within its wait.
 stopping=
 trap 'stopping=yes' TERM
 pause=1

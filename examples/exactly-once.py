@@ -68,7 +68,7 @@ def main():
 
 
 def stop(*_):
-    """What is in hand is finished first; es_poll returns within its wait."""
+    """What is in flight is finished first; es_poll returns within its wait."""
     global stopping
     stopping = True
 
