@@ -5,11 +5,11 @@
  *
  *	-DBREAK_...	a mistake that must be found; "run" lists them
  *
- * Safety: an acknowledgement takes effect only if its consumer is the last who
- * has got the partition; each event's takes effect once, in order; the
- * checkpoint never goes back.
+ * Safety: an acknowledgement takes effect only if its consumer is the last that
+ * has claimed the partition; each event's takes effect once, in order; the
+ * checkpoint never moves back.
  *
- * Progress: consumers die so often, leases run out too early so often, then no
+ * Progress: consumers die so often, leases expire too early so often, then no
  * more.  Every run ends with all events acknowledged: one that stopped before
  * would be an invalid end state.
  */
@@ -17,42 +17,42 @@
 #define CONSUMERS	2
 #define EVENTS		3
 #define BATCH		2
-#define NOBODY		CONSUMERS
+#define NONE		CONSUMERS
 #define PREPARED	(CONSUMERS + 1)
 
 /* The row in es_partitions, as it is committed. */
 byte checkpoint;
 byte reached;					/* what was delivered ends here */
 byte token;						/* the last one */
-bool in_hand;
-bool expired;					/* the lease has run out */
+bool in_flight;
+bool expired;					/* the lease is over */
 byte acked_token;
-byte row_lock = NOBODY;
+byte row_lock = NONE;
 
 /* The transaction that is prepared. */
 bool waits;
 byte p_upto, p_token, p_owner;
 
 byte crashes = 2;
-byte delays = 1;				/* a lease runs out while its consumer lives */
+byte delays = 1;				/* a lease expires while its consumer lives */
 
-/* What nobody in the program knows. */
-byte last_owner = NOBODY;
+/* What no process of the program knows. */
+byte last_owner = NONE;
 byte effects[EVENTS + 1];
-bool alive[CONSUMERS];			/* has not died with what it has in hand */
+bool alive[CONSUMERS];			/* has not died with events in flight */
 
 #define DONE	(checkpoint == EVENTS)
 
 #ifdef BREAK_NO_LEASE
-#define FREE	!in_hand
+#define FREE	!in_flight
 #else
-#define FREE	(!in_hand || expired)
+#define FREE	(!in_flight || expired)
 #endif
 
 /* The acknowledgement is committed: everything up to a position. */
-inline take_effect(who, upto, by)
+inline take_effect(consumer, upto, by)
 {
-	assert(who == last_owner);
+	assert(consumer == last_owner);
 	assert(upto > checkpoint);
 	e = checkpoint + 1;
 	do
@@ -62,7 +62,7 @@ inline take_effect(who, upto, by)
 	e = 0;
 	checkpoint = upto;
 	if
-	:: upto == reached -> in_hand = false; acked_token = by
+	:: upto == reached -> in_flight = false; acked_token = by
 	:: else
 	fi;
 	expired = false				/* the rest has another lease */
@@ -74,7 +74,7 @@ inline die()
 		crashes > 0 -> crashes--;
 		alive[me] = false;
 		if
-		:: row_lock == me -> row_lock = NOBODY
+		:: row_lock == me -> row_lock = NONE
 		:: else
 		fi;
 		mine = 0; upto = 0; e = 0
@@ -94,7 +94,7 @@ poll:
 #ifdef BREAK_POLL_NO_LOCK
 		FREE && !DONE
 #else
-		row_lock == NOBODY && FREE && !DONE -> row_lock = me
+		row_lock == NONE && FREE && !DONE -> row_lock = me
 #endif
 	   }
 	fi;
@@ -110,12 +110,12 @@ poll:
 		assert(token < 12);
 		mine = token;
 		reached = upto;
-		in_hand = true;
+		in_flight = true;
 		expired = false;
 		last_owner = me;
 		alive[me] = true;
 		if
-		:: row_lock == me -> row_lock = NOBODY
+		:: row_lock == me -> row_lock = NONE
 		:: else
 		fi
 	   }
@@ -133,19 +133,19 @@ ack:
 #ifdef BREAK_ACK_NO_LOCK
 	skip;
 #else
-	atomic { row_lock == NOBODY -> row_lock = me };
+	atomic { row_lock == NONE -> row_lock = me };
 #endif
 	if
 #ifdef BREAK_NO_TOKEN
-	:: in_hand
+	:: in_flight
 #else
-	:: in_hand && token == mine
+	:: in_flight && token == mine
 #endif
 	:: else ->
-		/* ES006, or the same said again: what he has got is not his. */
+		/* ES006, or the call is repeated: its events belong to another. */
 		atomic {
 			if
-			:: row_lock == me -> row_lock = NOBODY
+			:: row_lock == me -> row_lock = NONE
 			:: else
 			fi;
 			mine = 0; upto = 0;
@@ -157,24 +157,24 @@ ack:
 	:: atomic {
 		take_effect(me, upto, mine);
 		if
-		:: row_lock == me -> row_lock = NOBODY
+		:: row_lock == me -> row_lock = NONE
 		:: else
 		fi
 	   }
 	   if
-	   :: atomic { in_hand && token == mine && upto < reached -> upto = reached; goto ack }
+	   :: atomic { in_flight && token == mine && upto < reached -> upto = reached; goto ack }
 	   :: atomic { else -> mine = 0; upto = 0; goto poll }
-	   /* He has not heard of the commit, and says it again. */
+	   /* It has not heard of the commit, and repeats the call. */
 	   :: atomic { delays > 0 && acked_token == mine -> goto ack }
 	   fi
-	/* It is prepared; whoever ends it keeps its locks until then. */
+	/* It is prepared; it holds its locks until it ends. */
 	:: atomic {
 		!waits -> waits = true;
 		p_upto = upto;
 		p_token = mine;
 		p_owner = me;
 #ifdef BREAK_PREPARED_LOCK
-		row_lock = NOBODY;
+		row_lock = NONE;
 #else
 		row_lock = PREPARED;
 #endif
@@ -204,20 +204,20 @@ end:
 		waits = false;
 		p_upto = 0; p_token = 0; p_owner = 0;
 		if
-		:: row_lock == PREPARED -> row_lock = NOBODY
+		:: row_lock == PREPARED -> row_lock = NONE
 		:: else
 		fi
 	   }
 	od
 }
 
-/* A lease runs out if its consumer is dead, and sometimes if he is not. */
+/* A lease expires if its consumer is dead, and sometimes if it is not. */
 proctype Clock()
 {
 end:
 	do
-	:: atomic { in_hand && !expired && !alive[last_owner] -> expired = true }
-	:: atomic { in_hand && !expired && delays > 0 -> delays--; expired = true }
+	:: atomic { in_flight && !expired && !alive[last_owner] -> expired = true }
+	:: atomic { in_flight && !expired && delays > 0 -> delays--; expired = true }
 	od
 }
 

@@ -1,4 +1,4 @@
--- CREATE EXTENSION in a schema that somebody else has prepared: nothing that is
+-- CREATE EXTENSION in a schema that another role has prepared: nothing that is
 -- there is replaced, taken over or called. For every operator and function of
 -- pg_catalog's that could be meant there is one that fits other types better.
 BEGIN;
@@ -75,7 +75,7 @@ CREATE TEMP TABLE before AS
 SELECT oid, proname, prosrc FROM pg_proc WHERE pronamespace = 'es_test_trap'::regnamespace;
 DROP FUNCTION es_test_trap.es_horizon(int);
 SELECT lives_ok('CREATE EXTENSION eventstore SCHEMA es_test_trap', 'the extension is created there');
-SELECT is_empty('SELECT * FROM es_test_trap.called', 'nobody has called anything');
+SELECT is_empty('SELECT * FROM es_test_trap.called', 'nothing of it was called');
 
 CREATE TEMP VIEW members AS
 SELECT classid, objid

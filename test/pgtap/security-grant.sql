@@ -1,4 +1,4 @@
--- What es_grant gives: doc/security.md, es_privileges and the catalogs say the
+-- What es_grant grants: doc/security.md, es_privileges and the catalogs say the
 -- same, for every object of the extension; what es_revoke takes away.
 BEGIN;
 SELECT plan(92);
@@ -55,7 +55,7 @@ CREATE FUNCTION pg_temp.all_of(role regrole) RETURNS SETOF text LANGUAGE sql AS 
 --
 -- One table, three times
 --
-SELECT is_empty('SELECT * FROM grants', 'before es_grant nobody has anything');
+SELECT is_empty('SELECT * FROM grants', 'before es_grant no role has anything');
 SELECT lives_ok($$ SELECT es_grant('es_test_reader', 'reader') $$, 'a reader');
 SELECT lives_ok($$ SELECT es_grant('es_test_writer', 'writer') $$, 'a writer');
 SELECT lives_ok($$ SELECT es_grant('es_test_operator', 'operator') $$, 'an operator');
@@ -81,12 +81,12 @@ SELECT bag_eq(
     $$ SELECT DISTINCT type, privilege, kind FROM es_privileges WHERE type = 'SCHEMA' $$,
     $$ VALUES ('SCHEMA', 'USAGE', 'reader'), ('SCHEMA', 'USAGE', 'writer'), ('SCHEMA', 'USAGE', 'operator') $$,
     'the schema is for all');
-SELECT is_empty('SELECT * FROM grants WHERE is_grantable', 'nobody can pass anything on');
+SELECT is_empty('SELECT * FROM grants WHERE is_grantable', 'no role can pass anything on');
 SELECT is_empty(
     $$ SELECT * FROM acls a, aclexplode(a.acl) e
         WHERE e.grantee = 0 AND (a.type IN ('table', 'view', 'sequence') OR e.privilege_type NOT IN ('EXECUTE', 'USAGE')) $$,
     'PUBLIC has no right on a table, view or sequence');
--- es_state keeps what it has folded, as the caller, and only for him and whom he has for an owner of the reducer
+-- es_state saves what it has folded, as the caller, and only for the caller and the owner of the reducer
 SELECT bag_eq(
     $$ SELECT p.oid::regprocedure::text
          FROM members m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid
@@ -97,7 +97,7 @@ SELECT is_empty(
     $$ SELECT p.oid::regprocedure
          FROM members m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid
         WHERE p.prorettype = 'trigger'::regtype AND has_function_privilege('es_test_operator', p.oid, 'EXECUTE') $$,
-    'nobody may put our triggers on a table of his own');
+    'no role may put our triggers on a table of its own');
 SELECT is_empty(
     $$ SELECT p.oid::regprocedure
          FROM members m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid
@@ -115,7 +115,7 @@ SELECT bag_eq($$ SELECT pg_temp.all_of('es_test_reader') $$, 'SELECT what FROM r
 SELECT is_empty('SELECT what FROM reader EXCEPT SELECT what FROM operator', 'an operator can do all that a reader can');
 SELECT isnt_empty('SELECT what FROM writer EXCEPT SELECT what FROM operator', 'a writer can do what an operator cannot');
 
-SELECT lives_ok($$ SELECT es_grant('es_test_reader', 'writer') $$, 'a reader who becomes a writer');
+SELECT lives_ok($$ SELECT es_grant('es_test_reader', 'writer') $$, 'a reader that becomes a writer');
 SELECT bag_eq($$ SELECT pg_temp.all_of('es_test_reader') $$, 'SELECT what FROM reader UNION SELECT what FROM writer', 'has both');
 SELECT lives_ok($$ SELECT es_revoke('es_test_reader', 'writer') $$, 'and is none any more');
 SELECT bag_eq($$ SELECT pg_temp.all_of('es_test_reader') $$, 'SELECT what FROM reader', 'is a reader');
@@ -123,18 +123,18 @@ SELECT es_grant('es_test_reader', 'writer'), es_revoke('es_test_reader', 'reader
 SELECT bag_eq($$ SELECT pg_temp.all_of('es_test_reader') $$, 'SELECT what FROM writer', 'or is a writer if it is reading that is taken away');
 SELECT es_revoke('es_test_reader', 'writer');
 SELECT is_empty($$ SELECT pg_temp.all_of('es_test_reader') $$, 'nothing is left in the end');
-SELECT lives_ok($$ SELECT es_revoke('es_test_reader', 'writer') $$, 'who has nothing can be taken it again');
-SELECT lives_ok($$ SELECT es_revoke('es_test_nobody', 'operator') $$, 'or who never had it');
+SELECT lives_ok($$ SELECT es_revoke('es_test_reader', 'writer') $$, 'what is revoked can be revoked again');
+SELECT lives_ok($$ SELECT es_revoke('es_test_nobody', 'operator') $$, 'as can what was never granted');
 SELECT is_empty($$ SELECT pg_temp.all_of('es_test_nobody') $$, 'and still has nothing');
 
 SELECT es_grant('es_test_operator', 'reader'), es_revoke('es_test_operator', 'operator');
-SELECT is_empty($$ SELECT pg_temp.all_of('es_test_operator') $$, 'an operator who is none any more does not read either, as nothing is remembered');
+SELECT is_empty($$ SELECT pg_temp.all_of('es_test_operator') $$, 'a revoked operator does not read either, as no grant is remembered');
 SELECT es_grant('es_test_operator', 'operator'), es_grant('es_test_operator', 'writer'), es_revoke('es_test_operator', 'operator');
-SELECT bag_eq($$ SELECT pg_temp.all_of('es_test_operator') $$, 'SELECT what FROM writer', 'but he still writes');
+SELECT bag_eq($$ SELECT pg_temp.all_of('es_test_operator') $$, 'SELECT what FROM writer', 'but it still writes');
 SELECT es_grant('es_test_operator', 'operator'), es_revoke('es_test_operator', 'writer');
 SELECT bag_eq($$ SELECT pg_temp.all_of('es_test_operator') $$, 'SELECT what FROM operator', 'and the other way round');
 SELECT es_revoke('es_test_operator', 'reader');
-SELECT is(has_table_privilege('es_test_operator', 'es_events', 'SELECT'), false, 'who must not read does not, operator or not');
+SELECT is(has_table_privilege('es_test_operator', 'es_events', 'SELECT'), false, 'a revoked reader does not read, operator or not');
 
 -- A part of a kind is not the kind: what was granted by hand does not hold back anything.
 GRANT SELECT ON es_events TO es_test_granted;
@@ -155,24 +155,24 @@ SELECT throws_ok($$ SELECT es_revoke(0::regrole, 'reader') $$, '42704', NULL, 'a
 SELECT throws_ok($$ SELECT es_grant('es_test_reader', 'owner') $$, '22023', 'kind must be ''reader'', ''writer'' or ''operator''', 'a kind that is none');
 SELECT throws_ok($$ SELECT es_grant('es_test_reader', NULL) $$, '22004', NULL, 'a kind that is null');
 SELECT throws_ok($$ SELECT es_revoke(NULL, 'reader') $$, '22004', NULL, 'a role that is null');
-SELECT throws_ok(format('SELECT es_revoke(%L, %L)', relowner::regrole, 'reader'), '0LP01', NULL, 'the owner loses nothing')
+SELECT throws_ok(format('SELECT es_revoke(%L, %L)', relowner::regrole, 'reader'), '0LP01', NULL, 'nothing is revoked from the owner')
   FROM pg_class WHERE oid = 'es_events'::regclass;
 
 --
--- Who may grant
+-- Which role may grant
 --
 GRANT EXECUTE ON FUNCTION es_grant, es_revoke TO es_test_operator;
 SELECT es_grant('es_test_operator', 'operator');
 SET LOCAL ROLE es_test_operator;
-SELECT throws_ok($$ SELECT es_grant('es_test_operator', 'writer') $$, '42501', 'must be owner of eventstore to grant or revoke', 'who may call it but is not the owner grants nothing');
+SELECT throws_ok($$ SELECT es_grant('es_test_operator', 'writer') $$, '42501', 'must be owner of eventstore to grant or revoke', 'a role that may call it but is not the owner grants nothing');
 SELECT throws_ok($$ SELECT es_revoke('es_test_writer', 'writer') $$, '42501', NULL, 'nor revokes');
 RESET ROLE;
 SELECT bag_eq($$ SELECT what FROM pg_temp.all_of('es_test_operator') what WHERE what NOT LIKE '%es_grant%' AND what NOT LIKE '%es_revoke%' $$,
     'SELECT what FROM operator', 'nothing was granted');
 SET LOCAL ROLE es_test_nobody;
-SELECT throws_ok($$ SELECT es_grant('es_test_nobody', 'reader') $$, '42501', NULL, 'nobody: es_grant');
-SELECT throws_ok($$ SELECT es_revoke('es_test_writer', 'writer') $$, '42501', NULL, 'nobody: es_revoke');
-SELECT throws_ok('SELECT * FROM es_privileges', '42501', NULL, 'nobody: es_privileges');
+SELECT throws_ok($$ SELECT es_grant('es_test_nobody', 'reader') $$, '42501', NULL, 'no privilege: es_grant');
+SELECT throws_ok($$ SELECT es_revoke('es_test_writer', 'writer') $$, '42501', NULL, 'no privilege: es_revoke');
+SELECT throws_ok('SELECT * FROM es_privileges', '42501', NULL, 'no privilege: es_privileges');
 RESET ROLE;
 
 --
@@ -202,18 +202,18 @@ SELECT lives_ok(q, 'a writer: ' || q) FROM unnest(ARRAY[
     'SELECT es_append_batch(''account-1'', ''exists'', ''{x}'', ''{"{}"}'')', 'INSERT INTO es_import (stream, type) VALUES (''account-1'', ''x'')',
     'SELECT es_receive(''t'', ''g'', ''p'', ''receive(text, jsonb)'')', 'SELECT es_wait(''p'', 1)', 'SELECT es_describe_event_type(''opened'')',
     'SELECT es_uuid7(), es_digest(''t'', ''{"n": 1}'', ''{n}''), es_channel(es_category(''a-1''))']) q;
-SELECT throws_ok($$ SELECT es_execute('account-1', 'decide(jsonb, jsonb)', '{}', 'es_merge(jsonb, es_recorded_event)') $$, '42501', NULL, 'he decides nothing without reading');
+SELECT throws_ok($$ SELECT es_execute('account-1', 'decide(jsonb, jsonb)', '{}', 'es_merge(jsonb, es_recorded_event)') $$, '42501', NULL, 'a writer does not execute commands without reading');
 RESET ROLE;
 SELECT es_grant('es_test_writer', 'reader');
 SET LOCAL ROLE es_test_writer;
-SELECT lives_ok($$ SELECT es_execute('account-1', 'decide(jsonb, jsonb)', '{}', 'es_merge(jsonb, es_recorded_event)') $$, 'and does if he reads');
+SELECT lives_ok($$ SELECT es_execute('account-1', 'decide(jsonb, jsonb)', '{}', 'es_merge(jsonb, es_recorded_event)') $$, 'and does if it reads');
 SET LOCAL ROLE es_test_reader;
 SELECT lives_ok(q, 'a reader: ' || q) FROM unnest(ARRAY[
     'SELECT * FROM es_load(''account-1'')', 'SELECT * FROM es_load_backward(''account-1'')', 'SELECT * FROM es_read()', 'SELECT * FROM es_read_category(''account'')',
     'SELECT es_stream_version(''account-1''), es_last_event(''account-1''), es_event(es_uuid7())', 'SELECT es_state(''account-1'', ''es_merge(jsonb, es_recorded_event)'')',
     'SELECT es_history(''account-1'', ''es_last(jsonb, es_recorded_event)'')', 'SELECT es_upcast(e) FROM es_events e', 'SELECT es_create_subscription(''s'')',
     'SELECT es_ack(''s'', token) FROM es_poll(''s'') LIMIT 1', 'SELECT es_seek(''s'', 0), es_drop_subscription(''s'')', 'SELECT * FROM es_event_types']) q;
-SELECT throws_ok($$ SELECT es_append('account-1', 'any', 'x') $$, '42501', NULL, 'he does not append');
+SELECT throws_ok($$ SELECT es_append('account-1', 'any', 'x') $$, '42501', NULL, 'it does not append');
 SET LOCAL ROLE es_test_operator;
 SELECT lives_ok(q, 'an operator: ' || q) FROM unnest(ARRAY[
     'SELECT * FROM es_projection_status', 'SELECT * FROM es_subscription_status', 'SELECT * FROM es_failures()', 'SELECT * FROM es_inbox()',
@@ -221,7 +221,7 @@ SELECT lives_ok(q, 'an operator: ' || q) FROM unnest(ARRAY[
     'SELECT es_snapshot(''account-1'', ''es_merge(jsonb, es_recorded_event)'')', 'SELECT es_rewrite(id, ''{"n": 2}'') FROM es_events WHERE version = 1 AND stream = ''account-1''',
     'SELECT es_index_attribute(''opened'', ''m'')', 'SELECT es_drop_event_type(''opened'')', 'DELETE FROM es_snapshots WHERE true', 'DELETE FROM es_inbox WHERE id > 0',
     'SELECT * FROM es_privileges']) q;
-SELECT throws_ok($$ SELECT es_append('account-1', 'any', 'x') $$, '42501', NULL, 'he does not append');
+SELECT throws_ok($$ SELECT es_append('account-1', 'any', 'x') $$, '42501', NULL, 'it does not append');
 RESET ROLE;
 
 --
@@ -232,7 +232,7 @@ SELECT substring(:'doc' FROM 'CREATE FUNCTION es_accounts_only.*EXECUTE FUNCTION
 CREATE ROLE accounting;
 SELECT es_grant('accounting', 'writer');
 SET LOCAL ROLE accounting;
-SELECT lives_ok($$ SELECT es_append('account-1', 'any', 'x') $$, 'his category');
+SELECT lives_ok($$ SELECT es_append('account-1', 'any', 'x') $$, 'its own category');
 SELECT throws_ok($$ SELECT es_append('order-1', 'any', 'x') $$, '42501', 'accounting does not append to order-1', 'not another');
 SELECT throws_ok($$ INSERT INTO es_import (stream, type) VALUES ('order-1', 'x') $$, '42501', NULL, 'not by an import either');
 RESET ROLE;

@@ -1,7 +1,7 @@
--- Every function, called with a search_path in which somebody else's objects
+-- Every function, called with a search_path in which another role's objects
 -- come before pg_catalog's and ours: operators, functions, types, tables of
 -- the same names and arguments. Each of the functions notes that it was called,
--- which is to be nobody's doing. What is called here is named with its schema.
+-- none of which may run. What is called here is named with its schema.
 SET client_min_messages = warning;
 SELECT plan(9);
 
@@ -78,7 +78,7 @@ DELETE FROM es_test_evil.called;
 
 --
 -- What is called: as a superuser, and as a writer and operator. :user, :schema
--- and :nr are his.
+-- and :nr are its own.
 --
 CREATE FUNCTION pg_temp.prepare(schema text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN

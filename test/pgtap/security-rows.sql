@@ -22,7 +22,7 @@ CREATE POLICY accounts ON es_events FOR SELECT TO es_test_account USING (es_cate
 CREATE POLICY orders ON es_events FOR SELECT TO es_test_order USING (es_category(stream) = 'order');
 
 -- All that a query answers, as text, or its error with all that belongs to it.
-CREATE FUNCTION pg_temp.told(query text) RETURNS text LANGUAGE plpgsql AS $$
+CREATE FUNCTION pg_temp.answer(query text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE result text; detail text; hint text; context text;
 BEGIN
     EXECUTE format('SELECT string_agg(t::text, '' '') FROM (%s) t', query) INTO result;
@@ -64,15 +64,15 @@ CREATE FUNCTION es_test.decide(state jsonb, command jsonb) RETURNS jsonb LANGUAG
 GRANT SELECT ON ways TO PUBLIC;
 SET ROLE es_test_order;
 SELECT es_create_subscription('es_test_order1'), es_create_subscription('es_test_order2', category => 'order');
-SELECT is_empty($$ SELECT nr, function, pg_temp.told(query) FROM ways WHERE pg_temp.told(query) !~ 'hidden' AND function <> 'es_poll' $$, 'who may read it is told it all');
-SELECT is_empty($$ SELECT nr, function FROM ways WHERE function = 'es_poll' AND pg_temp.told(query) !~ 'hidden' $$, 'by es_poll, too');
+SELECT is_empty($$ SELECT nr, function, pg_temp.answer(query) FROM ways WHERE pg_temp.answer(query) !~ 'hidden' AND function <> 'es_poll' $$, 'a role that may read it gets all of it');
+SELECT is_empty($$ SELECT nr, function FROM ways WHERE function = 'es_poll' AND pg_temp.answer(query) !~ 'hidden' $$, 'by es_poll, too');
 SET ROLE es_test_account;
 SELECT es_create_subscription('es_test_account1'), es_create_subscription('es_test_account2', category => 'order');
-SELECT is_empty($$ SELECT nr, function, pg_temp.told(query) FROM ways WHERE pg_temp.told(query) ~ '"hidden": |hidden[ABC]' $$, 'who may not is not');
-SELECT is(pg_temp.told('SELECT stream, count(*) FROM es_read() GROUP BY 1'), '(account-1,4)', 'he has what is his');
+SELECT is_empty($$ SELECT nr, function, pg_temp.answer(query) FROM ways WHERE pg_temp.answer(query) ~ '"hidden": |hidden[ABC]' $$, 'a role that may not gets nothing');
+SELECT is(pg_temp.answer('SELECT stream, count(*) FROM es_read() GROUP BY 1'), '(account-1,4)', 'and it gets its own');
 SELECT is(es_stream_version('order-hidden'), 0::bigint, 'a hidden stream has no version');
 SELECT is((es_state('order-hidden', 'es_merge(jsonb, es_recorded_event)')).state, '{}', 'and the state that it began with');
-SELECT is((es_state('account-1', 'es_merge(jsonb, es_recorded_event)')).state, '{"n": 4}', 'his own stream has its state');
+SELECT is((es_state('account-1', 'es_merge(jsonb, es_recorded_event)')).state, '{"n": 4}', 'its own stream has its state');
 SELECT throws_ok($$ SELECT es_execute('order-hidden', 'es_test.decide(jsonb, jsonb)', '{}', 'es_merge(jsonb, es_recorded_event)') $$, '42501', NULL, 'on a hidden stream nothing is decided');
 
 -- The same session, the same statements, another role
@@ -99,7 +99,7 @@ SELECT is_empty($$ SELECT q FROM (VALUES
     ('SELECT FROM es_read_category(''order'') e WHERE es_test.leak(e.data::text)'),
     ('SELECT FROM es_history(''order-hidden'', ''es_last(jsonb, es_recorded_event)'') e WHERE es_test.leak(e.state::text)'),
     ('SELECT FROM es_poll(''es_test_account1'') e WHERE es_test.leak(e.data::text)'),
-    ('SELECT es_test.leak(e.data::text) FROM es_events e')) v (q) WHERE pg_temp.told(q) ~ 'hidden' $$, 'conditions see nothing');
+    ('SELECT es_test.leak(e.data::text) FROM es_events e')) v (q) WHERE pg_temp.answer(q) ~ 'hidden' $$, 'conditions see nothing');
 RESET ROLE;
 SELECT is_empty($$ SELECT * FROM es_test.leaked WHERE what ~ 'hidden' $$, 'a cheap function in a condition is given no hidden row');
 SELECT isnt_empty('SELECT * FROM es_test.leaked', 'but it is given others');
@@ -111,31 +111,31 @@ SET ROLE es_test_account;
 SELECT is_empty($$ SELECT attname FROM pg_stats WHERE tablename = 'es_events' $$, 'also when there are some');
 
 --
--- What is kept: states of one who sees more
+-- Snapshots: states of a role that sees more
 --
 RESET ROLE;
 SELECT es_snapshot('order-hidden', 'es_merge(jsonb, es_recorded_event)'), es_snapshot('account-1', 'es_merge(jsonb, es_recorded_event)');
 UPDATE es_snapshots SET state = '{"hidden": 7}';
 SET ROLE es_test_account;
-SELECT is((es_state('order-hidden', 'es_merge(jsonb, es_recorded_event)')).state, '{}', 'a state that the owner has kept is not his');
-SELECT is((es_state('account-1', 'es_merge(jsonb, es_recorded_event)')).state, '{"n": 4}', 'nor that of a stream that he sees');
+SELECT is((es_state('order-hidden', 'es_merge(jsonb, es_recorded_event)')).state, '{}', 'a snapshot that the owner has saved is not used');
+SELECT is((es_state('account-1', 'es_merge(jsonb, es_recorded_event)')).state, '{"n": 4}', 'nor that of a stream that the role sees');
 SET eventstore.snapshot_every = 1;
 SELECT es_state('account-1', 'es_last(jsonb, es_recorded_event)');
-SELECT throws_ok($$ SELECT es_snapshot('account-1', 'es_merge(jsonb, es_recorded_event)') $$, '42501', NULL, 'he keeps none at will');
+SELECT throws_ok($$ SELECT es_snapshot('account-1', 'es_merge(jsonb, es_recorded_event)') $$, '42501', NULL, 'it saves none at will');
 RESET ROLE;
 SELECT is((SELECT count(*) FROM es_snapshots), 2::bigint, 'and none by reading');
-SELECT is((es_state('order-hidden', 'es_merge(jsonb, es_recorded_event)')).state, '{"hidden": 7}', 'that of the owner is there for him');
+SELECT is((es_state('order-hidden', 'es_merge(jsonb, es_recorded_event)')).state, '{"hidden": 7}', 'the owner uses its own');
 DELETE FROM es_snapshots;
 
 --
--- What an append tells
+-- What an append reveals
 --
 SET ROLE es_test_account;
-SELECT alike(pg_temp.told($$ SELECT es_append('account-2', 'any', 'x', id => '00000000-0000-0000-0000-0000000000a1') $$), 'ES002 %The id is stored in another stream.%', 'of an id that is stored: that it is');
-SELECT unalike(pg_temp.told($$ SELECT es_append('account-2', 'any', 'x', id => '00000000-0000-0000-0000-0000000000a1') $$), '%hidden%', 'not where');
-SELECT unalike(pg_temp.told($$ SELECT es_append_batch('account-2', 'any', '{x,y}', '{"{}","{}"}', ids => '{00000000-0000-0000-0000-0000000000a1,00000000-0000-0000-0000-0000000000b1}') $$), '%hidden%', 'nor in a batch');
-SELECT is(pg_temp.told($$ SELECT es_append('order-hidden', 0, 'x') $$) ~ 'ES001 .* actual version is 3\.', true, 'of a stream: its version');
-SELECT unalike(pg_temp.told($$ SELECT es_append('order-hidden', 0, 'x') $$), '%hidden[ABC]%', 'not what is in it');
+SELECT alike(pg_temp.answer($$ SELECT es_append('account-2', 'any', 'x', id => '00000000-0000-0000-0000-0000000000a1') $$), 'ES002 %The id is stored in another stream.%', 'of an id that is stored: that it is');
+SELECT unalike(pg_temp.answer($$ SELECT es_append('account-2', 'any', 'x', id => '00000000-0000-0000-0000-0000000000a1') $$), '%hidden%', 'not where');
+SELECT unalike(pg_temp.answer($$ SELECT es_append_batch('account-2', 'any', '{x,y}', '{"{}","{}"}', ids => '{00000000-0000-0000-0000-0000000000a1,00000000-0000-0000-0000-0000000000b1}') $$), '%hidden%', 'nor in a batch');
+SELECT is(pg_temp.answer($$ SELECT es_append('order-hidden', 0, 'x') $$) ~ 'ES001 .* actual version is 3\.', true, 'of a stream: its version');
+SELECT unalike(pg_temp.answer($$ SELECT es_append('order-hidden', 0, 'x') $$), '%hidden[ABC]%', 'not what is in it');
 CREATE FUNCTION pg_temp.import(id uuid) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE detail text;
 BEGIN
@@ -145,7 +145,7 @@ EXCEPTION WHEN OTHERS THEN
     GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
     RETURN SQLSTATE || ' ' || detail;
 END $$;
-SELECT is(pg_temp.import('00000000-0000-0000-0000-0000000000a1'), 'ES002 The id is stored in another stream.', 'an import tells no more');
+SELECT is(pg_temp.import('00000000-0000-0000-0000-0000000000a1'), 'ES002 The id is stored in another stream.', 'an import reveals no more');
 SELECT throws_ok($$ INSERT INTO es_import (stream, type) VALUES ('account-2', 'x') RETURNING * $$, '42501', NULL, 'and gives nothing back');
 SELECT throws_ok('SELECT * FROM es_import', '42501', NULL, 'and is not to be read');
 
@@ -162,7 +162,7 @@ SELECT cmp_ok(es_run_projections(), '>', 0::bigint, 'a superuser runs them');
 SELECT is_empty($$ SELECT * FROM es_test.seen WHERE type ~ 'hidden' $$, 'and they get nothing that is hidden from their owner');
 SELECT is((SELECT count(DISTINCT position) FROM es_test.seen), 4::bigint, 'but all that is not');
 SET ROLE es_test_account;
-SELECT throws_ok($$ SELECT es_alter_projection('note', 'sync') $$, '0A000', NULL, 'he has no sync one');
+SELECT throws_ok($$ SELECT es_alter_projection('note', 'sync') $$, '0A000', NULL, 'it has no sync one');
 SELECT throws_ok($$ SELECT es_create_projection('sync', 'es_test.note(es_recorded_event)', mode => 'sync') $$, '0A000', NULL, 'not from the beginning either');
 SELECT es_drop_projection('query');
 -- A setting by which a query fails that row security would shorten is for
@@ -179,44 +179,44 @@ SELECT es_drop_projection('kept');
 SELECT es_create_projection('fail', 'es_test.fail(es_recorded_event)', on_failure => 'park', max_attempts => 1, start_position => 0);
 SELECT es_run_projections('fail');
 RESET ROLE;
-SELECT bag_eq('SELECT DISTINCT stream FROM es_failures', $$ VALUES ('account-1') $$, 'what he fails at is his own');
+SELECT bag_eq('SELECT DISTINCT stream FROM es_failures', $$ VALUES ('account-1') $$, 'its failures are of its own events');
 ALTER POLICY accounts ON es_events USING (es_category(stream) = 'account' AND type <> 'opened');
 SET ROLE es_test_account;
 SELECT throws_ok($$ SELECT es_retry(id) FROM (SELECT min(id) AS id FROM es_failures()) f $$, '42501', NULL, 'what has become hidden is not retried');
-SELECT is(pg_temp.told('SELECT count(*) FROM es_load(''account-1'')'), '(3)', 'nor read');
+SELECT is(pg_temp.answer('SELECT count(*) FROM es_load(''account-1'')'), '(3)', 'nor read');
 RESET ROLE;
 ALTER POLICY accounts ON es_events USING (es_category(stream) = 'account');
 SELECT es_drop_projection('fail'), es_drop_projection('note');
 
--- es_wait tells that another's projection has failed, not of what
+-- es_wait says that another role's projection has failed, but not why
 GRANT SELECT ON es_events TO es_test_owner;
 SELECT es_grant('es_test_owner', 'operator');
 CREATE POLICY everything ON es_events FOR SELECT TO es_test_owner USING (true);
 SET ROLE es_test_owner;
 SELECT es_create_projection('owned', 'es_test.fail(es_recorded_event)', max_attempts => 1, category => 'order', start_position => 0);
 SELECT es_run_projections('owned', 20);
-SELECT alike(pg_temp.told($$ SELECT es_wait('owned', 5, '0') $$), 'ES005 %refused hiddenA%', 'its owner is told of the error');
+SELECT alike(pg_temp.answer($$ SELECT es_wait('owned', 5, '0') $$), 'ES005 %refused hiddenA%', 'its owner gets the error');
 SET ROLE es_test_order;
-SELECT alike(pg_temp.told($$ SELECT es_wait('owned', 5, '0') $$), 'ES005 %', 'who only reads is told that it has failed');
-SELECT unalike(pg_temp.told($$ SELECT es_wait('owned', 5, '0') $$), '%refused%', 'not with what message');
+SELECT alike(pg_temp.answer($$ SELECT es_wait('owned', 5, '0') $$), 'ES005 %', 'a role that only reads learns that it has failed');
+SELECT unalike(pg_temp.answer($$ SELECT es_wait('owned', 5, '0') $$), '%refused%', 'not with what message');
 SELECT throws_ok('SELECT * FROM es_failures()', '42501', NULL, 'failures are for operators');
 SELECT throws_ok('SELECT * FROM es_projections', '42501', NULL, 'as are projections');
 RESET ROLE;
 SELECT es_drop_projection('owned');
 
 --
--- Columns: who may read some of them
+-- Columns: a role that may read some of them
 --
 CREATE ROLE es_test_columns;
 GRANT SELECT (stream, type, version) ON es_events TO es_test_columns;
 CREATE POLICY columns ON es_events FOR SELECT TO es_test_columns USING (true);
 SET ROLE es_test_columns;
-SELECT is((SELECT count(type) FROM es_events WHERE stream = 'account-1'), 4::bigint, 'who may read some columns reads them');
-SELECT is_empty($$ SELECT nr, pg_temp.told(query) FROM ways WHERE pg_temp.told(query) !~ '^42501' $$, 'and by no function more than that');
+SELECT is((SELECT count(type) FROM es_events WHERE stream = 'account-1'), 4::bigint, 'it reads these columns');
+SELECT is_empty($$ SELECT nr, pg_temp.answer(query) FROM ways WHERE pg_temp.answer(query) !~ '^42501' $$, 'and by no function more than that');
 RESET ROLE;
 
 --
--- FORCE: the owner himself; superusers see everything
+-- FORCE: the owner, too; superusers see everything
 --
 SELECT is((SELECT count(*) FROM es_read()), 7::bigint, 'a superuser sees all');
 ALTER TABLE es_events FORCE ROW LEVEL SECURITY;
@@ -239,9 +239,9 @@ SELECT is_empty(
               'es_create_projection', 'es_alter_projection', 'es_run_projections',
               -- read what a projection or subscription reads, in the same way
               'es_work', 'es_rebuild_projection', 'es_resume_projection', 'es_discard', 'es_nack', 'es_ack', 'es_projection_sync',
-              -- tell of positions only
+              -- return positions only
               'es_horizon', 'es_create_subscription', 'es_seek', 'es_projection_restore', 'es_pause_projection', 'es_drop_projection', 'es_drop_subscription',
-              -- write, and tell nothing: es_rewrite is given an id, es_receive a message
+              -- write, and return nothing: es_rewrite is given an id, es_receive a message
               'es_rewrite', 'es_receive', 'es_index_attribute', 'es_events_complete', 'es_events_refuse', 'es_event_types_changed',
               -- other tables, for operators, or for definitions
               'es_failures', 'es_inbox', 'es_define_event_type', 'es_drop_event_type', 'es_describe_event_type', 'es_define_upcaster', 'es_grant', 'es_revoke',

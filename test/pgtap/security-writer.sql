@@ -1,6 +1,6 @@
--- What a writer, and one who is reader, writer and operator, tries in vain: to
--- read what he may not, to append around the version check, to touch what is
--- another's, to run code as somebody else.
+-- What neither a writer, nor a role that is reader, writer and operator, can do:
+-- read what it may not, append around the version check, touch what belongs to
+-- another role, run code as another role.
 SET client_min_messages = warning;
 SELECT plan(109);
 
@@ -52,10 +52,10 @@ SELECT throws_ok(q, '42501', NULL, 'a writer does not: ' || q) FROM unnest(ARRAY
     'SELECT es_define_upcaster(''opened'', 1, NULL)', 'SELECT es_define_event_type(''opened'')', 'SELECT es_start_worker()']) q;
 
 --
--- One who is all three: around the version check
+-- A role that is all three: around the version check
 --
 SET ROLE es_test_all;
-SELECT throws_ok(q, '42501', NULL, 'nobody does: ' || q) FROM unnest(ARRAY[
+SELECT throws_ok(q, '42501', NULL, 'no role does: ' || q) FROM unnest(ARRAY[
     'INSERT INTO es_events SELECT * FROM es_events', 'INSERT INTO es_events DEFAULT VALUES', 'INSERT INTO es_events SELECT * FROM es_events ON CONFLICT DO NOTHING',
     'UPDATE es_events SET version = 7', 'DELETE FROM es_events', 'TRUNCATE es_events', 'SELECT nextval(''es_position'')', 'SELECT setval(''es_position'', 1)',
     'MERGE INTO es_events e USING es_events o ON e.position = o.position WHEN MATCHED THEN DELETE',
@@ -75,7 +75,7 @@ SELECT throws_ok(v.q, v.code, NULL, v.q) FROM (VALUES
     ('ES001', 'SELECT es_append(''account-1'', ''none'', ''x'')'),
     ('ES001', 'SELECT es_append_batch(''account-1'', 7, ''[]'')'),
     ('ES001', 'SELECT es_execute(''account-1'', ''es_test.decide(jsonb, jsonb)'', ''{}'', ''es_last(jsonb, es_recorded_event)'', expected => 1)')) v (code, q);
--- A view of his own on the import appends as the import does; one with the import's triggers cannot be made.
+-- A view of its own on the import appends as the import does; one with the import's triggers cannot be made.
 CREATE VIEW es_test_own.imports AS SELECT stream, type, data, metadata, id, occurred_at FROM es_import;
 SELECT lives_ok($$ INSERT INTO es_test_own.imports (stream, type, data) VALUES ('account-1', 'imported', '{}') $$, 'a view on the import');
 SELECT is(es_stream_version('account-1'), 4::bigint, 'appends at the next version');
@@ -106,8 +106,8 @@ SELECT bag_eq($$ SELECT tgname, tgenabled FROM pg_trigger WHERE tgrelid = 'es_ev
     $$ VALUES ('es_events_complete'::name, 'A'::"char"), ('es_events_refuse', 'A') $$, 'the log''s triggers are as they were');
 
 --
--- Code of his that others call: it runs as him, and gets no further. What a
--- function has tried is noted by it.
+-- Code of this role that others call: it runs as this role, and gets no further.
+-- Each function notes what it has tried.
 --
 SET ROLE es_test_all;
 CREATE TABLE es_test_own.ran (what text, who name, said text);
@@ -184,32 +184,32 @@ SELECT es_create_subscription('mine');
 SELECT count(*) FROM es_poll('mine');
 SELECT es_retry(id) FROM es_failures WHERE topic IS NOT NULL;
 SELECT es_rebuild_projection('handled');
-SELECT is(current_setting('work_mem') <> '99kB' AND current_setting('search_path') !~ 'es_test_own' AND current_setting('eventstore.snapshot_every') = '0', true, 'no setting of his was left to the superuser');
+SELECT is(current_setting('work_mem') <> '99kB' AND current_setting('search_path') !~ 'es_test_own' AND current_setting('eventstore.snapshot_every') = '0', true, 'no setting of the role was left to the superuser');
 SET ROLE es_test_victim;
 SELECT pg_temp.use_all();
 RESET ROLE;
-SELECT bag_eq('SELECT DISTINCT what FROM es_test_own.ran', $$ VALUES ('received'), ('upcaster'), ('handler'), ('query'), ('sync handler'), ('receiver'), ('view') $$, 'all of his code has run');
-SELECT is_empty($$ SELECT DISTINCT * FROM es_test_own.ran WHERE who <> 'es_test_all' $$, 'each time as himself');
+SELECT bag_eq('SELECT DISTINCT what FROM es_test_own.ran', $$ VALUES ('received'), ('upcaster'), ('handler'), ('query'), ('sync handler'), ('receiver'), ('view') $$, 'all of its code has run');
+SELECT is_empty($$ SELECT DISTINCT * FROM es_test_own.ran WHERE who <> 'es_test_all' $$, 'each time as the role itself');
 SELECT is_empty($$ SELECT DISTINCT * FROM es_test_own.ran WHERE said LIKE 'did %' $$, 'and nothing that it tried was done');
-SELECT is((SELECT rolsuper FROM pg_roles WHERE rolname = 'es_test_all'), false, 'he is no superuser');
+SELECT is((SELECT rolsuper FROM pg_roles WHERE rolname = 'es_test_all'), false, 'it is no superuser');
 SELECT is_empty($$ SELECT * FROM pg_class WHERE relname = 'es_events' AND relnamespace <> 'public'::regnamespace $$, 'nothing named like ours was left');
 
--- As himself he may do what he likes with his own session.
+-- As itself it may do anything with its own session.
 SELECT es_drop_event_type('opened');
 
--- A state that he has kept is his alone, for a reducer that is not his.
+-- A snapshot that it has saved serves it alone, for a reducer of another role.
 SET ROLE es_test_all;
 SELECT es_snapshot('account-1', 'es_last(jsonb, es_recorded_event)');
 RESET ROLE;
 UPDATE es_snapshots SET state = '"his"';
-SELECT isnt((es_state('account-1', 'es_last(jsonb, es_recorded_event)')).state, '"his"', 'a state that he has kept is taken by no other');
+SELECT isnt((es_state('account-1', 'es_last(jsonb, es_recorded_event)')).state, '"his"', 'no other role uses a snapshot that it has saved');
 SET ROLE es_test_all;
-SELECT is((es_state('account-1', 'es_last(jsonb, es_recorded_event)')).state, '"his"', 'but by himself');
+SELECT is((es_state('account-1', 'es_last(jsonb, es_recorded_event)')).state, '"his"', 'but the role does');
 SELECT es_drop_projection(name) FROM es_projections WHERE owner = 'es_test_all';
 RESET ROLE;
 
--- A rebuild: code of his on his tables does not get past triggers of others. The
--- rows of his table exchange what must be unique, and foreign keys act on them.
+-- A rebuild: its code on its tables does not get past triggers of others. The rows
+-- of its table exchange what must be unique, and foreign keys act on them.
 CREATE TABLE es_test.victim (n int);
 CREATE TABLE es_test.audit (n int);
 CREATE FUNCTION es_test.audit() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN INSERT INTO es_test.audit VALUES (new.n); RETURN new; END $$;
@@ -235,14 +235,14 @@ SELECT bag_eq('SELECT k, u FROM model', $$ VALUES ('1', 'a'), ('2', 'b') $$, 'ma
 SELECT is((SELECT count(*) FROM child), 2::bigint, 'and foreign keys have deleted nothing');
 RESET ROLE;
 RESET search_path;
-SELECT isnt_empty('SELECT * FROM es_test.victim', 'a trigger of his has written to another''s table');
+SELECT isnt_empty('SELECT * FROM es_test.victim', 'its trigger has written to another role''s table');
 SELECT is((SELECT count(*) FROM es_test.audit), (SELECT count(*) FROM es_test.victim), 'whose own trigger was not passed by');
 
 --
 -- No right that none of the kinds should have
 --
 SELECT is_empty($$ SELECT c.oid::regclass, p FROM members JOIN pg_class c ON classid = 'pg_class'::regclass AND c.oid = objid, unnest('{UPDATE,TRUNCATE,REFERENCES,TRIGGER}'::text[]) p
-    WHERE CASE WHEN c.relkind IN ('r', 'v') THEN has_table_privilege('es_test_all', c.oid, p) END $$, 'no table is changed by anybody but the owner');
+    WHERE CASE WHEN c.relkind IN ('r', 'v') THEN has_table_privilege('es_test_all', c.oid, p) END $$, 'only the owner changes tables');
 SELECT is_empty($$ SELECT c.oid::regclass FROM members JOIN pg_class c ON classid = 'pg_class'::regclass AND c.oid = objid
     WHERE CASE c.relkind WHEN 'S' THEN has_sequence_privilege('es_test_all', c.oid, 'USAGE, SELECT, UPDATE') END $$, 'nor a sequence');
 

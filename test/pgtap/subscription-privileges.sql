@@ -1,5 +1,5 @@
--- Subscriptions of a role that is no superuser: who may poll, settle, move and
--- drop them, with whose rights events are read, and that nothing that is named
+-- Subscriptions of a role that is no superuser: which roles may poll, settle, move
+-- and drop them, whose rights events are read with, and that nothing that is named
 -- like ours leads astray.
 SET client_min_messages = warning;
 SELECT plan(58);
@@ -17,14 +17,14 @@ SELECT es_append_batch('order-1', 'none', '{placed,paid}', '{"{}","{}"}');
 GRANT EXECUTE ON FUNCTION es_create_subscription, es_drop_subscription, es_seek, es_poll, es_ack, es_nack, es_retry, es_discard
     TO es_test_owner, es_test_stranger, es_test_reader;
 SET ROLE es_test_owner;
-SELECT lives_ok($$ SELECT es_create_subscription('s', lease => '1 h') $$, 'who may call it makes a subscription');
+SELECT lives_ok($$ SELECT es_create_subscription('s', lease => '1 h') $$, 'a role that may call it creates a subscription');
 SELECT throws_ok($$ SELECT * FROM es_poll('s') $$, '42501', NULL, 'but cannot poll without the right to read events');
 RESET ROLE;
 GRANT SELECT ON es_events TO es_test_owner;
-SELECT is((SELECT owner::text FROM es_subscriptions), 'es_test_owner', 'it is his');
+SELECT is((SELECT owner::text FROM es_subscriptions), 'es_test_owner', 'which it owns');
 SET ROLE es_test_owner;
-SELECT is((SELECT count(*) FROM es_poll('s', 'me')), 5::bigint, 'with it he polls');
-SELECT throws_ok('SELECT * FROM es_partitions', '42501', NULL, 'he does not see the table of partitions');
+SELECT is((SELECT count(*) FROM es_poll('s', 'me')), 5::bigint, 'with it the owner polls');
+SELECT throws_ok('SELECT * FROM es_partitions', '42501', NULL, 'the owner does not see the table of partitions');
 SELECT throws_ok('SELECT * FROM es_subscriptions', '42501', NULL, 'nor that of subscriptions');
 SELECT throws_ok('SELECT * FROM es_subscription_status', '42501', NULL, 'nor the status');
 SELECT throws_ok($$ UPDATE es_partitions SET token = 0 $$, '42501', NULL, 'nor writes them');
@@ -65,27 +65,27 @@ RESET ROLE;
 SET ROLE es_test_member;
 SELECT is(es_retry(pg_temp.failure()), 2::bigint, 'a member retries');
 SELECT is((SELECT string_agg(position::text, ' ') FROM es_poll('s')), '1', 'what is delivered then');
-SELECT lives_ok($$ SELECT es_discard(pg_temp.failure()) $$, 'he discards');
+SELECT lives_ok($$ SELECT es_discard(pg_temp.failure()) $$, 'the member discards');
 SELECT lives_ok($$ SELECT es_seek('s', 0) $$, 'and moves it');
 RESET ROLE;
 SELECT is((SELECT count(*) FROM es_poll('s', 'admin')), 5::bigint, 'a superuser may all of it');
-SELECT is(es_ack('s', pg_temp.token()), 5::bigint, 'he acknowledges');
-SELECT lives_ok($$ SELECT es_seek('s', 0) $$, 'he moves it');
+SELECT is(es_ack('s', pg_temp.token()), 5::bigint, 'acknowledges');
+SELECT lives_ok($$ SELECT es_seek('s', 0) $$, 'and seeks');
 SET ROLE es_test_member;
-SELECT is(current_user::text, 'es_test_member', 'after a call one is who he was');
+SELECT is(current_user::text, 'es_test_member', 'after a call the current user is the same');
 SELECT lives_ok($$ SELECT es_drop_subscription('s') $$, 'a member drops it');
 RESET ROLE;
 
--- NOINHERIT: the rights are not his until he takes them.
+-- NOINHERIT: the member does not have the rights until it sets the role.
 CREATE ROLE es_test_noinherit NOINHERIT IN ROLE es_test_owner;
 GRANT EXECUTE ON FUNCTION es_poll TO es_test_noinherit;
 SET ROLE es_test_owner;
 SELECT es_create_subscription('s', category => 'account', lease => '1 h');
 RESET ROLE;
 SET SESSION AUTHORIZATION es_test_noinherit;
-SELECT throws_ok($$ SELECT * FROM es_poll('s') $$, '42501', NULL, 'who does not inherit does not poll');
+SELECT throws_ok($$ SELECT * FROM es_poll('s') $$, '42501', NULL, 'a member that does not inherit does not poll');
 SET ROLE es_test_owner;
-SELECT is((SELECT count(*) FROM es_poll('s', 'me')), 3::bigint, 'until he becomes the owner');
+SELECT is((SELECT count(*) FROM es_poll('s', 'me')), 3::bigint, 'until it becomes the owner');
 RESET SESSION AUTHORIZATION;
 
 --
@@ -93,19 +93,19 @@ RESET SESSION AUTHORIZATION;
 --
 SELECT es_seek('s', 0);
 REVOKE SELECT ON es_events FROM es_test_owner;
-SELECT throws_ok($$ SELECT * FROM es_poll('s', 'me') $$, '42501', NULL, 'an owner who may not read any more gets nothing, also if a superuser polls');
+SELECT throws_ok($$ SELECT * FROM es_poll('s', 'me') $$, '42501', NULL, 'an owner that may not read any more gets nothing, also if a superuser polls');
 GRANT SELECT ON es_events TO es_test_owner;
 ALTER TABLE es_events ENABLE ROW LEVEL SECURITY;
 CREATE POLICY visible ON es_events FOR SELECT TO es_test_owner USING (type <> 'deposited');
 SELECT is((SELECT string_agg(position::text, ' ') FROM es_poll('s', 'me')), '1 3', 'row security holds for the owner, also if a superuser polls');
-SELECT throws_ok($$ SELECT es_nack('s', pg_temp.token(), 2, 'no') $$, '22023', NULL, 'what he cannot see was not delivered');
+SELECT throws_ok($$ SELECT es_nack('s', pg_temp.token(), 2, 'no') $$, '22023', NULL, 'what the owner cannot see was not delivered');
 SELECT is(es_nack('s', pg_temp.token(), 1, 'no', 'skip'), 'skip', 'the rest is settled');
 SELECT is(es_nack('s', pg_temp.token(), 3, 'no', 'skip'), 'skip', 'all of it');
 SELECT is((SELECT position FROM es_partitions), 5::bigint, 'and the partition is free');
 SELECT es_seek('s', 0);
 SET ROLE es_test_member;
 SELECT is((SELECT string_agg(position::text, ' ') FROM es_poll('s', 'me')), '1 3', 'and if a member polls');
-SELECT is(es_ack('s', pg_temp.token()), 5::bigint, 'the checkpoint goes over what he cannot see');
+SELECT is(es_ack('s', pg_temp.token()), 5::bigint, 'the checkpoint moves over what the owner cannot see');
 RESET ROLE;
 -- A policy's function sees the owner, and cannot become the caller.
 CREATE SCHEMA es_test AUTHORIZATION es_test_owner;
@@ -137,7 +137,7 @@ ALTER POLICY visible ON es_events USING (es_test.escape());
 SELECT throws_ok($$ SELECT * FROM es_poll('s', 'me') $$, '42501', NULL, 'it cannot become the caller');
 ALTER POLICY visible ON es_events USING (es_test.leave());
 SELECT throws_ok($$ SELECT * FROM es_poll('s', 'me') $$, '42501', NULL, 'nor leave a temporary table behind');
-SELECT is(current_user::text, session_user::text, 'afterwards the caller is who he was');
+SELECT is(current_user::text, session_user::text, 'afterwards the current user is the same');
 DROP POLICY visible ON es_events;
 ALTER TABLE es_events DISABLE ROW LEVEL SECURITY;
 
@@ -167,7 +167,7 @@ SELECT lives_ok($$ SELECT public.es_create_subscription('s') $$, 'es_create_subs
 SELECT is((SELECT count(*) FROM pg_temp.es_partitions), 0::bigint, 'nothing went into another table of the name');
 RESET search_path;
 RESET ROLE;
-SELECT is((SELECT owner::text FROM public.es_subscriptions), 'es_test_member', 'who made it owns it');
+SELECT is((SELECT owner::text FROM public.es_subscriptions), 'es_test_member', 'the creator owns it');
 
 SELECT * FROM finish();
 DROP TABLE pg_temp.es_events, pg_temp.es_partitions, pg_temp.es_subscriptions, pg_temp.es_failures;

@@ -44,7 +44,7 @@ wait_for_senders($listener, 'start');
 	is(scalar(grep { !$worker{ $_->[2] } } @heard), 0, 'all of it came from workers');
 }
 
-# Everything that is told lies below the horizon, and rises when it does.
+# No notification is beyond the horizon, and they go on when it rises.
 foreach my $end ('COMMIT', 'ROLLBACK', 'SAVEPOINT', 'disconnect')
 {
 	my $slow = $node->background_psql('postgres');
@@ -57,12 +57,12 @@ foreach my $end ('COMMIT', 'ROLLBACK', 'SAVEPOINT', 'disconnect')
 	append('account-1') foreach 1 .. 5;
 	sleep 0.5;
 	@heard = heard($listener);
-	is(scalar(grep { $_->[1] >= $held } @heard), 0, "$end: nothing beyond the horizon is told");
+	is(scalar(grep { $_->[1] >= $held } @heard), 0, "$end: no notification is beyond the horizon");
 	$started = time();
 	$slow->query_safe('ROLLBACK TO a') if $end eq 'SAVEPOINT';
 	$slow->query_safe($end eq 'SAVEPOINT' ? 'COMMIT' : $end) unless $end eq 'disconnect';
 	$slow->quit;
-	hears($listener, 'es_events:order', $passed, "$end: what lies above it is told when it rises");
+	hears($listener, 'es_events:order', $passed, "$end: what lies above it is notified when it rises");
 	cmp_ok(time() - $started, '<', $patience, "$end: at once");
 }
 
@@ -77,12 +77,12 @@ foreach my $end ('COMMIT', 'ROLLBACK', 'SAVEPOINT', 'disconnect')
 	$slow->query_until(qr/sent/, "\\echo sent\nSELECT es_append('slow-1', 'any', 'bad');\n");
 	$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'});
 	$passed = append('order-1');
-	hears($listener, 'es_events:order', $passed, 'an append that fails: what lies above it is told');
+	hears($listener, 'es_events:order', $passed, 'an append that fails: what lies above it is notified');
 	$slow->quit;
 	$node->safe_psql('postgres', 'DROP TRIGGER fail ON es_events');
 }
 
-# Nobody is held back by a worker that waits.
+# A worker that waits holds no session back.
 {
 	my $busy = q{SELECT count(*) FROM pg_stat_activity
 	              WHERE backend_type = 'eventstore worker' AND datname = 'postgres'
@@ -105,7 +105,7 @@ foreach my $interval (200, 20)
 	my ($started, $count, $first, $last, $elapsed, @heard);
 
 	set_conf('eventstore.notify_interval' => $interval);
-	# A worker that rests does so for as long as it was told before.
+	# A worker that pauses keeps the interval that it had before.
 	sleep 0.5;
 	heard($listener);
 	$first = append('order-1');
@@ -130,14 +130,14 @@ foreach my $interval (200, 20)
 set_conf('eventstore.poll_interval' => '200ms');
 is_announced('after SIGHUP');
 
-# COMMIT PREPARED wakes nobody.
+# COMMIT PREPARED wakes nothing.
 {
 	my $prepared = $node->safe_psql('postgres',
 		q{BEGIN; SELECT position FROM es_append('account-1', 'any', 'x'); PREPARE TRANSACTION 'a'});
 
 	append('order-1');
 	sleep 0.5;
-	is(scalar(grep { $_->[1] >= $prepared } heard($listener)), 0, 'a prepared transaction is not told');
+	is(scalar(grep { $_->[1] >= $prepared } heard($listener)), 0, 'a prepared transaction does not notify');
 	$node->safe_psql('postgres', q{COMMIT PREPARED 'a'});
 	hears($listener, 'es_events:account', $prepared, 'it is when it is committed');
 }
@@ -154,7 +154,7 @@ is_announced('after SIGHUP');
 	ok(scalar(grep { $_->[2] == $pid } @heard), 'notify = commit in a session: from the session');
 	$session->query_safe('SET eventstore.notify = off');
 	$position = $session->query_safe(q{SELECT position FROM es_append('account-1', 'any', 'x')});
-	hears($listener, 'es_events:account', $position, 'notify = off in a session: workers tell it all the same');
+	hears($listener, 'es_events:account', $position, 'notify = off in a session: workers notify of it all the same');
 	$session->quit;
 }
 
@@ -174,7 +174,7 @@ is_announced('after SIGHUP');
 		@heard = heard($listener);
 		$alone = @heard == 2 && !grep { $worker{ $_->[2] } } @heard;
 	}
-	ok($alone, 'notify = commit: the appender tells, and nobody else');
+	ok($alone, 'notify = commit: only the appender notifies');
 
 	set_conf('eventstore.notify' => 'off');
 	$end = time() + $patience;
@@ -185,10 +185,10 @@ is_announced('after SIGHUP');
 		sleep 0.5;
 		@heard = heard($listener);
 	}
-	is(scalar(@heard), 0, 'notify = off: nobody tells');
+	is(scalar(@heard), 0, 'notify = off: nothing notifies');
 
 	set_conf('eventstore.notify' => 'auto');
-	hears($listener, 'es_events:account', $position, 'notify = auto: workers tell what they have not yet told');
+	hears($listener, 'es_events:account', $position, 'notify = auto: workers notify of what was left out');
 	wait_for_senders($listener, 'notify = auto');
 }
 

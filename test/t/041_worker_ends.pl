@@ -1,5 +1,5 @@
 # Workers: how they come and go, with servers, databases and the extension, and that a
-# consumer that reads only when it has been told to misses nothing.
+# consumer that reads only when it is notified misses nothing.
 use strict;
 use warnings;
 
@@ -19,7 +19,7 @@ use_seed();
 has_workers('postgres', 2, 'two workers of the database');
 
 #
-# Ends of workers; a consumer that reads only when it has been told to
+# Ends of workers; a consumer that reads only when it is notified
 #
 
 my ($consumer, $last_read, @read);
@@ -235,7 +235,7 @@ $node = new_plain_store();
 	@heard = hears($hearer, 'es_events', $position, 'plain: the appender is heard');
 	sleep 1;
 	push @heard, heard($hearer);
-	is(join(',', map { $_->[2] } @heard), $pid, 'plain: and nobody else');
+	is(join(',', map { $_->[2] } @heard), $pid, 'plain: and no other process');
 	is_query($node, 'SELECT count(*) FROM es_notified', '0', 'plain: the worker keeps no record');
 
 	$node->safe_psql('postgres', "SELECT pg_terminate_backend($worker)");

@@ -1,5 +1,5 @@
 # The server's queue of notifications is full: appends go on where workers notify, as
-# do projections, and everything is announced when there is room again.
+# do projections, and all of it is notified when there is room again.
 use strict;
 use warnings;
 
@@ -49,7 +49,7 @@ $node->safe_psql('postgres', q{
 	CREATE TABLE handled (position bigint);
 	SELECT es_create_projection('p', query => 'INSERT INTO handled SELECT position FROM new_events')});
 like(append_as('auto'), qr/^\d+$/, 'an append');
-is_soon('SELECT position = 1 FROM es_notified', 'which a worker has announced');
+is_soon('SELECT position = 1 FROM es_notified', 'of which a worker has notified');
 
 my $listener = $node->background_psql('postgres');
 my $idle     = $node->background_psql('postgres');
@@ -73,7 +73,7 @@ like(append_as('commit'), qr/54000/, 'one that notifies by itself is refused');
 is_soon(q{SELECT count(*) = 31 FROM handled}, 'projections go on');
 is($node->safe_psql('postgres', 'SELECT count(*) = 31 FROM es_events'), 't', 'nothing of the refused one is there');
 like(slurp_file($node->logfile), qr/too many notifications/, "the worker's error is in the log");
-is($node->safe_psql('postgres', 'SELECT position FROM es_notified'), '1', 'what is new is not announced');
+is($node->safe_psql('postgres', 'SELECT position FROM es_notified'), '1', 'what is new is not notified');
 
 $idle->query_safe('COMMIT');
 $idle->quit;

@@ -192,7 +192,7 @@ sub append
 	$again = poll($client, q{'one', consumer => 'me'});
 	isnt($again->{backend}, $first->{backend}, 'poll again, in another server process');
 	is("$again->{positions}[0] $again->{attempts}[0]", "$positions[0] 2",
-		'the consumer is known by its name: what it has in hand comes again');
+		'the consumer is known by its name: what it has in flight is redelivered');
 	is(call($client, "es_ack('one', $first->{token})"), 'ES006', 'the first token is void');
 	like(call($client, "es_ack('one', $again->{token})"), qr/^\d+$/, 'ack of the second');
 	call($client, "es_seek('one', $positions[-1])");
@@ -229,7 +229,7 @@ is_query($node, q{
 	$_->quit foreach @waiters;
 }
 
-# Woken by an append, of which a listener with a connection of its own is told
+# Woken by an append, of which a listener with a connection of its own is notified
 {
 	my $client = client();
 	my $writer = client();
@@ -241,7 +241,7 @@ is_query($node, q{
 	start($client, q{SELECT count(*) FROM es_poll('one', consumer => 'me', wait => '1min')});
 	sleep 0.5;
 	$writer->query_safe(q{SELECT es_append('one-1', 'any', 'x')});
-	is($client->query_safe('SELECT 1'), "1\n1", 'who waits gets what is appended by another client of the pool');
+	is($client->query_safe('SELECT 1'), "1\n1", 'a call that waits gets what is appended by another client of the pool');
 	cmp_ok(time() - $started, '<', 50, 'at once');
 	until ($heard =~ /notification "es_events:one"/ || time() > $started + $patience)
 	{
@@ -255,7 +255,7 @@ $_->quit foreach @holders;
 
 #
 # Four real clients. A long poll keeps a server process busy for as long as it
-# waits: there must be one left for those who have something in hand.
+# waits: there must be one left for consumers with events in flight.
 #
 
 {

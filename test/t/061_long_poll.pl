@@ -1,4 +1,4 @@
-# Long polls where they are woken by those who append.
+# Long polls where appenders wake them.
 use strict;
 use warnings;
 

@@ -32,7 +32,7 @@ restart_after_crash = on
 deadlock_timeout = 100ms
 });
 
-# Roles that consumers have, and those who play them; names are fresh, mostly.
+# Roles that consumers have, and the processes that play them; names are fresh, mostly.
 my @roles = (
 	(map { { subscription => 'outside', named => $_ } } 1, 1, 1, 0, 0),
 	(map { { subscription => 'inside', inside => 1, named => $_ } } 1, 0, 0));
@@ -90,8 +90,8 @@ $node->safe_psql('postgres', q{
 	CREATE TABLE taken (at bigint GENERATED ALWAYS AS IDENTITY, position bigint, stream text, version bigint);
 	SELECT es_create_subscription('outside', partitions => 4, lease => '1s', max_attempts => 6, max_in_flight => 400);
 	SELECT es_create_subscription('inside', partitions => 3, lease => '1s', max_attempts => 1000)});
-# One who looks with an old horizon, because he had to wait after he had taken it, must
-# not take a checkpoint back.  A parked stream makes him look at a partition that was
+# A poll that looks with an old horizon, because it had to wait after it had taken it,
+# must not move a checkpoint back.  A parked stream makes it look at a partition that was
 # read beyond.
 {
 	my $fast = $node->background_psql('postgres');
@@ -142,7 +142,7 @@ foreach my $round (1 .. $rounds)
 		$samples++;
 		sleep 0.05;
 	}
-	ok($kill{$kind}->(), "$name: somebody was there");
+	ok($kill{$kind}->(), "$name: there was a process to kill");
 	$count{$kind}++;
 	checkpoints_rise($node, \%before, $name);
 	end_psql($appenders);
@@ -231,7 +231,7 @@ is_query($node, q{SELECT count(*) - (SELECT count(*) FROM es_events) FROM taken}
 is_query($node, q{SELECT count(*) FROM (SELECT version, row_number() OVER (PARTITION BY stream ORDER BY at) AS n FROM taken) AS t
 	WHERE version <> n}, '0', 'inside: in the order of its stream');
 is_query($node, q{SELECT count(*) FROM es_partitions WHERE leased_until IS NOT NULL
-	OR tokens <> '{}' OR uptos <> '{}' OR stream IS NOT NULL}, '0', 'nothing is left in hand');
+	OR tokens <> '{}' OR uptos <> '{}' OR stream IS NOT NULL}, '0', 'nothing is left in flight');
 holds_versions_dense($node, 'at the end');
 is(slurp_file($node->logfile) =~ /(TRAP|PANIC|segmentation)/i ? $1 : '', '', 'no failure in the log');
 note(sprintf '%d rounds, %d events, %d handled outside, %d of them again, %d acks, %d void tokens, %d nacks, '

@@ -1,5 +1,5 @@
-# Subscriptions go on where they were after a dump is restored: with events in hand,
-# parked, to be retried, lost and settled.  A token from before is accepted.  The last
+# Subscriptions go on where they were after a dump is restored: with events in flight,
+# parked, to be retried, expired and settled.  A token from before is accepted.  The last
 # dump is made while consumers are at work.
 use strict;
 use warnings;
@@ -42,10 +42,10 @@ SELECT es_create_subscription('from here', NULL, '{x,y}', 9, 3);
 SELECT es_create_subscription('not wanted', 'nothing');
 SELECT count(*) FROM es_poll('not wanted');
 
--- in hand of a consumer with a name, a part of it acknowledged
-SELECT es_create_subscription('in hand', lease => '2 hours');
-INSERT INTO known SELECT 'in hand', max(token) FROM es_poll('in hand', 'Ann "A"', 8);
-SELECT es_ack('in hand', token, 3) FROM known WHERE name = 'in hand';
+-- in flight, of a consumer with a name, a part of it acknowledged
+SELECT es_create_subscription('in flight', lease => '2 hours');
+INSERT INTO known SELECT 'in flight', max(token) FROM es_poll('in flight', 'Ann "A"', 8);
+SELECT es_ack('in flight', token, 3) FROM known WHERE name = 'in flight';
 
 -- polled ahead, twice, by one without a name; skipped, parked, to be retried
 SELECT es_create_subscription('ahead', lease => '1 hour', max_attempts => 3);
@@ -55,13 +55,13 @@ SELECT es_nack('ahead', token, 2, 'skipped', 'skip') FROM known WHERE name = 'ah
 SELECT es_nack('ahead', token, 6, 'parked', 'park') FROM known WHERE name = 'ahead 1';
 SELECT es_nack('ahead', token, 10, E'to be\nretried') FROM known WHERE name = 'ahead 2';
 
--- lost, more than once
-SELECT es_create_subscription('lost', lease => '1 hour', max_attempts => 5);
-SELECT count(*) FROM es_poll('lost', 'ben', 16);
-SELECT count(*) FROM es_poll('lost', 'ben', 16);
-SELECT count(*) FROM es_poll('lost', 'ben', 16);
+-- expired, more than once
+SELECT es_create_subscription('expired', lease => '1 hour', max_attempts => 5);
+SELECT count(*) FROM es_poll('expired', 'ben', 16);
+SELECT count(*) FROM es_poll('expired', 'ben', 16);
+SELECT count(*) FROM es_poll('expired', 'ben', 16);
 
--- a parked stream in hand; and partitions, some of them in hand
+-- a parked stream in flight; and partitions, some of them in flight
 SELECT es_create_subscription('stream', 'b', lease => '1 hour');
 SELECT es_nack('stream', max(token), 22, 'no', 'park') FROM es_poll('stream', 'cora', 12);
 SELECT es_ack('stream', token) FROM es_partitions WHERE subscription = 'stream';
@@ -99,7 +99,7 @@ sub goes_on
 	return $node->safe_psql($database, <<'END', timeout => 60);
 CREATE TABLE seen (n int GENERATED ALWAYS AS IDENTITY, subscription text, consumer text, token bigint, partition int,
 	attempt int, stream text, version bigint);
-SELECT 'in hand', es_ack('in hand', token, 5), es_ack('in hand', token), es_ack('in hand', token) FROM known WHERE name = 'in hand';
+SELECT 'in flight', es_ack('in flight', token, 5), es_ack('in flight', token), es_ack('in flight', token) FROM known WHERE name = 'in flight';
 SELECT 'stream', es_ack('stream', token) FROM known WHERE name = 'stream';
 SELECT 'ahead', position, version, attempt FROM es_poll('ahead', NULL, 100, after_token => (SELECT token FROM known WHERE name = 'ahead 2'));
 SELECT 'ahead', es_ack('ahead', token) FROM known WHERE name = 'ahead 1';
@@ -107,24 +107,24 @@ SELECT 'ahead', es_nack('ahead', token, 16, 'no', 'park') FROM known WHERE name 
 SELECT 'ahead', es_ack('ahead', token) FROM known WHERE name = 'ahead 2';
 SELECT es_append(s, 'any', 'x') FROM unnest('{a-1,a-4,b-2,d-1}'::text[]) AS s;
 SELECT count(es_retry(id)) FROM (SELECT min(id) AS id FROM es_failures WHERE message IS NOT NULL GROUP BY subscription, stream) AS f;
-UPDATE es_partitions SET consumer = 'who is gone' WHERE consumer IS NULL AND leased_until IS NOT NULL;
+UPDATE es_partitions SET consumer = 'gone' WHERE consumer IS NULL AND leased_until IS NOT NULL;
 DO $$
 DECLARE
-	who record;
+	pair record;
 	mine bigint;
 	again boolean := true;
 BEGIN
 	WHILE again LOOP
 		again := false;
-		FOR who IN SELECT name, consumer FROM es_subscriptions,
-			unnest('{"Ann \"A\"",ann,ben,cora,"who is gone"}'::text[]) AS consumer ORDER BY 1, 2
+		FOR pair IN SELECT name, consumer FROM es_subscriptions,
+			unnest('{"Ann \"A\"",ann,ben,cora,"gone"}'::text[]) AS consumer ORDER BY 1, 2
 		LOOP
 			INSERT INTO seen (subscription, consumer, token, partition, attempt, stream, version)
-				SELECT who.name, who.consumer, token, partition, attempt, stream, version
-				  FROM es_poll(who.name, who.consumer, 7);
+				SELECT pair.name, pair.consumer, token, partition, attempt, stream, version
+				  FROM es_poll(pair.name, pair.consumer, 7);
 			IF FOUND THEN
 				SELECT token INTO mine FROM seen ORDER BY n DESC LIMIT 1;
-				PERFORM es_ack(who.name, mine);
+				PERFORM es_ack(pair.name, mine);
 				again := true;
 			END IF;
 		END LOOP;

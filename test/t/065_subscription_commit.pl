@@ -1,8 +1,8 @@
 # A transaction in which es_poll delivered, and that wrote nothing else, does not
 # wait for the disk; every other does.
 #
-# The server's only synchronous standby does not exist: who waits at his commit does
-# so until he is cancelled.
+# The server's only synchronous standby does not exist: a transaction that waits at its
+# commit does so until it is cancelled.
 use strict;
 use warnings;
 
@@ -54,16 +54,16 @@ my $poll = q{SELECT count(*) FROM es_poll('mails', 'ann', 5)};
 my $token = q{SELECT max(token) AS token FROM es_poll('mails', 'ann', 5) \gset};
 
 is(outcome(q{INSERT INTO elsewhere VALUES (1)}), 'waits', 'others wait here');
-is(outcome('SELECT 1'), '1', 'who writes nothing does not');
+is(outcome('SELECT 1'), '1', 'a transaction that writes nothing does not wait');
 
 # [what it is, script, what becomes of it]
 foreach my $case (
 	[ 'a delivery', "$poll;", 5 ],
-	[ 'a delivery to one who has waited', q{SELECT count(*) FROM es_poll('mails', 'ann', 5, '10s');}, 5 ],
+	[ 'a delivery after a wait', q{SELECT count(*) FROM es_poll('mails', 'ann', 5, '10s');}, 5 ],
 	[ 'in BEGIN and COMMIT', "BEGIN; $poll; COMMIT;", 5 ],
 	[ 'to one without a name', q{SELECT count(*) FROM es_poll('mails', max_count => 7);}, 7 ],
 	[ 'in a function', "DO \$\$ BEGIN PERFORM es_poll('mails', 'ann', 5); END \$\$;", '' ],
-	[ 'two deliveries, of which the first is lost', "BEGIN; $poll; SELECT count(*) FROM es_poll('mails', 'ann', 5); COMMIT;", "5\n2" ],
+	[ 'two deliveries, of which the first expires', "BEGIN; $poll; SELECT count(*) FROM es_poll('mails', 'ann', 5); COMMIT;", "5\n2" ],
 	[ 'polling ahead', "BEGIN; $token
 		SELECT count(*) FROM es_poll('mails', 'ann', 5, after_token => :token); COMMIT;", 5 ],
 	[ 'polling ahead in another transaction', "$token
@@ -129,10 +129,10 @@ local_sql("$token\nSELECT es_nack('mails', :token, (SELECT min(position) FROM es
 is(outcome("$token\nSELECT es_ack('mails', :token)"), 'waits', 'the rest of what was delivered before is acknowledged');
 is(outcome("$poll;"), 1, 'a delivery from es_failures');
 
-# One that was lost too often is parked: who is told of the checkpoint after it?
+# An event whose lease expired too often is parked: is the checkpoint after it durable?
 begin();
 local_sql(q{UPDATE es_subscriptions SET max_attempts = 1; SELECT count(*) FROM es_poll('mails', 'ann', 1)});
-is(outcome("$poll;"), 'waits', 'a delivery that parks what was lost, and moves the checkpoint');
+is(outcome("$poll;"), 'waits', 'a delivery that parks what has expired, and moves the checkpoint');
 is(local_sql('SELECT count(*) FROM es_failures'), '1', 'and has parked it');
 
 # Rolled back; nothing is left of it for the next transaction.

@@ -1,4 +1,4 @@
-# Long polls where nobody wakes them, as the library is not preloaded.
+# Long polls where appenders do not wake them, as the library is not preloaded.
 use strict;
 use warnings;
 

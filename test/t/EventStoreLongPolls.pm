@@ -1,5 +1,5 @@
 # What must hold of long polls on any server: what one holds while it sleeps, that it
-# wakes up soon, that it ends when it is told to, and that many of them do no harm.
+# wakes up soon, that it ends when it is asked to, and that many of them do no harm.
 package EventStoreLongPolls;
 
 use strict;
@@ -128,8 +128,8 @@ sub snapshot_keeps_rows
 	return;
 }
 
-# What it must not keep, because of events that are not for it, and those who have
-# something in hand.
+# What it must not keep, because of events that are not for it, and of consumers
+# with events in flight.
 sub holds_nothing_after_looking
 {
 	my ($server) = @_;
@@ -146,14 +146,14 @@ sub holds_nothing_after_looking
 	append('a-1');
 	is(finish_session($session), 'a-1', "$server, after others' events: it delivers");
 
-	# somebody has it in hand; after that a stream is parked
+	# it is in flight; after that a stream is parked
 	$session = start_session($node, "$poll;");
-	holds_nothing($session, "$server, what is in hand of another");
+	holds_nothing($session, "$server, what another has in flight");
 	append('a-2');
-	holds_nothing($session, "$server, what is in hand of another, with more");
-	lets_vacuum("$server, what is in hand of another");
+	holds_nothing($session, "$server, what another has in flight, with more");
+	lets_vacuum("$server, what another has in flight");
 	query(q{SELECT es_nack('polls', token, uptos[1], 'no', 'park') FROM es_partitions});
-	is(finish_session($session), 'a-2', "$server, what is in hand of another: what is left is delivered");
+	is(finish_session($session), 'a-2', "$server, what another has in flight: what is left is delivered");
 	return;
 }
 
@@ -202,7 +202,7 @@ sub works_everywhere
 		append('a-1');
 		like(finish_session($session), qr/a-1/, "$server, $name: it delivers what comes while it sleeps");
 		# EXPLAIN does not show its rows
-		is(query('SELECT count(*) FROM es_partitions WHERE cardinality(tokens) = 1'), '1', "$server, $name: and keeps it in hand");
+		is(query('SELECT count(*) FROM es_partitions WHERE cardinality(tokens) = 1'), '1', "$server, $name: and it stays in flight");
 	}
 
 	# Isolation levels at which it could not see what is new
@@ -305,7 +305,7 @@ sub wakes_up_after_all
 				append('a-1');
 			},
 			sub { my $now = now_in_server(); $other->query_safe($end); return $now; });
-		# COMMIT PREPARED wakes nobody; it is seen at the next look
+		# COMMIT PREPARED wakes nothing; it is seen at the next look
 		wakes_up_after($server, 1500, "$end PREPARED of an older transaction",
 			sub {
 				query(q{BEGIN; SELECT es_append('b-1', 'any', 'x'); PREPARE TRANSACTION 'p'});
@@ -338,7 +338,7 @@ sub wakes_up_in_time
 
 		new_subscription(q{lease => '400ms'});
 		append('a-1');
-		query(q{SELECT es_poll('polls', 'who is gone')});
+		query(q{SELECT es_poll('polls', 'gone')});
 		$session = start_session($node, q{
 			SELECT extract(epoch FROM leased_until) AS lease FROM es_partitions \gset
 			SELECT attempt, extract(epoch FROM clock_timestamp()) - :lease FROM es_poll('polls', wait => '60s');
@@ -569,9 +569,9 @@ sub many_at_once
 	query(q{SELECT es_drop_subscription('polls')});
 	$said = finish_session($session);
 
-	# who locked the partition just after him has nothing, and ended
+	# a call that locked the partition just after it has nothing, and ended
 	my $ended = () = $said =~ /ERROR:  subscription "polls" does not exist/g;
-	cmp_ok($ended, '<', $clients, "$server: not he who has it");
+	cmp_ok($ended, '<', $clients, "$server: not the one that has it");
 	cmp_ok($ended, '>=', $clients * 3 / 4, "$server: but the others end with the subscription");
 	return;
 }

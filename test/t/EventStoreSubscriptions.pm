@@ -61,7 +61,7 @@ sub finish_session
 }
 
 # Does the script come to its end without waiting at a commit, on a server whose only
-# synchronous standby does not exist?  Returns 'waits', or what it has said.  Who waits
+# synchronous standby does not exist?  Returns 'waits', or what it has said.  One that waits
 # is let go on, as often as it does.
 sub commit_outcome
 {
@@ -114,7 +114,7 @@ sub session_sleeps
 # Consumers
 #
 # A consumer is a process with a psql of its own.  What it has done it writes to a
-# file, each time before it tells the server, so that a kill takes nothing back:
+# file, each time before it sends that to the server, so that a kill takes nothing back:
 #
 #	H time id stream version position token partition attempt	handled
 #	N position			given back by es_nack, and the server has said so
@@ -376,7 +376,7 @@ sub kill_consumer
 	return;
 }
 
-# Lets them come to the end of what they have in hand.
+# Lets them come to the end of what they have in flight.
 sub stop_consumers
 {
 	my ($folder, @consumers_) = @_;

@@ -1,4 +1,4 @@
-# A server with workers: who they are, what listeners hear of them, and what they say in
+# A server with workers: which they are, what listeners hear of them, and what they say in
 # its log.
 package EventStoreWorkers;
 
@@ -21,7 +21,7 @@ my $patience = 60;    # seconds to wait for what is to come
 my $folder = PostgreSQL::Test::Utils::tempdir();
 my $node;
 
-# Who writes a line of the log
+# The process that writes a line of the log
 my $prefix = "log_line_prefix = '%m [%p] %b %q%a '\n";
 
 # The server that the others are about.
@@ -77,7 +77,7 @@ sub has_workers
 	return;
 }
 
-# Waits until all that is there has been announced, and written down.
+# Waits until workers have notified of all that is there, and written it down.
 sub is_announced
 {
 	my ($name, $database) = @_;
@@ -85,7 +85,7 @@ sub is_announced
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	ok($node->poll_query_until($database // 'postgres',
 			'SELECT position = (SELECT coalesce(max(position), 0) FROM es_events) FROM es_notified'),
-		"$name: all is announced");
+		"$name: all is notified");
 	return;
 }
 
@@ -146,24 +146,24 @@ sub hears
 	return @heard;
 }
 
-# Waits until appenders leave their notifications to workers, who are there.
+# Waits until appenders leave their notifications to workers.
 sub wait_for_senders
 {
 	my ($session, $name) = @_;
 	my $end = time() + $patience;
-	my $sent = 0;
+	my $notified = 0;
 
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	while (!$sent && time() < $end)
+	while (!$notified && time() < $end)
 	{
 		my $position = append('account-1');
 		my @heard = hear_until($session, sub { grep { $_->[1] == $position } @_ });
 		my %worker = map { $_ => 1 } workers('postgres');
 
-		$sent = !grep { !$worker{ $_->[2] } } @heard;
+		$notified = !grep { !$worker{ $_->[2] } } @heard;
 		sleep 0.1;
 	}
-	ok($sent, "$name: workers send");
+	ok($notified, "$name: workers notify");
 	return;
 }
 
