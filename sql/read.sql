@@ -1,4 +1,4 @@
--- An event as users get it: readers, handlers, reducers, consumers. The table
+-- An event as readers, handlers, reducers and consumers get it. The table
 -- es_events may have other columns, in another order.
 CREATE TYPE es_recorded_event AS (
     position    bigint,
@@ -19,8 +19,8 @@ CREATE FUNCTION es_recorded_event(event es_events) RETURNS es_recorded_event
     AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 CREATE CAST (es_events AS es_recorded_event) WITH FUNCTION es_recorded_event(es_events) AS IMPLICIT;
 
--- Events of earlier schema versions are upcast. The planner puts the argument in
--- the place of these functions while no upcaster is defined. Their cost keeps
+-- Events of earlier schema versions are upcast. While no upcaster is defined the
+-- planner replaces calls of these functions by their argument. Their cost keeps
 -- them above a sort and a limit.
 CREATE FUNCTION es_upcast_support(internal) RETURNS internal
     AS 'MODULE_PATHNAME' LANGUAGE C STRICT;
@@ -34,12 +34,12 @@ CREATE FUNCTION es_upcast_metadata("position" bigint, type text, data jsonb, met
     AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED
     COST 100 SUPPORT es_upcast_support;
 
--- Reads are plain SQL with the caller's rights, in the form that the planner
--- inlines: no SECURITY DEFINER, no SET, not STRICT.  Nor is there a LIMIT,
--- which would keep an outer WHERE outside: max_count is turned into a bound.
--- Versions have no gaps, so there it is a sum; in the log it is the position
--- of the last event that is wanted, NULL (no bound) if there are fewer.
--- greatest() and least() pass over nulls.
+-- Reads are plain SQL with the caller's rights, such that the planner inlines
+-- them: no SECURITY DEFINER, no SET, not STRICT.  There is no LIMIT either, since
+-- an outer WHERE could not be moved below it: max_count becomes a bound.
+-- Versions have no gaps, so that for a stream it is a sum.  For the log it is the
+-- position of the last event to be read, NULL (no bound) if there are fewer.
+-- greatest() and least() ignore nulls.
 
 CREATE FUNCTION es_load(stream text, after_version bigint DEFAULT 0, max_count bigint DEFAULT NULL)
     RETURNS SETOF es_recorded_event LANGUAGE sql STABLE PARALLEL RESTRICTED
@@ -151,12 +151,12 @@ COMMENT ON TYPE es_recorded_event IS 'an event of the log, as the functions that
 COMMENT ON COLUMN es_recorded_event.position IS 'place in the log; ascending, with gaps where appends were rolled back';
 COMMENT ON COLUMN es_recorded_event.version IS 'place in the stream, from 1 without gaps';
 COMMENT ON COLUMN es_recorded_event.recorded_at IS 'when the event was appended';
-COMMENT ON COLUMN es_recorded_event.occurred_at IS 'when it happened, if the caller knows better';
+COMMENT ON COLUMN es_recorded_event.occurred_at IS 'when it happened, if the caller said so';
 COMMENT ON COLUMN es_recorded_event.id IS 'unique id';
 COMMENT ON COLUMN es_recorded_event.stream IS 'stream''s name, category-id';
 COMMENT ON COLUMN es_recorded_event.type IS 'what happened';
-COMMENT ON COLUMN es_recorded_event.data IS 'what belongs to it, as of the current schema version of its type';
-COMMENT ON COLUMN es_recorded_event.metadata IS 'what is known about it: correlation, causation, user, schema_version';
+COMMENT ON COLUMN es_recorded_event.data IS 'data, as of the current schema version of its type';
+COMMENT ON COLUMN es_recorded_event.metadata IS 'an object: correlation, causation, user, schema_version';
 COMMENT ON FUNCTION es_recorded_event(es_events) IS 'row of es_events as an event, as it is stored';
 COMMENT ON CAST (es_events AS es_recorded_event) IS 'row of es_events as an event, as it is stored';
 COMMENT ON FUNCTION es_upcast_support(internal) IS 'planner support: drops calls of es_upcast while no upcaster is defined';
@@ -165,16 +165,16 @@ COMMENT ON FUNCTION es_upcast_data(bigint, text, jsonb, jsonb) IS 'data of an ev
 COMMENT ON FUNCTION es_upcast_metadata(bigint, text, jsonb, jsonb) IS
     'metadata of an event as of the current schema version of its type, which schema_version says';
 COMMENT ON FUNCTION es_load(text, bigint, bigint) IS
-    'events of a stream in version order, after a version, at most so many';
+    'events of a stream in version order, after a version, at most max_count';
 COMMENT ON FUNCTION es_load_backward(text, bigint, bigint) IS
-    'events of a stream from the last one backward, before a version, at most so many';
+    'events of a stream in reverse version order, before a version, at most max_count';
 COMMENT ON FUNCTION es_read(bigint, bigint) IS
-    'events of the log in position order up to the horizon, after a position, at most so many';
+    'events of the log in position order up to the horizon, after a position, at most max_count';
 COMMENT ON FUNCTION es_read_category(text, bigint, bigint, text[]) IS
-    'events of a category in position order up to the horizon, after a position, at most so many, of these types';
+    'events of a category in position order up to the horizon, after a position, at most max_count, of the types';
 COMMENT ON FUNCTION es_stream_version(text) IS
-    'version of a stream: that of its last event, 0 for no such stream';
+    'version of the last event of a stream; 0 if there is no such stream';
 COMMENT ON FUNCTION es_last_event(text, text) IS
-    'last event of a stream, or the last of a type; null if there is none';
+    'last event of a stream, or its last event of a type; null if there is none';
 COMMENT ON FUNCTION es_event(uuid) IS
     'event with this id; null if there is none';

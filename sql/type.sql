@@ -9,9 +9,8 @@ COMMENT ON FUNCTION es_digest_string(jsonb, text[]) IS
 COMMENT ON FUNCTION es_digest(text, jsonb, text[]) IS
     'id of an event from its type and its composite key: the UUID of version 5, in the OID namespace, of type : es_digest_string';
 
--- What is known about types of events, for those who want to. Upcasters are kept
--- by their signatures and their owners by their names, as handlers of
--- projections are.
+-- Definitions of types of events, which are optional. Upcasters are stored by
+-- their signatures and owners by their names, as handlers of projections are.
 CREATE TABLE es_event_types (
     type           text COLLATE "C" NOT NULL PRIMARY KEY,
     required       text[] COLLATE "C" NOT NULL,
@@ -31,7 +30,7 @@ CREATE TABLE es_upcasters (
     PRIMARY KEY (type, from_version)
 );
 
--- Sessions keep what is defined; every change tells them.
+-- Sessions cache the definitions; every change invalidates the caches.
 CREATE FUNCTION es_event_types_changed() RETURNS trigger
     AS 'MODULE_PATHNAME' LANGUAGE C;
 REVOKE EXECUTE ON FUNCTION es_event_types_changed() FROM PUBLIC;
@@ -63,28 +62,28 @@ REVOKE EXECUTE ON FUNCTION es_define_upcaster(text, int, es_function) FROM PUBLI
 SELECT pg_catalog.pg_extension_config_dump('es_event_types', '');
 SELECT pg_catalog.pg_extension_config_dump('es_upcasters', '');
 
-COMMENT ON TABLE es_event_types IS 'types of events that are defined: what an event of the type must be like';
+COMMENT ON TABLE es_event_types IS 'definitions of types of events: what an event of the type must be like';
 COMMENT ON COLUMN es_event_types.type IS 'the events'' type';
-COMMENT ON COLUMN es_event_types.required IS 'attributes of data that must be there and not null';
-COMMENT ON COLUMN es_event_types.composite_key IS 'attributes of data that make the id of an event that comes without one; null: it is random';
-COMMENT ON COLUMN es_event_types.attributes IS 'what kind of value attributes have, by their names; null: any';
-COMMENT ON COLUMN es_event_types.schema_version IS 'the version that events are written as';
-COMMENT ON COLUMN es_event_types.description IS 'what it means, for people';
-COMMENT ON COLUMN es_event_types.defined_at IS 'when it was defined last';
-COMMENT ON TABLE es_upcasters IS 'functions that turn data of one version of a type into the next, when it is read';
+COMMENT ON COLUMN es_event_types.required IS 'attributes that data must have, not null';
+COMMENT ON COLUMN es_event_types.composite_key IS 'attributes of data that make the id of an event without one; null: ids are random';
+COMMENT ON COLUMN es_event_types.attributes IS 'kinds of values by the names of attributes; null: any';
+COMMENT ON COLUMN es_event_types.schema_version IS 'current schema version';
+COMMENT ON COLUMN es_event_types.description IS 'meaning, for people';
+COMMENT ON COLUMN es_event_types.defined_at IS 'time of the last definition';
+COMMENT ON TABLE es_upcasters IS 'functions that turn data of one schema version of a type into the next when it is read';
 COMMENT ON COLUMN es_upcasters.type IS 'the events'' type';
-COMMENT ON COLUMN es_upcasters.from_version IS 'version of the data that the function is given';
+COMMENT ON COLUMN es_upcasters.from_version IS 'schema version of the data that the function takes';
 COMMENT ON COLUMN es_upcasters.upcaster IS 'signature of the function';
-COMMENT ON COLUMN es_upcasters.owner IS 'role as which it runs: who defined it';
-COMMENT ON COLUMN es_upcasters.search_path IS 'where it finds what it names, as it was when it was defined';
-COMMENT ON COLUMN es_upcasters.defined_at IS 'when it was defined last';
-COMMENT ON FUNCTION es_event_types_changed() IS 'trigger: tells all sessions that types or upcasters have changed';
+COMMENT ON COLUMN es_upcasters.owner IS 'role that defined it and that it runs as';
+COMMENT ON COLUMN es_upcasters.search_path IS 'search_path that it runs with, that of its definition';
+COMMENT ON COLUMN es_upcasters.defined_at IS 'time of the last definition';
+COMMENT ON FUNCTION es_event_types_changed() IS 'trigger that notifies all sessions of a change of types or upcasters';
 COMMENT ON FUNCTION es_define_event_type(text, text[], text[], jsonb, int, text) IS
-    'defines what events of a type must be like, or defines it anew';
-COMMENT ON FUNCTION es_drop_event_type(text) IS 'forgets the definition of a type, and its upcasters';
+    'defines what events of a type must be like, or replaces the definition';
+COMMENT ON FUNCTION es_drop_event_type(text) IS 'removes the definition of a type, and its upcasters';
 COMMENT ON FUNCTION es_describe_event_type(text) IS 'definition of a type, and its upcasters by from_version';
 COMMENT ON FUNCTION es_define_upcaster(text, int, es_function) IS
-    'defines the function that turns data of a version of a type into the next; null removes it';
+    'defines the function that turns data of a schema version of a type into the next; null removes it';
 CREATE FUNCTION es_attribute(data jsonb, attribute text) RETURNS jsonb
     AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 
@@ -93,6 +92,6 @@ CREATE FUNCTION es_index_attribute(type text, attribute text) RETURNS regclass
 REVOKE EXECUTE ON FUNCTION es_index_attribute(text, text) FROM PUBLIC;
 
 COMMENT ON FUNCTION es_attribute(jsonb, text) IS
-    'value of an attribute of data, as indexes have it: null if there is none, or if it has more than 2048 bytes';
+    'value of an attribute of data, as indexes contain it: null if there is none, or if it has more than 2048 bytes';
 COMMENT ON FUNCTION es_index_attribute(text, text) IS
-    'makes the index that finds events of a type by an attribute of their data, and returns it; no append goes on meanwhile';
+    'creates the index that finds events of a type by an attribute of their data, and returns it; appends wait meanwhile';

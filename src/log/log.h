@@ -46,7 +46,7 @@ typedef struct NewEvent
 	int64		version;
 
 	/* by event_identify */
-	Datum		present;		/* data as of the type's schema version; 0:
+	Datum		upcast;			/* data as of its type's schema version; 0:
 								 * data is */
 
 	/* by log_insert */

@@ -1,13 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * event_reader.c
- *		Reading the log in batches, for those who handle events: projections
- *		and subscriptions.
+ *		Reads the next events of a source, for projections and subscriptions.
  *
  * Events are read as a role, with its privileges and row security, in position
- * order, up to the horizon of the snapshot that reads them.  Where the role may
- * read all of them they are looked up in an index, on the position or on
- * category and position; else by SQL, which knows what it may read.
+ * order, up to the horizon of the snapshot that reads them.  For a role that may
+ * read all of them they are looked up in an index: that of positions, or that of
+ * categories and positions.  For any other they are read by SQL (event_sql.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -18,49 +17,22 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
-#include "executor/tstoreReceiver.h"
 #include "executor/tuptable.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "tcop/dest.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/rls.h"
-#include "utils/snapmgr.h"
 
 #include "base/compat.h"
 #include "base/base.h"
 #include "log/log.h"
 #include "read/read.h"
 
-/*
- * Opens an empty batch, which is kept in memory as far as work_mem goes.
- */
-Tuplestorestate *
-event_batch_make(void)
-{
-	return tuplestore_begin_heap(false, false, work_mem);
-}
-
-/* A slot for the rows of a batch; the log is open. */
-TupleTableSlot *
-event_slot_make(Relation log)
-{
-	return MakeSingleTupleTableSlot(RelationGetDescr(log),
-									&TTSOpsMinimalTuple);
-}
-
-/* Our columns of es_events, in their order; others are nobody's business. */
-#define EVENT_COLUMNS \
-	"e.position, e.version, e.next_xid, e.recorded_at, e.occurred_at, e.id," \
-	" e.stream, e.type, e.data, e.metadata"
-
-/* The parameters of the statement that reads. */
+/* The parameters of the statement. */
 enum
 {
 	READ_AFTER, READ_UPTO, READ_CATEGORY, READ_TYPES, READ_PARTITIONS,
@@ -70,22 +42,9 @@ enum
 static Oid	read_types[READ_PARAMS] = {INT8OID, INT8OID, TEXTOID, TEXTARRAYOID,
 INT4OID, INT4OID, INT8ARRAYOID, INT8ARRAYOID, INT4OID};
 
-/*
- * The statement that reads the events e for which the condition holds; what
- * follows a condition can follow it.  The log is open.
- */
-char *
-event_reader_sql(Relation log, const char *condition)
-{
-	const char *schema = get_namespace_name(RelationGetNamespace(log));
-
-	return psprintf("SELECT " EVENT_COLUMNS " FROM %s.es_events e WHERE %s",
-					quote_identifier(schema), condition);
-}
-
 /* The statement that reads the next events of a source. */
 static char *
-read_sql(const EventSource *source, Relation log)
+make_source_sql(const EventSource *source, Relation log)
 {
 	const char *schema =
 	quote_identifier(get_namespace_name(RelationGetNamespace(log)));
@@ -106,67 +65,13 @@ read_sql(const EventSource *source, Relation log)
 	if (source->only.count > 0)
 		appendStringInfoString(&condition, " AND e.position = ANY ($8)");
 	appendStringInfoString(&condition, " ORDER BY e.position LIMIT $9");
-	return event_reader_sql(log, condition.data);
-}
-
-static ParamListInfo
-make_params(int count, const Oid *types, const Datum *values,
-			const bool *nulls)
-{
-	ParamListInfo params = makeParamList(count);
-	int			i;
-
-	for (i = 0; i < count; i++)
-	{
-		params->params[i].value = values[i];
-		params->params[i].isnull = nulls != NULL && nulls[i];
-		params->params[i].pflags = PARAM_FLAG_CONST;
-		params->params[i].ptype = types[i];
-	}
-	return params;
-}
-
-/*
- * Runs a statement of event_reader_sql as the reader, with the snapshot; its rows go
- * to the store.  It is planned each time anew, for how much of the log it
- * reads.  nulls: NULL if there are none.
- */
-void
-event_reader_run_sql(Oid reader, Snapshot snapshot, const char *sql, int count,
-					 Oid *types, const Datum *values, const bool *nulls,
-					 Tuplestorestate *store)
-{
-	SPIExecuteOptions options = {0};
-	RunAs		saved = run_as(reader, true, "pg_catalog, pg_temp");
-	int			result;
-
-	/* the caller's setting is for what he reads himself */
-	if (reader != saved.userid)
-		(void) set_config_option("row_security", "on", PGC_USERSET,
-								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
-								 false);
-	options.params = make_params(count, types, values, nulls);
-	options.read_only = true;
-	options.dest = CreateDestReceiver(DestTuplestore);
-	SetTuplestoreDestReceiverParams(options.dest, store,
-									CurrentMemoryContext, false, NULL, NULL);
-	PushActiveSnapshot(snapshot);
-	SPI_connect();
-	result = SPI_execute_plan_extended(own_sql_cached_plan(sql, count, types,
-														   CURSOR_OPT_CUSTOM_PLAN),
-									   &options);
-	if (result < 0)
-		elog(ERROR, "%s: %s", SPI_result_code_string(result), sql);
-	SPI_finish();
-	PopActiveSnapshot();
-	options.dest->rDestroy(options.dest);
-	run_as_end(saved);
+	return event_sql_make(log, condition.data);
 }
 
 /* Reads the next events of a source by SQL. */
 static void
-read_as_reader(const EventSource *source, Relation log, Snapshot snapshot,
-			   int64 after, int64 upto, int limit, Tuplestorestate *store)
+read_source_by_sql(const EventSource *source, Relation log, Snapshot snapshot,
+				   int64 after, int64 upto, int limit, Tuplestorestate *store)
 {
 	Datum		values[READ_PARAMS] = {
 		Int64GetDatum(after), Int64GetDatum(upto),
@@ -180,13 +85,10 @@ read_as_reader(const EventSource *source, Relation log, Snapshot snapshot,
 
 	nulls[READ_CATEGORY] = source->category == NULL;
 	nulls[READ_TYPES] = source->types == NULL;
-	event_reader_run_sql(source->reader, snapshot, read_sql(source, log),
-						 READ_PARAMS, read_types, values, nulls, store);
+	event_sql_run(source->reader, snapshot, make_source_sql(source, log),
+				  READ_PARAMS, read_types, values, nulls, store);
 }
 
-/*
- * May the reader read all events?
- */
 bool
 event_reader_may_read_all(Oid log, Oid reader)
 {
@@ -194,8 +96,8 @@ event_reader_may_read_all(Oid log, Oid reader)
 		check_enable_rls(log, reader, true) != RLS_ENABLED;
 }
 
-/* Events that are looked up in an index. */
-typedef struct EventScan
+/* A scan of an index for the events of a source. */
+typedef struct SourceScan
 {
 	const EventSource *source;
 	Datum	   *types;
@@ -203,46 +105,45 @@ typedef struct EventScan
 	Relation	index;
 	ScanKeyData keys[3];
 	int			key_count;
-} EventScan;
+} SourceScan;
 
 static void
-add_key(EventScan *scan, int column, int strategy, RegProcedure procedure,
-		Datum value)
+add_source_key(SourceScan *scan, int column, int strategy, RegProcedure procedure,
+			   Datum value)
 {
 	table_row_key(&scan->keys[scan->key_count++], scan->index, column, strategy,
 				  procedure, value);
 }
 
-/*
- * Opens the index and makes the keys; false if there is no index to use.
- */
+/* Opens the index and makes the keys.  Returns false if there is no index. */
 static bool
-open_scan(EventScan *scan, const EventSource *source, Relation log,
-		  int64 after, int64 upto)
+open_source_index(SourceScan *scan, const EventSource *source, Relation log,
+				  int64 after, int64 upto)
 {
 	int			position = 1;
 
-	memset(scan, 0, sizeof(EventScan));
+	memset(scan, 0, sizeof(SourceScan));
 	scan->source = source;
 	scan->index = source->category ? log_index_open_category(log) :
 		log_index_open_position(log);
 	if (scan->index == NULL)
 		return false;
 	if (source->category != NULL)
-		add_key(scan, position++, BTEqualStrategyNumber, F_TEXTEQ,
-				PointerGetDatum(source->category));
-	add_key(scan, position, BTGreaterStrategyNumber, F_INT8GT,
-			Int64GetDatum(after));
-	add_key(scan, position, BTLessEqualStrategyNumber, F_INT8LE,
-			Int64GetDatum(upto));
+		add_source_key(scan, position++, BTEqualStrategyNumber, F_TEXTEQ,
+					   PointerGetDatum(source->category));
+	add_source_key(scan, position, BTGreaterStrategyNumber, F_INT8GT,
+				   Int64GetDatum(after));
+	add_source_key(scan, position, BTLessEqualStrategyNumber, F_INT8LE,
+				   Int64GetDatum(upto));
 	if (source->types != NULL)
 		deconstruct_array(source->types, TEXTOID, -1, false, TYPALIGN_INT,
 						  &scan->types, NULL, &scan->type_count);
 	return true;
 }
 
+/* Returns true if the event's type is one of the source's. */
 static bool
-has_type(const EventScan *scan, TupleTableSlot *slot)
+has_source_type(const SourceScan *scan, TupleTableSlot *slot)
 {
 	bool		isnull;
 	text	   *type = DatumGetTextPP(slot_getattr(slot, Anum_es_events_type,
@@ -257,9 +158,9 @@ has_type(const EventScan *scan, TupleTableSlot *slot)
 	return false;
 }
 
-/* Is the event wanted, as far as the index does not know? */
+/* Returns true if the event meets the conditions that are not in the index. */
 static bool
-is_wanted(const EventScan *scan, TupleTableSlot *slot)
+is_of_source(const SourceScan *scan, TupleTableSlot *slot)
 {
 	const EventSource *source = scan->source;
 	bool		isnull;
@@ -269,7 +170,7 @@ is_wanted(const EventScan *scan, TupleTableSlot *slot)
 													 &isnull)),
 						 source->partitions) != source->partition)
 		return false;
-	if (source->types != NULL && !has_type(scan, slot))
+	if (source->types != NULL && !has_source_type(scan, slot))
 		return false;
 	return source->except.count == 0 ||
 		!int8_array_has(&source->except,
@@ -277,12 +178,10 @@ is_wanted(const EventScan *scan, TupleTableSlot *slot)
 												   &isnull)));
 }
 
-/*
- * Reads from the index until the limit is reached.
- */
+/* Reads from the index until the limit is reached, and closes it. */
 static void
-read_index(EventScan *scan, Relation log, Snapshot snapshot, int limit,
-		   Tuplestorestate *store)
+read_source_index(SourceScan *scan, Relation log, Snapshot snapshot, int limit,
+				  Tuplestorestate *store)
 {
 	TupleTableSlot *slot = table_slot_create(log, NULL);
 	IndexScanDesc index_scan = compat_index_beginscan(log, scan->index,
@@ -294,7 +193,7 @@ read_index(EventScan *scan, Relation log, Snapshot snapshot, int limit,
 		   index_getnext_slot(index_scan, ForwardScanDirection, slot))
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (!is_wanted(scan, slot))
+		if (!is_of_source(scan, slot))
 			continue;
 		tuplestore_puttupleslot(store, slot);
 		limit--;
@@ -304,46 +203,20 @@ read_index(EventScan *scan, Relation log, Snapshot snapshot, int limit,
 	index_close(scan->index, AccessShareLock);
 }
 
-/*
- * The position of the last of some events; there is at least one.
- */
-int64
-event_batch_last_position(Oid relid, Tuplestorestate *events)
-{
-	Relation	log = table_open(relid, AccessShareLock);
-	TupleTableSlot *slot = event_slot_make(log);
-	int64		position;
-	bool		isnull;
-
-	tuplestore_rescan(events);
-	tuplestore_skiptuples(events, tuplestore_tuple_count(events) - 1, true);
-	(void) tuplestore_gettupleslot(events, true, false, slot);
-	position = DatumGetInt64(slot_getattr(slot, Anum_es_events_position,
-										  &isnull));
-	ExecDropSingleTupleTableSlot(slot);
-	table_close(log, AccessShareLock);
-	return position;
-}
-
-/*
- * Reads the next events of the source, after one position and not beyond
- * another, at most limit, into batch->events, which is made before.  Up to
- * batch->upto there are no others.
- */
 void
 event_reader_read(const EventSource *source, Snapshot snapshot, int64 after,
 				  int64 upto, int limit, EventBatch *batch)
 {
 	Relation	log = table_open(source->log, AccessShareLock);
-	EventScan	scan;
+	SourceScan	scan;
 
 	if (source->only.count == 0 &&
 		event_reader_may_read_all(source->log, source->reader) &&
-		open_scan(&scan, source, log, after, upto))
-		read_index(&scan, log, snapshot, limit, batch->events);
+		open_source_index(&scan, source, log, after, upto))
+		read_source_index(&scan, log, snapshot, limit, batch->events);
 	else
-		read_as_reader(source, log, snapshot, after, upto, limit,
-					   batch->events);
+		read_source_by_sql(source, log, snapshot, after, upto, limit,
+						   batch->events);
 	batch->count = tuplestore_tuple_count(batch->events);
 	batch->upto = batch->count == limit ?
 		event_batch_last_position(source->log, batch->events) : upto;

@@ -88,9 +88,6 @@ typedef struct CallCache
 	Upcasting  *upcasting;		/* NULL: there are no upcasters */
 } CallCache;
 
-/*
- * The type es_recorded_event, in the schema of the log.
- */
 Oid
 present_type(Oid log)
 {
@@ -108,10 +105,6 @@ present_type(Oid log)
 	return type;
 }
 
-/*
- * Prepares to present events, for one statement or batch, in the current memory
- * context.
- */
 Presenter *
 present_begin(Oid log)
 {
@@ -134,7 +127,7 @@ present_end(Presenter *presenter)
 
 /* An empty record in the current memory context. */
 static ExpandedRecordHeader *
-make_record(Presenter *presenter)
+make_empty_record(Presenter *presenter)
 {
 	if (presenter->record == NULL)
 		presenter->record =
@@ -184,10 +177,6 @@ present_values(Upcasting *upcasting, Datum *values, bool *nulls)
 	return true;
 }
 
-/*
- * The columns of the event as es_recorded_event has them.  The event is a row
- * of es_events; values are in the current memory context or in the slot.
- */
 void
 present_columns(Presenter *presenter, TupleTableSlot *event, Datum *values,
 				bool *nulls)
@@ -204,14 +193,10 @@ present_columns(Presenter *presenter, TupleTableSlot *event, Datum *values,
 		(void) present_values(presenter->upcasting, values, nulls);
 }
 
-/*
- * The event as an argument of a function, in the form that procedural languages
- * take without a copy; in the current memory context.
- */
 Datum
 present_record(Presenter *presenter, TupleTableSlot *event)
 {
-	ExpandedRecordHeader *record = make_record(presenter);
+	ExpandedRecordHeader *record = make_empty_record(presenter);
 	Datum		values[Natts_es_recorded_event];
 	bool		nulls[Natts_es_recorded_event];
 
@@ -220,9 +205,6 @@ present_record(Presenter *presenter, TupleTableSlot *event)
 	return ExpandedRecordGetDatum(record);
 }
 
-/*
- * The event's data alone; in the current memory context or in the slot.
- */
 Datum
 present_data(Presenter *presenter, TupleTableSlot *event)
 {
@@ -305,11 +287,6 @@ present_into_store(Presenter *presenter, Relation log, TupleDesc desc,
 	return presented;
 }
 
-/*
- * The events of a batch for a query, and their columns in *desc, in which those
- * of the log that are not part of an event are marked as dropped.  So nothing
- * has to be copied: without upcasters it is the same store.
- */
 Tuplestorestate *
 present_batch(Oid relid, Tuplestorestate *events, TupleDesc *desc)
 {
@@ -333,6 +310,7 @@ static Upcasting *
 cached_upcasting(FunctionCallInfo fcinfo)
 {
 	CallCache  *cache = fcinfo->flinfo->fn_extra;
+	MemoryContext oldcontext;
 	uint64		generation;
 
 	if (cache == NULL)
@@ -345,8 +323,10 @@ cached_upcasting(FunctionCallInfo fcinfo)
 	generation = event_type_generation(cache->log);
 	if (cache->generation != generation)
 	{
-		cache->upcasting = upcast_make(cache->log, fcinfo->flinfo->fn_mcxt);
+		oldcontext = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
+		cache->upcasting = upcast_begin(cache->log);
 		cache->generation = generation;
+		MemoryContextSwitchTo(oldcontext);
 	}
 	return cache->upcasting;
 }

@@ -1,7 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * read.h
- *		Reading events.
+ *		Reading events, and presenting them.
+ *
+ * Events are read as rows of es_events: by position for projections and
+ * subscriptions (event_reader.c), by stream for folds (stream_scan.c).  Before a
+ * user gets one it is presented (present.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -15,9 +19,45 @@
 
 #include "base/base.h"
 
-/* event_reader.c */
+/* event_batch.c: events that were read together */
 
-/* Which events somebody gets, and with whose rights they are read. */
+typedef struct EventBatch
+{
+	Tuplestorestate *events;	/* rows of es_events in position order */
+	int64		count;
+	int64		upto;			/* the checkpoint when they are handled */
+	bool		history;		/* are they of a projection's past? */
+} EventBatch;
+
+/* Makes an empty store of events, in memory as far as work_mem goes. */
+extern Tuplestorestate *event_batch_make(void);
+
+/* Makes a slot for the rows of a store; the log is open. */
+extern TupleTableSlot *event_slot_make(Relation log);
+
+/* Returns the position of the last event of a store that is not empty. */
+extern int64 event_batch_last_position(Oid log, Tuplestorestate *events);
+
+/* event_sql.c: reading by SQL */
+
+/*
+ * Returns the statement that reads the events e for which the condition holds.
+ * The condition may end in ORDER BY and LIMIT.  The log is open.
+ */
+extern char *event_sql_make(Relation log, const char *condition);
+
+/*
+ * Runs such a statement as the reader, with the snapshot, and adds its rows to
+ * the store.  nulls: NULL if no parameter is null.  Errors: the reader may not
+ * read events.
+ */
+extern void event_sql_run(Oid reader, Snapshot snapshot, const char *sql,
+						  int count, Oid *types, const Datum *values,
+						  const bool *nulls, Tuplestorestate *store);
+
+/* event_reader.c: the next events of a source */
+
+/* Which events are read, and with whose rights. */
 typedef struct EventSource
 {
 	Oid			log;			/* es_events */
@@ -27,30 +67,48 @@ typedef struct EventSource
 	int			partitions;		/* 0 or 1: they are not divided */
 	int			partition;
 	Int8Array	except;			/* positions that are left out */
-	Int8Array	only;			/* the only ones that are not; none: all */
+	Int8Array	only;			/* the only ones that are read; none: all */
 } EventSource;
 
-/* Events that are handled together. */
-typedef struct EventBatch
-{
-	Tuplestorestate *events;	/* rows of es_events in position order */
-	int64		count;
-	int64		upto;			/* the checkpoint when they are handled */
-	bool		history;		/* are they of a projection's past? */
-} EventBatch;
-
-extern Tuplestorestate *event_batch_make(void);
-extern TupleTableSlot *event_slot_make(Relation log);
-extern int64 event_batch_last_position(Oid log, Tuplestorestate *events);
-extern char *event_reader_sql(Relation log, const char *condition);
-extern void event_reader_run_sql(Oid reader, Snapshot snapshot, const char *sql,
-								 int count, Oid *types, const Datum *values,
-								 const bool *nulls, Tuplestorestate *store);
+/*
+ * Returns true if the role may read every event: it has SELECT on the log, and
+ * no row security.
+ */
 extern bool event_reader_may_read_all(Oid log, Oid reader);
-extern void event_reader_read(const EventSource *source, Snapshot snapshot,
-							  int64 after, int64 upto, int limit, EventBatch *batch);
 
-/* present.c */
+/*
+ * Reads the events of the source after one position and not beyond another, at
+ * most limit, into batch->events, which is made before.  There are no others up
+ * to batch->upto.
+ */
+extern void event_reader_read(const EventSource *source, Snapshot snapshot,
+							  int64 after, int64 upto, int limit,
+							  EventBatch *batch);
+
+/* stream_scan.c: the events of a stream, as the current user may read them */
+
+typedef struct StreamScan StreamScan;
+
+/*
+ * Opens the events after a version and up to another, in the order of versions.
+ * Errors: the user may not read events.
+ */
+extern StreamScan *stream_scan_open(Oid log, text *stream, int64 after,
+									int64 upto, Snapshot snapshot);
+
+/*
+ * Opens the events up to a version that happened until a time, in the order in
+ * which they happened.
+ */
+extern StreamScan *stream_scan_open_occurred(Oid log, text *stream,
+											 int64 upto, TimestampTz until,
+											 Snapshot snapshot);
+
+/* Returns the next event, a row of es_events; NULL after the last one. */
+extern TupleTableSlot *stream_scan_next(StreamScan *scan);
+extern void stream_scan_close(StreamScan *scan);
+
+/* present.c: rows of es_events as users see them */
 
 /* Columns of es_recorded_event. */
 enum
@@ -67,28 +125,38 @@ enum
 	Natts_es_recorded_event = Anum_es_recorded_event_metadata
 };
 
+/* Presents the events of one statement or batch. */
 typedef struct Presenter Presenter;
 
+/* Returns the type es_recorded_event, which is in the schema of the log. */
 extern Oid	present_type(Oid log);
+
+/* Makes a presenter in the current memory context. */
 extern Presenter *present_begin(Oid log);
-extern void present_columns(Presenter *presenter, TupleTableSlot *event,
-							Datum *values, bool *nulls);
-extern Datum present_record(Presenter *presenter, TupleTableSlot *event);
-extern Datum present_data(Presenter *presenter, TupleTableSlot *event);
-extern Tuplestorestate *present_batch(Oid log, Tuplestorestate *events,
-									  TupleDesc *desc);
 extern void present_end(Presenter *presenter);
 
-/* stream_scan.c */
+/*
+ * Gives the columns of an es_recorded_event.  event: a row of es_events.  The
+ * values are in the current memory context or in the slot.
+ */
+extern void present_columns(Presenter *presenter, TupleTableSlot *event,
+							Datum *values, bool *nulls);
 
-typedef struct StreamScan StreamScan;
+/*
+ * Returns the event as an argument of a function: an expanded record in the
+ * current memory context, which procedural languages take without a copy.
+ */
+extern Datum present_record(Presenter *presenter, TupleTableSlot *event);
 
-extern StreamScan *stream_scan_open(Oid log, text *stream, int64 after,
-									int64 upto, Snapshot snapshot);
-extern StreamScan *stream_scan_open_occurred(Oid log, text *stream,
-											 int64 upto, TimestampTz until,
-											 Snapshot snapshot);
-extern TupleTableSlot *stream_scan_next(StreamScan *scan);
-extern void stream_scan_close(StreamScan *scan);
+/* Returns the data alone, in the current memory context or in the slot. */
+extern Datum present_data(Presenter *presenter, TupleTableSlot *event);
+
+/*
+ * Returns the events of a batch for a query, and their columns in *desc.  Without
+ * upcasters it is the same store: columns of the log that are not part of an
+ * event are marked in *desc as dropped, so that nothing has to be copied.
+ */
+extern Tuplestorestate *present_batch(Oid log, Tuplestorestate *events,
+									  TupleDesc *desc);
 
 #endif							/* EVENTSTORE_READ_H */

@@ -1,12 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * stream_scan.c
- *		The events of one stream, one after the other, as the present user may
+ *		The events of one stream, one after the other, as the current user may
  *		read them.
  *
- * Who may read all events gets them from the index on stream and version;
- * anybody else by SQL, which knows what he may read.  So does who wants them
- * in the order in which they happened.
+ * A user that may read all events gets them from the index on stream and
+ * version.  Any other gets them by SQL (event_sql.c), and so does whoever wants
+ * them in the order in which they happened.
  *
  *-------------------------------------------------------------------------
  */
@@ -57,7 +57,7 @@ TIMESTAMPTZOID};
 #define HAPPENED_AT "coalesce(e.occurred_at, e.recorded_at)"
 
 static StreamScan *
-make_scan(Oid log)
+make_stream_scan(Oid log)
 {
 	StreamScan *scan = palloc0(sizeof(StreamScan));
 
@@ -66,95 +66,84 @@ make_scan(Oid log)
 }
 
 /*
- * Reads the events of the statement into scan->store, as the present user.
- * rest: what follows the condition on stream and version.
+ * Reads the events into scan->store, as the current user.  rest: what follows the
+ * condition on stream and version.
  */
 static void
-read_by_sql(StreamScan *scan, text *stream, int64 after, int64 upto,
-			TimestampTz until, Snapshot snapshot, const char *rest)
+read_stream_by_sql(StreamScan *scan, text *stream, int64 after, int64 upto,
+				   TimestampTz until, Snapshot snapshot, const char *rest)
 {
 	Datum		values[SCAN_PARAMS] = {
 		PointerGetDatum(stream), Int64GetDatum(after), Int64GetDatum(upto),
 		TimestampTzGetDatum(until)
 	};
-	char	   *sql = event_reader_sql(scan->log,
-									   psprintf("e.stream = $1 AND e.version > $2"
-												" AND e.version <= $3 %s", rest));
+	char	   *sql = event_sql_make(scan->log,
+									 psprintf("e.stream = $1 AND e.version > $2"
+											  " AND e.version <= $3 %s", rest));
 
 	scan->store = event_batch_make();
-	event_reader_run_sql(GetUserId(), snapshot, sql, SCAN_PARAMS, scan_types,
-						 values, NULL, scan->store);
+	event_sql_run(GetUserId(), snapshot, sql, SCAN_PARAMS, scan_types,
+				  values, NULL, scan->store);
 	scan->slot = event_slot_make(scan->log);
 }
 
 static void
-add_key(StreamScan *scan, int column, int strategy, RegProcedure procedure,
-		Datum value)
+add_stream_key(StreamScan *scan, int column, int strategy, RegProcedure procedure,
+			   Datum value)
 {
 	table_row_key(&scan->keys[scan->key_count++], scan->index, column, strategy,
 				  procedure, value);
 }
 
 /*
- * Looks the events up in scan->index.  Each key is compared for each event, so
- * that those which exclude nothing are left out.
+ * Begins a scan of scan->index.  Each key is compared for each event, so that
+ * those which exclude nothing are left out.
  */
 static void
-read_index(StreamScan *scan, text *stream, int64 after, int64 upto,
-		   Snapshot snapshot)
+begin_stream_index(StreamScan *scan, text *stream, int64 after, int64 upto,
+				   Snapshot snapshot)
 {
-	add_key(scan, 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(stream));
+	add_stream_key(scan, 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(stream));
 	if (after > 0)
-		add_key(scan, 2, BTGreaterStrategyNumber, F_INT8GT,
-				Int64GetDatum(after));
+		add_stream_key(scan, 2, BTGreaterStrategyNumber, F_INT8GT,
+					   Int64GetDatum(after));
 	if (upto < PG_INT64_MAX)
-		add_key(scan, 2, BTLessEqualStrategyNumber, F_INT8LE,
-				Int64GetDatum(upto));
+		add_stream_key(scan, 2, BTLessEqualStrategyNumber, F_INT8LE,
+					   Int64GetDatum(upto));
 	scan->scan = compat_index_beginscan(scan->log, scan->index, snapshot,
 										scan->key_count);
 	index_rescan(scan->scan, scan->keys, scan->key_count, NULL, 0);
 	scan->slot = table_slot_create(scan->log, NULL);
 }
 
-/*
- * Opens the stream's events after a version and up to another, in the order
- * of versions.  Errors: the caller may not read events.
- */
 StreamScan *
 stream_scan_open(Oid log, text *stream, int64 after, int64 upto,
 				 Snapshot snapshot)
 {
-	StreamScan *scan = make_scan(log);
+	StreamScan *scan = make_stream_scan(log);
 
 	if (event_reader_may_read_all(log, GetUserId()))
 		scan->index = log_index_open_version(scan->log);
 	if (scan->index != NULL)
-		read_index(scan, stream, after, upto, snapshot);
+		begin_stream_index(scan, stream, after, upto, snapshot);
 	else
-		read_by_sql(scan, stream, after, upto, 0, snapshot,
-					"ORDER BY e.version");
+		read_stream_by_sql(scan, stream, after, upto, 0, snapshot,
+						   "ORDER BY e.version");
 	return scan;
 }
 
-/*
- * Opens the stream's events up to a version that had happened by then, in the
- * order in which they happened.
- */
 StreamScan *
 stream_scan_open_occurred(Oid log, text *stream, int64 upto,
 						  TimestampTz until, Snapshot snapshot)
 {
-	StreamScan *scan = make_scan(log);
+	StreamScan *scan = make_stream_scan(log);
 
-	read_by_sql(scan, stream, 0, upto, until, snapshot,
-				"AND " HAPPENED_AT " <= $4"
-				" ORDER BY " HAPPENED_AT ", e.version");
+	read_stream_by_sql(scan, stream, 0, upto, until, snapshot,
+					   "AND " HAPPENED_AT " <= $4"
+					   " ORDER BY " HAPPENED_AT ", e.version");
 	return scan;
 }
 
-/*
- * The next event; NULL when there is none.
- */
 TupleTableSlot *
 stream_scan_next(StreamScan *scan)
 {

@@ -4,9 +4,9 @@
  *		es_index_attribute(): an index on es_events for the events of one type
  *		by one attribute of their data; es_attribute(), which it may be on.
  *
- * An index must never make an append fail, whatever is appended, and an entry
- * of a B-tree fails from 2,704 bytes on.  So no index is on the value itself,
- * which is as long as somebody likes:
+ * An index must never make an append fail, whatever is appended, and a B-tree
+ * refuses entries of more than 2,704 bytes.  So no index is on the value itself,
+ * which may have any length:
  *
  *	- texts: B-tree on the first TEXT_KEY_LENGTH characters;
  *	- values of any kind: B-tree on es_attribute(), which is null for a value of
@@ -18,10 +18,10 @@
  * The wanted index is written as pg_get_indexdef() writes it, so that one text
  * makes the index and tells whether one that is found is the same.
  *
- * Who finds no index takes ShareUpdateExclusiveLock on es_events, looks again,
- * and makes it, so that of two calls one waits for the other.  It does not wait
- * for a CREATE INDEX CONCURRENTLY of the same index, which in the end waits for
- * whoever has a snapshot: for us.
+ * A call that finds no index takes ShareUpdateExclusiveLock on es_events, looks
+ * again, and makes it, so that of two calls one waits for the other.  It does not
+ * wait for a CREATE INDEX CONCURRENTLY of the same index, which in the end waits
+ * for every transaction with a snapshot, and so for this one.
  *
  *-------------------------------------------------------------------------
  */
@@ -59,7 +59,15 @@
 PG_FUNCTION_INFO_V1(es_attribute);
 PG_FUNCTION_INFO_V1(es_index_attribute);
 
-/* An index that is wanted. */
+/* What an index is on. */
+typedef enum IndexKind
+{
+	INDEX_TEXT,					/* texts */
+	INDEX_VALUE,				/* values of any kind */
+	INDEX_CONTAINER				/* objects and arrays */
+} IndexKind;
+
+/* The index that is wanted. */
 typedef struct AttributeIndex
 {
 	Oid			log;
@@ -95,11 +103,9 @@ es_attribute(PG_FUNCTION_ARGS)
 	PG_RETURN_JSONB_P(result);
 }
 
-/*
- * Refuses a name of an attribute that is empty or too long.
- */
+/* Refuses a name of an attribute that is empty or too long. */
 static void
-check_attribute(const char *attribute)
+check_attribute_name(const char *attribute)
 {
 	size_t		length = strlen(attribute);
 
@@ -113,11 +119,11 @@ check_attribute(const char *attribute)
 }
 
 /*
- * Can this name be told from that of every other type and attribute?  The
- * first "__" must be the one between them.
+ * Returns true if no other type and attribute give this name: its first "__" is
+ * the one between them.
  */
 static bool
-is_unique_name(const AttributeIndex *index, const char *name)
+is_unique_index_name(const AttributeIndex *index, const char *name)
 {
 	size_t		length = strlen(index->type);
 
@@ -130,7 +136,7 @@ is_unique_name(const AttributeIndex *index, const char *name)
  * could be another index's, a hash of both tells them apart.
  */
 static char *
-index_name(const AttributeIndex *index)
+attribute_index_name(const AttributeIndex *index)
 {
 	char	   *both = psprintf("es_events_%s__%s", index->type,
 								index->attribute);
@@ -138,7 +144,7 @@ index_name(const AttributeIndex *index)
 	char	   *end;
 	uint64		hash;
 
-	if (is_unique_name(index, name))
+	if (is_unique_index_name(index, name))
 		return name;
 	hash = hash_bytes_extended((unsigned char *) index->attribute,
 							   strlen(index->attribute),
@@ -169,9 +175,9 @@ quote_as_server(const char *string)
 	return quoted.data;
 }
 
-/* What an index on values of a type of the server is for. */
-static char
-scalar_kind(const char *word)
+/* The kind of an index on values of a type of the server. */
+static IndexKind
+scalar_index_kind(const char *word)
 {
 	Oid			type = InvalidOid;
 	char		category;
@@ -180,15 +186,12 @@ scalar_kind(const char *word)
 	(void) event_type_kind(word, &type);
 	get_type_category_preferred(type, &category, &preferred);
 	return category == TYPCATEGORY_NUMERIC || category == TYPCATEGORY_BOOLEAN ?
-		'v' : 't';
+		INDEX_VALUE : INDEX_TEXT;
 }
 
-/*
- * What kind of value the attribute is defined to have: 't'ext, 'v'alue of any
- * kind, or 'c'ontainer of others.
- */
-static char
-attribute_kind(const AttributeIndex *index)
+/* The kind of the index, by what the attribute is defined to have. */
+static IndexKind
+attribute_index_kind(const AttributeIndex *index)
 {
 	const EventType *type = event_type_find(index->log,
 											cstring_to_text(index->type));
@@ -203,36 +206,34 @@ attribute_kind(const AttributeIndex *index)
 		switch (attribute->kind)
 		{
 			case ATTRIBUTE_STRING:
-				return 't';
+				return INDEX_TEXT;
 			case ATTRIBUTE_OBJECT:
 			case ATTRIBUTE_ARRAY:
-				return 'c';
+				return INDEX_CONTAINER;
 			case ATTRIBUTE_SCALAR:
-				return scalar_kind(attribute->word);
+				return scalar_index_kind(attribute->word);
 			default:
-				return 'v';
+				return INDEX_VALUE;
 		}
 	}
-	return 'v';
+	return INDEX_VALUE;
 }
 
-/*
- * The statement that makes the index.
- */
+/* The statement that makes the index. */
 static char *
-index_definition(const AttributeIndex *index)
+attribute_index_definition(const AttributeIndex *index)
 {
 	const char *schema = quote_identifier(get_namespace_name(get_rel_namespace(index->log)));
 	char	   *attribute = quote_as_server(index->attribute);
 	char	   *key;
 
-	switch (attribute_kind(index))
+	switch (attribute_index_kind(index))
 	{
-		case 't':
+		case INDEX_TEXT:
 			key = psprintf("btree (\"left\"((data ->> %s), %d) COLLATE \"C\")",
 						   attribute, TEXT_KEY_LENGTH);
 			break;
-		case 'c':
+		case INDEX_CONTAINER:
 			key = psprintf("gin (((data -> %s)))", attribute);
 			break;
 		default:
@@ -244,9 +245,9 @@ index_definition(const AttributeIndex *index)
 					quote_as_server(index->type));
 }
 
-/* Refuses what has the index's name and is something else. */
+/* Refuses a relation that has the index's name and is something else. */
 static void
-fail_other(const AttributeIndex *index, const char *what, const char *hint)
+refuse_other_relation(const AttributeIndex *index, const char *what, const char *hint)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_DUPLICATE_TABLE),
@@ -262,7 +263,7 @@ fail_other(const AttributeIndex *index, const char *what, const char *hint)
  * qualified.
  */
 static char *
-stored_definition(const AttributeIndex *index)
+stored_index_definition(const AttributeIndex *index)
 {
 	RunAs		saved = run_as(run_as_owner(index->log), false,
 							   "pg_catalog, pg_temp");
@@ -274,12 +275,12 @@ stored_definition(const AttributeIndex *index)
 }
 
 /*
- * Refuses a relation that has the name and is not the wanted index, or not
- * complete.  The caches are asked, as a query might not see yet what another
- * transaction has made.
+ * Refuses a relation that has the name and is another index, or an index that is
+ * not complete.  The caches are asked, since a query might not yet see what
+ * another transaction has made.
  */
 static void
-check_same(const AttributeIndex *index)
+check_index_found(const AttributeIndex *index)
 {
 	HeapTuple	tuple = SearchSysCache1(INDEXRELID,
 										ObjectIdGetDatum(index->relid));
@@ -287,36 +288,34 @@ check_same(const AttributeIndex *index)
 	char	   *definition;
 
 	if (!HeapTupleIsValid(tuple))
-		fail_other(index, "It is no index", "Rename it.");
+		refuse_other_relation(index, "It is no index", "Rename it.");
 	valid = ((Form_pg_index) GETSTRUCT(tuple))->indisvalid;
 	ReleaseSysCache(tuple);
-	definition = stored_definition(index);
+	definition = stored_index_definition(index);
 	if (strcmp(definition, index->definition) != 0)
-		fail_other(index, psprintf("It is \"%s\"", definition),
-				   "Drop it if it is of no use, or rename it; then call es_index_attribute() again.");
+		refuse_other_relation(index, psprintf("It is \"%s\"", definition),
+							  "Drop it if it is of no use, or rename it; then call es_index_attribute() again.");
 	if (!valid)
-		fail_other(index,
-				   "It is not valid, as CREATE INDEX CONCURRENTLY is at work, or has failed",
-				   "Wait until it is done, or drop the index if it has failed.");
+		refuse_other_relation(index,
+							  "It is not valid, since CREATE INDEX CONCURRENTLY is running, or has failed",
+							  "Wait until it is done, or drop the index if it has failed.");
 }
 
-/* Looks for the index, and checks it. */
+/* Looks for the index, and checks it.  Returns false if there is none. */
 static bool
-find_index(AttributeIndex *index)
+find_attribute_index(AttributeIndex *index)
 {
 	index->relid = get_relname_relid(index->name,
 									 get_rel_namespace(index->log));
 	if (!OidIsValid(index->relid))
 		return false;
-	check_same(index);
+	check_index_found(index);
 	return true;
 }
 
-/*
- * Makes the index, as the owner of the log.
- */
+/* Makes the index, as the owner of the log. */
 static void
-make_index(AttributeIndex *index)
+make_attribute_index(AttributeIndex *index)
 {
 	RunAs		saved = run_as(run_as_owner(index->log), false,
 							   "pg_catalog, pg_temp");
@@ -331,7 +330,7 @@ make_index(AttributeIndex *index)
 }
 
 /*
- * es_index_attribute(type, attribute) returns regclass.
+ * es_index_attribute(type, attribute): the index, which is made if there is none.
  */
 Datum
 es_index_attribute(PG_FUNCTION_ARGS)
@@ -345,15 +344,15 @@ es_index_attribute(PG_FUNCTION_ARGS)
 	index.log = log_relid(fcinfo->flinfo->fn_oid);
 	index.type = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	index.attribute = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	check_attribute(index.attribute);
-	index.name = index_name(&index);
+	check_attribute_name(index.attribute);
+	index.name = attribute_index_name(&index);
 	SPI_connect();
-	index.definition = index_definition(&index);
-	if (!find_index(&index))
+	index.definition = attribute_index_definition(&index);
+	if (!find_attribute_index(&index))
 	{
 		LockRelationOid(index.log, ShareUpdateExclusiveLock);
-		if (!find_index(&index))
-			make_index(&index);
+		if (!find_attribute_index(&index))
+			make_attribute_index(&index);
 	}
 	SPI_finish();
 	PG_RETURN_OID(index.relid);

@@ -57,7 +57,7 @@ append_escaped(StringInfo string, const char *bytes, int length)
  * Appends the value of the attribute "key", which must be there and a scalar.
  */
 static void
-append_value(StringInfo string, JsonbValue *value, const char *key)
+append_key_value(StringInfo string, JsonbValue *value, const char *key)
 {
 	char	   *number;
 
@@ -95,9 +95,6 @@ append_value(StringInfo string, JsonbValue *value, const char *key)
 	}
 }
 
-/*
- * The names in keys; an error if there is none, a null or one twice.
- */
 Datum *
 composite_key_names(ArrayType *keys, int *count)
 {
@@ -138,7 +135,7 @@ composite_key_names(ArrayType *keys, int *count)
 
 /* Appends name=value:name=value for the keys. */
 static void
-append_key(StringInfo string, Jsonb *data, ArrayType *keys)
+append_composite_key(StringInfo string, Jsonb *data, ArrayType *keys)
 {
 	Datum	   *names;
 	int			count;
@@ -161,10 +158,10 @@ append_key(StringInfo string, Jsonb *data, ArrayType *keys)
 			appendStringInfoChar(string, ':');
 		append_escaped(string, name, length);
 		appendStringInfoChar(string, '=');
-		append_value(string,
-					 getKeyJsonValueFromContainer(&data->root, name, length,
-												  &buffer),
-					 TextDatumGetCString(names[i]));
+		append_key_value(string,
+						 getKeyJsonValueFromContainer(&data->root, name, length,
+													  &buffer),
+						 TextDatumGetCString(names[i]));
 	}
 }
 
@@ -174,14 +171,10 @@ es_digest_string(PG_FUNCTION_ARGS)
 	StringInfoData string;
 
 	initStringInfo(&string);
-	append_key(&string, PG_GETARG_JSONB_P(0), PG_GETARG_ARRAYTYPE_P(1));
+	append_composite_key(&string, PG_GETARG_JSONB_P(0), PG_GETARG_ARRAYTYPE_P(1));
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(string.data, string.len));
 }
 
-/*
- * The id of an event by its type and the composite key, whose attributes must
- * be there.
- */
 pg_uuid_t *
 composite_key_id(text *type, Jsonb *data, ArrayType *keys)
 {
@@ -191,7 +184,7 @@ composite_key_id(text *type, Jsonb *data, ArrayType *keys)
 	initStringInfo(&string);
 	append_escaped(&string, VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type));
 	appendStringInfoChar(&string, ':');
-	append_key(&string, data, keys);
+	append_composite_key(&string, data, keys);
 	id = uuid_generate_v5(&oid_namespace, string.data, string.len);
 	pfree(string.data);
 	return id;

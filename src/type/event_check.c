@@ -1,17 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * event_check.c
- *		New events against the definitions of their types (design:
+ *		Checks new events against the definitions of their types (design:
  *		doc/event_type.md).
  *
- * In two steps, since a retry returns its first result however the types are
- * defined by then:
- *
- *	1. event_identify, before anything is locked: an event that says an
- *	   earlier schema version is brought up, in memory only; one that says none
- *	   gets its type's; one without an id gets that of its composite key;
- *	2. event_check, when the events are known to be new and before positions
- *	   are drawn: all violations of all events, in one ES004.
+ * It runs when the events are known to be new and before positions are drawn: a
+ * retry returns its first result, however the types are defined by then.  All
+ * violations of all events are raised in one ES004.
  *
  * Whether a type of the server accepts a value is known only by trying, and
  * fails with an error: the values of many events are tried in one
@@ -37,10 +32,7 @@
 #include "log/log.h"
 #include "type/type.h"
 
-/*
- * Violations that are told one by one, and the bytes of an error or a value in
- * one.
- */
+/* How many violations are listed, and how much of a value or error in each. */
 #define MAX_LINES		100
 #define MAX_VALUE_BYTES	40
 #define MAX_ERROR_BYTES	200
@@ -62,25 +54,17 @@ typedef struct Check
 	Oid			log;
 	const NewEvent *events;
 	int			count;
-	const NewEvent *event;		/* at hand */
+	const NewEvent *event;		/* that is being checked */
 	bool		one_stream;		/* and not rows of an import */
 	bool		each;			/* is each value tried alone? */
-	List	   *trials;			/* else many together, later */
+	List	   *trials;			/* else those of many events, together */
 	MemoryContext scratch;		/* of some events */
 	StringInfoData lines;
 	int			violations;
 	bool		undefined;		/* is a type not defined? */
 } Check;
 
-/* Is there nothing to be done for any event? */
-static inline bool
-is_idle(Oid log)
-{
-	AcceptInvalidationMessages();
-	return !event_type_any(log) && !event_type_strict;
-}
-
-/* Adds a line for the event at hand. */
+/* Adds a line for the event that is being checked. */
 static void
 			add_violation(Check *check, const char *format,...)
 			pg_attribute_printf(2, 3);
@@ -118,9 +102,9 @@ add_violation(Check *check, const char *format,...)
 		lines->data[start] = pg_toupper((unsigned char) lines->data[start]);
 }
 
-/* What a value is. */
+/* What kind of value it is, in words. */
 static const char *
-kind_of(const JsonbValue *value)
+value_kind(const JsonbValue *value)
 {
 	switch (value->type)
 	{
@@ -139,7 +123,7 @@ kind_of(const JsonbValue *value)
 	}
 }
 
-/* Is the value an object, or an array? */
+/* Returns true if the value is an object or an array. */
 static bool
 is_container(const JsonbValue *value)
 {
@@ -148,7 +132,7 @@ is_container(const JsonbValue *value)
 
 /* The text of a scalar, as ->> gives it. */
 static char *
-text_of(const JsonbValue *value)
+scalar_text(const JsonbValue *value)
 {
 	switch (value->type)
 	{
@@ -162,18 +146,18 @@ text_of(const JsonbValue *value)
 	}
 }
 
-/* The text of a scalar for a violation, which does not repeat much of it. */
+/* The beginning of the text of a scalar, for a violation. */
 static const char *
-short_text_of(const JsonbValue *value)
+short_scalar_text(const JsonbValue *value)
 {
-	char	   *text = text_of(value);
+	char	   *text = scalar_text(value);
 	int			length = strlen(text);
 	int			cut = pg_mbcliplen(text, length, MAX_VALUE_BYTES);
 
 	return cut == length ? text : psprintf("%.*s...", cut, text);
 }
 
-/* Is it a number without a fraction? */
+/* Returns true if it is a number without a fraction. */
 static bool
 is_integer(const JsonbValue *value)
 {
@@ -188,7 +172,7 @@ is_integer(const JsonbValue *value)
 																Int32GetDatum(0))));
 }
 
-/* Tries whether the types accept their values, or raises their error. */
+/* Raises the error of the first type that does not accept its value. */
 static bool
 try_values(void *arg)
 {
@@ -205,9 +189,9 @@ try_values(void *arg)
 	return true;
 }
 
-/* Tries a value, now or later. */
+/* Tries a value of a type of the server, or puts it on the list. */
 static void
-check_scalar(Check *check, EventAttribute *attribute, const JsonbValue *value)
+check_scalar_value(Check *check, EventAttribute *attribute, const JsonbValue *value)
 {
 	Trial	   *trial;
 	ErrorData  *error;
@@ -216,13 +200,13 @@ check_scalar(Check *check, EventAttribute *attribute, const JsonbValue *value)
 	if (is_container(value))
 	{
 		add_violation(check, "attribute \"%s\" is %s, not of type %s",
-					  attribute->name, kind_of(value), attribute->word);
+					  attribute->name, value_kind(value), attribute->word);
 		return;
 	}
 	trial = palloc(sizeof(Trial));
 	fmgr_info_copy(&trial->input, &attribute->input, CurrentMemoryContext);
 	trial->io_param = attribute->io_param;
-	trial->value = text_of(value);
+	trial->value = scalar_text(value);
 	if (!check->each)
 	{
 		check->trials = lappend(check->trials, trial);
@@ -237,7 +221,10 @@ check_scalar(Check *check, EventAttribute *attribute, const JsonbValue *value)
 				  attribute->name, attribute->word, length, error->message);
 }
 
-/* Has the value the attribute's kind?  Scalars are checked elsewhere. */
+/*
+ * Returns true if the value has the attribute's kind.  Values of types of the
+ * server are tried elsewhere.
+ */
 static bool
 has_kind(const EventAttribute *attribute, const JsonbValue *value)
 {
@@ -262,7 +249,7 @@ has_kind(const EventAttribute *attribute, const JsonbValue *value)
 	}
 }
 
-/* What an attribute must be, in words. */
+/* The kind that an attribute must have, in words. */
 static const char *
 kind_name(AttributeKind kind)
 {
@@ -283,68 +270,52 @@ kind_name(AttributeKind kind)
 	}
 }
 
-/* Checks a value that is there. */
+/* Checks a value that is not null. */
 static void
-check_value(Check *check, EventAttribute *attribute, const JsonbValue *value)
+check_attribute_value(Check *check, EventAttribute *attribute, const JsonbValue *value)
 {
 	if (attribute->key && is_container(value))
 		add_violation(check, "attribute \"%s\" of the composite key is %s, not a scalar",
-					  attribute->name, kind_of(value));
+					  attribute->name, value_kind(value));
 	else if (attribute->kind == ATTRIBUTE_UNKNOWN)
 		add_violation(check, "attribute \"%s\" is to be of an unknown kind, \"%s\"",
 					  attribute->name, attribute->word);
 	else if (attribute->kind == ATTRIBUTE_SCALAR)
-		check_scalar(check, attribute, value);
+		check_scalar_value(check, attribute, value);
 	else if (!has_kind(attribute, value))
 		add_violation(check, "attribute \"%s\" is %s, not %s",
 					  attribute->name,
 					  attribute->kind == ATTRIBUTE_INTEGER &&
-					  value->type == jbvNumeric ? short_text_of(value) :
-					  kind_of(value), kind_name(attribute->kind));
-}
-
-/* The value of an attribute; NULL if it is not there. */
-static JsonbValue *
-find_value(Jsonb *data, const char *name, JsonbValue *buffer)
-{
-	return getKeyJsonValueFromContainer(&data->root, name, strlen(name),
-										buffer);
+					  value->type == jbvNumeric ? short_scalar_text(value) :
+					  value_kind(value), kind_name(attribute->kind));
 }
 
 /* Checks what metadata says about the schema version. */
 static void
-check_version(Check *check, const EventType *type)
+check_schema_version(Check *check, const EventType *type)
 {
-	int			version = event_type_version(check->event->metadata);
+	int			version = schema_version_read(check->event->metadata);
 	JsonbValue	buffer;
 	JsonbValue *value;
 
 	if (version == SCHEMA_VERSION_BAD)
 	{
-		value = find_value(DatumGetJsonbP(check->event->metadata),
-						   "schema_version", &buffer);
+		value = event_attribute_value(DatumGetJsonbP(check->event->metadata),
+									  "schema_version", &buffer);
 		add_violation(check, "metadata has a schema_version that is %s, not a positive integer",
-					  value->type == jbvNumeric ? short_text_of(value) :
-					  kind_of(value));
+					  value->type == jbvNumeric ? short_scalar_text(value) :
+					  value_kind(value));
 	}
 	else if (version > type->schema_version)
 		add_violation(check, "metadata has schema_version %d, but the type is defined as of version %d",
 					  version, type->schema_version);
 }
 
-/* The data that is checked. */
-static Jsonb *
-present_data(const NewEvent *event)
-{
-	return DatumGetJsonbP(event->present != (Datum) 0 ? event->present :
-						  event->data);
-}
-
-/* Checks the attributes of the event at hand. */
+/* Checks the attributes of the event. */
 static void
-check_data(Check *check, const EventType *type)
+check_event_data(Check *check, const EventType *type)
 {
-	Jsonb	   *data = present_data(check->event);
+	Jsonb	   *data = event_new_data(check->event);
 	ListCell   *cell;
 
 	if (!JB_ROOT_IS_OBJECT(data))
@@ -357,17 +328,17 @@ check_data(Check *check, const EventType *type)
 	{
 		EventAttribute *attribute = lfirst(cell);
 		JsonbValue	buffer;
-		JsonbValue *value = find_value(data, attribute->name, &buffer);
+		JsonbValue *value = event_attribute_value(data, attribute->name, &buffer);
 
 		if (value != NULL && value->type != jbvNull)
-			check_value(check, attribute, value);
+			check_attribute_value(check, attribute, value);
 		else if (attribute->required)
 			add_violation(check, "attribute \"%s\" is %s", attribute->name,
 						  value == NULL ? "missing" : "null");
 	}
 }
 
-/* Checks the event at hand. */
+/* Checks one event. */
 static void
 check_event(Check *check)
 {
@@ -375,8 +346,8 @@ check_event(Check *check)
 
 	if (type != NULL)
 	{
-		check_version(check, type);
-		check_data(check, type);
+		check_schema_version(check, type);
+		check_event_data(check, type);
 	}
 	else if (event_type_strict)
 	{
@@ -386,9 +357,9 @@ check_event(Check *check)
 	}
 }
 
-/* Tries the values that wait for it; false if one was not accepted. */
+/* Tries the values on the list.  Returns false if one was not accepted. */
 static bool
-try_waiting(Check *check)
+try_listed_values(Check *check)
 {
 	bool		accepted = check->trials == NIL ||
 	subtransaction_try(try_values, check->trials) == NULL;
@@ -399,8 +370,8 @@ try_waiting(Check *check)
 }
 
 /*
- * Checks all events.  False if a value was not accepted, and is to be found by
- * trying each.
+ * Checks all events.  Returns false if a value was not accepted; which one is
+ * found by trying each.
  */
 static bool
 check_events(Check *check)
@@ -418,7 +389,7 @@ check_events(Check *check)
 		check->event = &check->events[i];
 		check_event(check);
 		if (i + 1 == check->count || (i + 1) % CHUNK_EVENTS == 0)
-			accepted = try_waiting(check);
+			accepted = try_listed_values(check);
 		MemoryContextSwitchTo(oldcontext);
 		if (!accepted)
 			return false;
@@ -426,7 +397,7 @@ check_events(Check *check)
 	return true;
 }
 
-/* Raises what was found. */
+/* Raises the violations. */
 static void
 raise_violations(Check *check)
 {
@@ -449,11 +420,9 @@ raise_violations(Check *check)
 			 errhint("es_describe_event_type() shows what events of a type must be like.")));
 }
 
-/*
- * Checks the events; ES004 with all that is wrong.
- */
+/* Checks the events, and raises all violations. */
 static void
-check_all(Oid log, const NewEvent *events, int count)
+check_new_events(Oid log, const NewEvent *events, int count)
 {
 	Check		check = {.log = log,.events = events,.count = count};
 
@@ -470,156 +439,19 @@ check_all(Oid log, const NewEvent *events, int count)
 		raise_violations(&check);
 }
 
-/*
- * Checks new events against the definitions of their types.
- */
 void
 event_check(Oid log, const NewEvent *events, int count)
 {
 	MemoryContext context;
 	MemoryContext oldcontext;
 
-	if (count == 0 || is_idle(log))
+	if (count == 0 || !event_type_is_checked(log))
 		return;
 	context = AllocSetContextCreate(CurrentMemoryContext,
 									"eventstore event check",
 									ALLOCSET_DEFAULT_SIZES);
 	oldcontext = MemoryContextSwitchTo(context);
-	check_all(log, events, count);
+	check_new_events(log, events, count);
 	MemoryContextSwitchTo(oldcontext);
 	MemoryContextDelete(context);
-}
-
-/* Can an id be made of the data? */
-static bool
-has_key(const EventType *type, Jsonb *data)
-{
-	ListCell   *cell;
-
-	if (!JB_ROOT_IS_OBJECT(data))
-		return false;
-	foreach(cell, type->attributes)
-	{
-		EventAttribute *attribute = lfirst(cell);
-		JsonbValue	buffer;
-		JsonbValue *value;
-
-		if (!attribute->key)
-			continue;
-		value = find_value(data, attribute->name, &buffer);
-		if (value == NULL || value->type == jbvNull || is_container(value))
-			return false;
-	}
-	return true;
-}
-
-/* Gives the event the id of its composite key; false if it has not all of it. */
-static bool
-make_id(NewEvent *event, const EventType *type)
-{
-	Jsonb	   *data;
-
-	if (event->has_id || type->composite_key == NULL)
-		return true;
-	data = present_data(event);
-	if (!has_key(type, data))
-		return false;
-	event->id = *composite_key_id(event->type, data, type->composite_key);
-	event->has_id = true;
-	return true;
-}
-
-/* Says in the metadata as of which version the event is written. */
-static void
-stamp_version(NewEvent *event, const EventType *type)
-{
-	if (type->stamp == (Datum) 0)
-		return;
-	if (event->metadata == (Datum) 0)
-		event->metadata = datumCopy(type->stamp, false, -1);
-	else
-		event->metadata = DirectFunctionCall2(jsonb_concat, event->metadata,
-											  type->stamp);
-}
-
-/* Data of an earlier schema version as of the type's; 0 if it is the same. */
-static Datum
-bring_up(Upcasting *upcasting, const NewEvent *event, const EventType *type,
-		 MemoryContext keep)
-{
-	Datum		data = upcast_data(upcasting, 0, event->type, event->data,
-								   event->metadata, type->schema_version);
-	MemoryContext oldcontext;
-
-	if (data == event->data)
-		return (Datum) 0;
-	oldcontext = MemoryContextSwitchTo(keep);
-	data = PointerGetDatum(PG_DETOAST_DATUM_COPY(data));
-	MemoryContextSwitchTo(oldcontext);
-	return data;
-}
-
-/*
- * Prepares an event of a type that is defined; false if it has no id and none
- * can be made.  keep: the memory of what is given to the event.
- */
-static bool
-identify(Oid log, Upcasting *upcasting, NewEvent *event, MemoryContext keep)
-{
-	const EventType *type = event_type_find(log, event->type);
-	MemoryContext oldcontext;
-	int			version;
-
-	if (type == NULL)
-		return true;
-	version = event_type_version(event->metadata);
-	if (version == SCHEMA_VERSION_NONE)
-	{
-		oldcontext = MemoryContextSwitchTo(keep);
-		stamp_version(event, type);
-		MemoryContextSwitchTo(oldcontext);
-	}
-	else if (version != SCHEMA_VERSION_BAD && version < type->schema_version)
-	{
-		event->present = bring_up(upcasting, event, type, keep);
-		type = event_type_find(log, event->type);	/* users' code has run */
-	}
-	return type == NULL || make_id(event, type);
-}
-
-/* Prepares all events; false if an id cannot be made. */
-static bool
-identify_all(Oid log, NewEvent *events, int count)
-{
-	Upcasting  *upcasting = upcast_begin(log);
-	MemoryContext keep = CurrentMemoryContext;
-	MemoryContext context = AllocSetContextCreate(keep, "eventstore event",
-												  ALLOCSET_DEFAULT_SIZES);
-	bool		done = true;
-	int			i;
-
-	MemoryContextSwitchTo(context);
-	for (i = 0; i < count; i++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (!identify(log, upcasting, &events[i], keep))
-			done = false;
-		MemoryContextReset(context);
-	}
-	MemoryContextSwitchTo(keep);
-	MemoryContextDelete(context);
-	upcast_end(upcasting);
-	return done;
-}
-
-/*
- * Gives new events the ids and schema versions that their types give them.  If
- * one has not what its id is made of, the call fails with all that is wrong
- * with its events.
- */
-void
-event_identify(Oid log, NewEvent *events, int count)
-{
-	if (!is_idle(log) && !identify_all(log, events, count))
-		event_check(log, events, count);
 }

@@ -4,21 +4,20 @@
  *		What this backend knows of the types of events: the rows of
  *		es_event_types and es_upcasters (design: doc/event_type.md).
  *
- * All rows of both tables are kept, from when they are asked for first until
- * one of them changes:
+ * All rows of both tables are cached from their first use until one of them
+ * changes:
  *
  *	- a trigger of each table, es_event_types_changed, makes its statement send
  *	  an invalidation of the table, so that direct SQL and a restore work, too;
  *	- a callback counts the changes, and does nothing else;
- *	- who asks next finds that the count is another one than it was before the
- *	  rows were read, and reads them again, with a snapshot of its own, as the
- *	  server reads its catalogs.
+ *	- the next use finds that the count has changed, and reads the rows again,
+ *	  with a snapshot of its own, as the server reads its catalogs.
  *
- * So what is found here may be gone when user code has run, or when something
- * else is looked up: nobody keeps a pointer to it for longer.
+ * So a pointer into the cache may be void as soon as code of users has run, or
+ * as something else is looked up.
  *
- * The invalidation goes out for es_events, too: plans that read it were made
- * for whether there are upcasters or not (upcast.c).
+ * The invalidation goes out for es_events, too: plans that read it depend on
+ * whether there are upcasters (read/present.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -37,7 +36,6 @@
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/numeric.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
@@ -78,9 +76,9 @@ PG_FUNCTION_INFO_V1(es_event_types_changed);
 /* All that is defined. */
 typedef struct Definitions
 {
-	MemoryContext context;		/* has it all */
+	MemoryContext context;		/* of all of it */
 	Oid			log;
-	uint64		generation;		/* changes, before it was read */
+	uint64		generation;		/* of changes, before it was read */
 	EventType  *types;			/* in the order of their names */
 	int			type_count;
 	Upcaster   *upcasters;		/* by type, then from_version */
@@ -110,20 +108,17 @@ static const struct
 /*
  * eventstore.strict_types: must every event be of a type that is defined?  An
  * administrator sets it where all types are known and an unknown one is a
- * mistake; it is his to decide, so that only a superuser can change it.
+ * mistake.  Only a superuser can change it.
  */
 bool		event_type_strict = false;
 
 static Definitions *definitions = NULL;
 
-/* How often something has changed, or may have; and the tables that count. */
+/* How often something has changed, or may have; and the tables it is about. */
 static uint64 changes = 1;
 static Oid	types_relid = InvalidOid;
 static Oid	upcasters_relid = InvalidOid;
 
-/*
- * Defines the setting.
- */
 void
 event_type_init(void)
 {
@@ -134,9 +129,12 @@ event_type_init(void)
 							 NULL, NULL);
 }
 
-/* The type of the server that a word names, if its values are scalars. */
+/*
+ * The type of the server that a word names; InvalidOid if there is none, or if
+ * its values are not scalars.
+ */
 static Oid
-scalar_type(const char *word)
+scalar_type_of_word(const char *word)
 {
 	HeapTuple	tuple = NULL;
 	Form_pg_type form;
@@ -157,9 +155,6 @@ scalar_type(const char *word)
 	return type;
 }
 
-/*
- * The kind that a word stands for; of a scalar also its type.
- */
 AttributeKind
 event_type_kind(const char *word, Oid *type)
 {
@@ -170,53 +165,13 @@ event_type_kind(const char *word, Oid *type)
 		if (strcmp(word, words[i].word) == 0)
 			return words[i].kind;
 	}
-	*type = scalar_type(word);
+	*type = scalar_type_of_word(word);
 	return OidIsValid(*type) ? ATTRIBUTE_SCALAR : ATTRIBUTE_UNKNOWN;
 }
 
-/* A number as a version; SCHEMA_VERSION_BAD if it is none. */
-static int
-version_of(Numeric number)
-{
-	Datum		value = NumericGetDatum(number);
-	Datum		whole = DirectFunctionCall2(numeric_trunc, value,
-											Int32GetDatum(0));
-	bool		error = false;
-	int			version;
-
-	if (!DatumGetBool(DirectFunctionCall2(numeric_eq, value, whole)))
-		return SCHEMA_VERSION_BAD;
-	version = numeric_int4_opt_error(number, &error);
-	return error || version <= 0 ? SCHEMA_VERSION_BAD : version;
-}
-
-/*
- * The schema version that metadata says; metadata 0 or without one, or with a
- * null: SCHEMA_VERSION_NONE.
- */
-int
-event_type_version(Datum metadata)
-{
-	Jsonb	   *object;
-	JsonbValue	buffer;
-	JsonbValue *value;
-
-	if (metadata == (Datum) 0)
-		return SCHEMA_VERSION_NONE;
-	object = DatumGetJsonbP(metadata);
-	if (!JB_ROOT_IS_OBJECT(object))
-		return SCHEMA_VERSION_BAD;
-	value = getKeyJsonValueFromContainer(&object->root, "schema_version",
-										 strlen("schema_version"), &buffer);
-	if (value == NULL || value->type == jbvNull)
-		return SCHEMA_VERSION_NONE;
-	return value->type == jbvNumeric ? version_of(value->val.numeric) :
-		SCHEMA_VERSION_BAD;
-}
-
-/* The attribute of this name, which is made if there is none. */
+/* Returns the attribute of this name, which is added if there is none. */
 static EventAttribute *
-get_attribute(EventType *type, const char *name)
+get_event_attribute(EventType *type, const char *name)
 {
 	EventAttribute *attribute;
 	ListCell   *cell;
@@ -234,9 +189,9 @@ get_attribute(EventType *type, const char *name)
 	return attribute;
 }
 
-/* Marks the attributes in the array as required, and those of a key as such. */
+/* Marks the attributes in the array as required, and as part of the key. */
 static void
-read_names(EventType *type, ArrayType *array, bool key)
+mark_required(EventType *type, ArrayType *array, bool key)
 {
 	Datum	   *names;
 	bool	   *nulls;
@@ -251,16 +206,16 @@ read_names(EventType *type, ArrayType *array, bool key)
 
 		if (nulls[i])
 			continue;
-		attribute = get_attribute(type, TextDatumGetCString(names[i]));
+		attribute = get_event_attribute(type, TextDatumGetCString(names[i]));
 		attribute->required = true;
 		if (key)
 			attribute->key = true;
 	}
 }
 
-/* Reads what kind of value an attribute must have. */
+/* Reads the kind that an attribute must have. */
 static void
-read_kind(EventAttribute *attribute, const JsonbValue *word)
+read_attribute_kind(EventAttribute *attribute, const JsonbValue *word)
 {
 	Oid			type;
 	Oid			input;
@@ -279,7 +234,7 @@ read_kind(EventAttribute *attribute, const JsonbValue *word)
 
 /* Reads the kinds of all attributes that have one. */
 static void
-read_kinds(EventType *type, Jsonb *kinds)
+read_attribute_kinds(EventType *type, Jsonb *kinds)
 {
 	JsonbIterator *iterator;
 	JsonbValue	value;
@@ -294,24 +249,13 @@ read_kinds(EventType *type, Jsonb *kinds)
 									value.val.string.len);
 
 		(void) JsonbIteratorNext(&iterator, &value, true);
-		read_kind(get_attribute(type, name), &value);
+		read_attribute_kind(get_event_attribute(type, name), &value);
 	}
-}
-
-/* Metadata of a schema version; 0 for the first. */
-static Datum
-make_stamp(int version)
-{
-	if (version == 1)
-		return (Datum) 0;
-	return DirectFunctionCall1(jsonb_in,
-							   CStringGetDatum(psprintf("{\"schema_version\": %d}",
-														version)));
 }
 
 /* Reads a row of es_event_types. */
 static void
-read_type(Definitions *all, const Datum *values, const bool *nulls)
+read_type_row(Definitions *all, const Datum *values, const bool *nulls)
 {
 	EventType  *type;
 
@@ -325,23 +269,23 @@ read_type(Definitions *all, const Datum *values, const bool *nulls)
 	type = &all->types[all->type_count++];
 	memset(type, 0, sizeof(EventType));
 	type->type = TextDatumGetCString(values[Anum_types_type - 1]);
-	read_names(type, DatumGetArrayTypeP(values[Anum_types_required - 1]),
-			   false);
+	mark_required(type, DatumGetArrayTypeP(values[Anum_types_required - 1]),
+				  false);
 	if (!nulls[Anum_types_composite_key - 1])
 	{
 		type->composite_key =
 			DatumGetArrayTypePCopy(values[Anum_types_composite_key - 1]);
-		read_names(type, type->composite_key, true);
+		mark_required(type, type->composite_key, true);
 	}
 	if (!nulls[Anum_types_attributes - 1])
-		read_kinds(type, DatumGetJsonbP(values[Anum_types_attributes - 1]));
+		read_attribute_kinds(type, DatumGetJsonbP(values[Anum_types_attributes - 1]));
 	type->schema_version = DatumGetInt32(values[Anum_types_schema_version - 1]);
-	type->stamp = make_stamp(type->schema_version);
+	type->version_metadata = schema_version_metadata(type->schema_version);
 }
 
 /* Reads a row of es_upcasters. */
 static void
-read_upcaster(Definitions *all, const Datum *values, const bool *nulls)
+read_upcaster_row(Definitions *all, const Datum *values, const bool *nulls)
 {
 	Upcaster   *upcaster;
 
@@ -364,10 +308,10 @@ read_upcaster(Definitions *all, const Datum *values, const bool *nulls)
 		TextDatumGetCString(values[Anum_upcasters_search_path - 1]);
 }
 
-/* Reads all rows of a table, as the server reads its catalogs. */
+/* Reads all rows of a table, with a snapshot of its own. */
 static void
-read_table(Relation rel, Definitions *all,
-		   void (*read_row) (Definitions *, const Datum *, const bool *))
+read_definition_rows(Relation rel, Definitions *all,
+					 void (*read_row) (Definitions *, const Datum *, const bool *))
 {
 	TupleDesc	desc = RelationGetDescr(rel);
 	Datum	   *values = palloc(sizeof(Datum) * desc->natts);
@@ -385,7 +329,7 @@ read_table(Relation rel, Definitions *all,
 }
 
 static int
-compare_types(const void *a, const void *b)
+compare_type_names(const void *a, const void *b)
 {
 	return strcmp(((const EventType *) a)->type, ((const EventType *) b)->type);
 }
@@ -405,7 +349,7 @@ compare_upcasters(const void *a, const void *b)
 
 /* Reads both tables. */
 static void
-read_tables(Definitions *all)
+read_definitions(Definitions *all)
 {
 	Relation	types = table_open(own_table_relid(all->log, TYPES_TABLE),
 								   AccessShareLock);
@@ -416,27 +360,27 @@ read_tables(Definitions *all)
 	types_relid = RelationGetRelid(types);
 	upcasters_relid = RelationGetRelid(upcasters);
 	all->generation = changes;
-	read_table(types, all, read_type);
-	read_table(upcasters, all, read_upcaster);
+	read_definition_rows(types, all, read_type_row);
+	read_definition_rows(upcasters, all, read_upcaster_row);
 	table_close(types, AccessShareLock);
 	table_close(upcasters, AccessShareLock);
 	if (all->type_count > 1)
-		qsort(all->types, all->type_count, sizeof(EventType), compare_types);
+		qsort(all->types, all->type_count, sizeof(EventType), compare_type_names);
 	if (all->upcaster_count > 1)
 		qsort(all->upcasters, all->upcaster_count, sizeof(Upcaster),
 			  compare_upcasters);
 }
 
-/* One of the tables may have changed; InvalidOid: any. */
+/* Invalidation callback: counts a change of one of the tables. */
 static void
-count_change(Datum arg, Oid relid)
+count_definition_change(Datum arg, Oid relid)
 {
 	if (relid == InvalidOid || relid == types_relid ||
 		relid == upcasters_relid)
 		changes++;
 }
 
-/* Reads all anew; what was known is forgotten when that has worked. */
+/* Reads both tables again, and replaces the cache when that has worked. */
 static void
 load_definitions(Oid log)
 {
@@ -446,7 +390,7 @@ load_definitions(Oid log)
 	Definitions *all;
 
 	if (!registered)
-		CacheRegisterRelcacheCallback(count_change, (Datum) 0);
+		CacheRegisterRelcacheCallback(count_definition_change, (Datum) 0);
 	registered = true;
 	context = AllocSetContextCreate(CurrentMemoryContext,
 									"eventstore event types",
@@ -455,7 +399,7 @@ load_definitions(Oid log)
 	all = palloc0(sizeof(Definitions));
 	all->context = context;
 	all->log = log;
-	read_tables(all);
+	read_definitions(all);
 	MemoryContextSwitchTo(oldcontext);
 	MemoryContextSetParent(context, TopMemoryContext);
 	if (definitions != NULL)
@@ -463,7 +407,7 @@ load_definitions(Oid log)
 	definitions = all;
 }
 
-/* What is defined now. */
+/* Returns the current definitions. */
 static inline const Definitions *
 get_definitions(Oid log)
 {
@@ -473,27 +417,19 @@ get_definitions(Oid log)
 	return definitions;
 }
 
-/*
- * A number that is another one when something else is defined.
- */
 uint64
 event_type_generation(Oid log)
 {
 	return get_definitions(log)->generation;
 }
 
-/*
- * Is any type defined?
- */
 bool
-event_type_any(Oid log)
+event_type_is_checked(Oid log)
 {
-	return get_definitions(log)->type_count > 0;
+	AcceptInvalidationMessages();
+	return get_definitions(log)->type_count > 0 || event_type_strict;
 }
 
-/*
- * The definition of a type; NULL if there is none.
- */
 const EventType *
 event_type_find(Oid log, text *type)
 {
@@ -504,12 +440,9 @@ event_type_find(Oid log, text *type)
 		return NULL;
 	key.type = text_to_cstring(type);
 	return bsearch(&key, all->types, all->type_count, sizeof(EventType),
-				   compare_types);
+				   compare_type_names);
 }
 
-/*
- * All upcasters, by type and from_version.
- */
 const Upcaster *
 event_type_upcasters(Oid log, int *count)
 {
@@ -520,7 +453,8 @@ event_type_upcasters(Oid log, int *count)
 }
 
 /*
- * AFTER any change of es_event_types or es_upcasters: tells all backends.
+ * es_event_types_changed(): AFTER any change of es_event_types or es_upcasters,
+ * sends the invalidation to all backends.
  */
 Datum
 es_event_types_changed(PG_FUNCTION_ARGS)

@@ -4,9 +4,8 @@
  *		Defining types of events: es_define_event_type, es_drop_event_type,
  *		es_describe_event_type, es_define_upcaster.
  *
- * What is wrong with a definition is said here, before it is stored.  The rows
- * are written by our own SQL; triggers of their tables tell all backends
- * (event_type.c).
+ * A wrong definition is refused here, before it is stored.  The rows are written
+ * by our own SQL; triggers of their tables notify all backends (event_type.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -59,11 +58,11 @@ static const char *const storing_times[] = {
 
 /* The words that attributes may have, for a hint. */
 #define WORDS_HINT \
-	"Say s or string, n or number, integer, b or boolean, object, array, any, or a scalar type of pg_catalog by its name, such as uuid, date, timestamptz or numeric."
+	"Use s or string, n or number, integer, b or boolean, object, array, any, or a scalar type of pg_catalog by its name, such as uuid, date, timestamptz or numeric."
 
-/* Refuses a list of attributes that has not names alone. */
+/* Refuses a list of attributes with a null or an empty name. */
 static void
-check_names(const char *what, ArrayType *array)
+check_attribute_names(const char *what, ArrayType *array)
 {
 	Datum	   *names;
 	int			count = argument_texts(what, array, &names);
@@ -79,16 +78,16 @@ check_names(const char *what, ArrayType *array)
 	}
 }
 
-/* Refuses a key that is none, or that differs at each retry. */
+/* Refuses a key that is empty, or that would differ at each retry. */
 static void
-check_key(ArrayType *array)
+check_composite_key(ArrayType *array)
 {
 	Datum	   *names;
 	int			count;
 	int			i;
 	int			j;
 
-	check_names("composite_key", array);
+	check_attribute_names("composite_key", array);
 	names = composite_key_names(array, &count);
 	for (i = 0; i < count; i++)
 	{
@@ -107,9 +106,9 @@ check_key(ArrayType *array)
 	}
 }
 
-/* Appends what is wrong with the word for an attribute, if anything is. */
+/* Appends a line if the word for an attribute is wrong. */
 static void
-check_word(StringInfo wrong, const char *name, const JsonbValue *word)
+check_attribute_word(StringInfo wrong, const char *name, const JsonbValue *word)
 {
 	char	   *given;
 	Oid			type;
@@ -129,9 +128,9 @@ check_word(StringInfo wrong, const char *name, const JsonbValue *word)
 						 wrong->len > 0 ? "\n" : "");
 }
 
-/* Refuses what is not a map of attributes' names to words. */
+/* Refuses what is not an object of attributes' names and words. */
 static void
-check_attributes(Jsonb *attributes)
+check_attribute_words(Jsonb *attributes)
 {
 	JsonbIterator *iterator;
 	JsonbValue	value;
@@ -144,7 +143,7 @@ check_attributes(Jsonb *attributes)
 				 errdetail("The argument is %s.",
 						   JB_ROOT_IS_SCALAR(attributes) ? "a scalar" :
 						   "an array"),
-				 errhint("Give an object such as '{\"amount\": \"number\", \"at\": \"timestamptz\"}'.")));
+				 errhint("Pass an object such as '{\"amount\": \"number\", \"at\": \"timestamptz\"}'.")));
 	initStringInfo(&wrong);
 	iterator = JsonbIteratorInit(&attributes->root);
 	(void) JsonbIteratorNext(&iterator, &value, true);
@@ -154,7 +153,7 @@ check_attributes(Jsonb *attributes)
 									value.val.string.len);
 
 		(void) JsonbIteratorNext(&iterator, &value, true);
-		check_word(&wrong, name, &value);
+		check_attribute_word(&wrong, name, &value);
 	}
 	if (wrong.len > 0)
 		ereport(ERROR,
@@ -164,9 +163,9 @@ check_attributes(Jsonb *attributes)
 				 errhint(WORDS_HINT)));
 }
 
-/* Takes the type, which is the first argument of all. */
+/* Returns the type, which is the first argument of all functions here. */
 static text *
-type_argument(FunctionCallInfo fcinfo)
+event_type_argument(FunctionCallInfo fcinfo)
 {
 	text	   *type;
 
@@ -176,25 +175,25 @@ type_argument(FunctionCallInfo fcinfo)
 	return type;
 }
 
-/* Refuses a definition that is wrong by itself. */
+/* Refuses a wrong definition. */
 static void
-check_definition(FunctionCallInfo fcinfo)
+check_type_definition(FunctionCallInfo fcinfo)
 {
-	(void) type_argument(fcinfo);
+	(void) event_type_argument(fcinfo);
 	argument_not_null(fcinfo, ARG_REQUIRED, "required");
 	argument_not_null(fcinfo, ARG_SCHEMA_VERSION, "schema_version");
-	check_names("required", PG_GETARG_ARRAYTYPE_P(ARG_REQUIRED));
+	check_attribute_names("required", PG_GETARG_ARRAYTYPE_P(ARG_REQUIRED));
 	if (!PG_ARGISNULL(ARG_COMPOSITE_KEY))
-		check_key(PG_GETARG_ARRAYTYPE_P(ARG_COMPOSITE_KEY));
+		check_composite_key(PG_GETARG_ARRAYTYPE_P(ARG_COMPOSITE_KEY));
 	if (!PG_ARGISNULL(ARG_ATTRIBUTES))
-		check_attributes(PG_GETARG_JSONB_P(ARG_ATTRIBUTES));
+		check_attribute_words(PG_GETARG_JSONB_P(ARG_ATTRIBUTES));
 	argument_range("schema_version", PG_GETARG_INT32(ARG_SCHEMA_VERSION), 1,
 				   PG_INT32_MAX);
 }
 
 /*
  * es_define_event_type(type, required, composite_key, attributes,
- * schema_version, description): defines a type, or defines it anew.
+ * schema_version, description): defines a type, or replaces its definition.
  */
 Datum
 es_define_event_type(PG_FUNCTION_ARGS)
@@ -206,7 +205,7 @@ es_define_event_type(PG_FUNCTION_ARGS)
 	int			i;
 
 	PreventCommandIfReadOnly("es_define_event_type()");
-	check_definition(fcinfo);
+	check_type_definition(fcinfo);
 	for (i = 0; i < ARG_COUNT; i++)
 	{
 		nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
@@ -228,9 +227,9 @@ es_define_event_type(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Raises that there is no such type. */
+/* Refuses a type of which nothing is defined. */
 static void
-refuse_unknown(text *type)
+refuse_unknown_type(text *type)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -240,12 +239,13 @@ refuse_unknown(text *type)
 }
 
 /*
- * es_drop_event_type(type): forgets the type and its upcasters.
+ * es_drop_event_type(type): removes the definition of the type and its
+ * upcasters.
  */
 Datum
 es_drop_event_type(PG_FUNCTION_ARGS)
 {
-	text	   *type = type_argument(fcinfo);
+	text	   *type = event_type_argument(fcinfo);
 	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
 	Oid			types = TEXTOID;
 	Datum		value = PointerGetDatum(type);
@@ -261,7 +261,7 @@ es_drop_event_type(PG_FUNCTION_ARGS)
 						   1, &types, &value, NULL);
 	SPI_finish();
 	if (dropped == 0)
-		refuse_unknown(type);
+		refuse_unknown_type(type);
 	PG_RETURN_VOID();
 }
 
@@ -272,7 +272,7 @@ es_drop_event_type(PG_FUNCTION_ARGS)
 Datum
 es_describe_event_type(PG_FUNCTION_ARGS)
 {
-	text	   *type = type_argument(fcinfo);
+	text	   *type = event_type_argument(fcinfo);
 	Oid			types = TEXTOID;
 	Datum		value = PointerGetDatum(type);
 	TupleDesc	desc;
@@ -291,7 +291,7 @@ es_describe_event_type(PG_FUNCTION_ARGS)
 					   " LEFT JOIN @extschema@.es_event_types t ON t.type = $1"
 					   " WHERE t.type IS NOT NULL OR u.upcasters IS NOT NULL",
 					   1, &types, &value, NULL) == 0)
-		refuse_unknown(type);
+		refuse_unknown_type(type);
 	row = SPI_copytuple(SPI_tuptable->vals[0]);
 	SPI_finish();
 	HeapTupleHeaderSetTypeId(row->t_data, desc->tdtypeid);
@@ -318,7 +318,7 @@ remove_upcaster(Oid log, text *type, int from_version)
 				 errhint("The table es_upcasters has all of them.")));
 }
 
-/* Stores an upcaster, which runs as the present user. */
+/* Stores an upcaster, which runs as the current user. */
 static void
 store_upcaster(Oid log, text *type, int from_version, Oid function)
 {
@@ -345,13 +345,13 @@ store_upcaster(Oid log, text *type, int from_version, Oid function)
 }
 
 /*
- * es_define_upcaster(type, from_version, upcaster): defines the function, or
- * removes it by a null.
+ * es_define_upcaster(type, from_version, upcaster): defines the upcaster; null
+ * removes it.
  */
 Datum
 es_define_upcaster(PG_FUNCTION_ARGS)
 {
-	text	   *type = type_argument(fcinfo);
+	text	   *type = event_type_argument(fcinfo);
 	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
 	int			from_version;
 	Oid			upcaster = InvalidOid;

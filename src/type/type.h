@@ -3,6 +3,10 @@
  * type.h
  *		Types of events: definitions, checks, composite keys, upcasters.
  *
+ * Types are known to a backend from the tables es_event_types and es_upcasters
+ * (event_type.c).  New events are identified and checked against them; stored
+ * ones are upcast when they are read.
+ *
  *-------------------------------------------------------------------------
  */
 #ifndef EVENTSTORE_TYPE_H
@@ -18,10 +22,20 @@
 #include "log/log.h"
 
 /* composite_key.c */
+
+/*
+ * Returns the names of a composite key.  Errors: there is none, one is null, or
+ * one is there twice.
+ */
 extern Datum *composite_key_names(ArrayType *keys, int *count);
+
+/*
+ * Returns the id of an event by its type and composite key.  Errors: an attribute
+ * of the key is missing, null or no scalar.
+ */
 extern pg_uuid_t *composite_key_id(text *type, Jsonb *data, ArrayType *keys);
 
-/* type_function.c */
+/* type_function.c: functions of a schema, one for each type */
 
 typedef struct TypeFunctions TypeFunctions;
 
@@ -31,16 +45,26 @@ typedef struct TypeFunction
 	char		type[ES_MAX_TYPE_LENGTH + 1];
 	Oid			function;		/* 0: there is none */
 	FmgrInfo	info;
-	void	   *extra;			/* of the one who calls it */
+	void	   *extra;			/* the caller's */
 } TypeFunction;
 
-extern TypeFunctions *type_functions_make(const char *schema, const char *prefix,
-										  const FunctionSignature *form);
+/*
+ * Prepares for calling the functions whose names are the prefix and a type, for
+ * as long as the current memory context lives.  Errors: there is no such schema.
+ */
+extern TypeFunctions *type_functions_make(const char *schema,
+										  const char *prefix,
+										  const FunctionSignature *signature);
+
+/*
+ * Returns the function for a type; NULL if there is none.  Errors: its signature
+ * is another one, or the current user may not execute it.
+ */
 extern TypeFunction *type_functions_find(TypeFunctions *by_type, text *type);
 
-/* event_type.c */
+/* event_type.c: the definitions that the backend has cached */
 
-/* What kind of value an attribute must have. */
+/* The kind of value that an attribute must have. */
 typedef enum AttributeKind
 {
 	ATTRIBUTE_ANY,
@@ -50,8 +74,8 @@ typedef enum AttributeKind
 	ATTRIBUTE_BOOLEAN,
 	ATTRIBUTE_OBJECT,
 	ATTRIBUTE_ARRAY,
-	ATTRIBUTE_SCALAR,			/* what a type of the server accepts */
-	ATTRIBUTE_UNKNOWN			/* the table was written to without us */
+	ATTRIBUTE_SCALAR,			/* whatever a type of the server accepts */
+	ATTRIBUTE_UNKNOWN			/* somebody else wrote to the table */
 } AttributeKind;
 
 /* An attribute that a type of events says something about. */
@@ -61,7 +85,7 @@ typedef struct EventAttribute
 	bool		required;
 	bool		key;			/* is it part of the composite key? */
 	AttributeKind kind;
-	char	   *word;			/* that stands for the kind; NULL: none */
+	char	   *word;			/* for the kind; NULL: none */
 	FmgrInfo	input;			/* of a scalar */
 	Oid			io_param;
 } EventAttribute;
@@ -73,7 +97,7 @@ typedef struct EventType
 	List	   *attributes;		/* of EventAttribute */
 	ArrayType  *composite_key;	/* NULL: there is none */
 	int			schema_version;
-	Datum		stamp;			/* metadata that says it; 0: it is 1 */
+	Datum		version_metadata;	/* that says it */
 } EventType;
 
 /* A row of es_upcasters. */
@@ -86,38 +110,123 @@ typedef struct Upcaster
 	char	   *search_path;
 } Upcaster;
 
-/* What metadata says about the schema version, if it is no version. */
+extern bool event_type_strict;	/* eventstore.strict_types */
+
+/* Defines the setting. */
+extern void event_type_init(void);
+
+/* Returns the kind that a word stands for, and of a scalar its type. */
+extern AttributeKind event_type_kind(const char *word, Oid *type);
+
+/* Returns a number that changes with every change of a definition. */
+extern uint64 event_type_generation(Oid log);
+
+/*
+ * Returns true if new events must be compared with definitions: there is one, or
+ * all types must be defined.
+ */
+extern bool event_type_is_checked(Oid log);
+
+/* Returns the definition of a type; NULL if there is none. */
+extern const EventType *event_type_find(Oid log, text *type);
+
+/* Returns all upcasters, by type and from_version. */
+extern const Upcaster *event_type_upcasters(Oid log, int *count);
+
+/* schema_version.c */
+
+/* What metadata says if it is no version. */
 #define SCHEMA_VERSION_NONE		0
 #define SCHEMA_VERSION_BAD		(-1)
 
-extern bool event_type_strict;
+/*
+ * Returns the schema version that metadata says.  Metadata may be 0; without
+ * one, or with a null, it is SCHEMA_VERSION_NONE.
+ */
+extern int	schema_version_read(Datum metadata);
 
-extern void event_type_init(void);
-extern AttributeKind event_type_kind(const char *word, Oid *type);
-extern int	event_type_version(Datum metadata);
-extern uint64 event_type_generation(Oid log);
-extern bool event_type_any(Oid log);
-extern const EventType *event_type_find(Oid log, text *type);
-extern const Upcaster *event_type_upcasters(Oid log, int *count);
+/* Returns metadata that says a schema version, and nothing else. */
+extern Datum schema_version_metadata(int version);
+
+/* Returns metadata, which may be 0, with such metadata added. */
+extern Datum schema_version_add(Datum metadata, Datum version_metadata);
 
 /* upcast.c */
 
+/* The upcasters for one statement or batch. */
 typedef struct Upcasting Upcasting;
 
+/*
+ * Returns copies of all upcasters, by type and from_version: a List of Upcaster
+ * in the current memory context.
+ */
 extern List *upcast_functions(Oid log);
+
+/*
+ * Finds the upcaster that an es_function or a stored signature names.  Errors: it
+ * names none that the current user may execute.
+ */
 extern Oid	upcast_find_function(const char *name);
+
+/*
+ * Prepares to upcast events, in the current memory context; returns NULL if there
+ * are no upcasters.
+ */
 extern Upcasting *upcast_begin(Oid log);
-extern Upcasting *upcast_make(Oid log, MemoryContext parent);
-extern bool upcast_is_due(const Upcasting *upcasting, text *type,
-						  Datum metadata);
-extern Datum upcast_data(Upcasting *upcasting, int64 position, text *type,
-						 Datum data, Datum metadata, int version);
-extern Datum upcast_metadata(Upcasting *upcasting, text *type,
-							 Datum metadata);
+
+/* Ends it; NULL is possible. */
 extern void upcast_end(Upcasting *upcasting);
 
-/* event_check.c */
+/* Returns true if upcasting changes the event.  metadata: 0 for none. */
+extern bool upcast_is_due(const Upcasting *upcasting, text *type,
+						  Datum metadata);
+
+/*
+ * Returns data upcast to a version, or as far as upcasters lead; the same data if
+ * there is nothing to do, or upcasting is NULL.  position: for the context of an
+ * error; 0: it has none yet.  metadata: 0 for none.  Errors: the upcaster's own;
+ * it does not exist, its owner does not, or it returned null.
+ */
+extern Datum upcast_data(Upcasting *upcasting, int64 position, text *type,
+						 Datum data, Datum metadata, int version);
+
+/*
+ * Returns metadata that says the version to which upcast_data leads; the same
+ * metadata, which may be 0, if there is nothing to do, or upcasting is NULL.
+ */
+extern Datum upcast_metadata(Upcasting *upcasting, text *type,
+							 Datum metadata);
+
+/* event_identify.c */
+
+/*
+ * Gives new events the schema versions and ids that their types give them.
+ * Errors: ES004 if an event has not all of its composite key.
+ */
 extern void event_identify(Oid log, NewEvent *events, int count);
+
+/* event_check.c */
+
+/*
+ * Checks new events against the definitions of their types.  Errors: ES004 with
+ * all violations.
+ */
 extern void event_check(Oid log, const NewEvent *events, int count);
+
+/* Returns the value of an attribute of data, an object; NULL without one. */
+static inline JsonbValue *
+event_attribute_value(Jsonb *data, const char *name, JsonbValue *buffer)
+{
+	return getKeyJsonValueFromContainer(&data->root, name, strlen(name),
+										buffer);
+}
+
+/* Returns the data of a new event as of its type's schema version. */
+static inline Jsonb *
+event_new_data(const NewEvent *event)
+{
+	return DatumGetJsonbP(event->upcast != (Datum) 0 ? event->upcast :
+						  event->data);
+}
 
 #endif							/* EVENTSTORE_TYPE_H */

@@ -2,7 +2,7 @@
  *
  * type_function.c
  *		Functions of a schema, one for each type of events: their names are a
- *		prefix and the type.  Each is looked up once, when it is needed.
+ *		prefix and the type.  Each is looked up once, when it is first needed.
  *
  *-------------------------------------------------------------------------
  */
@@ -24,17 +24,14 @@ struct TypeFunctions
 {
 	const char *schema;
 	const char *prefix;
-	FunctionSignature form;		/* of each of them */
-	MemoryContext context;		/* what the functions keep */
+	FunctionSignature signature;	/* of each of them */
+	MemoryContext context;		/* of the functions */
 	HTAB	   *functions;
 };
 
-/*
- * Prepares for calling functions of the schema, as long as the present memory
- * context lives.  Errors: there is no such schema.
- */
 TypeFunctions *
-type_functions_make(const char *schema, const char *prefix, const FunctionSignature *form)
+type_functions_make(const char *schema, const char *prefix,
+					const FunctionSignature *signature)
 {
 	HASHCTL		control = {
 		.keysize = ES_MAX_TYPE_LENGTH + 1,
@@ -43,11 +40,11 @@ type_functions_make(const char *schema, const char *prefix, const FunctionSignat
 	};
 	TypeFunctions *by_type = palloc(sizeof(TypeFunctions));
 
-	/* a schema that is gone is no schema without functions */
+	/* a schema that is gone is not one without functions */
 	(void) get_namespace_oid(schema, false);
 	by_type->schema = schema;
 	by_type->prefix = prefix;
-	by_type->form = *form;
+	by_type->signature = *signature;
 	by_type->context = CurrentMemoryContext;
 	by_type->functions = hash_create("eventstore functions by type", 32,
 									 &control,
@@ -57,7 +54,7 @@ type_functions_make(const char *schema, const char *prefix, const FunctionSignat
 
 /* Looks up the function for one type. */
 static void
-look_up(const TypeFunctions *by_type, const char *type, TypeFunction *result)
+look_up_type_function(const TypeFunctions *by_type, const char *type, TypeFunction *result)
 {
 	char	   *name = psprintf("%s%s", by_type->prefix, type);
 
@@ -67,32 +64,29 @@ look_up(const TypeFunctions *by_type, const char *type, TypeFunction *result)
 		result->function =
 			LookupFuncName(list_make2(makeString(pstrdup(by_type->schema)),
 									  makeString(name)),
-						   by_type->form.count, by_type->form.arguments, true);
+						   by_type->signature.count,
+						   by_type->signature.arguments, true);
 	if (!OidIsValid(result->function))
 		return;
-	user_function_check(result->function, &by_type->form);
+	user_function_check(result->function, &by_type->signature);
 	fmgr_info(result->function, &result->info);
 }
 
-/* Looks up the function for one type and remembers it, if that works. */
+/* Looks up the function for one type, and caches it if there is no error. */
 static TypeFunction *
-enter(TypeFunctions *by_type, const char *type)
+cache_type_function(TypeFunctions *by_type, const char *type)
 {
 	MemoryContext oldcontext = MemoryContextSwitchTo(by_type->context);
 	TypeFunction found;
 	TypeFunction *entry;
 
-	look_up(by_type, type, &found);
+	look_up_type_function(by_type, type, &found);
 	entry = hash_search(by_type->functions, type, HASH_ENTER, NULL);
 	*entry = found;
 	MemoryContextSwitchTo(oldcontext);
 	return entry;
 }
 
-/*
- * The function for a type; NULL if there is none.  Errors: it is of another
- * form, or the present user may not execute it.
- */
 TypeFunction *
 type_functions_find(TypeFunctions *by_type, text *type)
 {
@@ -101,7 +95,7 @@ type_functions_find(TypeFunctions *by_type, text *type)
 									  NULL);
 
 	if (entry == NULL)
-		entry = enter(by_type, name);
+		entry = cache_type_function(by_type, name);
 	pfree(name);
 	return OidIsValid(entry->function) ? entry : NULL;
 }

@@ -1,61 +1,51 @@
 /*-------------------------------------------------------------------------
  *
  * upcast.c
- *		Events of earlier schema versions, as they would be written today
- *		(design: doc/event_type.md).
+ *		Upcasts events of earlier schema versions (design: doc/event_type.md).
  *
  * An event is of the version that its metadata says, of the first if it says
  * none.  The upcasters of its type from that version on are called one after
- * another; what comes out has the version that the last of them leads to.  So
- * it can be done twice.  Metadata that says no version which could be one
- * leaves an event as it is.
+ * another; the result has the version that the last of them leads to, so that an
+ * event can be upcast again without harm.  Metadata with a schema_version that is
+ * no version leaves an event as it is.
  *
- * An upcaster runs as who defined it, where names were found then.  What is to
- * be called is copied and looked up once for a statement or a batch
- * (Upcasting): upcasters may themselves change what is defined.
+ * An upcaster runs as the role that defined it, with the search_path of then.
+ * Upcasters are copied and looked up once for a statement or a batch
+ * (Upcasting), since they may themselves change what is defined.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "catalog/pg_type.h"
-#include "executor/executor.h"
 #include "fmgr.h"
-#include "funcapi.h"
 #include "miscadmin.h"
-#include "nodes/pathnodes.h"
-#include "nodes/supportnodes.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
-#include "utils/jsonb.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/typcache.h"
 
 #include "base/base.h"
-#include "log/log.h"
 #include "type/type.h"
 
-/* An upcaster, and what is called. */
-typedef struct Call
+/* An upcaster that is called. */
+typedef struct UpcasterCall
 {
 	Upcaster	upcaster;
-	bool		found;
-	Oid			owner;
+	Oid			owner;			/* 0: not looked up so far */
 	char	   *path;
+	bool		found;			/* is the function looked up? */
 	FmgrInfo	function;
-} Call;
+} UpcasterCall;
 
 struct Upcasting
 {
-	MemoryContext context;		/* has it all */
-	Call	   *calls;			/* by type and from_version */
+	MemoryContext context;		/* of all of it */
+	UpcasterCall *calls;		/* by type and from_version */
 	int			count;
 };
 
-/* Copies an upcaster into the present memory context. */
+/* Copies an upcaster into the current memory context. */
 static void
 copy_upcaster(Upcaster *copy, const Upcaster *upcaster)
 {
@@ -66,10 +56,6 @@ copy_upcaster(Upcaster *copy, const Upcaster *upcaster)
 	copy->search_path = pstrdup(upcaster->search_path);
 }
 
-/*
- * All upcasters that are defined, by type and from_version: a List of
- * Upcaster in the present memory context.
- */
 List *
 upcast_functions(Oid log)
 {
@@ -90,27 +76,25 @@ upcast_functions(Oid log)
 	return result;
 }
 
-/*
- * Makes an Upcasting of the upcasters that the session knows, in the context;
- * NULL if there are none.
- */
 Upcasting *
-upcast_make(Oid log, MemoryContext parent)
+upcast_begin(Oid log)
 {
 	int			count;
-	const Upcaster *upcasters = event_type_upcasters(log, &count);
+	const Upcaster *upcasters;
 	MemoryContext oldcontext;
 	Upcasting  *upcasting;
 	int			i;
 
+	AcceptInvalidationMessages();
+	upcasters = event_type_upcasters(log, &count);
 	if (count == 0)
 		return NULL;
-	oldcontext = MemoryContextSwitchTo(AllocSetContextCreate(parent,
+	oldcontext = MemoryContextSwitchTo(AllocSetContextCreate(CurrentMemoryContext,
 															 "eventstore upcasting",
 															 ALLOCSET_SMALL_SIZES));
 	upcasting = palloc0(sizeof(Upcasting));
 	upcasting->context = CurrentMemoryContext;
-	upcasting->calls = palloc0(sizeof(Call) * count);
+	upcasting->calls = palloc0(sizeof(UpcasterCall) * count);
 	upcasting->count = count;
 	for (i = 0; i < count; i++)
 		copy_upcaster(&upcasting->calls[i].upcaster, &upcasters[i]);
@@ -118,20 +102,6 @@ upcast_make(Oid log, MemoryContext parent)
 	return upcasting;
 }
 
-/*
- * Prepares for bringing events up, for one statement or batch, in the present
- * memory context; NULL if no upcaster is defined.
- */
-Upcasting *
-upcast_begin(Oid log)
-{
-	AcceptInvalidationMessages();
-	return upcast_make(log, CurrentMemoryContext);
-}
-
-/*
- * Ends it; NULL is possible.
- */
 void
 upcast_end(Upcasting *upcasting)
 {
@@ -141,7 +111,7 @@ upcast_end(Upcasting *upcasting)
 
 /* Compares a call with a type and a version. */
 static int
-compare_call(const Call *call, const char *type, int length, int version)
+compare_call(const UpcasterCall *call, const char *type, int length, int version)
 {
 	int			result = strncmp(call->upcaster.type, type, length);
 
@@ -153,9 +123,9 @@ compare_call(const Call *call, const char *type, int length, int version)
 	return result;
 }
 
-/* Is the call, by its number, one for the type? */
+/* Returns true if there is a call of this number, and it is for the type. */
 static bool
-is_of_type(const Upcasting *upcasting, int number, text *type)
+is_call_for_type(const Upcasting *upcasting, int number, text *type)
 {
 	int			length = VARSIZE_ANY_EXHDR(type);
 	const char *name;
@@ -168,14 +138,15 @@ is_of_type(const Upcasting *upcasting, int number, text *type)
 }
 
 /*
- * Finds the calls for an event: *first and the last, plus one, are returned.
- * version: none that leads beyond it.  False if there are none.
+ * Finds the calls that lead an event to the version, or as far as there are
+ * some: *first and those after it, before *end.  Returns false if there are
+ * none.
  */
 static bool
 find_calls(const Upcasting *upcasting, text *type, Datum metadata,
 		   int version, int *first, int *end)
 {
-	int			from = event_type_version(metadata);
+	int			from = schema_version_read(metadata);
 	int			low = 0;
 	int			high = upcasting->count;
 
@@ -193,22 +164,22 @@ find_calls(const Upcasting *upcasting, text *type, Datum metadata,
 			high = middle;
 	}
 	*first = *end = low;
-	while (is_of_type(upcasting, *end, type) &&
+	while (is_call_for_type(upcasting, *end, type) &&
 		   upcasting->calls[*end].upcaster.from_version < version)
 		(*end)++;
 	return *end > *first;
 }
 
-/* What an error in an upcaster is about. */
+/* The call that an error is raised in. */
 typedef struct CallAbout
 {
 	const Upcaster *upcaster;
 	int64		position;
 } CallAbout;
 
-/* Says in an error's context which upcaster it was, at which event. */
+/* Names the upcaster and the event in the context of an error. */
 static void
-call_context(void *arg)
+upcaster_error_context(void *arg)
 {
 	CallAbout  *context = arg;
 
@@ -221,9 +192,9 @@ call_context(void *arg)
 				   context->upcaster->type, context->upcaster->from_version);
 }
 
-/* Finds out as whom the upcaster runs, and where. */
+/* Looks up the role that the upcaster runs as. */
 static void
-find_owner(Call *call)
+look_up_upcaster_owner(UpcasterCall *call)
 {
 	call->owner = get_role_oid(call->upcaster.owner, true);
 	if (!OidIsValid(call->owner))
@@ -232,14 +203,10 @@ find_owner(Call *call)
 				 errmsg("role \"%s\" does not exist", call->upcaster.owner),
 				 errdetail("The upcaster %s runs as this role.",
 						   call->upcaster.signature),
-				 errhint("Define the upcaster anew, by es_define_upcaster().")));
+				 errhint("Define the upcaster again, by es_define_upcaster().")));
 	call->path = psprintf("%s, pg_temp", call->upcaster.search_path);
 }
 
-/*
- * Finds the upcaster that an es_function or a stored signature names.  Errors: it
- * names none that the user may execute.
- */
 Oid
 upcast_find_function(const char *name)
 {
@@ -256,17 +223,17 @@ upcast_find_function(const char *name)
 	return user_function_find(name, &signature);
 }
 
-/* Finds the function, as its owner. */
+/* Looks up the function, as the owner. */
 static void
-find_function(Call *call)
+look_up_upcaster(UpcasterCall *call)
 {
 	fmgr_info(upcast_find_function(call->upcaster.signature), &call->function);
 	call->found = true;
 }
 
-/* Calls the function, as its owner. */
+/* Calls the function, as the owner. */
 static Datum
-call_function(Upcasting *upcasting, Call *call, Datum data)
+call_upcaster_function(Upcasting *upcasting, UpcasterCall *call, Datum data)
 {
 	MemoryContext oldcontext;
 	Datum		result;
@@ -276,7 +243,7 @@ call_function(Upcasting *upcasting, Call *call, Datum data)
 	if (!call->found)
 	{
 		oldcontext = MemoryContextSwitchTo(upcasting->context);
-		find_function(call);
+		look_up_upcaster(call);
 		MemoryContextSwitchTo(oldcontext);
 	}
 	InitFunctionCallInfoData(*fcinfo, &call->function, 1, InvalidOid, NULL,
@@ -288,15 +255,15 @@ call_function(Upcasting *upcasting, Call *call, Datum data)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("upcaster %s returned null", call->upcaster.signature),
-				 errdetail("It was given data of type \"%s\" as of version %d.",
+				 errdetail("It was given data of type \"%s\" of version %d.",
 						   call->upcaster.type, call->upcaster.from_version),
 				 errhint("An upcaster returns data of the next version for whatever it is given.")));
 	return result;
 }
 
-/* Brings data up by one version. */
+/* Upcasts data by one version. */
 static Datum
-call_upcaster(Upcasting *upcasting, Call *call, int64 position, Datum data)
+call_upcaster(Upcasting *upcasting, UpcasterCall *call, int64 position, Datum data)
 {
 	CallAbout	about = {&call->upcaster, position};
 	ErrorContextCallback context;
@@ -305,26 +272,23 @@ call_upcaster(Upcasting *upcasting, Call *call, int64 position, Datum data)
 
 	CHECK_FOR_INTERRUPTS();
 	check_stack_depth();
-	context.callback = call_context;
+	context.callback = upcaster_error_context;
 	context.arg = &about;
 	context.previous = error_context_stack;
 	error_context_stack = &context;
 	if (!OidIsValid(call->owner))
 	{
 		oldcontext = MemoryContextSwitchTo(upcasting->context);
-		find_owner(call);
+		look_up_upcaster_owner(call);
 		MemoryContextSwitchTo(oldcontext);
 	}
 	saved = run_as(call->owner, true, call->path);
-	data = call_function(upcasting, call, data);
+	data = call_upcaster_function(upcasting, call, data);
 	run_as_end(saved);
 	error_context_stack = context.previous;
 	return data;
 }
 
-/*
- * Returns true if upcast_data and upcast_metadata would change the event.
- */
 bool
 upcast_is_due(const Upcasting *upcasting, text *type, Datum metadata)
 {
@@ -334,11 +298,6 @@ upcast_is_due(const Upcasting *upcasting, text *type, Datum metadata)
 	return find_calls(upcasting, type, metadata, PG_INT32_MAX, &first, &end);
 }
 
-/*
- * An event's data as of the version, or of the last one that upcasters lead
- * to before it; data itself if there is nothing to do, also if upcasting is
- * NULL.  metadata: 0 for none.
- */
 Datum
 upcast_data(Upcasting *upcasting, int64 position, text *type, Datum data,
 			Datum metadata, int version)
@@ -355,23 +314,16 @@ upcast_data(Upcasting *upcasting, int64 position, text *type, Datum data,
 	return data;
 }
 
-/*
- * An event's metadata when its data is upcast; itself if there is nothing to
- * do, also if upcasting is NULL.  metadata: 0 for none.
- */
 Datum
 upcast_metadata(Upcasting *upcasting, text *type, Datum metadata)
 {
 	int			first;
 	int			end;
-	Datum		stamp;
+	int			version;
 
 	if (upcasting == NULL ||
 		!find_calls(upcasting, type, metadata, PG_INT32_MAX, &first, &end))
 		return metadata;
-	stamp = DirectFunctionCall1(jsonb_in,
-								CStringGetDatum(psprintf("{\"schema_version\": " INT64_FORMAT "}",
-														 (int64) upcasting->calls[end - 1].upcaster.from_version + 1)));
-	return metadata == (Datum) 0 ? stamp :
-		DirectFunctionCall2(jsonb_concat, metadata, stamp);
+	version = upcasting->calls[end - 1].upcaster.from_version + 1;
+	return schema_version_add(metadata, schema_version_metadata(version));
 }
