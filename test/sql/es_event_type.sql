@@ -1,5 +1,5 @@
 -- Types of events that are defined: what is checked, which ids are made, when
--- a definition counts.
+-- a definition applies.
 CREATE EXTENSION eventstore;
 
 -- No type is defined: anything is appended.
@@ -12,13 +12,13 @@ SELECT es_define_event_type('ate', composite_key => '{location, employee_name, e
 SELECT * FROM es_append('garden-1', 'any', 'ate', '{"location": "gardens", "employee_name": "Markus", "employee_action": "ate grapes"}');
 SELECT id = es_digest('ate', data, '{location, employee_name, employee_action}') AS by_digest, id
   FROM es_load('garden-1');
--- Storing again returns the first, also with what does not belong to the key, and whatever is expected.
+-- Storing the key again returns the first event, whatever the rest of the data, and whatever is expected.
 SELECT * FROM es_append('garden-1', 'none', 'ate', '{"location": "gardens", "employee_name": "Markus", "employee_action": "ate grapes", "more": 1}');
 SELECT es_stream_version('garden-1');
 -- The same string, another event: ids do not collide.
 SELECT version FROM es_append('garden-1', 1, 'ate', '{"location": "x:employee_name=y", "employee_name": "z", "employee_action": "a"}');
 SELECT version FROM es_append('garden-1', 2, 'ate', '{"location": "x", "employee_name": "y:employee_name=z", "employee_action": "a"}');
--- Without a key the id is random; the caller's own one wins over the key.
+-- Without a key the id is random; the caller's id takes precedence over the key.
 SELECT es_define_event_type('seen');
 SELECT version FROM es_append('garden-1', 3, 'seen', '{"location": "x"}'), generate_series(1, 2);
 SELECT version FROM es_append('garden-1', 3, 'seen', '{"location": "x"}');
@@ -37,11 +37,11 @@ SELECT * FROM es_append_batch('garden-5', 'none', '{ate, ate}', ARRAY['{"locatio
 SELECT * FROM es_append_batch('garden-5', 'none', '{ate, ate}', ARRAY['{"location": 3, "employee_name": 1, "employee_action": 1}', '{"location": 4, "employee_name": 1, "employee_action": 1}']::jsonb[]);
 SELECT es_append_batch('garden-5', 'any', '{ate, ate}', ARRAY['{"location": 5, "employee_name": 1, "employee_action": 1}', '{"location": 5, "employee_name": 1, "employee_action": 1}']::jsonb[]);
 SELECT es_append_batch('garden-5', 'any', '{ate, ate}', ARRAY['{"location": 4, "employee_name": 1, "employee_action": 1}', '{"location": 6, "employee_name": 1, "employee_action": 1}']::jsonb[]);
--- An import leaves out what is stored, and what it brings twice.
+-- An import skips what is stored, and what it has twice.
 INSERT INTO es_import (stream, type, data) SELECT 'garden-6', 'ate', jsonb_build_object('location', i / 2, 'employee_name', 'n', 'employee_action', 'a') FROM generate_series(0, 5) i;
 INSERT INTO es_import (stream, type, data) SELECT 'garden-6', 'ate', jsonb_build_object('location', i, 'employee_name', 'n', 'employee_action', 'a') FROM generate_series(0, 3) i;
 SELECT array_agg(data->>'location' ORDER BY version) FROM es_load('garden-6');
--- Without all of the key there is no id.
+-- Without the whole key there is no id.
 SELECT es_append('garden-7', 'any', 'ate', '{"location": null, "employee_name": {"first": "Ann"}}');
 SELECT es_append('garden-7', 'any', 'ate', '{"location": null, "employee_name": ["Ann"]}', id => '00000000-0000-0000-0000-000000000002');
 SELECT es_append_batch('garden-7', 'any', '[{"type": "seen"}, {"type": "ate", "data": {"location": 1, "employee_action": 1}}, {"type": "ate"}]');
@@ -53,7 +53,7 @@ SELECT es_define_event_type('all', '{s, n}', attributes => '{"s": "string", "n":
     "u": "uuid", "t": "timestamptz", "d": "date", "v": "interval", "m": "numeric", "p": "inet", "e": "text", "int": "int4"}');
 SELECT version FROM es_append('all-1', 'none', 'all', '{"s": "", "n": -1.5e3, "b": false, "i": 5.0, "o": {}, "a": [], "x": [null],
     "u": "00000000-0000-0000-0000-000000000001", "t": "2026-01-01T00:00:00Z", "d": "2026-01-01", "v": "P1D", "m": "1.5", "p": "::1", "e": true, "int": 7, "other": 1}');
--- A null of an attribute that is not required is none at all.
+-- Null is allowed for an attribute that is not required.
 SELECT version FROM es_append('all-1', 1, 'all', '{"s": "a", "n": 1, "b": null, "i": null, "o": null, "u": null, "t": null}');
 -- All is listed.
 SELECT es_append('all-1', 2, 'all', '{"s": 1, "b": "true", "i": 1.5, "o": [], "a": {}, "u": "x", "t": "noon", "d": "2026-02-30", "v": {}, "m": "1,5", "p": [1], "int": 1.5}');
@@ -90,10 +90,10 @@ SELECT length(d[1]) < 300 AS short FROM detail_of($$ SELECT es_append('all-2', '
 INSERT INTO es_import (stream, type, data) VALUES ('all-3', 'free', '1'), ('all-4', 'all', '{"s": ""}'), ('all-5', 'all', '{"n": 1, "s": "", "u": 5}');
 INSERT INTO es_import (stream, type, data) VALUES ('all-4', 'all', '{"s": ""}');
 SELECT count(*) FROM es_read_category('all') WHERE stream <> 'all-1';
--- No position was drawn in vain by any of them.
+-- None of them has drawn a position.
 SELECT count(*) = max(position) AS no_gaps FROM es_events;
 
--- A type's name is quoted where it is given back.
+-- A type's name is quoted in messages.
 SELECT es_define_event_type('it''s', '{a}');
 SELECT es_append('all-2', 'none', 'it''s', '{}');
 SELECT es_drop_event_type('it''s');
@@ -117,7 +117,7 @@ SELECT es_append('v-1', 'any', 'named', '{}', '{"schema_version": "1"}');
 SELECT es_append('v-1', 'any', 'named', '{}', '{"schema_version": [1]}');
 
 --
--- When a definition counts
+-- When a definition applies
 --
 -- A retry returns its first result however the type is defined by then.
 SELECT version FROM es_append('w-1', 'none', 'w', '{"a": 1}', id => '00000000-0000-0000-0000-00000000000a');
@@ -232,7 +232,7 @@ SELECT type, description FROM es_describe_event_type('ate');
 ROLLBACK;
 SELECT type FROM es_event_types ORDER BY type;
 
--- Created again, the extension knows nothing of what was defined.
+-- When the extension is created again, nothing is defined.
 DROP FUNCTION detail_of, on_message(text, jsonb);
 DROP EXTENSION eventstore;
 CREATE EXTENSION eventstore;

@@ -1,6 +1,6 @@
 -- Indexes by attribute: the statements of doc/query.md, that each uses its
--- index, and finds what it would find without it; and that no index makes an
--- append fail.
+-- index, and finds the same as without it; and that no index makes an append
+-- fail.
 CREATE EXTENSION eventstore;
 CREATE FUNCTION set_indexes(used boolean) RETURNS void LANGUAGE sql AS $$
     SELECT set_config(name, CASE WHEN (name = 'enable_seqscan') = used THEN 'off' ELSE 'on' END, true)
@@ -170,7 +170,7 @@ SELECT index_of($$ SELECT * FROM ate WHERE tags ? 'tag50' $$), index_of($$ SELEC
 SELECT count(*), min(grams::int), max(grams::int) FROM ate WHERE grams BETWEEN '1500' AND '1600';
 SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = 'es_events'::regclass AND indpred IS NOT NULL ORDER BY 1;
 
--- What is indexed by what the attribute is declared as.
+-- The indexes for each kind of attribute.
 UPDATE es_event_types SET attributes = '{"a": "string", "b": "number", "c": "b", "d": "boolean", "e": "any", "f": "object", "g": "uuid", "h": "timestamptz",
     "i": "integer", "j": "numeric", "k": "text[]", "l": "jsonb", "m": "Timestamp With Time Zone", "n": "character varying(20)", "o": "no_such_type", "p": null, "q": "es_events"}';
 SELECT attribute, attributes->>attribute AS declared, substring(pg_get_indexdef(es_index_attribute('ate', attribute)) FROM 'USING (.*) WHERE') AS index
@@ -190,7 +190,7 @@ SELECT es_index_attribute('it''s "q" \\ $$', '''"\\ x');
 RESET standard_conforming_strings;
 RESET escape_string_warning;
 
--- The name is somebody else's, the definition another one, or it is broken.
+-- Another relation has the name, the definition differs, or the index is invalid.
 CREATE SEQUENCE es_events_z__a_idx;
 SELECT es_index_attribute('z', 'a');
 DROP SEQUENCE es_events_z__a_idx;
@@ -218,7 +218,7 @@ BEGIN READ ONLY;
 SELECT es_index_attribute('ate', 'who');
 ROLLBACK;
 
--- It runs as the owner of the log, for whom EXECUTE is granted to.
+-- It runs as the owner of the log, for roles with EXECUTE.
 CREATE ROLE es_test_indexer;
 SET ROLE es_test_indexer;
 SELECT es_index_attribute('ate', 'mine');
@@ -229,7 +229,7 @@ SELECT es_index_attribute('ate', 'mine');
 RESET ROLE;
 SELECT relowner = (SELECT relowner FROM pg_class WHERE relname = 'es_events') AS the_logs FROM pg_class WHERE relname = 'es_events_ate__mine_idx';
 
--- A rollback takes it back; from a trigger of es_events it is refused.
+-- A rollback removes it; from a trigger of es_events it is refused.
 BEGIN;
 SELECT es_index_attribute('ate', 'gone');
 ROLLBACK;

@@ -1,5 +1,5 @@
--- The read functions: results, limits, and that they are index scans which an
--- outer LIMIT or WHERE reaches.
+-- The read functions: results, limits, and that they are index scans to which an
+-- outer LIMIT or WHERE applies.
 CREATE EXTENSION eventstore;
 SELECT version FROM es_append_batch('account-1', 'none', (SELECT jsonb_agg(jsonb_build_object('type', CASE WHEN n % 2 = 0 THEN 'even' ELSE 'odd' END, 'data', n) ORDER BY n) FROM generate_series(1, 9) n));
 SELECT version FROM es_append_batch('order-1', 'none', '[{"type": "placed"}, {"type": "paid"}]');
@@ -68,7 +68,7 @@ SELECT es_category('account-1'), es_category('account'), es_category('a-b-c'), e
 INSERT INTO es_import (stream, type) SELECT c || '-' || i, 't' || i % 3 FROM generate_series(1, 2000) i, unnest(ARRAY['p', 'q', 'r', 's', 't']) c;
 INSERT INTO es_import (stream, type) SELECT 'long-1', 't' FROM generate_series(1, 300);
 VACUUM ANALYZE es_events;
--- Which of two ways to use an index is a matter of cost, not of form; and the
+-- How an index is used is a matter of cost, not of how a query is written; and
 -- versions of the server name the horizon, computed once, in different ways.
 SET enable_bitmapscan = off;
 SET random_page_cost = 1.1;

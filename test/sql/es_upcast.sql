@@ -1,9 +1,9 @@
--- Upcasters: events of earlier schema versions are read as they would be
--- written today, wherever they are read; what is stored stays.
+-- Upcasters: events of earlier schema versions are upcast to the current one,
+-- wherever they are read; what is stored stays.
 CREATE EXTENSION eventstore;
 CREATE SCHEMA up;
 
--- Three versions of an event: a name, then its parts, then a greeting, too; and who upcasts where.
+-- Three versions of an event: a name, then its parts, then a greeting, too; and which upcaster is called where.
 CREATE FUNCTION up.from_1(data jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
     SELECT data - 'name' || jsonb_build_object('first', split_part(data->>'name', ' ', 1), 'last', split_part(data->>'name', ' ', 2)) $$;
 CREATE FUNCTION up.from_2(data jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
@@ -56,7 +56,7 @@ SELECT first_data();
 SELECT es_define_upcaster('named', 1, 'up.from_1(jsonb)');
 EXECUTE load;
 SELECT first_data();
--- Its names are found where they were found when it was defined.
+-- Its names are looked up in the search_path of its definition.
 SET search_path = up, public;
 SELECT public.es_define_upcaster('named', 2, 'from_2(jsonb)');
 RESET search_path;
@@ -73,7 +73,7 @@ SELECT version, data->>'greeting' AS greeting, metadata FROM es_last_event('pers
 SELECT e.version, e.data->>'greeting' AS greeting, e.metadata FROM es_events s, es_event(s.id) e WHERE s.version = 2;
 -- What is stored stays.
 SELECT version, data, metadata FROM es_events ORDER BY position LIMIT 2;
--- What is wanted of it is not always all.
+-- Not every query needs all of it.
 SELECT count(*) FROM es_load('person-1');
 SELECT array_agg(version) FROM es_load('person-1') WHERE data->>'first' = 'Ann';
 SELECT version FROM es_load('person-1') WHERE data ? 'greeting' ORDER BY version DESC LIMIT 1;
@@ -115,7 +115,7 @@ ROLLBACK TO s;
 SELECT metadata FROM es_load('person-1', 0, 1);
 ROLLBACK;
 SELECT metadata FROM es_load('person-1', 0, 1);
--- While a statement in a function keeps what it knows.
+-- A statement in a function uses what it has looked up.
 DO $$
 DECLARE before jsonb; after jsonb; event es_events;
 BEGIN
@@ -147,7 +147,7 @@ RESET search_path;
 --
 -- Appending
 --
--- An event of an earlier version is checked, and known, as of today; a later upcaster is not for it.
+-- An event of an earlier version is checked, and identified, as of the current version; a later upcaster is not called.
 SELECT es_define_event_type('named', '{first, last}', '{first, last}', '{"first": "s", "last": "s", "greeting": "n"}', 2);
 SELECT version FROM es_append('person-2', 'none', 'named', '{"name": "Ann Smith"}', '{"schema_version": 1}');
 SELECT version FROM es_append('person-2', 'none', 'named', '{"first": "Ann", "last": "Smith"}');
@@ -160,7 +160,7 @@ SELECT version, data FROM es_events WHERE stream = 'person-2' ORDER BY version;
 SELECT es_define_event_type('named', '{first, middle}', schema_version => 2);
 SELECT es_append('person-3', 'none', 'named', '{"name": "Ann Smith"}', '{"schema_version": 1}');
 SELECT es_append_batch('person-3', 'none', '[{"type": "other"}, {"type": "named", "data": {"name": "Ann Smith"}, "metadata": {"schema_version": 1}}]');
--- An upcaster that changes the definition under way: what follows goes by the new one.
+-- An upcaster that changes the definition meanwhile: the rest uses the new one.
 CREATE FUNCTION up.define(data jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM es_define_event_type('defined', '{a}', schema_version => 2), es_define_upcaster('defined', 1, NULL);
@@ -201,7 +201,7 @@ SELECT es_alter_projection('h', mode => 'sync'), es_alter_projection('s', mode =
 SELECT version FROM es_append('door-2', 'none', 'opened', '{"by": "ann"}', '{"schema_version": 1}');
 SELECT * FROM seen ORDER BY version, how;
 TRUNCATE seen;
--- The plan of a query that is kept sees another batch, and other upcasters.
+-- A cached plan of a query sees another batch, and other upcasters.
 CREATE OR REPLACE FUNCTION up.opened_from_1(data jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$ SELECT jsonb_build_object('who', data->'by', 'how', 'unknown') $$;
 SELECT version FROM es_append('door-2', 1, 'opened', '{"by": "bob"}', '{"schema_version": 1}');
 SELECT es_define_upcaster('opened', 2, 'up.count_calls(jsonb)');
@@ -224,7 +224,7 @@ SELECT * FROM door ORDER BY stream;
 SELECT es_create_subscription('doors', category => 'door');
 SELECT position, stream, version, data, metadata FROM es_poll('doors', max_count => 3);
 
--- An upcaster that fails: its event is set aside, and handled when it works again.
+-- An upcaster that fails: its event is parked, and handled when the upcaster works again.
 CREATE OR REPLACE FUNCTION up.opened_from_1(data jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
     RETURN jsonb_build_object('who', data->'by', 'how', 1 / (CASE WHEN data->>'by' = 'bob' THEN 0 ELSE 1 END));
@@ -271,7 +271,7 @@ SELECT data, current_user, current_setting('search_path') FROM es_load('person-1
 SELECT up.who('{}');
 RESET search_path;
 RESET ROLE;
--- It leaves nothing behind that would run as who reads, and cannot become him.
+-- It leaves nothing behind that would run as the reader, and cannot become it.
 CREATE OR REPLACE FUNCTION up.who(data jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
     EXECUTE data->>'do';
@@ -288,7 +288,7 @@ SELECT data FROM es_load('does-1');
 SELECT data FROM es_load('does-2');
 SELECT data, current_setting('search_path') FROM es_load('does-3');
 SHOW search_path;
--- Its owner may not execute it any more, or is gone; it is gone, or another one.
+-- Its owner may no longer execute it, or is gone; it is gone, or another function.
 ALTER FUNCTION up.who OWNER TO CURRENT_USER;
 REVOKE EXECUTE ON FUNCTION up.who FROM es_test_upcaster;
 SELECT data FROM es_load('does-1');
@@ -331,7 +331,7 @@ CREATE TRIGGER t AFTER INSERT ON seen FOR EACH STATEMENT EXECUTE FUNCTION es_eve
 INSERT INTO seen (how) VALUES ('x');
 DROP TRIGGER t ON seen;
 
--- A type with upcasters alone is described, and dropped with them; then all is as it was.
+-- A type with upcasters alone is described, and dropped with them.
 SELECT * FROM es_describe_event_type('other');
 SELECT es_drop_event_type(t) FROM unnest('{other, named, opened, counted, does, defined}'::text[]) t;
 SELECT count(*) FROM es_upcasters;
