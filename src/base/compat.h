@@ -76,15 +76,10 @@ compat_recheck_init(EPQState *recheck, EState *estate)
 #endif
 }
 
-/* Marks a column of the descriptor as dropped: queries do not see it. */
-static inline void
-compat_hide_column(TupleDesc desc, int number)
-{
-	TupleDescAttr(desc, number)->attisdropped = true;
-#if PG_VERSION_NUM >= 180000
-	populate_compact_attribute(desc, number);
+/* A descriptor has a second copy of what is often needed, from 18 on. */
+#if PG_VERSION_NUM < 180000
+#define populate_compact_attribute(desc, number) ((void) 0)
 #endif
-}
 
 /* What ExecBRUpdateTriggers and ExecBRDeleteTriggers take, but for the row. */
 #if PG_VERSION_NUM >= 180000

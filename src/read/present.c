@@ -231,8 +231,10 @@ visible_columns(Relation log)
 		visible[stored_columns[i] - 1] = true;
 	for (i = 0; i < desc->natts; i++)
 	{
-		if (!visible[i])
-			compat_hide_column(desc, i);
+		if (visible[i])
+			continue;
+		TupleDescAttr(desc, i)->attisdropped = true;
+		populate_compact_attribute(desc, i);
 	}
 	pfree(visible);
 	return desc;
