@@ -16,7 +16,7 @@
  *	  fails or ends.  An appender whose eventstore.notify is auto leaves its
  *	  notifications to such a worker;
  *	- working says since when a worker has been in its present transaction.
- *	  Nobody knows when a worker in a long transaction, with a slow handler
+ *	  It is unknown when a worker in a long transaction, with a slow handler
  *	  perhaps, will look again.  Appenders do not rely on it.
  *
  * The slot also holds how far listeners have been notified, so that the table

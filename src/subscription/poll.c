@@ -40,9 +40,7 @@
 #include "base/base.h"
 #include "log/log.h"
 #include "notify/notify.h"
-#include "type/type.h"
 #include "read/read.h"
-#include "projection/projection.h"
 #include "subscription/subscription.h"
 
 PG_FUNCTION_INFO_V1(es_poll);
