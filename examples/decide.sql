@@ -1,11 +1,12 @@
--- Loads, decides and appends; again from the start when somebody else has appended
--- in between. Returns the version of the command's first event; null: there was
--- nothing to do.
+-- Loads, decides and appends, and begins again when another transaction has
+-- appended in between. Returns the version of the command's first event; null if
+-- there was nothing to do.
 --
 --   decider     name(state jsonb, command jsonb) RETURNS jsonb, an array of events
+--   reducer     as es_state takes it
 --   command_id  the same one whenever the command is repeated
---   retries     so many after the first attempt; then the caller gets ES001
-CREATE FUNCTION decide(stream text, decider regproc, command jsonb, reducer regprocedure,
+--   retries     how many after the first attempt; then the caller gets ES001
+CREATE FUNCTION decide(stream text, decider regproc, command jsonb, reducer es_function,
                        command_id uuid, retries int DEFAULT 10)
 RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
@@ -19,8 +20,8 @@ BEGIN
         BEGIN
             SELECT s.state, s.version INTO loaded FROM es_state(stream, reducer) AS s;
 
-            -- an earlier attempt whose answer was lost; looked for after the state was
-            -- loaded: what is not found now is not in that state, either
+            -- an earlier attempt whose answer was lost; it is looked for after the state
+            -- was loaded, so that what is not found now is not in that state, either
             SELECT e.version INTO result FROM es_events AS e WHERE e.id = first_id;
             IF FOUND THEN
                 RETURN result;

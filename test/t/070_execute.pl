@@ -1,6 +1,6 @@
 # es_execute with many at once: no command is lost or refused, each is decided on the
 # state just before its events, a repeated one takes effect once, and snapshots that
-# are kept meanwhile change nothing.  And the example of doc/aggregate.md.
+# are kept meanwhile change nothing.  And the examples of doc/aggregate.md.
 use strict;
 use warnings;
 
@@ -204,18 +204,18 @@ END
 }
 
 #
-# The example of doc/aggregate.md
+# The examples of doc/aggregate.md
 #
 # "-->" announces a row that the statement before it returns, "--!" an error.
 #
 
-my ($example) = slurp_file("$FindBin::RealBin/../../doc/aggregate.md") =~ /^## An example\n(.*?)(?=^## |\z)/ms;
+my @blocks = slurp_file("$FindBin::RealBin/../../doc/aggregate.md") =~ /^```sql\n(.*?)^```$/msg;
 my ($out, $err);
 
-ok(defined $example, 'doc/aggregate.md has an example');
+ok(@blocks > 1, 'doc/aggregate.md has examples');
 $node->safe_psql('postgres', 'CREATE DATABASE example');
 $node->safe_psql('example', "CREATE EXTENSION eventstore; ALTER DATABASE example SET timezone = 'UTC'");
-foreach my $block ($example =~ /^```sql\n(.*?)^```$/msg)
+foreach my $block (@blocks)
 {
 	my $expected = join "\n", $block =~ /--> (.*)$/mg;
 	my ($refusal) = $block =~ /--! (.*)$/m;
