@@ -45,6 +45,9 @@ PG_FUNCTION_INFO_V1(es_function_from_oid);
 /* How many functions of a name an error lists. */
 #define MAX_LISTED	10
 
+/* Above any name with its argument types; the server's parser is quadratic. */
+#define MAX_NAME_LENGTH	2048
+
 /* What a function of the signature is called. */
 static const char *
 signature_noun(const FunctionSignature *signature)
@@ -110,6 +113,23 @@ user_function_check(Oid function, const FunctionSignature *signature)
 						   GetUserNameFromId(GetUserId(), false),
 						   signature_article(signature),
 						   signature_noun(signature))));
+}
+
+/* Refuses a name that is too long for any function. */
+static void
+check_name_length(const char *name, const FunctionSignature *signature)
+{
+	size_t		length = strlen(name);
+
+	if (length > MAX_NAME_LENGTH)
+		ereport(ERROR,
+				(errcode(ERRCODE_NAME_TOO_LONG),
+				 errmsg("name of %s %s is too long",
+						signature_article(signature),
+						signature_noun(signature)),
+				 errdetail("It has %zu bytes, the limit is %d.", length,
+						   MAX_NAME_LENGTH),
+				 errhint("Name a function, such as '%s'.", signature->example)));
 }
 
 /* Returns true if the name is an oid in digits. */
@@ -280,9 +300,11 @@ find_by_signature(const char *name, const FunctionSignature *signature)
 Oid
 user_function_find(const char *name, const FunctionSignature *signature)
 {
-	Oid			found = is_oid(name) || has_argument_types(name) ?
-	find_by_signature(name, signature) : find_by_name(name, signature);
+	Oid			found;
 
+	check_name_length(name, signature);
+	found = is_oid(name) || has_argument_types(name) ?
+		find_by_signature(name, signature) : find_by_name(name, signature);
 	user_function_check(found, signature);
 	return found;
 }

@@ -1,5 +1,5 @@
--- es_execute: a decider turns a command into events, on a state that nobody
--- else can change meanwhile.
+-- es_execute: a decider turns a command into events, on a state that no other
+-- transaction can change meanwhile.
 CREATE EXTENSION eventstore;
 SET timezone = 'UTC';
 
@@ -49,7 +49,7 @@ SELECT state FROM es_execute('a-4', 'show'::regproc, 'null', 'es_last'::regproc)
 SELECT * FROM run('a-5', '{"events": [{"type": "t", "data": [1], "metadata": {"by": "me"}, "id": "00000000-0000-7000-8000-000000000001", "occurred_at": "2020-01-01T00:00:00Z"}]}') r (v, p, s, e);
 SELECT * FROM es_execute('a-5', 'decide'::regproc, '{"events": [{"type": "t", "data": [1], "metadata": {"by": "me"}, "id": "00000000-0000-7000-8000-000000000001", "occurred_at": "2020-01-01T00:00:00Z"}]}', 'es_last'::regproc);
 SELECT version, type, data, metadata, id, occurred_at FROM es_load('a-5');
--- A state that is null, for a decider that does not want it.
+-- A null state, for a strict decider.
 CREATE FUNCTION gone(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql AS 'SELECT NULL::jsonb';
 CREATE FUNCTION strict_one(state jsonb, command jsonb) RETURNS jsonb LANGUAGE sql STRICT AS $$ SELECT '[{"type": "t"}]'::jsonb $$;
 SELECT version, state IS NULL AS gone, events FROM es_execute('a-6', 'strict_one'::regproc, '{}', 'gone'::regproc);
@@ -94,7 +94,7 @@ CREATE FUNCTION w_set(state jsonb, command jsonb) RETURNS SETOF jsonb LANGUAGE s
 SELECT es_execute('a-1', 'w_type'::regproc, '{}', 'es_merge'::regproc);
 SELECT f, code_of(format('SELECT es_execute(''a-1'', %L::regproc, ''{}'', ''es_merge''::regproc)', f)) FROM unnest(ARRAY['w_type', 'w_result', 'w_set', 'es_merge']) f;
 SELECT code_of($$ SELECT es_execute('a-1', 0, '{}', 'es_merge'::regproc) $$);
--- A reducer that fails, on what is there and on what is new.
+-- A reducer that fails, on stored events and on new ones.
 CREATE FUNCTION r_bad(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN IF event.type = 'bad' THEN RAISE 'bad'; END IF; RETURN state; END $$;
 \set SHOW_CONTEXT errors
 SELECT es_execute('a-1', 'decide'::regproc, '{"events": [{"type": "good"}, {"type": "bad"}]}', 'r_bad'::regproc);
@@ -145,7 +145,7 @@ SELECT version, state, events FROM run('d-1', '{"count": 2}', '{"command_id": "0
 SELECT id = es_uuid5('00000000-0000-4000-8000-000000000001', 'd-1:' || version) AS id, metadata FROM es_load('d-1');
 SELECT version, state, events FROM run('d-1', '{"count": 3}', '{"command_id": "00000000-0000-4000-8000-000000000002"}');
 SELECT version FROM es_append('d-1', 5, 'appended', '{"n": 100}');
--- Again: the first result of each, whatever is expected, and what the decider would say now.
+-- Again: the first result of each, whatever is expected, and whatever the decider would return now.
 SELECT r.version, r.position = (SELECT e.position FROM es_load('d-1') e WHERE e.version = r.version) AS position, r.state, r.events
   FROM run('d-1', '{"count": 2}', '{"command_id": "00000000-0000-4000-8000-000000000001"}') r;
 SELECT version, state, events FROM run('d-1', '{"raise": "no"}', '{"command_id": "00000000-0000-4000-8000-000000000001"}', 'none');
@@ -173,7 +173,7 @@ COMMIT;
 -- One event.
 SELECT version, events FROM run('d-7', '{"count": 1}', '{"command_id": "00000000-0000-4000-8000-000000000007"}');
 SELECT version, events FROM run('d-7', '{"count": 1}', '{"command_id": "00000000-0000-4000-8000-000000000007"}', 'none');
--- A snapshot that is beyond the first result is not taken for it.
+-- A snapshot that is beyond the first result is not used for it.
 SELECT es_snapshot('d-4', 'es_merge'::regproc);
 SELECT version, state, events FROM run('d-4', '{}', '{"command_id": "00000000-0000-4000-8000-000000000005"}');
 -- Not a UUID; null is none.
@@ -195,12 +195,12 @@ BEGIN
     PERFORM es_append(command->>'to', 'any', 'aside', '{"aside": true}');
     RETURN command->'events';
 END $$;
--- To its own stream: even if it appends nothing else, what it saw is out of date.
+-- To its own stream: even if it appends nothing else, the state that it saw is stale.
 SELECT es_execute('e-1', 'appends'::regproc, '{"to": "e-1", "events": [{"type": "t"}]}', 'es_merge'::regproc);
 SELECT es_stream_version('e-1');
 SELECT version, state, events FROM es_execute('e-1', 'appends'::regproc, '{"to": "e-2", "events": [{"type": "t", "data": {"n": 1}}]}', 'es_merge'::regproc);
 SELECT stream, version, type FROM es_events WHERE stream LIKE 'e-%' ORDER BY position;
--- To another one, and then it is refused: that is gone as well.
+-- To another one, and then it is refused: that event is gone as well.
 SELECT code_of($$ SELECT es_execute('e-1', 'appends'::regproc, '{"to": "e-3", "events": [{}]}', 'es_merge'::regproc) $$);
 SELECT es_stream_version('e-3');
 -- A command for another stream.
@@ -212,7 +212,7 @@ SELECT version, state, events FROM es_execute('e-4', 'transfers'::regproc, '{"to
 SELECT version, state, events FROM es_execute('e-4', 'transfers'::regproc, '{"to": "e-5"}', 'es_merge'::regproc);
 SELECT code_of($$ SELECT es_execute('e-4', 'transfers'::regproc, '{"to": "e-4"}', 'es_merge'::regproc) $$);
 SELECT es_stream_version('e-4'), es_stream_version('e-5');
--- One that looks for itself sees what is there, nothing of its own.
+-- One that reads for itself sees what is stored, nothing of its own.
 CREATE FUNCTION looks(state jsonb, command jsonb) RETURNS jsonb LANGUAGE sql AS $$
     SELECT jsonb_build_array(jsonb_build_object('type', 'looked', 'data', jsonb_build_object('version', es_stream_version(command #>> '{}'), 'state', (SELECT s.version FROM es_state(command #>> '{}', 'es_last(jsonb, es_recorded_event)') s)))) $$;
 SELECT state FROM es_execute('e-6', 'looks'::regproc, '"e-6"', 'es_last'::regproc);
@@ -251,7 +251,7 @@ ROLLBACK;
 BEGIN TRANSACTION READ ONLY;
 SELECT run('g-1', '{"count": 0}');
 ROLLBACK;
--- In one statement, each on what the one before has made.
+-- In one statement, each on the result of the one before.
 SELECT n, (run('g-2', '{"count": 1}')).version FROM generate_series(1, 3) n;
 SELECT data FROM es_load('g-2');
 -- Caught in a block, the transaction goes on.
@@ -270,7 +270,7 @@ BEGIN;
 SELECT count(*), min(r.version), max(r.version), max((r.state->>'n')::int) FROM generate_series(0, 3299) n, run('m-' || n % 1100, '{"count": 1}') r;
 COMMIT;
 SELECT count(*), count(DISTINCT stream) FROM es_read_category('m');
--- 300 commands on one stream, with states kept on the way.
+-- 300 commands on one stream, with snapshots saved on the way.
 SELECT max(r.version), count(*) FROM generate_series(1, 300) n, run('g-4', jsonb_build_object('count', 2, 'n', n)) r WHERE (r.state->>'n')::int = 2 * n AND r.version = 2 * n;
 SELECT array_agg(version ORDER BY version) FROM es_snapshots WHERE stream = 'g-4';
 -- Many events at once.
@@ -299,7 +299,7 @@ SET ROLE regress_es_user;
 SELECT es_execute('p-1', 'decide'::regproc, '{"count": 1}', 'es_merge'::regproc);
 RESET ROLE;
 GRANT EXECUTE ON FUNCTION decide TO regress_es_user;
--- Who may not see the whole stream must not decide on it; on one that he sees he may.
+-- A role that may not see the whole stream must not decide on it; on one that it sees it may.
 SELECT version FROM es_append_batch('p-1', 'any', '[{"type": "secret"}]');
 CREATE POLICY not_all ON es_events TO regress_es_user USING (type <> 'secret');
 ALTER TABLE es_events ENABLE ROW LEVEL SECURITY;

@@ -1,7 +1,7 @@
 -- Folding a stream: es_state, es_history, ready-made reducers and those of a
 -- schema.
 CREATE EXTENSION eventstore;
--- No state is kept here, so that every fold begins with the first event.
+-- No snapshot is saved here, so that every fold begins with the first event.
 SET eventstore.snapshot_every = 0;
 SET timezone = 'UTC';
 
@@ -49,7 +49,7 @@ SELECT count(put('clock-1', n, t, to_jsonb(n))) AS put FROM unnest(ARRAY['2020-0
 SELECT t, s.* FROM unnest(ARRAY['2020-01-01', '2020-01-02', '2020-01-04', '2020-01-05', '2020-01-06']::timestamptz[]) t,
        es_state('clock-1', 'es_last'::regproc, at_time => t) s ORDER BY t;
 
--- A delete is a state of its own.
+-- A deleted aggregate has a null state.
 SELECT version FROM es_append_batch('user-2', 'none', '[{"type": "inserted", "data": {"name": "fred"}}, {"type": "inserted", "data": {"name": "barney"}},
     {"type": "deleted"}, {"type": "inserted", "data": {"name": "wilma"}}]');
 SELECT version, type, state, state IS NULL AS deleted, recorded_at = (SELECT e.recorded_at FROM es_load('user-2') e WHERE e.version = h.version) AS recorded_at
@@ -57,13 +57,13 @@ SELECT version, type, state, state IS NULL AS deleted, recorded_at = (SELECT e.r
 SELECT version FROM es_append_batch('user-3', 'none', '[{"type": "inserted", "data": {"name": "fred"}}, {"type": "deleted"}]');
 SELECT state, state IS NULL AS deleted, version FROM es_state('user-3', 'user_reducer'::regproc);
 SELECT state, state IS NULL AS deleted, version FROM es_state('user-3', 'user_reducer'::regproc, at_version => 1);
--- What changes nothing moves the version on.
+-- An event that changes nothing moves the version on.
 SELECT version FROM es_append('user-3', 2, 'greeted');
 SELECT state, state IS NULL AS deleted, version FROM es_state('user-3', 'user_reducer'::regproc);
 -- One stream, many views.
 SELECT n.state, l.state, m.state FROM es_state('user-1', 'name_reducer'::regproc) n, es_state('user-1', 'es_last'::regproc) l, es_state('user-1', 'es_merge'::regproc) m;
 
--- Operations decide on the present state.
+-- Commands are decided on the present state.
 CREATE FUNCTION user_decider(state jsonb, command jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
     name CONSTANT jsonb := NULLIF(state, '{}');
@@ -101,7 +101,7 @@ SELECT count(*), min(length(value)), max(length(value)), bool_and(value = (SELEC
 SELECT count(*) FROM es_load('big-1');
 
 --
--- Two times: when it was recorded and when it happened
+-- Two times: when it was recorded and when it occurred
 --
 SELECT put('bottle-1', 1, '2020-05-01 08:00', '{"n": 6}', '2020-05-01');
 SELECT put('bottle-1', 2, '2020-05-06 08:00', '{"n": -3}', '2020-05-04 12:00');
@@ -114,8 +114,8 @@ SELECT state FROM es_state('bottle-1', 'add'::regproc, at_time => '2020-05-05 00
 SELECT state FROM es_state('bottle-1', 'add'::regproc, at_time => '2020-05-05 00:00', by_time => 'recorded');
 SELECT * FROM es_state('bottle-1', 'add'::regproc, at_version => 1, at_time => '2020-05-05 00:00', by_time => 'occurred');
 SELECT * FROM es_state('bottle-1', 'add'::regproc, by_time => 'occurred');
--- Late arrivals are in their place; without an occurred_at it is recorded_at that
--- counts; then the version.
+-- Late arrivals are in their place. Without an occurred_at recorded_at counts, then
+-- the version.
 SELECT count(put('late-1', n, '2020-01-01'::timestamptz + n * interval '1 day', to_jsonb(n), o)) AS put FROM unnest(ARRAY['2020-01-09', NULL, '2020-01-01', '2020-01-09', NULL]::timestamptz[])
     WITH ORDINALITY AS x (o, n);
 CREATE FUNCTION trace(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql AS $$ SELECT coalesce(NULLIF(state, '{}'), '[]') || event.data $$;
@@ -190,7 +190,7 @@ SELECT * FROM es_history('late-1', 'r_raise'::regproc);
 SELECT * FROM es_state('late-1', 'r_raise'::regproc, at_version => 2);
 SELECT * FROM es_state('late-1', 'es_merge'::regproc);
 
--- A function that is no reducer.
+-- A function that is not a reducer.
 CREATE FUNCTION w_result(state jsonb, event es_recorded_event) RETURNS json LANGUAGE sql AS 'SELECT NULL::json';
 CREATE FUNCTION w_set(state jsonb, event es_recorded_event) RETURNS SETOF jsonb LANGUAGE sql AS 'SELECT state';
 CREATE FUNCTION w_few(state jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT state';
@@ -227,8 +227,8 @@ SELECT 'r_other'::regproc::oid AS gone \gset
 DROP FUNCTION r_other;
 SELECT code_of('SELECT es_state(''late-1'', ' || :gone || ')');
 
--- In the middle of its own fold: by what definition the rest is folded is up to
--- the language, but nothing breaks.
+-- In the middle of its own fold: the language decides which definition folds the
+-- rest, but nothing breaks.
 CREATE FUNCTION r_replaces(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
     IF event.version = 2 THEN
@@ -283,7 +283,7 @@ SELECT * FROM es_state('late-1', 'r_own_stream'::regproc, '0');
 CREATE FUNCTION r_endless(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql AS $$ SELECT state FROM es_state(event.stream, 'r_endless(jsonb, es_recorded_event)') $$;
 SELECT code_of($$ SELECT es_state('late-1', 'r_endless'::regproc) $$);
 
--- One that appends, here to the stream that it folds: the fold does not see it.
+-- A reducer that appends, here to the stream that it folds: the fold does not see it.
 CREATE FUNCTION r_appends(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM es_append(event.stream, 'any', 'more');
@@ -297,13 +297,13 @@ BEGIN TRANSACTION READ ONLY;
 SELECT * FROM es_state('endless-1', 'r_appends'::regproc);
 ROLLBACK;
 
--- A state of 10 MB, made again by each of 20 events.
+-- A state of 10 MB, made anew by each of 20 events.
 SELECT version FROM es_append_batch('huge-1', 'none', array_fill('x'::text, ARRAY[20]), (SELECT array_agg(to_jsonb(i)) FROM generate_series(1, 20) i));
 CREATE FUNCTION r_huge(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql AS $$ SELECT jsonb_build_object('n', event.version, 'text', repeat(md5(event.version::text), 327680)) $$;
 SELECT length(state->>'text'), state->'n' AS n, left(state->>'text', 32) = md5('20') AS last, version FROM es_state('huge-1', 'r_huge'::regproc);
 SELECT count(*), sum(length(state->>'text')), bool_and(left(state->>'text', 32) = md5(version::text)) FROM es_history('huge-1', 'r_huge'::regproc);
 
--- Data that is stored apart, and an initial state that comes out of a table.
+-- Data that is stored out of line, and an initial state from a table.
 CREATE TABLE states (state jsonb);
 INSERT INTO states SELECT jsonb_object_agg('k' || i, md5(i::text)) FROM generate_series(1, 1000) i;
 SELECT pg_column_size(s.state) > 2000 AS is_big, e.state = s.state || '{"name": "wilma"}' AS merged FROM states s, LATERAL (SELECT * FROM es_state('user-1', 'es_merge'::regproc, s.state)) e (state, version);
@@ -405,7 +405,7 @@ SELECT version FROM es_append('account-1', 3, 'audited', '{"balance": "ignored"}
 SELECT * FROM account('account-1', '{"do": "close"}');
 SELECT * FROM account('account-1', '{"do": "withdraw", "amount": 1}');
 SELECT version, type, state FROM es_history('account-1', es_reducer('account'));
--- STRICT: not called for the state of what is closed.
+-- STRICT: not called for the null state of a closed account.
 SELECT version FROM es_append('account-1', 5, 'withdrawn', '{"amount": 1}');
 SELECT state, state IS NULL AS closed, version FROM es_state('account-1', es_reducer('account'));
 SELECT version, type FROM es_load('account-1');
@@ -416,7 +416,7 @@ SELECT account.es_reduce(NULL, e) FROM es_load('account-1', 3, 1) e;
 SELECT account.es_reduce('{}', NULL);
 SELECT state FROM es_state('account-1', es_reducer('account'), at_version => 4, by_time => 'occurred');
 
--- A function that comes, changes, goes.
+-- A function is created, changed, dropped.
 SELECT state FROM es_state('account-1', es_reducer('account'), at_version => 4);
 CREATE FUNCTION account.apply_audited(state jsonb, data jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT state || '{"audited": 1}' $$;
 SELECT state FROM es_state('account-1', es_reducer('account'), at_version => 4);
@@ -463,21 +463,21 @@ SELECT * FROM es_state('type-1', es_reducer('"Odd ""Schema""; it''s"'));
 -- A schema without functions leaves the state alone.
 CREATE SCHEMA empty;
 SELECT * FROM es_state('account-1', es_reducer('empty'), '[1]');
--- What somebody else has made.
+-- A function of the name that es_reducer has not made.
 CREATE SCHEMA taken;
 CREATE FUNCTION taken.es_reduce(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql AS 'SELECT state';
 SELECT es_reducer('taken');
 DROP FUNCTION taken.es_reduce;
 CREATE FUNCTION taken.es_reduce(state jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT state';
 SELECT es_reducer('taken');
--- A schema that is not there.
+-- A schema that does not exist.
 SELECT es_reducer('nowhere');
 SELECT code_of('SELECT es_reducer(0)'), code_of('SELECT es_reducer(4294967295)');
 SELECT es_reducer(NULL) IS NULL AS null;
 SELECT es_reducer('taken')::oid AS gone \gset
 DROP SCHEMA taken CASCADE;
 SELECT code_of('SELECT es_state(''account-1'', ' || :gone || ')');
--- It follows its schema's name, and itself into another.
+-- The schema is renamed; the function moves to another schema.
 ALTER SCHEMA account RENAME TO bank;
 SELECT state FROM es_state('account-1', es_reducer('bank'), at_version => 3);
 CREATE SCHEMA elsewhere;

@@ -1,4 +1,4 @@
--- What folds and commands were once wrong about.
+-- Faults that folds and commands once had.
 CREATE EXTENSION eventstore;
 
 -- Data and states that are stored out of line.
@@ -21,7 +21,7 @@ SELECT s.state = (SELECT jsonb_object_agg(key, value ORDER BY version) FROM es_l
   FROM es_state('keys-1', 'es_merge'::regproc) s;
 RESET eventstore.snapshot_every;
 
--- A command that is repeated has its first result, also when events after the first have ids of their own.
+-- A repeated command returns its first result, also when events after the first have ids of their own.
 CREATE FUNCTION three(state jsonb, command jsonb) RETURNS jsonb LANGUAGE sql AS $$
     SELECT '[{"type": "a", "data": {"a": 1}}, {"type": "b", "data": {"b": 1}, "id": "00000000-0000-7000-8000-000000000001", "metadata": {"command_id": "x"}},
              {"type": "c", "data": {"c": 1}}]'::jsonb $$;
@@ -30,7 +30,7 @@ SELECT version FROM es_append('three-1', 'any', 'd', '{"d": 1}');
 SELECT version, position = (SELECT position FROM es_load('three-1', 2, 1)) AS same, state, events
   FROM es_execute('three-1', 'three'::regproc, '{}', 'es_merge'::regproc, '{"command_id": "{00000000-0000-4000-8000-00000000000a}"}');
 SELECT version, metadata FROM es_load('three-1');
--- One that was decided outside the database, with the same ids, is the same command.
+-- A command that was decided outside the database, with the same ids, is the same command.
 SELECT version FROM es_append_batch('three-2', 'none', jsonb_build_array(
     jsonb_build_object('type', 'a', 'data', '{"a": 1}'::jsonb, 'id', es_uuid5('00000000-0000-4000-8000-00000000000a', 'three-2:1')),
     jsonb_build_object('type', 'b', 'data', '{"b": 1}'::jsonb, 'id', es_uuid5('00000000-0000-4000-8000-00000000000a', 'three-2:2'))));
@@ -45,7 +45,7 @@ CREATE FUNCTION given(state jsonb, command jsonb) RETURNS jsonb LANGUAGE sql AS 
 SELECT * FROM es_execute('own-1', 'given'::regproc, '[{"type": "key", "data": {"k": 1}}]', 'es_merge'::regproc,
                          '{"command_id": "00000000-0000-4000-8000-00000000000b"}');
 SELECT es_stream_version('own-1');
--- Without command_id the events' own ids make it a retry, which has the first result, too.
+-- Without command_id the events' own ids make it a retry, which returns the first result, too.
 SELECT version, state, events FROM es_execute('own-2', 'given'::regproc, '[{"type": "key", "data": {"k": 1}}]', 'es_merge'::regproc);
 SELECT version FROM es_append('own-2', 'any', 'more', '{"m": 1}');
 SELECT version, position = (SELECT position FROM es_load('own-2', 0, 1)) AS same, state, events
@@ -61,7 +61,7 @@ SELECT * FROM es_execute('aside-1', 'aside'::regproc, '[]', 'es_merge'::regproc)
 SELECT * FROM es_execute('aside-1', 'aside'::regproc, '[{"type": "a"}]', 'es_merge'::regproc);
 SELECT es_stream_version('aside-1');
 
--- A reducer that is another one while it folds, and the first one again: nothing mixed is kept.
+-- A reducer that is replaced while it folds, and then restored: no mixed state is saved.
 SET eventstore.snapshot_every = 3;
 CREATE FUNCTION swapped(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN
     IF event.version = 2 AND current_setting('my.swap') = 'on' THEN
@@ -85,7 +85,7 @@ SELECT state FROM es_state('r-1', 'data_of'::regproc, '{}');
 SELECT state FROM es_state('r-1', 'data_of'::regproc, NULL);
 SELECT initial = 0 AS of_null, version FROM es_snapshots WHERE reducer LIKE '%.data_of(%' ORDER BY id;
 
--- Settings of the session are no part of a reducer.
+-- Settings of the session are not part of a reducer.
 CREATE FUNCTION since(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql
 BEGIN ATOMIC
     SELECT to_jsonb((event).recorded_at > timestamptz '2026-01-01 00:00+00');
@@ -121,7 +121,7 @@ ALTER TABLE es_events DISABLE ROW LEVEL SECURITY;
 DROP OWNED BY regress_es_half;
 DROP ROLE regress_es_half;
 
--- A reducer that is not called does not complain.
+-- A reducer that is not called raises no error.
 SELECT * FROM es_state('nobody', 'es_merge'::regproc, '5');
 
 SET client_min_messages = warning;

@@ -1,7 +1,7 @@
 -- Folds in random use, against a fold in plain SQL over es_load: random streams,
--- versions, times, initial states and reducers, with states kept as often as
--- it happens, deleted, and made out of date by other definitions. Commands are
--- executed between, and some of them again.
+-- versions, times, initial states and reducers, with snapshots that are saved,
+-- deleted, and made stale by other definitions at random. Commands are executed in
+-- between, and some of them again.
 --
 -- One seed gives one run, but for the times of the appends;
 -- SET client_min_messages = debug1 tells it.
@@ -170,7 +170,7 @@ BEGIN
     PERFORM note('histories');
 END $$;
 
--- Decides what the command says, and tells what state it has seen.
+-- Decides what the command says, and reports the state that it has seen.
 CREATE FUNCTION decide(state jsonb, command jsonb) RETURNS jsonb LANGUAGE sql AS $$
     SELECT CASE WHEN jsonb_array_length(command->'events') = 0 THEN '[]' ELSE jsonb_set(command->'events', '{0, data, saw}', to_jsonb(md5(coalesce(state::text, 'null')))) END
 $$;
@@ -271,8 +271,7 @@ CALL run(3000);
 -- All of it happened, and snapshots were there to be used.
 SELECT what FROM counts WHERE n > 5 ORDER BY what COLLATE "C";
 SELECT count(DISTINCT fingerprint) > 1 AS fingerprints, count(*) > 5 AS many, count(*) < 1000 AS few FROM es_snapshots;
--- At the end each state that was kept and fits is the right one: with all of
--- them, and with none.
+-- At the end each snapshot that fits is right: with all of them, and with none.
 SET eventstore.snapshot_every = 0;
 SELECT s, name, initial, v FROM generate_series(0, 15) n, concat('s-', n) s, reducers, unnest(ARRAY['{}', NULL, '{"a": 2}']::jsonb[]) initial, generate_series(0, es_stream_version(s), 17) v
  WHERE es_state(s, (name || '(jsonb, es_recorded_event)')::regprocedure, initial, v) IS DISTINCT FROM expected(s, name, initial, v, NULL, NULL);

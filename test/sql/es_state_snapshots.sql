@@ -1,5 +1,5 @@
--- States that are kept: when, for whom, and that they are used. Who is in doubt
--- whether a state is taken from es_snapshots puts another one there.
+-- Snapshots: when they are saved, by whom, and that they are used. A forged state in
+-- es_snapshots shows whether it is used.
 CREATE EXTENSION eventstore;
 SET eventstore.snapshot_every = 5;
 SET timezone = 'UTC';
@@ -11,16 +11,16 @@ BEGIN
 EXCEPTION WHEN OTHERS THEN
     RETURN SQLSTATE;
 END $$;
--- So many events of a stream.
+-- Appends a number of events to a stream.
 CREATE FUNCTION more(stream text, n int) RETURNS bigint LANGUAGE sql AS $$
     SELECT version FROM es_append_batch(stream, 'any', array_fill('x'::text, ARRAY[n]), array_fill('{}'::jsonb, ARRAY[n]))
 $$;
--- Makes it show in the state if a fold goes on from what is kept.
+-- Forges the snapshots of a stream, so that a fold that begins with one shows it.
 CREATE FUNCTION poison(of text) RETURNS bigint LANGUAGE sql AS $$
-    WITH p AS (UPDATE es_snapshots SET state = to_jsonb('kept ' || version) WHERE stream = of RETURNING 1) SELECT count(*) FROM p
+    WITH p AS (UPDATE es_snapshots SET state = to_jsonb('saved ' || version) WHERE stream = of RETURNING 1) SELECT count(*) FROM p
 $$;
-CREATE FUNCTION kept(of text) RETURNS bigint[] LANGUAGE sql AS $$ SELECT array_agg(version ORDER BY version, id) FROM es_snapshots WHERE stream = of $$;
--- A state that tells where the fold began and how many events it has folded.
+CREATE FUNCTION saved(of text) RETURNS bigint[] LANGUAGE sql AS $$ SELECT array_agg(version ORDER BY version, id) FROM es_snapshots WHERE stream = of $$;
+-- A state that says where the fold began and how many events it has folded.
 CREATE FUNCTION trace(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb((state #>> '{}') || '+') $$;
 CREATE FUNCTION now_is(of text, at_version bigint DEFAULT NULL, at_time timestamptz DEFAULT NULL, by_time text DEFAULT 'recorded') RETURNS jsonb LANGUAGE sql AS $$
     SELECT state FROM es_state(of, 'trace'::regproc, '""', at_version, at_time, by_time)
@@ -30,48 +30,48 @@ $$;
 -- When
 --
 SHOW eventstore.snapshot_every;
-SELECT more('a-1', 4), now_is('a-1'), kept('a-1');
+SELECT more('a-1', 4), now_is('a-1'), saved('a-1');
 SELECT more('a-1', 1);
 SELECT now_is('a-1'), now_is('a-1');
 SELECT id > 0 AS id, stream, reducer, version, taken_by = current_user AS taken_by, recorded_at = (SELECT max(recorded_at) FROM es_load('a-1')) AS recorded_at, state, taken_at <= clock_timestamp() AS taken_at
   FROM es_snapshots;
 SELECT more('a-1', 4);
 SELECT now_is('a-1'), now_is('a-1'), now_is('a-1');
-SELECT kept('a-1');
+SELECT saved('a-1');
 SELECT more('a-1', 2);
 SELECT now_is('a-1');
-SELECT kept('a-1');
--- At a version, too; by occurred_at and es_history keep nothing.
+SELECT saved('a-1');
+-- At a version, too; folds by occurred_at and es_history save nothing.
 SELECT more('a-2', 20);
 SELECT count(*) FROM es_history('a-2', 'trace'::regproc, '""');
-SELECT now_is('a-2', by_time => 'occurred'), kept('a-2');
+SELECT now_is('a-2', by_time => 'occurred'), saved('a-2');
 SELECT now_is('a-2', 4);
-SELECT kept('a-2');
+SELECT saved('a-2');
 SELECT now_is('a-2', 7);
-SELECT kept('a-2');
+SELECT saved('a-2');
 SELECT now_is('a-2', 11), now_is('a-2', 12);
-SELECT kept('a-2');
+SELECT saved('a-2');
 -- Never; nor too early.
 SET eventstore.snapshot_every = 0;
-SELECT now_is('a-2'), kept('a-2');
+SELECT now_is('a-2'), saved('a-2');
 SET eventstore.snapshot_every = 9;
-SELECT now_is('a-2'), kept('a-2');
+SELECT now_is('a-2'), saved('a-2');
 SET eventstore.snapshot_every = 8;
 SELECT now_is('a-2');
-SELECT kept('a-2');
+SELECT saved('a-2');
 SET eventstore.snapshot_every = -1;
 SET eventstore.snapshot_every = 5;
 -- At once; not twice.
 SELECT more('a-3', 2);
-SELECT es_snapshot('a-3', 'trace'::regproc, '""'), kept('a-3');
-SELECT es_snapshot('a-3', 'trace'::regproc, '""'), kept('a-3');
-SELECT es_snapshot('nobody', 'trace'::regproc, '""'), kept('nobody');
+SELECT es_snapshot('a-3', 'trace'::regproc, '""'), saved('a-3');
+SELECT es_snapshot('a-3', 'trace'::regproc, '""'), saved('a-3');
+SELECT es_snapshot('nobody', 'trace'::regproc, '""'), saved('nobody');
 -- After a command.
 CREATE FUNCTION decide(state jsonb, command jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT jsonb_agg('{"type": "x"}'::jsonb) FROM generate_series(1, command::int) $$;
 SELECT version, state FROM es_execute('a-4', 'decide'::regproc, '4', 'es_last'::regproc);
-SELECT kept('a-4');
+SELECT saved('a-4');
 SELECT version, state FROM es_execute('a-4', 'decide'::regproc, '1', 'es_last'::regproc);
-SELECT kept('a-4');
+SELECT saved('a-4');
 SELECT poison('a-4');
 SELECT version, state FROM es_execute('a-4', 'decide'::regproc, '1', 'es_merge'::regproc);
 CREATE FUNCTION refuse(state jsonb, command jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RAISE 'state %', state; END $$;
@@ -79,18 +79,18 @@ SELECT es_execute('a-4', 'refuse'::regproc, '1', 'es_last'::regproc);
 SELECT state FROM es_state('a-4', 'es_last'::regproc, at_version => 5);
 
 --
--- They are used, and the nearest before
+-- Which one is used: the nearest before
 --
-SELECT poison('a-2'), kept('a-2');
+SELECT poison('a-2'), saved('a-2');
 SELECT v, now_is('a-2', v) FROM unnest(ARRAY[0, 6, 7, 8, 11, 12, 13, 19, 20, 21]) v ORDER BY v;
 SELECT now_is('a-2', 15, by_time => 'occurred');
 SELECT array_agg(DISTINCT left(state #>> '{}', 4)) FROM es_history('a-2', 'trace'::regproc, '""');
--- Gone, and all is as before.
+-- Deleted: all is as before.
 DELETE FROM es_snapshots WHERE stream = 'a-2' AND version = 12;
 SELECT now_is('a-2', 13);
 TRUNCATE es_snapshots;
 SELECT now_is('a-2', 13), now_is('a-2');
--- A deleted aggregate is kept as well.
+-- The state of a deleted aggregate is saved as well.
 CREATE FUNCTION gone(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql AS 'SELECT NULL::jsonb';
 SELECT state IS NULL AS gone, version FROM es_state('a-2', 'gone'::regproc);
 SELECT version, state IS NULL AS gone FROM es_snapshots WHERE reducer LIKE '%gone%';
@@ -122,14 +122,14 @@ SET eventstore.snapshot_every = 5;
 TRUNCATE es_snapshots;
 SELECT now_is('a-2');
 SELECT poison('a-2');
--- The same words are the same reducer.
+-- The same definition is the same reducer.
 CREATE OR REPLACE FUNCTION trace(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb((state #>> '{}') || '+') $$;
 SELECT now_is('a-2');
 -- In a transaction that is rolled back, in a savepoint.
 BEGIN;
 CREATE OR REPLACE FUNCTION trace(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb((state #>> '{}') || '-') $$;
 SELECT now_is('a-2');
-SELECT now_is('a-2'), kept('a-2');
+SELECT now_is('a-2'), saved('a-2');
 ROLLBACK;
 SELECT now_is('a-2');
 BEGIN;
@@ -140,26 +140,26 @@ ROLLBACK TO a;
 SELECT now_is('a-2');
 COMMIT;
 CREATE OR REPLACE FUNCTION trace(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb((state #>> '{}') || '-') $$;
-SELECT now_is('a-2', 4), kept('a-2');
+SELECT now_is('a-2', 4), saved('a-2');
 SELECT now_is('a-2');
--- What its earlier definition has left is deleted.
+-- Snapshots of its earlier definition are deleted.
 SELECT count(*), count(DISTINCT fingerprint) FROM es_snapshots WHERE stream = 'a-2';
 SELECT poison('a-2');
 -- Other properties of a function are part of it.
 ALTER FUNCTION trace STRICT;
-SELECT now_is('a-2') <> '"kept 20"' AS folded;
+SELECT now_is('a-2') <> '"saved 20"' AS folded;
 SELECT poison('a-2');
 ALTER FUNCTION trace SET search_path = pg_catalog;
-SELECT now_is('a-2') <> '"kept 20"' AS folded;
+SELECT now_is('a-2') <> '"saved 20"' AS folded;
 SELECT poison('a-2');
 ALTER FUNCTION trace CALLED ON NULL INPUT;
 ALTER FUNCTION trace RESET ALL;
-SELECT now_is('a-2') <> '"kept 20"' AS folded;
+SELECT now_is('a-2') <> '"saved 20"' AS folded;
 SELECT poison('a-2');
 SELECT now_is('a-2');
 -- Another name, and back.
 ALTER FUNCTION trace RENAME TO trace_two;
-SELECT state <> '"kept 20"' AS folded FROM es_state('a-2', 'trace_two'::regproc, '""');
+SELECT state <> '"saved 20"' AS folded FROM es_state('a-2', 'trace_two'::regproc, '""');
 ALTER FUNCTION trace_two RENAME TO trace;
 SELECT now_is('a-2');
 -- Another initial state.
@@ -167,7 +167,7 @@ SELECT state FROM es_state('a-2', 'trace'::regproc, '"i"');
 SELECT state FROM es_state('a-2', 'trace'::regproc, NULL);
 SELECT state FROM es_state('a-2', 'trace'::regproc);
 SELECT state FROM es_state('a-2', 'trace'::regproc, '""');
--- A fingerprint that somebody else has is of no use.
+-- A forged fingerprint is of no use.
 UPDATE es_snapshots SET fingerprint = fingerprint + 1, state = '"forged"' WHERE stream = 'a-2';
 SELECT state <> '"forged"' AS folded FROM es_state('a-2', 'trace'::regproc, '""');
 -- What the reducer calls is not looked at.
@@ -219,7 +219,7 @@ CREATE ROLE regress_es_bob;
 GRANT SELECT ON es_events TO regress_es_dev, regress_es_ann, regress_es_bob;
 GRANT EXECUTE ON FUNCTION es_snapshot(text, es_function, jsonb) TO regress_es_ann;
 ALTER FUNCTION trace OWNER TO regress_es_dev;
--- What the role has from what each has kept; a row has the name of its role.
+-- The snapshots that the role uses; each has the name of its role as the state.
 CREATE FUNCTION seen_by(role text) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE state jsonb;
 BEGIN
@@ -260,7 +260,7 @@ SELECT now_is('a-2') IS NOT NULL AS bob;
 RESET ROLE;
 UPDATE es_snapshots SET state = to_jsonb(taken_by);
 SELECT regexp_replace(role, '^(?!regress).*', 'owner') AS role, sees FROM seen();
--- A function that runs as its owner keeps for that one.
+-- A SECURITY DEFINER function saves as its owner.
 TRUNCATE es_snapshots;
 ALTER FUNCTION now_is OWNER TO regress_es_dev;
 ALTER FUNCTION now_is SECURITY DEFINER;
@@ -269,7 +269,7 @@ SELECT now_is('a-2') IS NOT NULL AS bob;
 RESET ROLE;
 SELECT DISTINCT taken_by FROM es_snapshots;
 ALTER FUNCTION now_is SECURITY INVOKER;
--- A role that is gone.
+-- A role that was dropped.
 UPDATE es_snapshots SET taken_by = 'regress_es_gone', state = '"gone"';
 SELECT regexp_replace(role, '^(?!regress).*', 'owner') AS role, sees FROM seen();
 TRUNCATE es_snapshots;
@@ -353,43 +353,43 @@ COMMIT;
 SELECT count(*) FROM es_snapshots;
 BEGIN;
 SELECT now_is('a-2');
-SELECT kept('a-2');
+SELECT saved('a-2');
 ROLLBACK;
 SELECT count(*) FROM es_snapshots;
 BEGIN;
 SAVEPOINT a;
 SELECT more('a-6', 6);
 SELECT now_is('a-6');
-SELECT kept('a-6');
+SELECT saved('a-6');
 ROLLBACK TO a;
-SELECT now_is('a-6'), kept('a-6');
+SELECT now_is('a-6'), saved('a-6');
 SELECT more('a-6', 1);
 SELECT now_is('a-6');
 COMMIT;
-SELECT now_is('a-6'), kept('a-6');
--- They are used where none is kept.
-SELECT now_is('a-2') IS NOT NULL AS kept, poison('a-2');
+SELECT now_is('a-6'), saved('a-6');
+-- They are used where none is saved.
+SELECT now_is('a-2') IS NOT NULL AS saved, poison('a-2');
 SELECT poison('a-2');
 BEGIN TRANSACTION READ ONLY;
 SELECT now_is('a-2');
 COMMIT;
 BEGIN ISOLATION LEVEL SERIALIZABLE;
 SELECT now_is('a-2');
--- On request one is kept also here.
+-- On request one is saved also here.
 SELECT more('a-2', 1);
-SELECT es_snapshot('a-2', 'trace'::regproc, '""'), kept('a-2');
+SELECT es_snapshot('a-2', 'trace'::regproc, '""'), saved('a-2');
 COMMIT;
-SELECT kept('a-2');
--- A statement does not see what it has appended itself, nor the state of that.
+SELECT saved('a-2');
+-- A statement does not see what it has appended itself, nor a snapshot of that.
 BEGIN;
 SELECT version AS executed, (es_state('a-7', 'es_merge'::regproc)).version AS seen, (es_state('a-7', 'es_merge'::regproc)).version AS again
   FROM es_execute('a-7', 'decide'::regproc, '7', 'es_merge'::regproc);
-SELECT kept('a-7');
+SELECT saved('a-7');
 SELECT version FROM es_state('a-7', 'es_merge'::regproc);
 COMMIT;
 -- In a function, in a cursor, many in a statement.
 DO $$ BEGIN PERFORM more('a-8', 6); PERFORM now_is('a-8'); PERFORM more('a-8', 6); PERFORM now_is('a-8'); END $$;
-SELECT kept('a-8');
+SELECT saved('a-8');
 CREATE FUNCTION stable_one(of text) RETURNS jsonb STABLE LANGUAGE plpgsql AS 'BEGIN RETURN now_is(of); END';
 SELECT more('a-9', 6);
 SELECT stable_one('a-9');
@@ -398,7 +398,7 @@ DECLARE c CURSOR FOR SELECT n, (es_state('a-10', 'trace'::regproc, '""')).* FROM
 SELECT more('a-10', 6);
 FETCH 1 FROM c;
 SELECT now_is('a-10');
-SELECT kept('a-10');
+SELECT saved('a-10');
 FETCH 1 FROM c;
 SAVEPOINT a;
 SELECT poison('a-10');
@@ -412,7 +412,7 @@ DELETE FROM es_snapshots;
 FETCH 1 FROM c;
 SELECT now_is('a-10');
 COMMIT;
-SELECT kept('a-10');
+SELECT saved('a-10');
 SELECT count(*) FROM generate_series(1, 100) n, more('many-' || n, 5);
 SELECT count(DISTINCT now_is('many-' || n)) FROM generate_series(1, 100) n;
 SELECT count(*) FROM es_snapshots WHERE stream LIKE 'many-%';
@@ -447,13 +447,13 @@ SELECT version, before FROM (SELECT version, lag(version, 1, 0::bigint) OVER (OR
  WHERE version - before > greatest((100000 - before) / 2, 500);
 -- The last 20 steps have more of them than the first 200.
 SELECT count(*) FILTER (WHERE version > 95000) > count(*) FILTER (WHERE version <= 50000) AS more FROM es_snapshots;
--- Nobody else's and no other reducer's.
+-- Only those of the same role and reducer.
 SELECT count(DISTINCT (stream, reducer, taken_by)) FROM es_snapshots;
 DELETE FROM es_snapshots WHERE version % 500 = 0;
 SELECT state, version FROM es_state('long-1', 'es_last'::regproc, at_version => 77777);
 TRUNCATE es_snapshots;
 SELECT state, version FROM es_state('long-1', 'es_last'::regproc);
-SELECT kept('long-1');
+SELECT saved('long-1');
 
 --
 -- The longest names
@@ -471,5 +471,5 @@ SET client_min_messages = warning;
 DROP EXTENSION eventstore CASCADE;
 DROP SCHEMA app CASCADE;
 SELECT format('DROP SCHEMA %I', repeat('"', 63)) \gexec
-DROP FUNCTION code_of, more, poison, kept, put, decide, refuse, now_is, app_is, inner_one, apply_x, seen, seen_by, stable_one, random_name;
+DROP FUNCTION code_of, more, poison, saved, put, decide, refuse, now_is, app_is, inner_one, apply_x, seen, seen_by, stable_one, random_name;
 DROP PROCEDURE grow;

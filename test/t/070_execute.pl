@@ -1,6 +1,6 @@
 # es_execute with many at once: no command is lost or refused, each is decided on the
 # state just before its events, a repeated one takes effect once, and snapshots that
-# are kept meanwhile change nothing.  And the examples of doc/aggregate.md.
+# are saved meanwhile change nothing.  And the examples of doc/aggregate.md.
 use strict;
 use warnings;
 
@@ -65,7 +65,7 @@ END
 	all_is_right("one stream, $protocol");
 }
 
-# At the other isolation level that does not fail by chance; no snapshot is kept there.
+# At the other isolation level that does not fail by chance; no snapshot is saved there.
 {
 	local $ENV{PGOPTIONS} = '-c default_transaction_isolation=repeatable\\ read';
 
@@ -78,7 +78,7 @@ SELECT * FROM es_execute('account-1', 'account.move'::regproc, jsonb_build_objec
 COMMIT;
 END
 	is(query(q{SELECT count(*), max(version) FROM es_events}), '800|800', 'REPEATABLE READ: 800 events');
-	is(count_of($node, 'es_snapshots'), 0, 'REPEATABLE READ: no snapshot is kept');
+	is(count_of($node, 'es_snapshots'), 0, 'REPEATABLE READ: no snapshot is saved');
 	decisions_are_chained($node, 'REPEATABLE READ');
 	states_are_right($node, 'REPEATABLE READ');
 }

@@ -288,7 +288,7 @@ my $append = q{SELECT version FROM es_append('elsewhere-1', 'any', 'x')};
 my $execute = qq{SELECT version FROM es_execute('account-2', 'account.move'::regproc, '{"amount": 1, "parts": 6}', $reducer)};
 my $nothing = qq{SELECT version FROM es_execute('account-1', 'account.move'::regproc, '{"amount": 1, "parts": 0}', $reducer)};
 
-# [what it is, script, what becomes of it, how many snapshots are kept]
+# [what it is, script, what becomes of it, how many snapshots are saved]
 foreach my $case (
 	[ 'es_state', "$state;", 20, 1 ],
 	[ 'es_snapshot', "$snapshot;", 20, 1 ],
@@ -313,13 +313,13 @@ foreach my $case (
 	[ 'an append after es_state that is rolled back as a whole', "BEGIN; $state; ROLLBACK; $append;", 'waits', 0 ],
 	[ 'an append to its stream after es_state', "BEGIN; $state; SELECT es_append('account-1', 'any', 'moved', '{\"amount\": 1}'); COMMIT;", 'waits', 1 ])
 {
-	my ($name, $script, $expected, $kept) = @$case;
+	my ($name, $script, $expected, $saved) = @$case;
 	my $said;
 
 	local_sql('DELETE FROM es_snapshots');
 	$said = commit_outcome($node, $script);
 	is($said, $expected, "$name: " . ($expected eq 'waits' ? 'it waits for the disk' : 'it does not wait'));
-	is(count_of($node, 'es_snapshots'), $kept, "$name: $kept snapshots are kept") if defined $kept;
+	is(count_of($node, 'es_snapshots'), $saved, "$name: $saved snapshots are saved") if defined $saved;
 }
 $node->stop;
 
@@ -387,7 +387,7 @@ wait_until('all is answered again', sub { look_after($standby, 0, @clients); are
 answers_are_kept($standby, 'promoted', @clients);
 decisions_are_chained($standby, 'promoted');
 states_are_right($standby, 'promoted');
-cmp_ok(snapshots_are_right($standby, 'promoted'), '>', 1, 'promoted: snapshots are kept again');
+cmp_ok(snapshots_are_right($standby, 'promoted'), '>', 1, 'promoted: snapshots are saved again');
 is($standby->safe_psql('postgres', qq{SELECT es_snapshot('account-0', $reducer) = es_stream_version('account-0')}), 't', 'promoted: es_snapshot');
 same_without_snapshots($standby, 'promoted');
 
@@ -407,7 +407,7 @@ foreach my $format (qw(custom plain))
 		'account.es_reduce(jsonb,es_recorded_event)|account.es_reduce(jsonb,es_recorded_event)', "$format: the schema's reducer is there");
 	states_are_right($standby, "$format: restored", $format);
 	is(log_digest($standby, $format), log_digest($standby, 'postgres'), "$format: the same log");
-	cmp_ok(snapshots_are_right($standby, "$format: restored", $format), '>', 0, "$format: snapshots are kept again");
+	cmp_ok(snapshots_are_right($standby, "$format: restored", $format), '>', 0, "$format: snapshots are saved again");
 	is($standby->safe_psql($format, qq{SELECT version - es_stream_version('account-1'), events
 			FROM es_execute('account-1', 'account.move'::regproc, '{"amount": 1}', $reducer)}), '1|1', "$format: commands go on");
 	same_without_snapshots($standby, "$format: restored", $format);

@@ -154,7 +154,7 @@ sub same_without_snapshots
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	is($node->safe_psql($database // 'postgres', "DELETE FROM es_snapshots; SET eventstore.snapshot_every = 0; $states"),
 		$with, "$name: the same states without snapshots");
-	is(count_of($node, 'es_snapshots', $database), 0, "$name: and none was kept");
+	is(count_of($node, 'es_snapshots', $database), 0, "$name: and none was saved");
 	return;
 }
 
