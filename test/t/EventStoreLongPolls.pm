@@ -326,7 +326,7 @@ sub wakes_up_after_all
 	return;
 }
 
-# When a lease runs out, and when a retry is due
+# When a lease expires, and when a retry is due
 sub wakes_up_in_time
 {
 	my ($server, $limit) = @_;

@@ -770,7 +770,7 @@ class Consumer(Client):
         if working and self.random.random() < 0.05:
             return True                       # it dies without a word
         if working and self.random.random() < 0.25:
-            self.rest(0.3)                    # it has it in hand for so long that others come by
+            self.rest(0.3)                    # in flight for so long that others come by
         settled = self.nack(token, events) if working and self.options.get("nacks") else set()
         self.history.write("handled", token=token, subscription=self.subscription, partition=partition,
                            events=[e for e in events if e[0] not in settled])

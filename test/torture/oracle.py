@@ -512,8 +512,8 @@ LEASES = {"all": 2.0, "acct": 1.0, "typed": 1.0}
 
 
 def overlapping(e):
-    """From the answer of a poll until its lease runs out, or something is said about it, nobody else is given
-    the partition. A delivery is not worth a flush of the disk: a crash takes it back."""
+    """From the answer of a poll until its lease expires, or a call settles it, no other poll gets the
+    partition. A delivery is not worth a flush of the disk: a crash takes it back."""
     deliveries = collections.defaultdict(list)
     spoken = e.spoken()
     for call in e.calls["poll"]:

@@ -154,8 +154,8 @@ sub get_into_trouble
 	return;
 }
 
-# "all": handled in part, in hand of a consumer who knows his token, parked and to be
-# retried; "done": nothing is left; "lost": in hand of one who is gone.
+# "all": handled in part, in flight of a consumer that knows its token, parked and to be
+# retried; "done": nothing is left; "expired": in flight of a consumer that has died.
 my $subscriptions = <<'END';
 CREATE TABLE got (subscription text, position bigint, token bigint);
 CREATE FUNCTION take(subscription text, consumer text, max_count int, after bigint DEFAULT NULL) RETURNS bigint LANGUAGE sql AS $$
@@ -169,7 +169,7 @@ DECLARE
 BEGIN
 	FOR name_ IN SELECT name FROM es_subscriptions LOOP
 		LOOP
-			token_ := take(name_, CASE name_ WHEN 'lost' THEN 'ben' END, 500);
+			token_ := take(name_, CASE name_ WHEN 'expired' THEN 'ben' END, 500);
 			EXIT WHEN token_ IS NULL;
 			PERFORM es_ack(name_, token_);
 		END LOOP;
@@ -188,8 +188,8 @@ BEGIN
 END $$;
 SELECT es_create_subscription('done');
 SELECT es_ack('done', take('done', NULL, 100000));
-SELECT es_create_subscription('lost', 'order', lease => '1 ms');
-SELECT count(*) FROM es_poll('lost', 'ben', 70);
+SELECT es_create_subscription('expired', 'order', lease => '1 ms');
+SELECT count(*) FROM es_poll('expired', 'ben', 70);
 END
 
 my $inbox = <<'END';
@@ -387,7 +387,7 @@ sub subscriptions_go_on
 	is_query($node, q{
 			SELECT s.name, count(*) FROM es_subscriptions AS s CROSS JOIN es_events AS e
 			  LEFT JOIN (SELECT subscription, position, count(*) AS n FROM got GROUP BY 1, 2) AS g ON g.subscription = s.name AND g.position = e.position
-			 WHERE (s.name <> 'lost' OR es_category(e.stream) = 'order') AND n IS DISTINCT FROM 1 GROUP BY 1},
+			 WHERE (s.name <> 'expired' OR es_category(e.stream) = 'order') AND n IS DISTINCT FROM 1 GROUP BY 1},
 		'', "$name: each event was delivered once");
 	return;
 }
