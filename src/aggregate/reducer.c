@@ -241,6 +241,17 @@ find_schema_reducer(Oid log, const char *schema)
 	return found;
 }
 
+/* Refuses a user that may not create functions in the schema. */
+static void
+check_may_create(Oid schema)
+{
+	AclResult	result = compat_check_acl(NamespaceRelationId, schema,
+										  GetUserId(), ACL_CREATE);
+
+	if (result != ACLCHECK_OK)
+		aclcheck_error(result, OBJECT_SCHEMA, get_namespace_name(schema));
+}
+
 /*
  * es_reducer(schema) returns regprocedure: the reducer that calls the functions
  * apply_<type> of the schema.  It is created if it does not exist.
@@ -263,7 +274,7 @@ es_reducer(PG_FUNCTION_ARGS)
 		PG_RETURN_OID(found);
 
 	PreventCommandIfReadOnly("es_reducer()");
-	compat_check_may_create(schema, GetUserId());
+	check_may_create(schema);
 	/* a concurrent caller waits here, and finds what was created */
 	LockDatabaseObject(NamespaceRelationId, schema, 0, ShareUpdateExclusiveLock);
 	found = find_schema_reducer(log, name);

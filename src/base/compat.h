@@ -170,7 +170,7 @@ compat_vxid_current_xid(VirtualTransactionId vxid)
 	return xid;
 }
 
-/* May the user SET ROLE to the role? */
+/* Returns true if the user may SET ROLE to the role. */
 static inline bool
 compat_can_become(Oid user, Oid role)
 {
@@ -181,34 +181,20 @@ compat_can_become(Oid user, Oid role)
 #endif
 }
 
-/* May the user execute the function? */
-static inline bool
-compat_may_execute(Oid function, Oid user)
+/* Checks a privilege of the user on a function or a schema. */
+static inline AclResult
+compat_check_acl(Oid class, Oid object, Oid user, AclMode mode)
 {
 #if PG_VERSION_NUM >= 160000
-	return object_aclcheck(ProcedureRelationId, function, user,
-						   ACL_EXECUTE) == ACLCHECK_OK;
+	return object_aclcheck(class, object, user, mode);
 #else
-	return pg_proc_aclcheck(function, user, ACL_EXECUTE) == ACLCHECK_OK;
+	return class == NamespaceRelationId ?
+		pg_namespace_aclcheck(object, user, mode) :
+		pg_proc_aclcheck(object, user, mode);
 #endif
 }
 
-/* Refuses a user who may not create objects in the schema. */
-static inline void
-compat_check_may_create(Oid schema, Oid user)
-{
-#if PG_VERSION_NUM >= 160000
-	AclResult	result = object_aclcheck(NamespaceRelationId, schema, user,
-										 ACL_CREATE);
-#else
-	AclResult	result = pg_namespace_aclcheck(schema, user, ACL_CREATE);
-#endif
-
-	if (result != ACLCHECK_OK)
-		aclcheck_error(result, OBJECT_SCHEMA, get_namespace_name(schema));
-}
-
-/* Does this backend hold the lock in this mode? */
+/* Returns true if this backend holds the lock in this mode. */
 static inline bool
 compat_lock_is_held(const LOCKTAG *tag, LOCKMODE mode)
 {
@@ -219,7 +205,7 @@ compat_lock_is_held(const LOCKTAG *tag, LOCKMODE mode)
 #endif
 }
 
-/* What pg_stat_activity shows of one who waits, where an extension can name it. */
+/* What pg_stat_activity shows of a process that waits, if it can be named. */
 static inline uint32
 compat_wait_event(const char *name)
 {

@@ -104,7 +104,8 @@ user_function_check(Oid function, const FunctionSignature *signature)
 				 errdetail("%s", signature->what),
 				 errhint("Declare it as FUNCTION %s.",
 						 signature->declaration)));
-	if (!compat_may_execute(function, GetUserId()))
+	if (compat_check_acl(ProcedureRelationId, function, GetUserId(),
+						 ACL_EXECUTE) != ACLCHECK_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for function %s",
