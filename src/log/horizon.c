@@ -1,34 +1,34 @@
 /*-------------------------------------------------------------------------
  *
  * horizon.c
- *		es_horizon(): up to which position nothing can appear any more.
+ *		es_horizon(): the highest position up to which no event can appear any
+ *		more.
  *
- * The proof is in doc/horizon.md; this is what it stands on.
+ * The proof is in doc/horizon.md.  It rests on two facts.  An appender (log.c)
+ * holds RowExclusiveLock on es_events and has a transaction id before it draws a
+ * position, and keeps both until it ends.  An event's next_xid is the next
+ * transaction id at a moment after its position was drawn, so that the owner of
+ * any lower position has an id below it.
  *
- * Appenders (log.c) hold RowExclusiveLock on es_events and have a transaction
- * id before they draw a position, and keep both to their end.  An event's
- * next_xid is the next transaction id at a moment after its position was drawn,
- * so that whoever owns an earlier position has an id below the next_xid.
+ * For the snapshot S of the calling statement:
  *
- * Here, for the snapshot S of the calling statement:
+ *	1. Find the oldest transaction in doubt: the smallest id that may own a
+ *	   position that S does not see.  Candidates are the ids that S sees as
+ *	   running, and those from S.xmax up to the next one now.  First list the
+ *	   holders of conflicting locks on es_events; each of them may own one.  Then
+ *	   ask of each other candidate whether it is still in progress.  If it is, it
+ *	   owns none, since it would have been listed.  If it is not, it may own one
+ *	   that was committed after S was taken, unless it was rolled back.  On a
+ *	   standby the locks of the primary are not known; there S.xmin is the oldest,
+ *	   and a worker of the primary publishes what is stable (published_horizon.c).
  *
- *	1. Doubt.  Candidates are the ids that S sees as running, and those from
- *	   S.xmax up to the next one now.  First the holders of conflicting locks
- *	   on es_events are listed; they may own a position that S does not see.
- *	   Then each other candidate is asked whether it is still in progress: if
- *	   it is, it owns none, since it would have been listed.  If it is not, it
- *	   may have committed one after S was taken, unless it was rolled back.  W
- *	   is the smallest id that may.  On a standby locks tell nothing; there W
- *	   is S.xmin, and a worker of the primary tells what it has decided
- *	   (published_horizon.c).
+ *	2. Search the position index backward under S, to the first event whose
+ *	   next_xid is not above the oldest transaction in doubt, or that the primary
+ *	   has published: everything below it is stable.  A gap below an event whose
+ *	   next_xid is above that transaction is in doubt.  The horizon is the event
+ *	   below the lowest such gap, or the last event.
  *
- *	2. Search.  The position index is walked backward under S, to the first
- *	   event whose next_xid is not above W, or that the primary has decided:
- *	   everything below it is decided.  A gap below an event whose next_xid is
- *	   above W is in doubt; the horizon is the event below the lowest such
- *	   gap, or the last event.
- *
- * Nothing is locked but es_events against being dropped, and nothing waits.
+ * The only lock is one that keeps es_events from being dropped, and nothing waits.
  *
  *-------------------------------------------------------------------------
  */
@@ -52,8 +52,8 @@
 
 PG_FUNCTION_INFO_V1(es_horizon);
 
-/* Milliseconds from one word to standbys to the next. */
-#define TELL_INTERVAL	100
+/* The least time in milliseconds between two horizons that are published. */
+#define PUBLISH_INTERVAL	100
 
 /* What a horizon was computed for, and the result. */
 typedef struct HorizonCache
@@ -68,45 +68,45 @@ typedef struct HorizonCache
 	int64		horizon;
 } HorizonCache;
 
-/* Which transaction ids may own a position that S does not see. */
-typedef struct Doubt
+/* The transactions that may own a position that S does not see. */
+typedef struct InDoubt
 {
 	FullTransactionId next;		/* the next id to be given */
-	FullTransactionId limit;	/* W: no id below it may own one */
+	FullTransactionId oldest;	/* no id below it may own one */
 	TransactionId *holders;		/* ids with a write lock on es_events */
 	int			holder_count;
-	bool		holders_unknown;	/* an id may be missing in holders */
-	int64		decided;		/* up to here the primary knows of no doubt */
-} Doubt;
+	bool		holders_unknown;	/* an id may be missing among them */
+	int64		stable;			/* up to here, as the primary has published */
+} InDoubt;
 
 /*
  * The id with its epoch, which is that of the next id or the one before.
  */
 static FullTransactionId
-full_xid(const Doubt *doubt, TransactionId xid)
+xid_with_epoch(const InDoubt *in_doubt, TransactionId xid)
 {
-	uint64		next = U64FromFullTransactionId(doubt->next);
+	uint64		next = U64FromFullTransactionId(in_doubt->next);
 
 	return FullTransactionIdFromU64(next -
-									(uint32) (XidFromFullTransactionId(doubt->next) - xid));
+									(uint32) (XidFromFullTransactionId(in_doubt->next) - xid));
 }
 
 static void
-add_holder(Doubt *doubt, TransactionId xid)
+add_lock_holder(InDoubt *in_doubt, TransactionId xid)
 {
 	if (TransactionIdIsNormal(xid))
-		doubt->holders[doubt->holder_count++] = xid;
+		in_doubt->holders[in_doubt->holder_count++] = xid;
 }
 
 /*
  * Lists the transactions that hold a write lock on es_events.  The lock table
  * knows them by virtual id.  A prepared transaction keeps the virtual id of
- * the backend that prepared it; while it is being prepared its id is first in
- * both places, then only with the prepared ones: hence the order of the two
- * look-ups.
+ * the backend that prepared it.  While it is being prepared, its id is first in
+ * both places, then only with the prepared ones, which is why that place is
+ * looked up last.
  */
 static void
-list_holders(Doubt *doubt, Oid log)
+list_lock_holders(InDoubt *in_doubt, Oid log)
 {
 	LOCKTAG		tag;
 	VirtualTransactionId *vxids;
@@ -115,95 +115,96 @@ list_holders(Doubt *doubt, Oid log)
 
 	SET_LOCKTAG_RELATION(tag, MyDatabaseId, log);
 	vxids = GetLockConflicts(&tag, ShareLock, &count);
-	doubt->holders = palloc(sizeof(TransactionId) * 2 * Max(count, 1));
+	in_doubt->holders = palloc(sizeof(TransactionId) * 2 * Max(count, 1));
 	for (i = 0; i < count; i++)
 	{
 		bool		have_more = false;
 
 		if (VirtualTransactionIdIsRecoveredPreparedXact(vxids[i]))
 		{
-			add_holder(doubt, vxids[i].localTransactionId);
+			add_lock_holder(in_doubt, vxids[i].localTransactionId);
 			continue;
 		}
-		add_holder(doubt, compat_vxid_current_xid(vxids[i]));
-		add_holder(doubt, TwoPhaseGetXidByVirtualXID(vxids[i], &have_more));
+		add_lock_holder(in_doubt, compat_vxid_current_xid(vxids[i]));
+		add_lock_holder(in_doubt, TwoPhaseGetXidByVirtualXID(vxids[i], &have_more));
 		if (have_more)
-			doubt->holders_unknown = true;
+			in_doubt->holders_unknown = true;
 	}
 }
 
 static bool
-is_holder(const Doubt *doubt, TransactionId xid)
+is_lock_holder(const InDoubt *in_doubt, TransactionId xid)
 {
 	int			i;
 
-	for (i = 0; i < doubt->holder_count; i++)
+	for (i = 0; i < in_doubt->holder_count; i++)
 	{
-		if (TransactionIdEquals(doubt->holders[i], xid))
+		if (TransactionIdEquals(in_doubt->holders[i], xid))
 			return true;
 	}
 	return false;
 }
 
 /*
- * Can this candidate own a position that S does not see?  The log of commits
- * is only asked about what is no longer in progress, as it may lag behind.
+ * Returns true if this candidate may own a position that S does not see.  The
+ * commit log is asked only about transactions that are no longer in progress, as
+ * it may lag behind.
  */
 static bool
-may_own(const Doubt *doubt, TransactionId xid)
+may_own_position(const InDoubt *in_doubt, TransactionId xid)
 {
-	return doubt->holders_unknown ||
-		is_holder(doubt, xid) ||
+	return in_doubt->holders_unknown ||
+		is_lock_holder(in_doubt, xid) ||
 		(!TransactionIdIsInProgress(xid) && TransactionIdDidCommit(xid));
 }
 
 /*
- * Finds W as a standby does, where locks tell nothing.
+ * Finds the oldest transaction in doubt as a standby does, without locks.
  */
 static void
-find_limit_by_xmin(Doubt *doubt, Snapshot snapshot)
+find_oldest_by_xmin(InDoubt *in_doubt, Snapshot snapshot)
 {
-	doubt->next = ReadNextFullTransactionId();
-	doubt->limit = full_xid(doubt, snapshot->xmin);
+	in_doubt->next = ReadNextFullTransactionId();
+	in_doubt->oldest = xid_with_epoch(in_doubt, snapshot->xmin);
 }
 
 /*
- * Finds W.  If nobody may own an invisible position there is no doubt at all:
- * W is above every next_xid, also above one that a crash has left ahead of the
- * ids.
+ * Finds the oldest transaction in doubt.  If there is none, the result is above
+ * every next_xid, also above one that a crash has left ahead of the ids.
  */
 static void
-find_limit(Doubt *doubt, Oid log, Snapshot snapshot)
+find_oldest_in_doubt(InDoubt *in_doubt, Oid log, Snapshot snapshot)
 {
 	FullTransactionId xid;
 	uint32		i;
 
-	doubt->next = ReadNextFullTransactionId();
-	doubt->limit = FullTransactionIdFromU64(PG_UINT64_MAX);
-	list_holders(doubt, log);
+	in_doubt->next = ReadNextFullTransactionId();
+	in_doubt->oldest = FullTransactionIdFromU64(PG_UINT64_MAX);
+	list_lock_holders(in_doubt, log);
 	for (i = 0; i < snapshot->xcnt; i++)
 	{
-		xid = full_xid(doubt, snapshot->xip[i]);
-		if (FullTransactionIdPrecedes(xid, doubt->limit) &&
-			may_own(doubt, snapshot->xip[i]))
-			doubt->limit = xid;
+		xid = xid_with_epoch(in_doubt, snapshot->xip[i]);
+		if (FullTransactionIdPrecedes(xid, in_doubt->oldest) &&
+			may_own_position(in_doubt, snapshot->xip[i]))
+			in_doubt->oldest = xid;
 	}
-	for (xid = full_xid(doubt, snapshot->xmax);
-		 FullTransactionIdPrecedes(xid, doubt->next) &&
-		 FullTransactionIdPrecedes(xid, doubt->limit);
+	for (xid = xid_with_epoch(in_doubt, snapshot->xmax);
+		 FullTransactionIdPrecedes(xid, in_doubt->next) &&
+		 FullTransactionIdPrecedes(xid, in_doubt->oldest);
 		 FullTransactionIdAdvance(&xid))
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (may_own(doubt, XidFromFullTransactionId(xid)))
-			doubt->limit = xid;
+		if (may_own_position(in_doubt, XidFromFullTransactionId(xid)))
+			in_doubt->oldest = xid;
 	}
 }
 
 /*
- * Walks the log backward from its last event to the first decided one.
+ * Walks the log backward from its last event to the first one below which
+ * everything is stable, and returns the horizon.
  */
 static int64
-search_backward(const Doubt *doubt, IndexScanDesc scan, TupleTableSlot *slot)
+search_backward(const InDoubt *in_doubt, IndexScanDesc scan, TupleTableSlot *slot)
 {
 	int64		horizon = 0;
 	int64		upper = 0;		/* the event before; 0: this is the last */
@@ -222,8 +223,8 @@ search_backward(const Doubt *doubt, IndexScanDesc scan, TupleTableSlot *slot)
 														  &isnull));
 		if (upper == 0 || position != upper - 1)
 			horizon = position;
-		if (!FullTransactionIdFollows(next_xid, doubt->limit) ||
-			position <= doubt->decided)
+		if (!FullTransactionIdFollows(next_xid, in_doubt->oldest) ||
+			position <= in_doubt->stable)
 			return horizon;
 		upper = position;
 	}
@@ -231,10 +232,10 @@ search_backward(const Doubt *doubt, IndexScanDesc scan, TupleTableSlot *slot)
 }
 
 /*
- * The horizon that follows from the doubt.
+ * The horizon that follows from the oldest transaction in doubt.
  */
 static int64
-search(const Doubt *doubt, Relation log, Snapshot snapshot)
+search_log(const InDoubt *in_doubt, Relation log, Snapshot snapshot)
 {
 	Relation	index = log_index_open_position(log);
 	TupleTableSlot *slot = table_slot_create(log, NULL);
@@ -242,7 +243,7 @@ search(const Doubt *doubt, Relation log, Snapshot snapshot)
 	int64		horizon;
 
 	index_rescan(scan, NULL, 0, NULL, 0);
-	horizon = search_backward(doubt, scan, slot);
+	horizon = search_backward(in_doubt, scan, slot);
 	index_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
 	index_close(index, AccessShareLock);
@@ -250,83 +251,81 @@ search(const Doubt *doubt, Relation log, Snapshot snapshot)
 }
 
 /*
- * The horizon of the log for who reads with the snapshot, which must not be
- * an older one than an earlier call's in the same transaction.
+ * The horizon of the log for a reader with the snapshot.
  */
 int64
 horizon_find(Oid relid, Snapshot snapshot)
 {
-	Doubt		doubt = {0};
+	InDoubt		in_doubt = {0};
 	Relation	log = table_open(relid, AccessShareLock);
 	int64		horizon;
 
 	if (snapshot->takenDuringRecovery)
 	{
-		find_limit_by_xmin(&doubt, snapshot);
-		doubt.decided = published_horizon_read(relid, snapshot);
+		find_oldest_by_xmin(&in_doubt, snapshot);
+		in_doubt.stable = published_horizon_read(relid, snapshot);
 	}
 	else
-		find_limit(&doubt, relid, snapshot);
-	horizon = search(&doubt, log, snapshot);
+		find_oldest_in_doubt(&in_doubt, relid, snapshot);
+	horizon = search_log(&in_doubt, log, snapshot);
 	table_close(log, AccessShareLock);
 	return horizon;
 }
 
 /*
- * The horizon that a standby finds by itself at this moment of the primary;
- * the search ends at what is known to be decided.
+ * The horizon that a standby finds by itself at this moment of the primary.  The
+ * search ends at the position that is known to be stable.
  */
 static int64
-find_as_standby(Oid relid, Snapshot snapshot, int64 decided)
+find_standby_horizon(Oid relid, Snapshot snapshot, int64 stable)
 {
-	Doubt		doubt = {.decided = decided};
+	InDoubt		in_doubt = {.stable = stable};
 	Relation	log = table_open(relid, AccessShareLock);
 	int64		horizon;
 
-	find_limit_by_xmin(&doubt, snapshot);
-	horizon = search(&doubt, log, snapshot);
+	find_oldest_by_xmin(&in_doubt, snapshot);
+	horizon = search_log(&in_doubt, log, snapshot);
 	table_close(log, AccessShareLock);
 	return horizon;
 }
 
 /*
- * Tells standbys the horizon of the active snapshot, for a worker of the
- * primary, if they would not find it by themselves.  True if it is to come
- * again soon.
+ * Publishes the horizon of the active snapshot, if standbys would not find it by
+ * themselves.
  */
 bool
 horizon_publish(Oid log)
 {
-	static Oid	told_log = InvalidOid;
-	static int64 told = 0;		/* up to here standbys know */
-	static TimestampTz told_at = 0;
+	static Oid	published_log = InvalidOid;
+	static int64 published = 0; /* up to here standbys know */
+	static TimestampTz published_at = 0;
 	Snapshot	snapshot = GetActiveSnapshot();
 	TimestampTz now = GetCurrentTimestamp();
 	int64		horizon;
 
 	if (!XLogStandbyInfoActive())
 		return false;
-	if (told_log != log)
-		told = published_horizon_read(log, snapshot);
-	told_log = log;
+	if (published_log != log)
+		published = published_horizon_read(log, snapshot);
+	published_log = log;
 	horizon = horizon_find(log, snapshot);
-	if (horizon <= told)
+	if (horizon <= published)
 		return false;
-	if (!TimestampDifferenceExceeds(told_at, now, TELL_INTERVAL) ||
-		(find_as_standby(log, snapshot, told) < horizon &&
+	if (!TimestampDifferenceExceeds(published_at, now, PUBLISH_INTERVAL) ||
+		(find_standby_horizon(log, snapshot, published) < horizon &&
 		 !published_horizon_write(log, horizon)))
 		return true;
-	told = horizon;
-	told_at = now;
+	published = horizon;
+	published_at = now;
 	return false;
 }
 
 /*
- * Is the cached horizon that of this snapshot?  Snapshots are told apart by
- * what they see, since their addresses are used again.
+ * Returns true if the cached horizon is that of this snapshot.  Snapshots are
+ * compared by what they see, since their addresses are used again.
  */
 static bool
-cache_serves(const HorizonCache *cache, const HorizonCache *now)
+horizon_cache_serves(const HorizonCache *cache, const HorizonCache *now)
 {
 	return cache->completions != 0 &&
 		cache->completions == now->completions &&
@@ -339,13 +338,13 @@ cache_serves(const HorizonCache *cache, const HorizonCache *now)
 }
 
 /*
- * A transaction that reads with one snapshot knows less and less of who was
- * running when it was taken: when such a one commits, an old gap is in doubt
- * again.  What was decided for the snapshot stays decided, so that the
- * greatest horizon of the transaction is kept.
+ * The greatest horizon that was found for the snapshot of a transaction that reads
+ * with one.  Such a transaction knows less and less of those that were running when
+ * its snapshot was taken: when one of them commits, an old gap is in doubt again.
+ * But what was stable for the snapshot stays so.
  */
 static int64
-keep_greatest(const HorizonCache *now)
+greatest_of_snapshot(const HorizonCache *now)
 {
 	static LocalTransactionId lxid = InvalidLocalTransactionId;
 	static CommandId curcid = 0;
@@ -363,9 +362,8 @@ keep_greatest(const HorizonCache *now)
 }
 
 /*
- * es_horizon() returns bigint: the highest position up to which nothing can
- * appear any more for who reads with the calling statement's snapshot; 0 if
- * there is none.
+ * es_horizon() returns bigint: the highest position up to which no event can appear
+ * any more for a reader with the calling statement's snapshot; 0 if there is none.
  */
 Datum
 es_horizon(PG_FUNCTION_ARGS)
@@ -388,18 +386,18 @@ es_horizon(PG_FUNCTION_ARGS)
 									   sizeof(HorizonCache));
 		fcinfo->flinfo->fn_extra = cache;
 	}
-	if (!cache_serves(cache, &now))
+	if (!horizon_cache_serves(cache, &now))
 	{
 		now.horizon = horizon_find(log_relid(fcinfo->flinfo->fn_oid),
 								   snapshot);
-		now.horizon = keep_greatest(&now);
+		now.horizon = greatest_of_snapshot(&now);
 		*cache = now;
 	}
 	PG_RETURN_INT64(cache->horizon);
 }
 
 /*
- * The horizon of this moment, whatever the isolation level.
+ * The horizon of this moment, at every isolation level.
  */
 int64
 horizon_now(Oid log)
