@@ -17,7 +17,7 @@
 #include "base/base.h"
 
 /*
- * Refuses a null for an argument, numbered from 0, that has none.
+ * Refuses a null for an argument, numbered from 0.
  */
 void
 argument_not_null(FunctionCallInfo fcinfo, int argument, const char *name)
@@ -31,7 +31,7 @@ argument_not_null(FunctionCallInfo fcinfo, int argument, const char *name)
 }
 
 /*
- * Refuses a number that is not within the two, both possible.
+ * Refuses a number below the least or above the greatest one.
  */
 void
 argument_range(const char *name, int64 value, int64 least, int64 greatest)
@@ -45,7 +45,7 @@ argument_range(const char *name, int64 value, int64 least, int64 greatest)
 }
 
 /*
- * Refuses what is neither of two words.
+ * Refuses a value that is neither of two words.
  */
 void
 argument_word(const char *name, const char *value, const char *one,
@@ -59,8 +59,7 @@ argument_word(const char *name, const char *value, const char *one,
 }
 
 /*
- * Refuses an interval that is shorter than none, or as short, if that is not
- * possible either.
+ * Refuses a negative interval, and zero if that is not possible.
  */
 void
 argument_interval(const char *name, const Interval *interval,
@@ -82,8 +81,8 @@ argument_interval(const char *name, const Interval *interval,
 }
 
 /*
- * Refuses a name that is empty, or has more bytes than the limit.  of: what has
- * it.
+ * Refuses a name that is empty, or has more bytes than the limit.  of: what has the
+ * name.
  */
 void
 argument_name(const char *of, const char *name, int limit)
@@ -96,8 +95,8 @@ argument_name(const char *of, const char *name, int limit)
 }
 
 /*
- * Takes an array of texts apart; refuses more dimensions than one, and nulls.
- * Returns how many there are.
+ * Takes an array of texts apart, and returns their number.  Refuses more dimensions
+ * than one, and nulls.
  */
 int
 argument_texts(const char *name, ArrayType *array, Datum **values)
@@ -125,7 +124,8 @@ argument_texts(const char *name, ArrayType *array, Datum **values)
 }
 
 /*
- * A transaction of one snapshot would not see what others have appended since.
+ * Refuses the isolation levels of one snapshot, at which the caller would not see
+ * what others have committed since.
  */
 void
 isolation_check(const char *function)

@@ -1,13 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * async_commit.c
- *		Transactions that do not wait for the disk, as what they have written
- *		may be lost: a delivery (poll.c), a snapshot (snapshot.c).
+ *		Commits that do not wait for the disk, since all that the transaction has
+ *		written may be lost: a delivery (poll.c), a snapshot (snapshot.c).
  *
- * Who writes such a thing says what the transaction had written before it
- * (async_commit_begin) and that nothing else came with it (async_commit_end).  If
- * at commit the transaction has written nothing more, the commit is as with
- * synchronous_commit = off.
+ * The code that writes such a thing calls async_commit_begin before it and
+ * async_commit_end after it.  If the transaction has written nothing else when it
+ * commits, the commit is as with synchronous_commit = off.
  *
  *-------------------------------------------------------------------------
  */
@@ -20,16 +19,16 @@
 #include "base/base.h"
 
 /* Up to here, all that the transaction has written may be lost. */
-static XLogRecPtr lazy_upto = InvalidXLogRecPtr;
+static XLogRecPtr losable_upto = InvalidXLogRecPtr;
 static int	saved_synchronous_commit = -1;
 
-/* At the end of the transaction. */
+/* Switches synchronous_commit off for such a commit, and back on after it. */
 static void
-at_transaction_end(XactEvent event, void *arg)
+async_commit_at_transaction_end(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_PRE_COMMIT)
 	{
-		if (lazy_upto == InvalidXLogRecPtr || lazy_upto != XactLastRecEnd)
+		if (losable_upto == InvalidXLogRecPtr || losable_upto != XactLastRecEnd)
 			return;
 		saved_synchronous_commit = synchronous_commit;
 		synchronous_commit = SYNCHRONOUS_COMMIT_OFF;
@@ -40,7 +39,7 @@ at_transaction_end(XactEvent event, void *arg)
 		if (saved_synchronous_commit >= 0)
 			synchronous_commit = saved_synchronous_commit;
 		saved_synchronous_commit = -1;
-		lazy_upto = InvalidXLogRecPtr;
+		losable_upto = InvalidXLogRecPtr;
 	}
 }
 
@@ -59,20 +58,21 @@ async_commit_begin(void)
 }
 
 /*
- * What was written since then may be lost.
+ * What was written since then may be lost, and so may all of the transaction, if
+ * nothing was written before it or that may be lost, too.
  */
 void
 async_commit_end(CommitProgress before)
 {
-	if (!before.has_id || before.upto == lazy_upto)
-		lazy_upto = XactLastRecEnd;
+	if (!before.has_id || before.upto == losable_upto)
+		losable_upto = XactLastRecEnd;
 }
 
 /*
- * Asks to be told of the ends of transactions.
+ * Registers for the ends of transactions.
  */
 void
 async_commit_init(void)
 {
-	RegisterXactCallback(at_transaction_end, NULL);
+	RegisterXactCallback(async_commit_at_transaction_end, NULL);
 }

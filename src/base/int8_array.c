@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * int8_array.c
- *		Short lists of numbers that are kept in columns of type bigint[].
+ *		Short lists of numbers that are stored in columns of type bigint[].
  *
  *-------------------------------------------------------------------------
  */
@@ -68,7 +68,7 @@ int8_array_append(Int8Array *numbers, int64 value)
 	numbers->values[numbers->count++] = value;
 }
 
-/* Takes away those that are not greater. */
+/* Removes those that are not greater. */
 void
 int8_array_remove_upto(Int8Array *numbers, int64 upto)
 {
@@ -83,7 +83,7 @@ int8_array_remove_upto(Int8Array *numbers, int64 upto)
 	numbers->count = kept;
 }
 
-/* Is it one of them? */
+/* Returns true if it is one of them. */
 bool
 int8_array_has(const Int8Array *numbers, int64 value)
 {
@@ -97,7 +97,7 @@ int8_array_has(const Int8Array *numbers, int64 value)
 	return false;
 }
 
-/* Takes the first ones away. */
+/* Removes the first ones. */
 void
 int8_array_remove_first(Int8Array *numbers, int count)
 {

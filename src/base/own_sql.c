@@ -25,8 +25,8 @@
 #define SCHEMA_MARK "@extschema@"
 
 /*
- * A statement whose plan is kept, by a hash of its text.  log: that of
- * own_sql_run, or 0.
+ * A statement whose plan is saved, by a hash of its text.  log: 0 for a statement
+ * that does not depend on it.
  */
 typedef struct Statement
 {
@@ -39,7 +39,7 @@ typedef struct Statement
 static HTAB *statements = NULL;
 
 /*
- * The entry of a statement; NULL if another one has its hash.
+ * The entry of a statement; NULL if another one has the same hash.
  */
 static Statement *
 get_statement(Oid log, const char *sql)
@@ -70,10 +70,10 @@ get_statement(Oid log, const char *sql)
 		statement : NULL;
 }
 
-/* Makes the plan of a statement and keeps it, if there is an entry for it. */
+/* Makes the plan of a statement, and saves it if there is an entry for it. */
 static SPIPlanPtr
-make_plan(Statement *statement, const char *sql, int nargs, Oid *types,
-		  int options)
+make_statement_plan(Statement *statement, const char *sql, int nargs, Oid *types,
+					int options)
 {
 	SPIPlanPtr	plan = SPI_prepare_cursor(sql, nargs, types, options);
 
@@ -88,9 +88,8 @@ make_plan(Statement *statement, const char *sql, int nargs, Oid *types,
 }
 
 /*
- * The plan of a statement, which is made when it is run for the first time and
- * kept for the session.  options: as for SPI_prepare_cursor.  Only for
- * statements of which there are few; SPI must be connected.
+ * The plan of a statement, which is made when it runs for the first time and saved
+ * for the session.  SPI must be connected.
  */
 SPIPlanPtr
 own_sql_cached_plan(const char *sql, int nargs, Oid *types, int options)
@@ -98,12 +97,12 @@ own_sql_cached_plan(const char *sql, int nargs, Oid *types, int options)
 	Statement  *statement = get_statement(InvalidOid, sql);
 
 	return statement != NULL && statement->plan != NULL ? statement->plan :
-		make_plan(statement, sql, nargs, types, options);
+		make_statement_plan(statement, sql, nargs, types, options);
 }
 
-/* The same of a statement of ours; @extschema@ is replaced. */
+/* The same for the extension's own statements, in which @extschema@ is replaced. */
 static SPIPlanPtr
-own_plan(Oid log, const char *sql, int nargs, Oid *types)
+own_statement_plan(Oid log, const char *sql, int nargs, Oid *types)
 {
 	Statement  *statement = get_statement(log, sql);
 	const char *schema;
@@ -116,12 +115,12 @@ own_plan(Oid log, const char *sql, int nargs, Oid *types)
 									CStringGetTextDatum(sql),
 									CStringGetTextDatum(SCHEMA_MARK),
 									CStringGetTextDatum(schema));
-	return make_plan(statement, TextDatumGetCString(query), nargs, types, 0);
+	return make_statement_plan(statement, TextDatumGetCString(query), nargs, types, 0);
 }
 
 /*
- * Runs one statement of ours as the owner of the log.  read_only: with the
- * active snapshot, else with a new one.
+ * Runs a statement as the owner of the log.  read_only: with the active snapshot,
+ * else with a new one.
  */
 static uint64
 run_statement(Oid log, const char *sql, int nargs, Oid *types, Datum *values,
@@ -132,7 +131,7 @@ run_statement(Oid log, const char *sql, int nargs, Oid *types, Datum *values,
 	MemoryContext context = CurrentMemoryContext;
 	int			result;
 
-	result = SPI_execute_plan(own_plan(log, sql, nargs, types), values, nulls,
+	result = SPI_execute_plan(own_statement_plan(log, sql, nargs, types), values, nulls,
 							  read_only, 0);
 	MemoryContextSwitchTo(context);
 	if (result < 0)
@@ -142,9 +141,7 @@ run_statement(Oid log, const char *sql, int nargs, Oid *types, Datum *values,
 }
 
 /*
- * Runs one statement of ours as the owner of the log; SPI must be connected,
- * and has the result.  In the statement @extschema@ is our schema.  nulls: as
- * for SPI, NULL if there are none.  Returns the number of rows.
+ * Runs a statement with a new snapshot.
  */
 uint64
 own_sql_run(Oid log, const char *sql, int nargs, Oid *types, Datum *values,
@@ -154,7 +151,7 @@ own_sql_run(Oid log, const char *sql, int nargs, Oid *types, Datum *values,
 }
 
 /*
- * The same for a query, which sees what the active snapshot sees.
+ * Runs a query, which sees what the active snapshot sees.
  */
 uint64
 own_sql_select(Oid log, const char *sql, int nargs, Oid *types, Datum *values,
@@ -177,7 +174,7 @@ own_sql_value(int column)
 }
 
 /*
- * The same of a text, in the present memory context; NULL for null.
+ * The same of a text, in the current memory context; NULL for null.
  */
 char *
 own_sql_text(int column)

@@ -4,17 +4,17 @@
  *		Running statements as another role: our own ones as the owner of the
  *		log, a projection's as its owner.
  *
- * Who runs, with which search_path, is changed together and put back
- * together.  An error puts both back when its (sub)transaction is aborted.
- * Settings that a statement changes by SET are put back, too.
+ * The role and its search_path are changed together and restored together.  An
+ * error restores both when its (sub)transaction is aborted.  Settings that a
+ * statement changes by SET are restored, too.
  *
- * Nobody can get at the caller's rights from inside: the role cannot be
- * changed back, and one who may not act as the caller is also kept from
- * leaving behind what would run later as the caller (deferred triggers,
- * temporary tables), as in the server's logical replication.  Not every minor
- * release of the server keeps him from making temporary types, which take the
- * place of pg_catalog's for the caller: a hook does, which a backend installs
- * when it first needs it, so that preloading changes nothing for others.
+ * The role cannot get at the caller's rights: it cannot be changed back from inside.
+ * A role that may not act as the caller is also kept from leaving behind what would
+ * run later as the caller (deferred triggers, temporary tables), as in the server's
+ * logical replication.  Not every minor release of the server keeps it from making
+ * temporary types, which take the place of pg_catalog's for the caller.  A hook does,
+ * which a backend installs when it first needs it, so that preloading changes nothing
+ * for others.
  *
  *-------------------------------------------------------------------------
  */
@@ -44,9 +44,9 @@
 static object_access_hook_type next_access = NULL;
 
 /*
- * Is the type, which was made right now, in a temporary schema?  Those of rows
- * and their arrays come with tables, which the server refuses or needs itself,
- * as for REFRESH.
+ * Returns true if the type, which was just made, is in a temporary schema.  Types of
+ * rows and their arrays do not count: they come with tables, which the server refuses
+ * itself or needs, as for REFRESH.
  */
 static bool
 is_temporary_type(Oid type)
@@ -105,8 +105,7 @@ watch_temporary_types(void)
 }
 
 /*
- * Becomes the user until run_as_end.  restricted: keep one who may not act as
- * the caller from leaving anything behind.
+ * Becomes the user, with the search_path, until run_as_end.
  */
 RunAs
 run_as(Oid userid, bool restricted, const char *search_path)
@@ -128,7 +127,7 @@ run_as(Oid userid, bool restricted, const char *search_path)
 	return saved;
 }
 
-/* Puts back what run_as changed. */
+/* Restores what run_as changed. */
 void
 run_as_end(RunAs saved)
 {
@@ -151,8 +150,8 @@ run_as_owner(Oid relid)
 }
 
 /*
- * The search_path of the session, to be kept for later.  Without pg_temp, which
- * is put where it belongs then.
+ * The search_path of the session, to be stored.  It goes without pg_temp, which is
+ * added at the end when the path is used.
  */
 char *
 run_as_session_path(void)

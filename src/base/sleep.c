@@ -5,16 +5,16 @@
  *
  * A function that waits for long must not keep its statement's snapshot, which
  * would hold VACUUM back in the whole database.  The snapshot is the
- * executor's; it can be given back, and replaced by a new one, if nothing of
- * the statement looks at it: if the statement is one that the client has
- * sent, so that nobody further out has another, and if it reads no table.  So
- * it is with SELECT * FROM es_poll(...).  What it calls after that sees the
- * new snapshot, as a later statement at READ COMMITTED would.
+ * executor's; it can be released, and replaced by a new one, if nothing in the
+ * statement looks at it: if the statement is one that the client has sent, so that
+ * no caller has a snapshot of its own, and if it reads no table.  SELECT * FROM
+ * es_poll(...) is such a statement.  What it calls after that sees the new snapshot,
+ * as a later statement at READ COMMITTED would.
  *
  * Everywhere else, in a function, a cursor, EXPLAIN, at other isolation
  * levels, it sleeps with the snapshot that it has.
  *
- * An error while the snapshot is given back ends the statement; the portal is
+ * An error while the snapshot is released ends the statement; the portal is
  * marked as failed then, and the executor is not asked for it any more.
  *
  *-------------------------------------------------------------------------
@@ -39,8 +39,8 @@
 #include "base/base.h"
 
 /*
- * Sleeps so long, or until the latch is set.  event: what pg_stat_activity
- * shows meanwhile.
+ * Sleeps until the time has passed or the latch is set.  event: what
+ * pg_stat_activity shows meanwhile.
  */
 void
 sleep_until_latch(long milliseconds, const char *event)
@@ -52,7 +52,7 @@ sleep_until_latch(long milliseconds, const char *event)
 }
 
 /*
- * Sleeps so long, or until a signal comes, and serves it.
+ * Sleeps until the time has passed or a signal comes, and serves interrupts.
  */
 void
 sleep_nap(long milliseconds, const char *event)
@@ -62,8 +62,7 @@ sleep_nap(long milliseconds, const char *event)
 }
 
 /*
- * The end of the time that the interval is from now on, whatever becomes of the
- * clock of the wall meanwhile.
+ * The time that is the interval from now, by a clock that is not set.
  */
 Deadline
 sleep_deadline(Datum interval)
@@ -91,7 +90,7 @@ sleep_left(const Deadline *deadline)
 	return Min(Max(left, 0), INT_MAX);
 }
 
-/* Does the plan look at no table, by itself? */
+/* Returns true if the plan itself reads no table. */
 static bool
 reads_nothing(const PlannedStmt *plan)
 {
@@ -101,8 +100,8 @@ reads_nothing(const PlannedStmt *plan)
 }
 
 /*
- * Finds out whether the set-returning function that is called can give its
- * statement's snapshot back while it sleeps.
+ * Finds out whether the set-returning function that is called can release its
+ * statement's snapshot while it sleeps.
  */
 Sleeper
 sleep_prepare(FunctionCallInfo fcinfo)
@@ -127,7 +126,7 @@ sleep_prepare(FunctionCallInfo fcinfo)
 }
 
 /*
- * Gives the snapshot back.
+ * Releases the snapshot, which is active and registered twice.
  */
 void
 sleep_release_snapshot(const Sleeper *sleeper)

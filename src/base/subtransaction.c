@@ -3,12 +3,12 @@
  * subtransaction.c
  *		Doing something that may fail, in a subtransaction.
  *
- * If it fails, what it wrote is undone, and the caller decides what follows; so
- * it is if it says itself that it was in vain.  Its locks are gone then, too.
- * A cancel or a shutdown is not for him to decide about, and is raised again.
+ * If the work fails, or asks for it, what it wrote is undone, its locks are
+ * released, and the caller goes on.  A cancel or a shutdown is raised again, as the
+ * caller must not go on then.
  *
- * A tuplestore that outlives the attempt must be made before it: its files
- * belong to the subtransaction that it was made in.
+ * A tuplestore that outlives the work must be made before it, since its files belong
+ * to the subtransaction that it was made in.
  *
  *-------------------------------------------------------------------------
  */
@@ -21,11 +21,11 @@
 #include "base/base.h"
 
 /*
- * Is it a request to this session, and not an error of what was attempted?
- * That may raise the same code by itself.
+ * Returns true if the error is a cancel or a shutdown of this session.  The work may
+ * raise the same code by itself.
  */
 static bool
-is_request(const ErrorData *error)
+is_interrupt(const ErrorData *error)
 {
 	return error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
 		error->funcname != NULL &&
@@ -33,9 +33,7 @@ is_request(const ErrorData *error)
 }
 
 /*
- * Does the work, which returns whether what it wrote is to stay.  Returns the
- * error that it ended with, in the present memory context; NULL if there was
- * none.
+ * Does the work, and rolls it back if it fails or returns false.
  */
 ErrorData *
 subtransaction_try(bool (*work) (void *arg), void *arg)
@@ -63,7 +61,7 @@ subtransaction_try(bool (*work) (void *arg), void *arg)
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
-	if (error != NULL && is_request(error))
+	if (error != NULL && is_interrupt(error))
 		ReThrowError(error);
 	return error;
 }

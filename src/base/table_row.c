@@ -1,12 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * table_row.c
- *		Rows of our own tables, looked up by their primary keys, locked and
- *		updated without a plan: for what is done at each delivery.
+ *		Rows of the extension's tables, looked up by their primary keys, locked and
+ *		updated without a plan, for what is done at each delivery.
  *
- * As by SELECT ... FOR UPDATE and UPDATE of the log's owner: who locks a row
- * waits for the one who has it, and gets its last version; at the isolation
- * levels of one snapshot that is an error if it has changed since.
+ * It is as if the log's owner used SELECT ... FOR UPDATE and UPDATE.  A lock waits for
+ * the transaction that has the row, and gets the row's last version.  At REPEATABLE
+ * READ and SERIALIZABLE it is an error if the row has changed since the snapshot.
  *
  *-------------------------------------------------------------------------
  */
@@ -30,7 +30,7 @@
 #include "base/base.h"
 
 /*
- * Opens a table of ours, to look up its rows.
+ * Opens a table to look up its rows.
  */
 void
 table_row_open(TableRow *row, Oid log, const char *table, LOCKMODE lock)
@@ -89,7 +89,7 @@ table_row_find(TableRow *row, const char *name, const int *number)
 }
 
 /*
- * Takes the next one into row->slot; false if there is none.
+ * Takes the next row into row->slot.  Returns false if there is none.
  */
 bool
 table_row_next(TableRow *row)
@@ -98,8 +98,8 @@ table_row_next(TableRow *row)
 }
 
 /*
- * Locks the row that was taken, and takes its last version.  False if it is
- * gone, or if somebody else has it and is not to be waited for.
+ * Locks the row that was taken, and takes its last version.  Returns false if it is
+ * gone, or if another transaction has it and wait is false.
  */
 bool
 table_row_lock(TableRow *row, bool wait)
@@ -125,9 +125,9 @@ table_row_lock(TableRow *row, bool wait)
 	return result == TM_Ok;
 }
 
-/* Makes what updates the row, under the lock of the table. */
+/* Opens the table's indexes and triggers for an update of the row. */
 static ResultRelInfo *
-open_update(TableRow *row, EState *estate)
+open_for_update(TableRow *row, EState *estate)
 {
 	ResultRelInfo *relinfo;
 	MemoryContext context = MemoryContextSwitchTo(estate->es_query_cxt);
@@ -151,7 +151,7 @@ table_row_update(TableRow *row, HeapTuple old, const Datum *values, const bool *
 				 int count)
 {
 	EState	   *estate = CreateExecutorState();
-	ResultRelInfo *relinfo = open_update(row, estate);
+	ResultRelInfo *relinfo = open_for_update(row, estate);
 	TupleTableSlot *slot = table_slot_create(row->rel, NULL);
 	EPQState	recheck;
 

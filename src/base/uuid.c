@@ -119,8 +119,8 @@ es_uuid7(PG_FUNCTION_ARGS)
  * error, so that nothing may be raised between its creation and its end.
  */
 static void
-sha1(const pg_uuid_t *namespace, const char *name, size_t length,
-	 unsigned char *hash)
+sha1_of_name(const pg_uuid_t *namespace, const char *name, size_t length,
+			 unsigned char *hash)
 {
 	EVP_MD_CTX *context = EVP_MD_CTX_new();
 	bool		done;
@@ -152,7 +152,7 @@ uuid_generate_v5(const pg_uuid_t *namespace, const char *name, int length)
 
 	if (utf8 != name)
 		length = strlen(utf8);
-	sha1(namespace, utf8, length, hash);
+	sha1_of_name(namespace, utf8, length, hash);
 	memcpy(uuid->data, hash, UUID_LEN);
 	uuid->data[6] = 0x50 | (uuid->data[6] & 0x0f);
 	uuid->data[8] = 0x80 | (uuid->data[8] & 0x3f);
