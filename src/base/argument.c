@@ -40,7 +40,7 @@ argument_range(const char *name, int64 value, int64 least, int64 greatest)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s is out of range", name),
-				 errdetail("It is " INT64_FORMAT "; from " INT64_FORMAT " to " INT64_FORMAT " is possible.",
+				 errdetail("It is " INT64_FORMAT "; the allowed range is " INT64_FORMAT " to " INT64_FORMAT ".",
 						   value, least, greatest)));
 }
 
@@ -135,5 +135,5 @@ isolation_check(const char *function)
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 				 errmsg("%s must be called at isolation level READ COMMITTED",
 						function),
-				 errdetail("The transaction reads with one snapshot, and what is committed after it must be seen, too.")));
+				 errdetail("The transaction has one snapshot, which does not show what is committed later.")));
 }
