@@ -45,8 +45,10 @@ def kill_one(round, dice, *words):
         return False
     victim = dice.choice(sorted(found, key=lambda process: process[1]))[0]
     began = time.monotonic()
-    servers.kill(victim)
-    wait_for_reaper(victim)
+    there = servers.stat(victim)
+    if not there or there[1] != round.server.pid() or not servers.kill(victim):
+        return False
+    wait_for_reaper(victim, there[2])
     # It may have ended by itself a moment before.
     if not round.server.logged(f"(PID {victim}) was terminated by signal 9"):
         return False
@@ -55,10 +57,10 @@ def kill_one(round, dice, *words):
     return True
 
 
-def wait_for_reaper(victim):
+def wait_for_reaper(victim, started):
     """Others are served until the postmaster has seen the death of its child."""
     end = time.monotonic() + servers.PATIENCE
-    while os.path.exists(f"/proc/{victim}"):
+    while (now := servers.stat(victim)) and now[2] == started:
         if time.monotonic() > end:
             raise RuntimeError(f"the postmaster does not see the death of {victim}")
         time.sleep(0.005)

@@ -73,30 +73,34 @@ def give(path):
         os.chown(path, user.pw_uid, user.pw_gid)
 
 
+def stat(pid):
+    """State, parent and time of start of a process, as /proc has it; None if there is none. Numbers are used again:
+    with the time of its start it is known whether it is the same process."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            fields = file.read().rsplit(")", 1)[1].split()
+        return fields[0], int(fields[1]), fields[19]
+    except (OSError, IndexError):
+        return None
+
+
 def children(pid):
     """Processes of a postmaster, with what they say they are."""
     found = []
     for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
         try:
-            with open(f"/proc/{name}/stat") as file:
-                parent = int(file.read().rsplit(")", 1)[1].split()[1])
-            if parent == pid:
+            if name.isdigit() and stat(name)[1] == pid:
                 with open(f"/proc/{name}/cmdline") as file:
                     found.append((int(name), file.read().replace("\0", " ").strip()))
-        except (OSError, IndexError, ValueError):
-            continue
+        except (OSError, TypeError):
+            continue                          # it has ended
     return found
 
 
-def alive(pid):
+def alive(pid, started):
     """Whether a process is there; one that has ended and waits for its parent is not."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except OSError:
-        return False
+    now = stat(pid)
+    return now is not None and now[0] not in "ZX" and now[2] == started
 
 
 def kill(pid, number=signal.SIGKILL):
@@ -165,9 +169,12 @@ class Server:
         run(f"{BIN}/pg_ctl", "promote", "-D", self.data, "-w", "-t", str(PATIENCE), "-s")
 
     def pid(self):
+        """Its postmaster, if that runs: one that was killed leaves its file, and somebody else may have its number by now."""
         try:
             with open(f"{self.data}/postmaster.pid") as file:
-                return int(file.readline())
+                pid = int(file.readline())
+            with open(f"/proc/{pid}/cmdline") as file:
+                return pid if self.data in file.read().split("\0") else None
         except (OSError, ValueError):
             return None
 
@@ -179,14 +186,14 @@ class Server:
     def kill_postmaster(self):
         """kill -9, and waits for the orphans to notice."""
         pid = self.pid()
-        orphans = [p for p, title in children(pid)]
+        processes = [(p, now[2]) for p in (pid, *(p for p, _ in children(pid))) if (now := stat(p))]
         kill(pid)
         end = time.monotonic() + 30
-        while time.monotonic() < end and any(alive(p) for p in [pid, *orphans]):
+        while time.monotonic() < end and any(alive(*process) for process in processes):
             time.sleep(0.01)
-        for orphan in orphans:
-            if alive(orphan):
-                kill(orphan)
+        for process in processes:
+            if alive(*process):
+                kill(process[0])
 
     def connect(self, database=DATABASE, timeout=60, statement_timeout=f"{PATIENCE}s"):
         return psycopg.connect(host=self.socket, port=self.port, user="postgres", dbname=database, autocommit=True,
@@ -227,8 +234,7 @@ class Server:
             time.sleep(0.02)
 
     def is_up(self):
-        pid = self.pid()
-        if not pid or not alive(pid):
+        if not self.pid():
             return False
         try:
             self.connect("postgres").close()

@@ -402,7 +402,7 @@ class Round:
 
     def close(self):
         for server in (self.server, self.standby):
-            if server and server.pid() and servers.alive(server.pid()):
+            if server and server.pid():
                 server.stop("immediate")
 
     def report(self):
@@ -544,7 +544,7 @@ class WalDisk(Round):
         while time.monotonic() < end:
             if self.server.is_up():
                 return
-            if not (self.server.pid() and servers.alive(self.server.pid())):
+            if not self.server.pid():
                 self.server.start()
                 return
             time.sleep(0.05)
