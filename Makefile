@@ -10,6 +10,7 @@
 #   make check-assert, make check-asan      regress, isolation and fuzz on a server with assertions, with AddressSanitizer
 #   make torture [FORM=short] [SEED=n]      kills and other faults, on private servers; KILLS=n of the long form
 #   make bench                              figures against plain SQL, on a private server
+#   make bench-instructions                 instructions a call, to compare two commits (bench/instructions)
 #   make bench-peers                        figures against other event stores (doc/peers.md)
 #   make format, make format-check          pgindent style; the layout of the sources
 #   make drawings                           the drawings of doc/internals/, by graphviz
@@ -54,7 +55,7 @@ EXTRA_CLEAN = $(EXTENSION)--*.sql .built-with results log tmp_check output_iso \
 	regression.diffs regression.out
 
 own_goals = check check-fast check-all check-clients check-assert check-asan fuzz torture demo demo-stop bench bench-peers format \
-	format-check drawings
+	format-check drawings bench-instructions
 
 ifneq (,$(filter $(own_goals),$(MAKECMDGOALS)))
 # ---- Goals with a script of their own: they must start where nothing is
@@ -118,6 +119,10 @@ demo-stop:
 bench:
 	@test/tools/packages bench
 	@bench/run
+
+bench-instructions:
+	@test/tools/packages bench
+	@bench/instructions
 
 bench-peers:
 	@test/tools/packages bench-peers
