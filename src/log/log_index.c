@@ -30,10 +30,10 @@
 #include "catalog/pg_collation.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_type.h"
-#include "commands/defrem.h"
 #include "utils/array.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/typcache.h"
 
 #include "base/compat.h"
 #include "log/log.h"
@@ -79,12 +79,11 @@ static bool
 has_default_order(Relation index, int column, Oid type)
 {
 	Oid			collation = type == TEXTOID ? C_COLLATION_OID : InvalidOid;
-	Oid			class = GetDefaultOpClass(type, BTREE_AM_OID);
 
 	return index->rd_indoption[column] == 0 &&
 		index->rd_indcollation[column] == collation &&
-		OidIsValid(class) &&
-		index->rd_opfamily[column] == get_opclass_family(class);
+		index->rd_opfamily[column] ==
+		lookup_type_cache(type, TYPECACHE_BTREE_OPFAMILY)->btree_opf;
 }
 
 /* Returns true if the index is one that a constraint on the key may have. */
