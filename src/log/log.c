@@ -118,7 +118,7 @@ fetch_last(Log *log, Relation index, ScanKey keys, int nkeys)
 }
 
 static Datum
-fetched(Log *log, AttrNumber column)
+fetched_column(Log *log, AttrNumber column)
 {
 	bool		isnull;
 
@@ -183,7 +183,7 @@ last_version_from(Log *log, text *stream, int64 at_least)
 	if (!fetch_version(log, stream, BTGreaterEqualStrategyNumber, F_INT8GE,
 					   at_least))
 		return 0;
-	return DatumGetInt64(fetched(log, Anum_es_events_version));
+	return DatumGetInt64(fetched_column(log, Anum_es_events_version));
 }
 
 /*
@@ -216,7 +216,7 @@ log_position(Log *log, text *stream, int64 version)
 {
 	if (!fetch_version(log, stream, BTEqualStrategyNumber, F_INT8EQ, version))
 		elog(ERROR, "event " INT64_FORMAT " of a stream is missing", version);
-	return DatumGetInt64(fetched(log, Anum_es_events_position));
+	return DatumGetInt64(fetched_column(log, Anum_es_events_position));
 }
 
 /*
@@ -245,9 +245,9 @@ log_find_id(Log *log, const pg_uuid_t *id, text *stream, StoredEvent *found)
 	if (!fetch_last(log, log->id_index, &key, 1))
 		return false;
 
-	found->version = DatumGetInt64(fetched(log, Anum_es_events_version));
-	found->position = DatumGetInt64(fetched(log, Anum_es_events_position));
-	its_stream = DatumGetTextPP(fetched(log, Anum_es_events_stream));
+	found->version = DatumGetInt64(fetched_column(log, Anum_es_events_version));
+	found->position = DatumGetInt64(fetched_column(log, Anum_es_events_position));
+	its_stream = DatumGetTextPP(fetched_column(log, Anum_es_events_stream));
 	found->same_stream = stream_equal(its_stream, stream);
 	if (!found->same_stream)
 		found->place = may_read(log) ?

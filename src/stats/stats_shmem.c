@@ -210,7 +210,7 @@ get_entry(const StatsKey *key, TimestampTz since)
  * Empties the memory.
  */
 static void
-clear(void)
+clear_entries(void)
 {
 	stats->count = 0;
 	stats->others = 0;
@@ -290,7 +290,7 @@ remove_entries(const Oid *databases, int count)
 	int			all = stats->count;
 	int			i;
 
-	clear();
+	clear_entries();
 	for (i = 0; i < all; i++)
 	{
 		StatsEntry	entry = stats->entries[i];
@@ -305,7 +305,7 @@ remove_entries(const Oid *databases, int count)
  * Drops the entries of dropped databases, once after the server's start.
  */
 static void
-sweep(void)
+sweep_dropped(void)
 {
 	int			count;
 	Oid		   *dropped = find_dropped(&count);
@@ -346,7 +346,7 @@ stats_entry(StatsKind kind, uint64 hash, const char *name, int length,
 	StatsEntry *entry;
 
 	if (!stats->swept)
-		sweep();
+		sweep_dropped();
 	LWLockAcquire(lock, LW_SHARED);
 	entry = find_entry(&key);
 	LWLockRelease(lock);
@@ -365,7 +365,7 @@ stats_entry_count(void)
 	if (stats == NULL)
 		return 0;
 	if (!stats->swept)
-		sweep();
+		sweep_dropped();
 	LWLockAcquire(lock, LW_SHARED);
 	count = stats->count;
 	LWLockRelease(lock);
@@ -423,7 +423,7 @@ entries_crc(const StoredEntry *entries, uint32 count)
 
 /* Says that the file is of no use. */
 static void
-complain(const char *what)
+warn_about_file(const char *what)
 {
 	ereport(LOG,
 			(errcode_for_file_access(),
@@ -479,13 +479,13 @@ write_file(int code, Datum arg)
 	file = AllocateFile(STATS_FILE ".tmp", PG_BINARY_W);
 	if (file == NULL)
 	{
-		complain("create");
+		warn_about_file("create");
 		return;
 	}
 	written = write_entries(file);
 	if (FreeFile(file) != 0 || !written)
 	{
-		complain("write");
+		warn_about_file("write");
 		unlink(STATS_FILE ".tmp");
 	}
 	else
@@ -542,7 +542,7 @@ read_file(void)
 	if (file == NULL)
 	{
 		if (errno != ENOENT)
-			complain("read");
+			warn_about_file("read");
 		return;
 	}
 	if (was_shut_down() && !read_entries(file))
@@ -583,7 +583,7 @@ make_memory(void)
 	if (!found)
 	{
 		stats->swept = false;
-		clear();
+		clear_entries();
 	}
 	LWLockRelease(AddinShmemInitLock);
 	if (IsUnderPostmaster)
