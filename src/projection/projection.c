@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * projection.c
- *		A projection: its row in es_projections, and whose rights it has.
+ *		A projection: its row in es_projections, and its owner.
  *
  * The row is read and written as the owner of the log.  Whatever changes a
  * projection, or handles events for it, locks the row first: by FOR UPDATE, or

@@ -7,7 +7,7 @@
  * A trigger, a runner and a replay apply a batch in the same way:
  *
  *	1. become the owner, with the search_path in force when the projection was
- *	   made and pg_temp last, so that nobody's temporary table takes the place
+ *	   made and pg_temp last, so that no temporary table takes the place
  *	   of the read model; a rebuild puts its own there, and has pg_temp first;
  *	2. look up the handler and check it again: it may have been replaced;
  *	3. hand over the events in position order: one by one to a function, all

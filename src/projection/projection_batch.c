@@ -3,13 +3,13 @@
  * projection_batch.c
  *		One batch of an async projection.
  *
- * 	1. take a snapshot and its horizon (projection_run_begin);
- * 	2. claim a projection that is due: lock its row by FOR UPDATE SKIP LOCKED,
- * 	   so that any number of runners share the work and none waits;
- * 	3. read the next events up to the horizon, in the same snapshot, and take
- * 	   out those whose streams are parked;
- * 	4. apply them;
- * 	5. move the checkpoint, also over events that the projection does not want.
+ *	1. take a snapshot and its horizon (projection_run_begin);
+ *	2. claim a projection that is due: lock its row by FOR UPDATE SKIP LOCKED,
+ *	   so that any number of runners share the work and none waits;
+ *	3. read the next events up to the horizon, in the same snapshot, and take
+ *	   out those whose streams are parked;
+ *	4. apply them;
+ *	5. move the checkpoint, also over events that the projection does not want.
  *
  * The transaction that does it commits read model and checkpoint together:
  * every event takes effect exactly once, whatever crashes.

@@ -7,15 +7,15 @@
  * A projection becomes sync at a point where no event is skipped or handled
  * twice:
  *
- * 	1. its row is locked, so that no runner has it; it catches up by batches;
- * 	2. ShareRowExclusiveLock on es_events waits for every open append, and keeps
- * 	   new ones out until the end of the transaction;
- * 	3. it catches up with what came meanwhile, all of which is stable now;
- * 	4. the trigger is made, or enabled.
+ *	1. its row is locked, so that no runner has it; it catches up by batches;
+ *	2. ShareRowExclusiveLock on es_events waits for every open append, and keeps
+ *	   new ones out until the end of the transaction;
+ *	3. it catches up with what came meanwhile, all of which is stable now;
+ *	4. the trigger is made, or enabled.
  *
  * It ceases to be sync under the same lock, with the last position as its
  * checkpoint.  The trigger stays, disabled, until the projection is dropped:
- * dropping it waits for everybody who reads the log.
+ * dropping it waits for every transaction that has read the log.
  *
  *-------------------------------------------------------------------------
  */

@@ -93,7 +93,7 @@ RESET search_path;
 SELECT is(es_rebuild_projection('r'), 4::bigint, 'a superuser rebuilds it');
 SELECT is((SELECT string_agg(DISTINCT who, ' ') FROM es_test.rebuilt), 'es_test_owner', 'as its owner');
 SELECT es_drop_projection('r');
-SELECT is(current_user::text, session_user::text, 'afterwards the caller is who he was');
+SELECT is(current_user::text, session_user::text, 'afterwards the caller is the role that it was');
 SELECT es_drop_projection('p');
 
 --
@@ -114,10 +114,10 @@ ALTER TABLE es_events DISABLE ROW LEVEL SECURITY;
 SELECT es_drop_projection('p');
 
 --
--- A handler cannot get at the rights of who runs it
+-- A handler cannot get at the privileges of the role that runs it
 --
--- Each of these is the handler's statement, once when a superuser runs it, once
--- when he appends, once when he rebuilds.
+-- Each of these is the handler's statement three times: when a superuser runs it,
+-- appends, and rebuilds.
 SET ROLE es_test_owner;
 CREATE TABLE es_test.statement (statement text);
 CREATE TABLE es_test.deferred (n int);
@@ -190,8 +190,8 @@ SELECT isnt(current_setting('search_path'), 'es_test', 'as the search_path is');
 
 SELECT es_drop_projection('sync'), es_drop_projection('run');
 
--- A trigger on the read model: what a rebuild writes must not fire it later as
--- who rebuilds.
+-- A trigger on the read model: rows that a rebuild writes must not fire it later as
+-- the role that rebuilds.
 SET ROLE es_test_owner;
 CREATE TABLE es_test.guarded (position bigint PRIMARY KEY);
 CREATE CONSTRAINT TRIGGER later AFTER INSERT ON es_test.guarded DEFERRABLE INITIALLY DEFERRED
@@ -214,13 +214,13 @@ EXCEPTION WHEN insufficient_privilege THEN
 WHEN OTHERS THEN
     RETURN SQLERRM;
 END $$;
-SELECT matches(pg_temp.rebuild_guarded(), 'done|refused', 'a deferred trigger of the read model does not run as who rebuilds');
+SELECT matches(pg_temp.rebuild_guarded(), 'done|refused', 'a deferred trigger of the read model does not run as the role that rebuilds');
 SET ROLE es_test_owner;
 SELECT is(pg_temp.rebuild_guarded(), 'done', 'the owner''s own rebuild fires it');
 RESET ROLE;
 SELECT es_drop_projection('guarded');
 
--- One who is no owner of a table cannot have a superuser refill it.
+-- A role cannot have a superuser refill a table that it does not own.
 SET ROLE es_test_owner;
 SELECT throws_ok($$ SELECT es_create_projection('t', 'es_test.note(es_recorded_event)', tables => '{secret}') $$, '42501', NULL, 'no table of another as read model');
 CREATE TABLE es_test.given (position bigint);
@@ -231,7 +231,7 @@ ALTER TABLE es_test.given OWNER TO es_test_writer;
 SELECT throws_ok($$ SELECT es_rebuild_projection('given') $$, '42501', NULL, 'which it has given away is not refilled');
 SELECT es_drop_projection('given');
 
--- One whose owner has lost the right to read does not keep others from running.
+-- A projection whose owner has lost the right to read does not keep others from running.
 SET ROLE es_test_owner;
 SET search_path = es_test, public;
 DELETE FROM es_test.seen;

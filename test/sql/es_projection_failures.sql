@@ -2,14 +2,14 @@
 -- es_failures, es_retry, es_discard.
 CREATE EXTENSION eventstore;
 CREATE TABLE seen (n int GENERATED ALWAYS AS IDENTITY, position bigint PRIMARY KEY, what text);
-CREATE TABLE mended (what text);
+CREATE TABLE fixed (what text);
 CREATE SEQUENCE calls;
--- Fails for events with "bad" in their data, until that is mended.
+-- Fails for events with "bad" in their data, until that is fixed.
 CREATE FUNCTION note(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM nextval('calls');
     INSERT INTO seen (position, what) VALUES (event.position, event.stream || ' ' || event.version);
-    IF event.data ? 'bad' AND event.data->>'bad' NOT IN (SELECT what FROM mended) THEN
+    IF event.data ? 'bad' AND event.data->>'bad' NOT IN (SELECT what FROM fixed) THEN
         RAISE EXCEPTION '% is bad', event.data->>'bad'
             USING ERRCODE = 'BAD01', DETAIL = 'Version ' || event.version || '.', HINT = 'Mend it.';
     END IF;
@@ -69,14 +69,14 @@ SELECT * FROM status;
 SELECT es_run_projections();
 SELECT state, position, lag, attempts, last_error FROM status;
 SELECT seen FROM look();
-INSERT INTO mended VALUES ('seven');
+INSERT INTO fixed VALUES ('seven');
 SELECT es_resume_projection('p');
 SELECT es_run_projections();
 SELECT * FROM status;
 SELECT * FROM look();
 SELECT batch_limit, suspect_upto, next_attempt FROM es_projections;
 SELECT es_drop_projection('p');
-TRUNCATE mended;
+TRUNCATE fixed;
 
 -- All in one call; the first, the last, and several of a batch.
 SELECT es_create_projection('p', 'note(es_recorded_event)', max_attempts => 1, category => 'b');
@@ -85,23 +85,23 @@ SELECT es_append_batch('b-1', 'none', '[{"type": "t", "data": {"bad": "first"}},
 SELECT es_run_projections();
 SELECT seen FROM look();
 SELECT state, lag, last_error FROM status;
-INSERT INTO mended VALUES ('first');
+INSERT INTO fixed VALUES ('first');
 SELECT es_resume_projection('p');
 SELECT es_run_projections();
 SELECT seen FROM look();
 SELECT state, lag, last_error FROM status;
-INSERT INTO mended VALUES ('third');
+INSERT INTO fixed VALUES ('third');
 SELECT es_resume_projection('p');
 SELECT es_run_projections();
 SELECT seen FROM look();
 SELECT state, lag, last_error FROM status;
-INSERT INTO mended VALUES ('fifth');
+INSERT INTO fixed VALUES ('fifth');
 SELECT es_resume_projection('p');
 SELECT es_run_projections();
 SELECT seen FROM look();
 SELECT state, lag, last_error FROM status;
 SELECT es_drop_projection('p');
-TRUNCATE mended;
+TRUNCATE fixed;
 
 -- A query's batch is halved as well.
 SELECT es_create_projection('q', category => 'b', max_attempts => 1, query => $$
@@ -116,20 +116,20 @@ SELECT es_create_projection('p', 'note(es_recorded_event)', category => 'b', max
 SELECT run_all();
 SELECT * FROM look();
 SELECT state, attempts, last_error FROM status;
--- What is mended in between goes on, and forgets.
+-- A projection that is fixed in between goes on, and clears its error.
 SELECT es_alter_projection('p', max_attempts => 1000), es_resume_projection('p');
 SELECT es_run_projections();
 SELECT state, attempts > 0 AS attempts, last_error, next_attempt > ran_at AS pause
   FROM es_projection_status JOIN es_projections USING (name, state, attempts, next_attempt);
-INSERT INTO mended VALUES ('first'), ('third'), ('fifth');
+INSERT INTO fixed VALUES ('first'), ('third'), ('fifth');
 SELECT run_all();
 SELECT seen FROM look();
 SELECT state, lag, attempts, sqlstate, last_error FROM status;
 SELECT es_drop_projection('p');
-TRUNCATE mended;
+TRUNCATE fixed;
 
 --
--- park: the event is set aside, later ones of its stream wait behind it
+-- park: the event is parked, later ones of its stream wait behind it
 --
 SELECT es_create_projection('p', 'note(es_recorded_event)', category => 'c', max_attempts => 1, on_failure => 'park');
 SELECT es_append('c-1', 'none', 'opened') IS NOT NULL, es_append('c-2', 'none', 'opened', '{"bad": "c-2"}') IS NOT NULL,
@@ -159,7 +159,7 @@ SELECT id FROM es_failures(max_count => 0);
 SELECT count(*) FROM es_failures(max_count => NULL), LATERAL (SELECT sqlstate IS NULL) x(waits) WHERE waits;
 -- It cannot become sync: later events would pass these.
 SELECT es_alter_projection('p', mode => 'sync');
--- es_retry: nothing is mended.
+-- es_retry: nothing is fixed.
 SELECT id AS c1 FROM es_failures(stream => 'c-1') WHERE sqlstate IS NOT NULL \gset
 SELECT id AS c2 FROM es_failures(stream => 'c-2') WHERE sqlstate IS NOT NULL \gset
 SELECT id AS c2_last FROM es_failures(stream => 'c-2', type => 'closed') \gset
@@ -167,13 +167,13 @@ SELECT es_retry(:c1);
 SELECT seen FROM look();
 SELECT stream, type, sqlstate, attempts, attempts > 0 AND last_failed_at > first_failed_at AS again FROM es_failures('p', 'c-1');
 -- One is; the next bad one of the stream stops it again.
-INSERT INTO mended VALUES ('c-1');
+INSERT INTO fixed VALUES ('c-1');
 SELECT es_retry(:c1);
 SELECT seen FROM look();
 SELECT stream, type, sqlstate, message, attempts FROM es_failures('p', 'c-1');
 SELECT es_retry(:c1);
 -- Any id of the stream retries it from its first.
-INSERT INTO mended VALUES ('c-2');
+INSERT INTO fixed VALUES ('c-2');
 SELECT es_retry(:c2_last);
 SELECT seen FROM look();
 SELECT stream, type, sqlstate, attempts FROM es_failures();
@@ -203,13 +203,13 @@ SELECT type, sqlstate, attempts FROM es_failures();
 SELECT es_append_batch('c-5', 'none', '[{"type": "1", "data": {"bad": "1"}}, {"type": "2", "data": {"bad": "2"}}, {"type": "3"}]') IS NOT NULL;
 SELECT es_run_projections();
 SELECT es_discard(id) FROM es_failures(stream => 'c-5', type => '1');
-INSERT INTO mended VALUES ('1'), ('2'), ('4');
+INSERT INTO fixed VALUES ('1'), ('2'), ('4');
 SELECT es_retry(min(id)) FROM es_failures() GROUP BY stream ORDER BY stream;
 SELECT seen FROM look();
 SELECT count(*) FROM es_failures();
 SELECT es_alter_projection('p', mode => 'sync');
 SELECT es_alter_projection('p', mode => 'async');
-TRUNCATE mended;
+TRUNCATE fixed;
 -- All of it is gone with the transaction, and with the projection.
 SELECT es_append('c-6', 'none', 'opened', '{"bad": "c-6"}') IS NOT NULL, es_append('c-6', 'any', 'used') IS NOT NULL;
 BEGIN;
@@ -239,11 +239,11 @@ EXCEPTION WHEN object_not_in_prerequisite_state THEN
 END $$;
 SELECT es_append('c-6', 'any', 'closed') IS NOT NULL;
 DO $$ BEGIN PERFORM es_run_projections(); END $$;
-INSERT INTO mended VALUES ('c-6');
+INSERT INTO fixed VALUES ('c-6');
 DO $$ BEGIN PERFORM es_retry(min(id)) FROM es_failures(); END $$;
 DO $$ BEGIN PERFORM es_run_projections(); END $$;
 SELECT seen FROM look();
-TRUNCATE mended;
+TRUNCATE fixed;
 SELECT es_append('c-7', 'none', 'opened', '{"bad": "c-7"}') IS NOT NULL;
 SELECT es_alter_projection('p', on_failure => 'park');
 SELECT es_run_projections();
@@ -256,7 +256,7 @@ TRUNCATE seen;
 CREATE FUNCTION note_history(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO seen (position, what) VALUES (event.position, event.type || ' ' || es_replaying());
-    IF event.stream NOT IN (SELECT what FROM mended) THEN
+    IF event.stream NOT IN (SELECT what FROM fixed) THEN
         RAISE 'not yet';
     END IF;
 END $$;
@@ -266,12 +266,12 @@ SELECT es_append('d-1', 'any', 'new') IS NOT NULL, es_append('d-2', 'any', 'new'
 SELECT es_run_projections();
 SELECT stream, type, sqlstate, message FROM es_failures() ORDER BY id;
 SELECT es_pause_projection('p');
-INSERT INTO mended VALUES ('d-1'), ('d-2');
+INSERT INTO fixed VALUES ('d-1'), ('d-2');
 SELECT es_retry(min(id)) FROM es_failures() GROUP BY stream ORDER BY stream;
 SELECT seen FROM look();
 SELECT state, lag FROM status;
 SELECT es_drop_projection('p');
-TRUNCATE mended;
+TRUNCATE fixed;
 
 -- A handler that is gone, or a view that cannot be refreshed, is a failure.
 CREATE FUNCTION gone(event es_recorded_event) RETURNS void LANGUAGE sql AS '';
@@ -334,5 +334,5 @@ SET client_min_messages = warning;
 DROP MATERIALIZED VIEW view;
 DROP EXTENSION eventstore CASCADE;
 DROP FUNCTION look, run_all;
-DROP TABLE seen, mended, base, once;
+DROP TABLE seen, fixed, base, once;
 DROP SEQUENCE calls;

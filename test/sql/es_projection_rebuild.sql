@@ -318,11 +318,11 @@ SELECT es_drop_projection('kinds');
 -- History, states, failures
 --
 CREATE TABLE past (position bigint PRIMARY KEY, what text);
-CREATE TABLE mended (what text);
+CREATE TABLE fixed (what text);
 CREATE FUNCTION note(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO past VALUES (event.position - (SELECT base FROM origin), event.type || ' ' || es_replaying());
-    IF event.data ? 'bad' AND event.data->>'bad' NOT IN (SELECT what FROM mended) THEN
+    IF event.data ? 'bad' AND event.data->>'bad' NOT IN (SELECT what FROM fixed) THEN
         RAISE EXCEPTION '% is bad', event.data->>'bad';
     END IF;
 END $$;
@@ -347,10 +347,10 @@ SELECT es_run_projections();
 SELECT state, last_error, attempts FROM es_projection_status;
 SELECT es_rebuild_projection('p');
 SELECT state, last_error, attempts, look() FROM es_projection_status;
-INSERT INTO mended VALUES ('s-2');
+INSERT INTO fixed VALUES ('s-2');
 SELECT es_rebuild_projection('p');
 SELECT state, last_error, attempts, lag_events, look() FROM es_projection_status;
-TRUNCATE mended;
+TRUNCATE fixed;
 -- park: what fails in the rebuild is parked, what has failed before is forgotten.
 SELECT es_alter_projection('p', on_failure => 'park');
 SELECT es_append('s-3', 'any', 'x', '{"bad": "s-3"}') IS NOT NULL AS appended, es_append('s-3', 'any', 'y') IS NOT NULL AS appended,
@@ -360,21 +360,21 @@ SELECT stream, type, sqlstate, message FROM es_failures() ORDER BY position;
 SELECT es_rebuild_projection('p'), look();
 SELECT stream, type, sqlstate, message, attempts FROM es_failures() ORDER BY position;
 SELECT state, lag_events, parked FROM es_projection_status;
-INSERT INTO mended VALUES ('s-2');
+INSERT INTO fixed VALUES ('s-2');
 SELECT es_rebuild_projection('p'), look();
 SELECT stream, type, sqlstate, message FROM es_failures() ORDER BY position;
-INSERT INTO mended VALUES ('s-3');
+INSERT INTO fixed VALUES ('s-3');
 SELECT es_retry(min(id)), look() FROM es_failures();
 SELECT es_rebuild_projection('p'), look();
 SELECT count(*) FROM es_failures();
 -- A sync one has nowhere to park: the rebuild fails.
-TRUNCATE mended;
+TRUNCATE fixed;
 SELECT es_alter_projection('p', mode => 'sync');
 \set VERBOSITY terse
 SELECT es_rebuild_projection('p');
 SELECT look();
 SELECT mode, state FROM es_projections;
-INSERT INTO mended VALUES ('s-2'), ('s-3');
+INSERT INTO fixed VALUES ('s-2'), ('s-3');
 SELECT es_rebuild_projection('p'), look();
 -- An empty log of its category, and a table that has been emptied.
 SELECT es_create_projection('nothing', 'note(es_recorded_event)', tables => '{past}', category => 'nothing');
@@ -442,7 +442,7 @@ SELECT refreshed_at IS NOT NULL FROM es_projections WHERE name = 'view';
 
 DROP VIEW correct, family, kinds, names;
 DROP MATERIALIZED VIEW streams;
-DROP TABLE balance, movement, parent, child, foreign_row, place, tree, keyless, foreign_name, counted, parts, named, past, origin, mended CASCADE;
+DROP TABLE balance, movement, parent, child, foreign_row, place, tree, keyless, foreign_name, counted, parts, named, past, origin, fixed CASCADE;
 DROP EXTENSION eventstore CASCADE;
 DROP SCHEMA "Odd schema" CASCADE;
 DROP FUNCTION spoil, spoil_family, look;

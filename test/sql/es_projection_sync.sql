@@ -62,7 +62,7 @@ SELECT who, what FROM look();
 INSERT INTO es_import (stream, type) SELECT 'large-' || i % 10, 't' FROM generate_series(1, 5000) i;
 SELECT count(*), count(DISTINCT position) FROM look() WHERE who = 'handler';
 
--- Whatever the session is told about triggers.
+-- Whatever the session sets for triggers.
 SET session_replication_role = replica;
 SELECT version FROM es_append('a-7', 'none', 'x');
 SET session_replication_role = local;

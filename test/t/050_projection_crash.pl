@@ -1,5 +1,5 @@
 # Every event takes effect exactly once in every read model, whatever is killed:
-# those who append, those who run projections, or the whole server.
+# appenders, runners of projections, or the whole server.
 use strict;
 use warnings;
 

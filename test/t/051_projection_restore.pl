@@ -29,23 +29,23 @@ sub create_all
 
 	create_read_models($node, $database);
 	$node->safe_psql($database, <<'END');
-CREATE TABLE mended ();
-ALTER FUNCTION by_category RENAME TO by_category_mended;
-ALTER FUNCTION by_type.on_paid RENAME TO on_paid_mended;
+CREATE TABLE fixed ();
+ALTER FUNCTION by_category RENAME TO by_category_fixed;
+ALTER FUNCTION by_type.on_paid RENAME TO on_paid_fixed;
 CREATE FUNCTION refuse_poison(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-	IF event.data ? 'poison' AND NOT EXISTS (SELECT FROM mended) THEN
+	IF event.data ? 'poison' AND NOT EXISTS (SELECT FROM fixed) THEN
 		RAISE EXCEPTION 'poison';
 	END IF;
 END $$;
 CREATE FUNCTION by_category(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-	PERFORM by_category_mended(event);
+	PERFORM by_category_fixed(event);
 	PERFORM refuse_poison(event);
 END $$;
 CREATE FUNCTION by_type.on_paid(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-	PERFORM by_type.on_paid_mended(event);
+	PERFORM by_type.on_paid_fixed(event);
 	PERFORM refuse_poison(event);
 END $$;
 CREATE MATERIALIZED VIEW totals AS SELECT stream, count(*) AS n FROM es_events GROUP BY stream;
@@ -126,12 +126,12 @@ sub goes_on
 		'1', "$name: another failure has a new number");
 	$node->safe_psql($database, q{SELECT es_resume_projection('by_query')});
 	$node->safe_psql($database, q{
-		INSERT INTO mended DEFAULT VALUES;
+		INSERT INTO fixed DEFAULT VALUES;
 		SELECT es_resume_projection('by_category');
 		SELECT es_retry(min(id)) FROM es_failures GROUP BY stream;
 		SELECT es_append('account-2', 'any', 'paid', '{"n": 9}')});
 	catch_up($node, $database);
-	equals_fold($node, "$name: mended", database => $database);
+	equals_fold($node, "$name: fixed", database => $database);
 	is($node->safe_psql($database, q{
 			SELECT count(*), bool_and(state = 'running' AND lag_events = 0 AND parked = 0 AND attempts = 0) FROM es_projection_status}),
 		'6|t', "$name: all run, and nothing is left");

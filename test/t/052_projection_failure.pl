@@ -21,27 +21,27 @@ my $node = new_store(
 use_seed();
 my @others = qw(by_query copied);
 
-# Handlers do not know events with poison, until they are mended.
+# Handlers do not know events with poison, until they are fixed.
 create_read_models($node);
 $node->safe_psql('postgres', <<'END');
-CREATE TABLE mended (handler text);
+CREATE TABLE fixed (handler text);
 CREATE FUNCTION refuse_poison(handler text, event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-	IF event.data ? 'poison' AND NOT EXISTS (SELECT FROM mended AS m WHERE m.handler = $1) THEN
+	IF event.data ? 'poison' AND NOT EXISTS (SELECT FROM fixed AS m WHERE m.handler = $1) THEN
 		RAISE EXCEPTION 'poison' USING DETAIL = event.stream, ERRCODE = 'XX999';
 	END IF;
 END $$;
-ALTER FUNCTION by_handler RENAME TO by_handler_mended;
-ALTER FUNCTION by_category RENAME TO by_category_mended;
+ALTER FUNCTION by_handler RENAME TO by_handler_fixed;
+ALTER FUNCTION by_category RENAME TO by_category_fixed;
 CREATE FUNCTION by_handler(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
 	-- what is done before the error must be undone
-	PERFORM by_handler_mended(event);
+	PERFORM by_handler_fixed(event);
 	PERFORM refuse_poison('by_handler', event);
 END $$;
 CREATE FUNCTION by_category(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-	PERFORM by_category_mended(event);
+	PERFORM by_category_fixed(event);
 	PERFORM refuse_poison('by_category', event);
 END $$;
 END
@@ -67,11 +67,11 @@ sub becomes_true
 	return ok($node->poll_query_until('postgres', $sql), $name);
 }
 
-sub mend
+sub fix
 {
 	my ($handler) = @_;
 
-	value("INSERT INTO mended VALUES ('$handler')");
+	value("INSERT INTO fixed VALUES ('$handler')");
 	return;
 }
 
@@ -157,13 +157,13 @@ parked_in_order('after a retry that failed');
 value("SELECT es_discard($first)");
 is_query($node, q{SELECT count(*) FROM es_failures WHERE stream = 'mixed-0' AND sqlstate IS NOT NULL},
 	'1', 'the next poison of the stream is before us');
-is_query($node, qq{SELECT min(position) > $last FROM es_failures WHERE stream = 'mixed-0'}, 't', 'behind the one that is given up');
+is_query($node, qq{SELECT min(position) > $last FROM es_failures WHERE stream = 'mixed-0'}, 't', 'behind the one that is discarded');
 parked_in_order('after a discard');
 is_query($node, q{SELECT (SELECT n FROM by_handler WHERE stream = 'mixed-0') + (SELECT count(*) FROM es_failures WHERE stream = 'mixed-0')
 	- (SELECT count(*) FROM es_events WHERE stream = 'mixed-0')}, '-1', 'one event has no effect');
 
 # Mended: streams are retried while their next events come, by two at once.
-mend('by_handler');
+fix('by_handler');
 my $retry = q{
 	SELECT format('SELECT es_retry(%s)', max(id)) FROM es_failures WHERE projection = 'by_handler' GROUP BY stream \gexec
 };
@@ -197,12 +197,12 @@ is_query($node, q{SELECT count(*) FROM es_failures WHERE projection = 'by_catego
 like(
 	($node->psql('postgres', q{\set VERBOSITY verbose
 		SELECT es_wait('by_category', (SELECT max(position) FROM es_events), '60s')}))[2],
-	qr/ES005.*poison/s, 'who waits for it is told');
+	qr/ES005.*poison/s, 'a client that waits for it gets an error');
 value(q{SELECT es_resume_projection('by_category')});
 becomes_true(q{SELECT state = 'failed' FROM es_projections WHERE name = 'by_category'}, 'resumed too early it stops again');
 equals_fold($node, 'stopped', projections => ['by_category']);
 all_go_on('one has stopped', @others, 'by_handler');
-mend('by_category');
+fix('by_category');
 value(q{SELECT es_resume_projection('by_category')});
 all_go_on('resumed', @others, 'by_handler', 'by_category');
 

@@ -123,7 +123,7 @@ sub readers_end
 # Rebuilds
 #
 
-# Those who run and append, if they are not there; appenders must not wait long.
+# Starts runners and appenders, if there are none; appenders must not wait long.
 sub keep_going
 {
 	local $ENV{PGOPTIONS} = '-c lock_timeout=20s';
@@ -169,7 +169,7 @@ sub wait_for_percent
 	return @seen;
 }
 
-# What a rebuild is to mend: three rows are not the log's.
+# What a rebuild is to fix: three rows are not the log's.
 sub damage
 {
 	my ($name) = @_;

@@ -26,12 +26,12 @@ create_read_models($primary);
 create_projections($primary, q{batch_size => 50}, 'postgres', grep { $_ ne 'by_query' } projections());
 create_projections($primary, q{mode => 'sync'}, 'postgres', 'by_query');
 $primary->safe_psql('postgres', q{
-	CREATE TABLE mended ();
-	ALTER FUNCTION by_category RENAME TO by_category_mended;
+	CREATE TABLE fixed ();
+	ALTER FUNCTION by_category RENAME TO by_category_fixed;
 	CREATE FUNCTION by_category(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 	BEGIN
-		IF event.data ? 'poison' AND NOT EXISTS (SELECT FROM mended) THEN RAISE EXCEPTION 'poison'; END IF;
-		PERFORM by_category_mended(event);
+		IF event.data ? 'poison' AND NOT EXISTS (SELECT FROM fixed) THEN RAISE EXCEPTION 'poison'; END IF;
+		PERFORM by_category_fixed(event);
 	END $$;
 	SELECT es_alter_projection('by_category', on_failure => 'park', max_attempts => 1);
 	SELECT es_append('account-1', 'any', 'paid', '{"n": 1, "poison": 1}')});
@@ -101,7 +101,7 @@ $appenders = start_appenders($standby, clients => 3, seconds => 2, rate => 80);
 $runner = start_runner($standby);
 ok(finish_psql($appenders), 'promoted: appends go on');
 $standby->safe_psql('postgres', q{
-	INSERT INTO mended DEFAULT VALUES;
+	INSERT INTO fixed DEFAULT VALUES;
 	SELECT es_retry(min(id)) FROM es_failures GROUP BY stream;
 	SELECT es_alter_projection('by_query', mode => 'async');
 	SELECT es_rebuild_projection('by_handler')});

@@ -1,5 +1,5 @@
-# Read models that can be compared with the log, those who append to it, and those
-# who run projections.
+# Read models that can be compared with the log, clients that append to it, and
+# clients that run projections.
 #
 # Each read model has, for a stream, how many events it has handled, their sum,
 # the first and the last position, and how often one came that was not after the
@@ -266,7 +266,7 @@ sub start_repeating
 		'-d', $node->connstr($database // 'postgres'));
 }
 
-# One who runs projections, a batch a transaction.
+# A client that runs projections, one batch a transaction.
 sub start_runner
 {
 	my ($node, $database) = @_;
@@ -274,7 +274,7 @@ sub start_runner
 	return start_repeating($node, 'runner', "CALL es_work(false);\n", $database);
 }
 
-# One who does several batches in a transaction, and sometimes rolls them back.
+# A client that runs several batches in a transaction, and sometimes rolls back.
 sub start_poller
 {
 	my ($node) = @_;
