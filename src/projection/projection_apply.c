@@ -92,6 +92,7 @@ check_handler_function(Oid function, Oid event_type)
 	user_function_check(function, &signature);
 }
 
+/* Finds the handler of this name, and checks it. */
 Oid
 projection_find_handler(Oid log, const char *name)
 {
