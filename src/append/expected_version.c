@@ -58,7 +58,7 @@ expected_version_check(text *stream, ExpectedVersion expected, int64 actual)
 	if (expected == EXPECTED_ANY || expected == actual ||
 		(expected == EXPECTED_EXISTS && actual > 0))
 		return;
-	stream_conflict(stream);
+	stream_count_conflict(stream);
 	name = text_to_cstring(stream);
 	ereport(ERROR,
 			(errcode(ERRCODE_ES_WRONG_EXPECTED_VERSION),

@@ -45,7 +45,7 @@
 #define VERSION_GUESSES		1024
 
 /*
- * The oid of es_events, which is in the schema of every function of ours.
+ * Finds es_events in the schema of one of the extension's functions.
  */
 Oid
 log_relid(Oid funcid)
@@ -54,8 +54,8 @@ log_relid(Oid funcid)
 }
 
 /*
- * Opens es_events for appending.  The stream must be locked before, so that
- * the snapshot sees its last event.
+ * Opens es_events.  The streams must be locked before, so that the snapshot sees
+ * their last events.
  */
 Log *
 log_open(Oid relid)
@@ -125,7 +125,7 @@ fetched_column(Log *log, AttrNumber column)
 	return slot_getattr(log->slot, column, &isnull);
 }
 
-/* What a backend has last seen as the version of a stream: only a guess. */
+/* The version of a stream that a backend has last seen, which is only a guess. */
 typedef struct VersionGuess
 {
 	uint64		hash;			/* of the stream's name */
@@ -160,8 +160,8 @@ log_remember_version(text *stream, int64 version)
 }
 
 /*
- * Fetches the stream's last event among those whose version compares so with
- * the given one into log->slot.
+ * Fetches the last event of a stream into log->slot, among those whose version
+ * compares with the given one as the strategy says.
  */
 static bool
 fetch_version(Log *log, text *stream, StrategyNumber strategy,
@@ -176,7 +176,7 @@ fetch_version(Log *log, text *stream, StrategyNumber strategy,
 	return fetch_last(log, log->version_index, keys, 2);
 }
 
-/* The stream's last version, if it is not below at_least; else 0. */
+/* The stream's last version, 0 if it is below at_least. */
 static int64
 last_version_from(Log *log, text *stream, int64 at_least)
 {
@@ -187,13 +187,10 @@ last_version_from(Log *log, text *stream, int64 at_least)
 }
 
 /*
- * The last version of the stream, 0 for a stream without events.  expected: a
- * version if the caller expects one.
- *
- * An index scan reads all entries on a page that fit its keys.  Of a long
- * stream these are a hundred, four times the work of finding the page, so that
- * it pays to look from a guess on first: the expected version, or the last
- * that this backend has seen.
+ * Looks up the last version of a stream.  An index scan reads all entries of a page
+ * that match its keys.  A long stream has a hundred there, four times the work of
+ * finding the page.  So the look-up begins at a guess: the expected version, or the
+ * last one that this backend has seen.
  */
 int64
 log_last_version(Log *log, text *stream, int64 expected)
@@ -209,7 +206,7 @@ log_last_version(Log *log, text *stream, int64 expected)
 }
 
 /*
- * The position of an event that is known to be stored.
+ * The position of an event that is stored.
  */
 int64
 log_position(Log *log, text *stream, int64 version)
@@ -220,10 +217,10 @@ log_position(Log *log, text *stream, int64 version)
 }
 
 /*
- * May the caller be told where events are that are not his?
+ * Returns true if the caller may know about events of all streams.
  */
 static bool
-may_read(Log *log)
+may_read_log(Log *log)
 {
 	Oid			relid = RelationGetRelid(log->rel);
 
@@ -232,7 +229,7 @@ may_read(Log *log)
 }
 
 /*
- * Finds the stored event with this id; compares its stream with "stream".
+ * Looks up an id, and says where its event is, as far as the caller may know.
  */
 bool
 log_find_id(Log *log, const pg_uuid_t *id, text *stream, StoredEvent *found)
@@ -250,7 +247,7 @@ log_find_id(Log *log, const pg_uuid_t *id, text *stream, StoredEvent *found)
 	its_stream = DatumGetTextPP(fetched_column(log, Anum_es_events_stream));
 	found->same_stream = stream_equal(its_stream, stream);
 	if (!found->same_stream)
-		found->place = may_read(log) ?
+		found->place = may_read_log(log) ?
 			psprintf("The id is stored in stream \"%s\" at version " INT64_FORMAT ".",
 					 text_to_cstring(its_stream), found->version) :
 			"The id is stored in another stream.";
@@ -258,7 +255,7 @@ log_find_id(Log *log, const pg_uuid_t *id, text *stream, StoredEvent *found)
 }
 
 /*
- * Raises ES002: the id belongs to another event.  why: a sentence.
+ * Raises that the id belongs to another event.
  */
 void
 log_fail_duplicate(const pg_uuid_t *id, const char *why)

@@ -20,13 +20,23 @@
 #include "stats/stats.h"
 
 /* stream.c */
+
+/* Refuses a name that is empty or too long for the indexes. */
 extern void stream_check_name(text *stream);
+
+/* The counters of the stream's category; NULL if nothing is counted. */
 extern StatsEntry *stream_stats(text *stream);
-extern void stream_conflict(text *stream);
+
+/* Counts ES001, and that the session appends to the stream of its last ES001. */
+extern void stream_count_conflict(text *stream);
 extern void stream_count_retry(text *stream);
+
+/* The bytes of the name before the first '-', all without one. */
 extern int	stream_category_length(text *stream);
 extern bool stream_equal(text *a, text *b);
 extern uint64 stream_hash(text *stream);
+
+/* The partition of the stream, from 0.  Subscriptions rely on its never changing. */
 extern int	stream_partition(text *stream, int partitions);
 
 /* log.c */
@@ -58,11 +68,11 @@ typedef struct StoredEvent
 {
 	int64		version;
 	int64		position;
-	bool		same_stream;	/* as the one that was asked about */
-	const char *place;			/* a sentence, where it is another one */
+	bool		same_stream;	/* it is in the stream that was asked about */
+	const char *place;			/* a sentence, if it is in another one */
 } StoredEvent;
 
-/* es_events, opened for appending or looking up. */
+/* es_events, opened to append or to look up. */
 typedef struct Log
 {
 	Relation	rel;
@@ -92,14 +102,33 @@ enum
 	Natts_es_events = Anum_es_events_metadata
 };
 
+/* The oid of es_events, which is in the schema of every function of the extension. */
 extern Oid	log_relid(Oid funcid);
+
+/*
+ * Opens es_events with RowExclusiveLock, to the end of the transaction, and a
+ * snapshot that sees all that is committed now.  The streams must be locked before.
+ */
 extern Log *log_open(Oid relid);
 extern void log_close(Log *log);
+
+/*
+ * The last version of the stream, 0 without events.  expected: the version if the
+ * caller expects one, which is looked up first.
+ */
 extern int64 log_last_version(Log *log, text *stream, int64 expected);
+
+/* Returns true if an event with this id is stored, and where. */
 extern bool log_find_id(Log *log, const pg_uuid_t *id, text *stream,
 						StoredEvent *found);
+
+/* The position of a stored event. */
 extern int64 log_position(Log *log, text *stream, int64 version);
+
+/* Lets the next log_last_version look from this version on first. */
 extern void log_remember_version(text *stream, int64 version);
+
+/* Raises ES002.  why: a sentence. */
 extern void log_fail_duplicate(const pg_uuid_t *id, const char *why);
 
 /* log_lock.c */
@@ -123,6 +152,8 @@ typedef struct LogLock
 } LogLock;
 
 extern LogLock log_lock_of_stream(text *stream);
+
+/* Sorts the locks and takes them, or locks the whole log if they are too many. */
 extern void log_lock_all(Oid log, LogLock *locks, int count);
 extern void log_lock_stream(Oid log, text *stream);
 
@@ -135,37 +166,66 @@ typedef enum LogIndex
 	LOG_INDEX_VERSION			/* (stream, version) */
 } LogIndex;
 
+/* One of the indexes that were opened with es_events.  Error: it is missing. */
 extern Relation log_index_of(ResultRelInfo *relinfo, LogIndex which);
+
+/* Open an index; the first and the last one return NULL if it is missing. */
 extern Relation log_index_open_version(Relation log);
 extern Relation log_index_open_position(Relation log);
 extern Relation log_index_open_category(Relation log);
 
-/* log_column.c */
+/* log_column.c: columns that the owner has added */
 extern void log_column_prepare(Log *log);
 extern void log_column_fill(Log *log, TupleTableSlot *slot);
 
 /* log_insert.c */
+
+/*
+ * Stores events that have their streams and versions, and fires triggers.  Sets ids
+ * and positions.  Errors: ES001 and ES002, if another transaction got ahead.
+ */
 extern void log_insert(Log *log, NewEvent *events, int count);
+
+/* Counts a stored event, and so many appends, if the transaction is committed. */
 extern void log_insert_count(const NewEvent *event, int appends);
+
+/* Returns true within the AFTER triggers of an append. */
 extern bool log_insert_is_firing(void);
 
 /* log_guard.c */
+
+/* Refuse row triggers that could change or skip a row. */
 extern void log_guard_check_insert(const TriggerDesc *triggers);
 extern void log_guard_check_update(const TriggerDesc *triggers);
+
+/* Allows the caller's next UPDATE of es_events, or no more. */
 extern void log_guard_allow_rewrite(bool allow);
 
-/* event.c */
+/* event.c: each refuses what no event may have */
 extern void event_check_type_name(text *type);
 extern void event_check_type_names(ArrayType *types);
 extern void event_check_metadata(Datum metadata);
 
 /* published_horizon.c */
+
+/* The published position, as the snapshot sees it; 0 if there is none. */
 extern int64 published_horizon_read(Oid log, Snapshot snapshot);
+
+/* Publishes a higher position.  Returns false if another worker is doing so. */
 extern bool published_horizon_write(Oid log, int64 position);
 
 /* horizon.c */
+
+/* The horizon for a reader with the snapshot; 0 if there is none. */
 extern int64 horizon_find(Oid log, Snapshot snapshot);
+
+/* The horizon of this moment, at every isolation level. */
 extern int64 horizon_now(Oid log);
+
+/*
+ * Publishes the horizon of the active snapshot if standbys need it.  Only for a
+ * worker of the primary.  Returns true if it should be called again soon.
+ */
 extern bool horizon_publish(Oid log);
 
 #endif							/* EVENTSTORE_LOG_H */

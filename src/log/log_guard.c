@@ -27,18 +27,18 @@
 PG_FUNCTION_INFO_V1(es_events_refuse);
 PG_FUNCTION_INFO_V1(es_events_complete);
 
-/* The trigger for rows that are not appended by us. */
+/* The trigger for rows that come by INSERT or COPY. */
 #define COMPLETE_TRIGGER "es_events_complete"
 
 /* How deep in triggers one UPDATE is allowed; -1: none is. */
 static int	rewrite_depth = -1;
 
 /*
- * Is this a trigger that could change or skip a row before the event, INSERT
- * or UPDATE?
+ * Returns true if the trigger could change or skip a row, and is not ours.  event:
+ * TRIGGER_TYPE_INSERT or TRIGGER_TYPE_UPDATE.
  */
 static bool
-is_foreign(const Trigger *trigger, int16 event)
+is_foreign_row_trigger(const Trigger *trigger, int16 event)
 {
 	return TRIGGER_TYPE_MATCHES(trigger->tgtype, TRIGGER_TYPE_ROW,
 								TRIGGER_TYPE_BEFORE, event) &&
@@ -55,7 +55,7 @@ log_guard_check_insert(const TriggerDesc *triggers)
 
 	for (i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 	{
-		if (is_foreign(&triggers->triggers[i], TRIGGER_TYPE_INSERT))
+		if (is_foreign_row_trigger(&triggers->triggers[i], TRIGGER_TYPE_INSERT))
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("table \"es_events\" must have no BEFORE INSERT row trigger"),
@@ -75,7 +75,7 @@ log_guard_check_update(const TriggerDesc *triggers)
 
 	for (i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 	{
-		if (is_foreign(&triggers->triggers[i], TRIGGER_TYPE_UPDATE))
+		if (is_foreign_row_trigger(&triggers->triggers[i], TRIGGER_TYPE_UPDATE))
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("table \"es_events\" must have no BEFORE UPDATE row trigger"),
@@ -86,8 +86,8 @@ log_guard_check_update(const TriggerDesc *triggers)
 }
 
 /*
- * BEFORE INSERT of a row that does not come from here but from a dump, say:
- * its next_xid is of another cluster, and is replaced by one of this.
+ * BEFORE INSERT of a row that comes from a dump, say: replaces its next_xid, which
+ * is of another cluster, by one of this cluster.
  */
 Datum
 es_events_complete(PG_FUNCTION_ARGS)
@@ -111,7 +111,7 @@ es_events_complete(PG_FUNCTION_ARGS)
 													 &isnull));
 }
 
-/* How many triggers deep we are. */
+/* How many triggers deep the present call is. */
 static int
 trigger_depth(void)
 {
@@ -119,8 +119,8 @@ trigger_depth(void)
 }
 
 /*
- * Allows the next UPDATE of es_events that the caller himself runs, or no more.
- * Whatever a trigger runs meanwhile is deeper, and is not meant.
+ * Allows the next UPDATE of es_events at this depth of triggers, or no more.  An
+ * UPDATE that a trigger runs meanwhile is deeper, and is not allowed.
  */
 void
 log_guard_allow_rewrite(bool allow)
@@ -128,9 +128,11 @@ log_guard_allow_rewrite(bool allow)
 	rewrite_depth = allow ? trigger_depth() : -1;
 }
 
-/* Is this UPDATE the one that is allowed?  Then it was the last. */
+/*
+ * Returns true if this UPDATE is the one that is allowed, and allows no other.
+ */
 static bool
-take_rewrite(void)
+use_allowed_rewrite(void)
 {
 	if (rewrite_depth < 0 || trigger_depth() != rewrite_depth + 1)
 		return false;
@@ -139,15 +141,15 @@ take_rewrite(void)
 }
 
 /*
- * BEFORE UPDATE OR DELETE OR TRUNCATE of es_events: refuses it, but for the
- * one UPDATE of es_rewrite().
+ * BEFORE UPDATE OR DELETE OR TRUNCATE of es_events: refuses all but the one UPDATE
+ * of es_rewrite().
  */
 Datum
 es_events_refuse(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = own_trigger_data(fcinfo, "es_events");
 
-	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) && take_rewrite())
+	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) && use_allowed_rewrite())
 		return PointerGetDatum(NULL);
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

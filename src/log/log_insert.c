@@ -36,8 +36,8 @@
 #define INSERT_CHUNK_ROWS	1000
 #define INSERT_CHUNK_BYTES	65536
 
-/* Is log_insert firing triggers? */
-static bool appending = false;
+/* log_insert is firing triggers. */
+static bool firing = false;
 
 /*
  * Fills the slot with the event.
@@ -69,7 +69,7 @@ fill_slot(TupleTableSlot *slot, const NewEvent *event,
 	nulls[Anum_es_events_metadata] = event->metadata == (Datum) 0;
 }
 
-/* What the table's owner may have added: generated columns, constraints. */
+/* Computes generated columns and checks constraints. */
 static void
 complete_row(Log *log, TupleTableSlot *slot)
 {
@@ -114,7 +114,7 @@ insert_rows(Log *log, TupleTableSlot **slots, int count,
 	}
 }
 
-/* How many of the events make the next chunk. */
+/* The number of events in the next chunk. */
 static int
 chunk_size(const NewEvent *events, int count)
 {
@@ -155,7 +155,8 @@ insert_chunks(Log *log, NewEvent *events, int count, FullTransactionId next_xid,
 				slots[made++] = table_slot_create(log->rel,
 												  &log->estate->es_tupleTable);
 			fill_slot(slots[i], &events[done + i], next_xid, now);
-			log_column_fill(log, slots[i]);
+			if (log->added_columns != NIL)
+				log_column_fill(log, slots[i]);
 			ExecStoreVirtualTuple(slots[i]);
 			complete_row(log, slots[i]);
 		}
@@ -182,8 +183,8 @@ draw_and_insert(Log *log, NewEvent *events, int count,
 }
 
 /*
- * Turns a violation of one of our unique indexes into our own error.  The
- * server tells the key only to who may read it.
+ * Turns a violation of one of our unique constraints into our own error.  The server
+ * names the key only to a role that may read it.
  */
 static void
 translate_violation(Log *log, const NewEvent *events, int count,
@@ -194,7 +195,7 @@ translate_violation(Log *log, const NewEvent *events, int count,
 	psprintf("stream \"%s\"", text_to_cstring(events[0].stream)) :
 	"one of several streams";
 	const char *key = error->detail ? error->detail :
-	"The key is not shown to who may not read es_events.";
+	"The key is shown only to roles that may read es_events.";
 
 	if (index == NULL)
 		return;
@@ -206,19 +207,19 @@ translate_violation(Log *log, const NewEvent *events, int count,
 				 errhint("Another transaction stored this id in another stream at the same moment; give every event an id of its own.")));
 	if (strcmp(index, RelationGetRelationName(log->version_index)) == 0)
 	{
-		stream_conflict(events[0].stream);
+		stream_count_conflict(events[0].stream);
 		ereport(ERROR,
 				(errcode(ERRCODE_ES_WRONG_EXPECTED_VERSION),
 				 errmsg("wrong expected version of %s", stream),
 				 errdetail("%s", key),
-				 errhint("Somebody wrote to es_events without es_append; try again.")));
+				 errhint("Another transaction wrote to es_events directly; try again.")));
 	}
 }
 
 /*
- * Stores the rows.  A unique violation means that somebody stored the id in
- * another stream at the same moment, or wrote to es_events without us; it is
- * caught only to be raised again as ES002 or ES001.
+ * Stores the rows.  A unique violation means that another transaction stored the id
+ * in another stream at the same moment, or wrote to es_events directly.  It is caught
+ * only to be raised again as ES002 or ES001.
  */
 static void
 insert_or_translate(Log *log, NewEvent *events, int count,
@@ -267,22 +268,24 @@ log_insert_count(const NewEvent *event, int appends)
 }
 
 /*
- * Is an append firing its triggers?  Rows that are restored fire them, too.
+ * Returns true if an append is firing its triggers.  Rows that are restored fire
+ * triggers, too.
  */
 bool
 log_insert_is_firing(void)
 {
-	return appending;
+	return firing;
 }
 
 /*
- * Does the same for a table with AFTER triggers or statement triggers.
+ * Stores the rows of a table with AFTER triggers or statement triggers, and fires
+ * them.
  */
 static void
 insert_and_fire(Log *log, NewEvent *events, int count)
 {
 	TransitionCaptureState *capture;
-	bool		was_appending = appending;
+	bool		was_firing = firing;
 
 	AfterTriggerBeginQuery();
 	capture = MakeTransitionCaptureState(log->relinfo->ri_TrigDesc,
@@ -292,20 +295,19 @@ insert_and_fire(Log *log, NewEvent *events, int count)
 	insert_or_translate(log, events, count, capture);
 	PG_TRY();
 	{
-		appending = true;
+		firing = true;
 		ExecASInsertTriggers(log->estate, log->relinfo, capture);
 		AfterTriggerEndQuery(log->estate);
 	}
 	PG_FINALLY();
 	{
-		appending = was_appending;
+		firing = was_firing;
 	}
 	PG_END_TRY();
 }
 
 /*
- * Appends the events, whose stream and version are set, and fires the
- * triggers.  Fills in id and position.
+ * Stores events that have their streams and versions.
  */
 void
 log_insert(Log *log, NewEvent *events, int count)

@@ -1,15 +1,15 @@
 /*-------------------------------------------------------------------------
  *
  * published_horizon.c
- *		The table es_published_horizon: what the primary tells its standbys of the
- *		horizon.
+ *		The table es_published_horizon: the horizon that the primary publishes for
+ *		its standbys.
  *
- * The row is written by a worker of the primary, in a transaction whose
- * snapshot gave the horizon, and travels with the WAL.  Who sees it on a standby
- * sees every event that this snapshot saw (doc/horizon.md, Fact 3).
+ * A worker of the primary writes the row, in a transaction whose snapshot gave the
+ * horizon, and the row travels with the WAL.  A reader that sees it on a standby sees
+ * every event that this snapshot saw (doc/horizon.md, Fact 3).
  *
- * One worker at a time writes; who finds another at it comes again.  The
- * table's index leads to the row past all of its older versions, as they have
+ * One worker at a time writes; another one that finds it busy comes again.  The
+ * table's index leads to the row before all of its older versions, since they have
  * lower positions.
  *
  *-------------------------------------------------------------------------
@@ -30,8 +30,8 @@
 #define TABLE "es_published_horizon"
 
 /*
- * The position up to which all is decided for who reads with the snapshot; 0
- * if nobody has said.
+ * The position up to which the log is stable for a reader with the snapshot; 0 if
+ * none is published.
  */
 int64
 published_horizon_read(Oid log, Snapshot snapshot)
@@ -55,8 +55,7 @@ published_horizon_read(Oid log, Snapshot snapshot)
 }
 
 /*
- * Says that all up to the position is decided; false if another worker is
- * just saying so.
+ * Publishes that the log is stable up to the position.
  */
 bool
 published_horizon_write(Oid log, int64 position)

@@ -1,21 +1,22 @@
 /*-------------------------------------------------------------------------
  *
  * rewrite.c
- *		es_rewrite(): changing data and metadata of one event, knowingly.
+ *		es_rewrite(): changing the data and metadata of one event on purpose.
  *
- * It is the only way round the trigger that refuses an UPDATE of es_events:
+ * It is the only way past the trigger that refuses an UPDATE of es_events:
  *
  *	1. look up the event's stream;
- *	2. lock the stream as an append does, before the row, so that nobody
- *	   decides on the old data while it is changed;
- *	3. one UPDATE by the event's id, as the owner of the log.  It alone is
- *	   allowed: the trigger that lets it pass takes the permission back before a
- *	   row is touched, and what other triggers run is not meant by it (log.c).
- *	   If anything else could take it first, this UPDATE would be refused, and
- *	   all be undone.
+ *	2. lock the stream as an append does, before the row, so that no command is
+ *	   decided on the old data while it changes;
+ *	3. run one UPDATE by the event's id, as the owner of the log.  It alone is
+ *	   allowed (log_guard.c): the trigger that lets it pass ends the permission before
+ *	   a row changes, and an UPDATE that another trigger runs is not allowed by it.  If
+ *	   anything else used the permission first, this UPDATE would be refused and all
+ *	   be undone;
+ *	4. delete the stream's snapshots, which were folded from the old data.
  *
- * Row triggers BEFORE UPDATE are refused, as they could change what must stay.
- * AFTER triggers, constraints and generated columns are honoured.
+ * BEFORE UPDATE row triggers of others are refused, since they could change what must
+ * stay.  AFTER triggers, constraints and generated columns are honoured.
  *
  *-------------------------------------------------------------------------
  */
@@ -38,7 +39,7 @@ PG_FUNCTION_INFO_V1(es_rewrite);
 
 /* Raises that there is no such event. */
 static void
-fail_missing(pg_uuid_t *id)
+fail_missing_event(pg_uuid_t *id)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -60,7 +61,7 @@ check_update_triggers(Oid log)
  * Locks the stream of the event, and returns its name.
  */
 static text *
-lock_stream(Oid log, pg_uuid_t *id)
+lock_event_stream(Oid log, pg_uuid_t *id)
 {
 	Oid			types[1] = {UUIDOID};
 	Datum		values[1];
@@ -69,7 +70,7 @@ lock_stream(Oid log, pg_uuid_t *id)
 	values[0] = UUIDPGetDatum(id);
 	if (own_sql_run(log, "SELECT stream FROM @extschema@.es_events WHERE id = $1",
 					1, types, values, NULL) == 0)
-		fail_missing(id);
+		fail_missing_event(id);
 	stream = DatumGetTextPP(own_sql_value(1));
 	log_lock_stream(log, stream);
 	return stream;
@@ -98,15 +99,15 @@ rewrite_event(Oid log, Datum *values, const char *nulls)
 	}
 	PG_END_TRY();
 	if (SPI_processed != 1)
-		fail_missing(DatumGetUUIDP(values[0]));
+		fail_missing_event(DatumGetUUIDP(values[0]));
 	return DatumGetInt64(own_sql_value(1));
 }
 
 /*
- * Deletes the stream's snapshots, which were made of the old data.
+ * Deletes the stream's snapshots, which were folded from the old data.
  */
 static void
-forget_snapshots(Oid log, text *stream)
+delete_snapshots(Oid log, text *stream)
 {
 	Oid			types[1] = {TEXTOID};
 	Datum		values[1];
@@ -139,9 +140,9 @@ es_rewrite(PG_FUNCTION_ARGS)
 		event_check_metadata(values[2]);
 	SPI_connect();
 	check_update_triggers(log);
-	stream = lock_stream(log, PG_GETARG_UUID_P(0));
+	stream = lock_event_stream(log, PG_GETARG_UUID_P(0));
 	position = rewrite_event(log, values, nulls);
-	forget_snapshots(log, stream);
+	delete_snapshots(log, stream);
 	SPI_finish();
 	PG_RETURN_INT64(position);
 }

@@ -18,7 +18,7 @@
 PG_FUNCTION_INFO_V1(es_category);
 PG_FUNCTION_INFO_V1(es_partition);
 
-/* The stream of this session's last conflict, until it comes there again. */
+/* The stream of the session's last conflict, until it appends there again. */
 static bool has_conflict = false;
 static uint64 conflict;			/* a hash of its name */
 
@@ -47,7 +47,7 @@ stream_check_name(text *stream)
 }
 
 /*
- * How many bytes of the name stand before the first '-'; all without one.
+ * The bytes of the name before the first '-', all without one.
  */
 int
 stream_category_length(text *stream)
@@ -73,7 +73,7 @@ es_category(PG_FUNCTION_ARGS)
 }
 
 /*
- * Are these the names of one stream?  Names are bytes.
+ * Returns true if these are the names of one stream.  Names are compared as bytes.
  */
 bool
 stream_equal(text *a, text *b)
@@ -91,8 +91,8 @@ stream_hash(text *stream)
 }
 
 /*
- * In which of so many partitions a stream is.  That must never change:
- * subscriptions depend on it.
+ * The partition of a stream, from 0.  It must never change, since subscriptions
+ * depend on it.
  */
 int
 stream_partition(text *stream, int partitions)
@@ -126,11 +126,11 @@ stream_stats(text *stream)
 }
 
 /*
- * The stream is at another version than was expected: counts that, and
- * remembers it for the retry.
+ * Counts that a stream is at another version than was expected, and remembers the
+ * stream to count the retry.
  */
 void
-stream_conflict(text *stream)
+stream_count_conflict(text *stream)
 {
 	stats_count(stream_stats(stream), STATS_CONFLICTS, 1);
 	has_conflict = true;
@@ -138,7 +138,7 @@ stream_conflict(text *stream)
 }
 
 /*
- * The session appends to the stream: counts that if its last conflict was there.
+ * Counts an append to the stream of the session's last conflict.
  */
 void
 stream_count_retry(text *stream)
