@@ -31,7 +31,7 @@ PG_FUNCTION_INFO_V1(es_append);
 PG_FUNCTION_INFO_V1(es_append_batch_jsonb);
 PG_FUNCTION_INFO_V1(es_append_batch_arrays);
 
-/* Takes the first two arguments, which all three functions have. */
+/* Begins a write with the first two arguments, which all three functions have. */
 static Write
 write_of_arguments(FunctionCallInfo fcinfo)
 {
@@ -53,7 +53,7 @@ write_of_arguments(FunctionCallInfo fcinfo)
  * backend.
  */
 static TupleDesc
-result_desc(void)
+append_result_desc(void)
 {
 	static TupleDesc desc = NULL;
 	MemoryContext oldcontext;
@@ -82,7 +82,7 @@ append_events(FunctionCallInfo fcinfo, Write *write)
 	values[0] = Int64GetDatum(write->version);
 	values[1] = Int64GetDatum(write->position);
 	nulls[1] = write->position == 0;
-	return HeapTupleGetDatum(heap_form_tuple(result_desc(), values, nulls));
+	return HeapTupleGetDatum(heap_form_tuple(append_result_desc(), values, nulls));
 }
 
 /*

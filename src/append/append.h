@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * append.h
- *		Appending events.
+ *		Appending events: everything that does so makes a Write and calls write.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -20,23 +20,33 @@ typedef int64 ExpectedVersion;	/* a version, or one of these */
 #define EXPECTED_ANY		INT64CONST(-1)
 #define EXPECTED_EXISTS		INT64CONST(-2)
 
+/* Error: ES001, unless a stream at the actual version is as expected. */
 extern void expected_version_check(text *stream, ExpectedVersion expected,
 								   int64 actual);
 
 /* event_array.c */
+
+/* The data of an event that has none: an empty object. */
 extern Datum event_array_no_data(void);
+
+/* Makes room for events of the stream.  Error: they are more than ES_MAX_BATCH. */
 extern NewEvent *event_array_make(text *stream, int count);
+
+/*
+ * Reads a jsonb array of objects into events of the stream, and sets their number.
+ * Errors name the event in their context.
+ */
 extern NewEvent *event_array_read(text *stream, Jsonb *array, int *count);
 
 /* write.c */
 
-/* What is to be appended, and what came of it. */
+/* Events to append, and the result. */
 typedef struct Write
 {
 	/* by the caller */
 	Oid			log;			/* es_events */
-	text	   *stream;			/* of all events, which are a batch; NULL:
-								 * each is by itself and names its own */
+	text	   *stream;			/* of all events, which are one batch; NULL:
+								 * each names its own, and is by itself */
 	ExpectedVersion expected;	/* of that stream */
 	NewEvent   *events;
 	int			count;			/* of events; later of those that are stored */
@@ -47,12 +57,26 @@ typedef struct Write
 	int64		position;		/* of the last event; 0: none */
 } Write;
 
-extern void write_identify(Write *write);
-extern void write_lock(Write *write);
-extern void write_locked(Write *write);
+/*
+ * The whole sequence, for a caller that has EXECUTE on an appending function, which
+ * is the privilege.  Errors: ES001, ES002, ES004.
+ */
 extern void write_events(Write *write);
 
+/*
+ * Its parts, for a caller that decides on the events when their streams are locked:
+ * write_lock, write_identify, then write_locked with the other steps.
+ */
+extern void write_lock(Write *write);
+extern void write_identify(Write *write);
+extern void write_locked(Write *write);
+
 /* write_retry.c */
+
+/*
+ * Returns true if the whole write is a retry, with its first result in it.  Rows of
+ * an import that are retries are left out.  Error: ES002.
+ */
 extern bool write_retry_find(Write *write, Log *log);
 
 /* import.c */

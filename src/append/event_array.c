@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * event_array.c
- *		New events as users give many at once: a jsonb array of objects.
+ *		Batches of new events as a jsonb array of objects.
  *
  *-------------------------------------------------------------------------
  */
@@ -19,7 +19,7 @@
 #include "append/append.h"
 
 /*
- * What an event has for data if none is given: an empty object.
+ * The data of an event that has none: an empty object.
  */
 Datum
 event_array_no_data(void)
@@ -28,7 +28,7 @@ event_array_no_data(void)
 }
 
 /*
- * Makes room for so many events of the stream.
+ * Makes room for events of the stream.
  */
 NewEvent *
 event_array_make(text *stream, int count)
@@ -49,16 +49,16 @@ event_array_make(text *stream, int count)
 	return events;
 }
 
-/* Says in an error's context which event of a batch is meant. */
+/* Names the event of a batch in an error's context. */
 static void
-event_context(void *arg)
+batch_event_context(void *arg)
 {
 	errcontext("event %d of the batch", *(int *) arg);
 }
 
 /* The value of a key that must be a string. */
 static char *
-string_value(const JsonbValue *value, const char *key)
+key_string(const JsonbValue *value, const char *key)
 {
 	if (value->type != jbvString)
 		ereport(ERROR,
@@ -69,14 +69,13 @@ string_value(const JsonbValue *value, const char *key)
 }
 
 /*
- * Takes one key of an event's object.  A null is as good as no key, but for
- * the type.
+ * Reads one key of an event's object.  A null is as no key, except for the type.
  */
 static void
-read_key(NewEvent *event, const char *key, JsonbValue *value)
+read_event_key(NewEvent *event, const char *key, JsonbValue *value)
 {
 	if (strcmp(key, "type") == 0)
-		event->type = cstring_to_text(string_value(value, key));
+		event->type = cstring_to_text(key_string(value, key));
 	else if (strcmp(key, "data") == 0)
 	{
 		if (value->type != jbvNull)
@@ -92,7 +91,7 @@ read_key(NewEvent *event, const char *key, JsonbValue *value)
 		event->has_id = value->type != jbvNull;
 		if (event->has_id)
 			event->id = *DatumGetUUIDP(DirectFunctionCall1(uuid_in,
-														   CStringGetDatum(string_value(value, key))));
+														   CStringGetDatum(key_string(value, key))));
 	}
 	else if (strcmp(key, "occurred_at") == 0)
 	{
@@ -100,7 +99,7 @@ read_key(NewEvent *event, const char *key, JsonbValue *value)
 		if (event->has_occurred_at)
 			event->occurred_at =
 				DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in,
-														CStringGetDatum(string_value(value, key)),
+														CStringGetDatum(key_string(value, key)),
 														ObjectIdGetDatum(InvalidOid),
 														Int32GetDatum(-1)));
 	}
@@ -116,7 +115,7 @@ read_key(NewEvent *event, const char *key, JsonbValue *value)
  * Reads one object of the array into an event.
  */
 static void
-read_event(NewEvent *event, JsonbValue *object, Datum empty)
+read_event_object(NewEvent *event, JsonbValue *object, Datum empty)
 {
 	JsonbIterator *iterator;
 	JsonbIteratorToken token;
@@ -137,7 +136,7 @@ read_event(NewEvent *event, JsonbValue *object, Datum empty)
 	{
 		key = pnstrdup(value.val.string.val, value.val.string.len);
 		(void) JsonbIteratorNext(&iterator, &value, true);
-		read_key(event, key, &value);
+		read_event_key(event, key, &value);
 	}
 	if (event->type == NULL)
 		ereport(ERROR,
@@ -170,16 +169,16 @@ event_array_read(text *stream, Jsonb *array, int *count)
 	*count = JB_ROOT_COUNT(array);
 	events = event_array_make(stream, *count);
 
-	context.callback = event_context;
+	context.callback = batch_event_context;
 	context.arg = &number;
 	context.previous = error_context_stack;
 	error_context_stack = &context;
 	for (number = 1; number <= *count; number++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		read_event(&events[number - 1],
-				   getIthJsonbValueFromContainer(&array->root, number - 1),
-				   empty);
+		read_event_object(&events[number - 1],
+						  getIthJsonbValueFromContainer(&array->root, number - 1),
+						  empty);
 	}
 	error_context_stack = context.previous;
 	return events;

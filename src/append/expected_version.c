@@ -47,8 +47,7 @@ expected_to_cstring(ExpectedVersion expected)
 }
 
 /*
- * Compares the stream's actual version with the expected one; ES001 if it is
- * wrong.
+ * Compares the actual version with the expected one, and counts a conflict.
  */
 void
 expected_version_check(text *stream, ExpectedVersion expected, int64 actual)
@@ -69,7 +68,7 @@ expected_version_check(text *stream, ExpectedVersion expected, int64 actual)
 }
 
 static int64
-check_number(int64 version)
+checked_version(int64 version)
 {
 	if (version < 0)
 		ereport(ERROR,
@@ -110,7 +109,7 @@ es_expected_version_in(PG_FUNCTION_ARGS)
 				 errmsg("an expected version is out of range"),
 				 errdetail("\"%s\" does not fit the type bigint.", string),
 				 errhint(EXPECTED_HINT)));
-	PG_RETURN_INT64(check_number(version));
+	PG_RETURN_INT64(checked_version(version));
 }
 
 Datum
@@ -148,13 +147,13 @@ es_expected_version_send(PG_FUNCTION_ARGS)
 Datum
 es_expected_version_from_int4(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_INT64(check_number(PG_GETARG_INT32(0)));
+	PG_RETURN_INT64(checked_version(PG_GETARG_INT32(0)));
 }
 
 Datum
 es_expected_version_from_int8(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_INT64(check_number(PG_GETARG_INT64(0)));
+	PG_RETURN_INT64(checked_version(PG_GETARG_INT64(0)));
 }
 
 Datum

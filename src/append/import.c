@@ -9,10 +9,10 @@
  * out if it is a retry.  A chunk looks up the versions of its streams anew, as
  * triggers of the chunk before may have appended to them.
  *
- * Statements nest: what feeds an INSERT may itself insert here, and fail and
- * be caught.  So each subtransaction keeps rows of its own, in its memory: a
- * flush takes those of the present one, a rollback forgets them.  A statement
- * flushes before its subtransaction ends, which is checked at commit.
+ * Statements nest: a function that feeds an INSERT may itself insert here, and fail
+ * and be caught.  So each subtransaction has rows of its own, in its memory.  A flush
+ * takes those of the current one, a rollback forgets them.  A statement flushes before
+ * its subtransaction ends, which is checked at commit.
  *
  *-------------------------------------------------------------------------
  */
@@ -67,7 +67,7 @@ typedef struct Import
 static Import *import = NULL;	/* the innermost; in CurTransactionContext */
 
 /*
- * The rows of the present subtransaction.
+ * The rows of the current subtransaction.
  */
 static Import *
 current_import(void)
@@ -108,7 +108,7 @@ required_column(HeapTuple tuple, TupleDesc desc, AttrNumber column)
 
 /* A copy that needs no other table's toast. */
 static Datum
-keep_jsonb(Datum value)
+copy_jsonb(Datum value)
 {
 	struct varlena *given = (struct varlena *) DatumGetPointer(value);
 
@@ -121,7 +121,7 @@ keep_jsonb(Datum value)
  * Checks a row and reads it into an event, copied into the current context.
  */
 static void
-read_row(NewEvent *event, HeapTuple tuple, TupleDesc desc)
+read_import_row(NewEvent *event, HeapTuple tuple, TupleDesc desc)
 {
 	bool		isnull;
 	Datum		value;
@@ -133,12 +133,12 @@ read_row(NewEvent *event, HeapTuple tuple, TupleDesc desc)
 	event->type = DatumGetTextPCopy(required_column(tuple, desc,
 													Anum_es_import_type));
 	event_check_type_name(event->type);
-	event->data = keep_jsonb(required_column(tuple, desc, Anum_es_import_data));
+	event->data = copy_jsonb(required_column(tuple, desc, Anum_es_import_data));
 	value = heap_getattr(tuple, Anum_es_import_metadata, desc, &isnull);
 	if (!isnull)
 	{
 		event_check_metadata(value);
-		event->metadata = keep_jsonb(value);
+		event->metadata = copy_jsonb(value);
 	}
 	value = heap_getattr(tuple, Anum_es_import_id, desc, &isnull);
 	event->has_id = !isnull;
@@ -150,9 +150,9 @@ read_row(NewEvent *event, HeapTuple tuple, TupleDesc desc)
 		event->occurred_at = DatumGetTimestampTz(value);
 }
 
-/* The bytes of what may be large. */
+/* The bytes of data and metadata, which may be large. */
 static Size
-row_size(const NewEvent *row)
+import_row_size(const NewEvent *row)
 {
 	Size		size = VARSIZE_ANY(DatumGetPointer(row->data));
 
@@ -162,8 +162,8 @@ row_size(const NewEvent *row)
 }
 
 /*
- * Appends what the present subtransaction has kept.  Triggers that fire
- * meanwhile may import rows of their own, so that these are taken out first.
+ * Appends the rows of the current subtransaction.  They are taken out first, since
+ * triggers that fire meanwhile may import rows of their own.
  */
 static void
 append_rows(Oid funcid)
@@ -185,11 +185,11 @@ append_rows(Oid funcid)
 }
 
 /*
- * The trigger's data, for an INSERT into the view that eventstore made: what
- * comes through here is appended without a check of privileges.
+ * The trigger's data, for an INSERT into the view that eventstore made, since rows are
+ * appended without a check of privileges.
  */
 static TriggerData *
-check_insert(FunctionCallInfo fcinfo)
+import_trigger_data(FunctionCallInfo fcinfo)
 {
 	TriggerData *trigger = own_trigger_data(fcinfo, "es_import");
 
@@ -206,12 +206,12 @@ check_insert(FunctionCallInfo fcinfo)
 }
 
 /*
- * INSTEAD OF INSERT: keeps a row.
+ * INSTEAD OF INSERT: stores a row for the next chunk.
  */
 Datum
 es_import_row(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigger = check_insert(fcinfo);
+	TriggerData *trigger = import_trigger_data(fcinfo);
 	Import	   *rows;
 	NewEvent   *row;
 	MemoryContext oldcontext;
@@ -219,11 +219,11 @@ es_import_row(PG_FUNCTION_ARGS)
 	rows = current_import();
 	row = &rows->rows[rows->count];
 	oldcontext = MemoryContextSwitchTo(rows->context);
-	read_row(row, trigger->tg_trigtuple,
-			 RelationGetDescr(trigger->tg_relation));
+	read_import_row(row, trigger->tg_trigtuple,
+					RelationGetDescr(trigger->tg_relation));
 	MemoryContextSwitchTo(oldcontext);
 	rows->count++;
-	rows->bytes += row_size(row);
+	rows->bytes += import_row_size(row);
 	if (rows->count == IMPORT_CHUNK_ROWS || rows->bytes > IMPORT_CHUNK_BYTES)
 		append_rows(fcinfo->flinfo->fn_oid);
 	return PointerGetDatum(trigger->tg_trigtuple);
@@ -235,7 +235,7 @@ es_import_row(PG_FUNCTION_ARGS)
 Datum
 es_import_flush(PG_FUNCTION_ARGS)
 {
-	(void) check_insert(fcinfo);
+	(void) import_trigger_data(fcinfo);
 	append_rows(fcinfo->flinfo->fn_oid);
 	return PointerGetDatum(NULL);
 }
@@ -261,7 +261,7 @@ import_at_subtransaction_end(SubXactEvent event, SubTransactionId subid,
 }
 
 /*
- * Asks to be told of transactions' ends.
+ * Registers for the ends of transactions and subtransactions.
  */
 void
 import_init(void)

@@ -26,7 +26,7 @@
  *	   that the caller can do wrong fails after a position is drawn, except
  *	   constraints and triggers that the owner of es_events has added.
  *	9. count what was stored.
- *	10. notify: remember whom to wake at commit.
+ *	10. notify: remember the listeners that the commit is to notify (notify.c).
  *
  * es_execute() takes the lock of its stream first, as it decides under it; the rest
  * is the same.
@@ -47,7 +47,7 @@
 #include "type/type.h"
 #include "append/append.h"
 
-/* The last version of a stream, one of many. */
+/* The last version of one of many streams. */
 typedef struct StreamVersion
 {
 	text	   *stream;
@@ -70,7 +70,7 @@ typedef struct StreamVersion
 #include "lib/simplehash.h"
 
 /*
- * Step 1.
+ * Step 1: gives events the ids and schema versions of their types.
  */
 void
 write_identify(Write *write)
@@ -95,7 +95,7 @@ lock_streams(Write *write)
 }
 
 /*
- * Step 2.
+ * Step 2: locks the streams.
  */
 void
 write_lock(Write *write)
@@ -109,7 +109,7 @@ write_lock(Write *write)
 	}
 }
 
-/* Step 5.  An import expects nothing of its streams. */
+/* Step 5: compares the version.  Events that are by themselves expect none. */
 static void
 check_expected(const Write *write)
 {
@@ -152,7 +152,7 @@ number_streams(Write *write, Log *log)
 	versions_destroy(versions);
 }
 
-/* Step 7. */
+/* Step 7: gives events their versions. */
 static void
 number_events(Write *write, Log *log)
 {
@@ -170,7 +170,7 @@ number_events(Write *write, Log *log)
 	}
 }
 
-/* Step 8. */
+/* Step 8: draws positions and stores the rows. */
 static void
 insert_events(Write *write, Log *log)
 {
@@ -179,7 +179,7 @@ insert_events(Write *write, Log *log)
 	write->position = write->events[write->count - 1].position;
 }
 
-/* Step 9. */
+/* Step 9: counts one append for a batch, and one for each event by itself. */
 static void
 count_events(const Write *write)
 {
@@ -191,7 +191,7 @@ count_events(const Write *write)
 }
 
 /*
- * Steps 3 to 10.
+ * Steps 3 to 10, for streams that are locked and events that are identified.
  */
 void
 write_locked(Write *write)
@@ -216,7 +216,7 @@ write_locked(Write *write)
 }
 
 /*
- * The whole sequence.
+ * All steps.
  */
 void
 write_events(Write *write)

@@ -25,7 +25,7 @@
 #include "log/log.h"
 #include "append/append.h"
 
-/* An id that a row gives. */
+/* The id of a row. */
 typedef struct RowId
 {
 	pg_uuid_t	id;
@@ -33,14 +33,14 @@ typedef struct RowId
 } RowId;
 
 static int
-compare_ids(const void *a, const void *b)
+compare_event_ids(const void *a, const void *b)
 {
 	return memcmp(a, b, UUID_LEN);
 }
 
 /* Refuses a batch that names an id twice. */
 static void
-check_ids_differ(const Write *write)
+check_ids_are_unique(const Write *write)
 {
 	pg_uuid_t  *ids = palloc(sizeof(pg_uuid_t) * write->count);
 	int			count = 0;
@@ -51,10 +51,10 @@ check_ids_differ(const Write *write)
 		if (write->events[i].has_id)
 			ids[count++] = write->events[i].id;
 	}
-	qsort(ids, count, sizeof(pg_uuid_t), compare_ids);
+	qsort(ids, count, sizeof(pg_uuid_t), compare_event_ids);
 	for (i = 1; i < count; i++)
 	{
-		if (compare_ids(&ids[i - 1], &ids[i]) == 0)
+		if (compare_event_ids(&ids[i - 1], &ids[i]) == 0)
 			log_fail_duplicate(&ids[i], "The id is given twice in one batch.");
 	}
 	pfree(ids);
@@ -66,7 +66,7 @@ check_ids_differ(const Write *write)
  * if none is stored.  Anything else is ES002.
  */
 static bool
-find_batch(Log *log, const Write *write, int64 *first)
+find_stored_batch(Log *log, const Write *write, int64 *first)
 {
 	StoredEvent found;
 	const NewEvent *stored = NULL;
@@ -103,7 +103,7 @@ find_batch(Log *log, const Write *write, int64 *first)
 
 /* Raises that the events without ids have no places next to the others. */
 static void
-fail_incomplete(const Write *write)
+fail_incomplete_batch(const Write *write)
 {
 	const NewEvent *event = write->events;
 
@@ -124,12 +124,12 @@ batch_is_retry(Log *log, Write *write)
 	int64		last;
 
 	if (write->count > 1)
-		check_ids_differ(write);
-	if (!find_batch(log, write, &first))
+		check_ids_are_unique(write);
+	if (!find_stored_batch(log, write, &first))
 		return false;
 	last = first + write->count - 1;
 	if (first < 1 || last > write->version)
-		fail_incomplete(write);
+		fail_incomplete_batch(write);
 	write->version = last;
 	write->position = log_position(log, write->stream, last);
 	stats_count(stream_stats(write->stream), STATS_DUPLICATES, 1);
@@ -167,7 +167,7 @@ row_is_retry(Log *log, HTAB *ids, const NewEvent *row)
 
 /* Leaves out rows that are retries. */
 static void
-leave_out_rows(Log *log, Write *write)
+leave_out_stored_rows(Log *log, Write *write)
 {
 	HASHCTL		control = {
 		.keysize = sizeof(pg_uuid_t),
@@ -201,6 +201,6 @@ write_retry_find(Write *write, Log *log)
 {
 	if (write->stream != NULL)
 		return batch_is_retry(log, write);
-	leave_out_rows(log, write);
+	leave_out_stored_rows(log, write);
 	return false;
 }

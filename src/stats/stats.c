@@ -4,18 +4,17 @@
  *		Counters: what happens in each category, and in each topic and group of
  *		the inbox.  What is counted when, and why so: doc/stats.md.
  *
- * Where the counters are is told in stats_memory.c.  A counter is an atomic
- * word, and whoever counts adds to it, without a lock; nobody waits for a
- * count, and nobody reads several at one moment.  A backend remembers some
- * entries, and asks the memory for others.
+ * The counters are in shared memory (stats_shmem.c).  A counter is an atomic word, to
+ * which a backend adds without a lock: counting never waits, and several counters are
+ * never read at one moment.  A backend remembers some entries, and looks up others.
  *
- * What counts only if it is committed waits in the backend's list pending, an
- * element for each entry and subtransaction.  Ids of subtransactions ascend,
- * and those that are open lie within each other: so what belongs to one that
- * ends, and to those that were within it, is the end of the list.  Each element
- * knows the one before it of the same entry; newest has the last one.
+ * What counts only if it is committed waits in the backend's list "pending", which has
+ * an element for each entry and subtransaction.  Ids of subtransactions ascend, and
+ * open ones are nested, so the elements of one that ends, and of those within it, are
+ * the end of the list.  Each element has the number of the one before it of the same
+ * entry; "newest" has the number of the last one.
  *
- * The list is added to the entries after the commit, where nothing may fail.
+ * The elements are added to the entries after the commit, where nothing may fail.
  *
  *-------------------------------------------------------------------------
  */
@@ -32,7 +31,7 @@
 
 #include "stats/stats.h"
 
-/* Entries that a backend remembers. */
+/* How many entries a backend remembers. */
 #define KNOWN			256
 
 /* An entry that a backend remembers. */
@@ -62,8 +61,8 @@ PG_FUNCTION_INFO_V1(es_inbox_stats);
 PG_FUNCTION_INFO_V1(es_stats_reset);
 
 /*
- * The entry of these names; NULL if nothing is counted.  Categories have no
- * second name.  In a transaction.
+ * Finds the entry of these names among those that the backend remembers, or in the
+ * shared memory.  Must be called in a transaction.
  */
 StatsEntry *
 stats_find(StatsKind kind, const char *name, int length, const char *second,
@@ -90,7 +89,7 @@ stats_find(StatsKind kind, const char *name, int length, const char *second,
 }
 
 /*
- * Counts what has happened, whatever becomes of the transaction.
+ * Counts what has happened, even if the transaction is rolled back.
  */
 void
 stats_count(StatsEntry *entry, StatsCounter counter, uint64 number)
@@ -99,7 +98,7 @@ stats_count(StatsEntry *entry, StatsCounter counter, uint64 number)
 		pg_atomic_fetch_add_u64(&entry->counters[counter], number);
 }
 
-/* Makes place for one more element. */
+/* Makes room for more elements. */
 static void
 enlarge_pending(void)
 {
@@ -121,9 +120,9 @@ enlarge_pending(void)
 	pending_size = pending_size == 0 ? 8 : pending_size * 2;
 }
 
-/* The element of the entry for the present subtransaction. */
+/* The element of the entry for the current subtransaction. */
 static Pending *
-get_pending(StatsEntry *entry)
+current_pending(StatsEntry *entry)
 {
 	SubTransactionId subid = GetCurrentSubTransactionId();
 	int			before = newest ? newest[stats_entry_number(entry)] : -1;
@@ -143,17 +142,17 @@ get_pending(StatsEntry *entry)
 }
 
 /*
- * Counts what is done if the transaction is committed; one of the first
- * STATS_AT_COMMIT counters.
+ * Counts what has happened if the transaction is committed.  The counter is one of
+ * the first STATS_AT_COMMIT.
  */
 void
 stats_count_at_commit(StatsEntry *entry, StatsCounter counter, uint64 number)
 {
 	if (entry != NULL)
-		get_pending(entry)->counts[counter] += number;
+		current_pending(entry)->counts[counter] += number;
 }
 
-/* Forgets the last element. */
+/* Removes the last element. */
 static void
 pop_pending(void)
 {
@@ -162,8 +161,9 @@ pop_pending(void)
 	newest[stats_entry_number(last->entry)] = last->before;
 }
 
+/* Adds what an element has counted to its entry. */
 static void
-add_pending(const Pending *element)
+publish_pending(const Pending *element)
 {
 	int			i;
 
@@ -186,7 +186,7 @@ stats_at_transaction_end(XactEvent event, void *arg)
 	while (pending_count > 0)
 	{
 		if (counts)
-			add_pending(&pending[pending_count - 1]);
+			publish_pending(&pending[pending_count - 1]);
 		pop_pending();
 	}
 }
@@ -203,11 +203,11 @@ merge_pending(const Pending *element)
 }
 
 /*
- * Makes what a subtransaction has counted its parent's.  Where the parent has
- * an element for it, the last one takes its place.
+ * Makes the elements of a subtransaction its parent's.  Where the parent has one for
+ * the same entry, they are merged, and the list's last element takes the free place.
  */
 static void
-give_to_parent(int first, SubTransactionId parent)
+pass_to_parent(int first, SubTransactionId parent)
 {
 	int			i;
 
@@ -240,12 +240,12 @@ stats_at_subtransaction_end(SubXactEvent event, SubTransactionId subid,
 	{
 		while (first > 0 && pending[first - 1].subid >= subid)
 			first--;
-		give_to_parent(first, parent);
+		pass_to_parent(first, parent);
 	}
 }
 
 /*
- * Asks for the memory, and to be told of transactions' ends.
+ * Requests the memory, and registers for the ends of transactions.
  */
 void
 stats_init(void)
@@ -259,7 +259,7 @@ stats_init(void)
  * The views
  */
 
-/* Lock waits are kept in microseconds, and shown in milliseconds. */
+/* Lock waits are counted in microseconds, and shown in milliseconds. */
 static Datum
 counter_value(StatsEntry *entry, StatsCounter counter)
 {

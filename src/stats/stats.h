@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * stats.h
- *		Counters in shared memory.
+ *		Counters in shared memory (doc/stats.md).
  *
  *-------------------------------------------------------------------------
  */
@@ -40,7 +40,7 @@ typedef enum StatsCounter
 	STATS_INBOX_ERRORS
 } StatsCounter;
 
-/* How many there are, and how many of the first ones count at commit. */
+/* How many counters there are; the first ones count at commit. */
 #define STATS_COUNTERS			8
 #define STATS_INBOX_COUNTERS	5
 #define STATS_AT_COMMIT			3
@@ -54,11 +54,11 @@ typedef enum StatsCounter
 /* What an entry is of, as memory and file have it. */
 typedef struct StatsKey
 {
-	uint64		hash;			/* of the names; 0 for what found no place */
+	uint64		hash;			/* of the names; 0 for all that found no place */
 	Oid			database;
 	StatsKind	kind;
 	char		names[STATS_NAMES][STATS_NAME_SIZE];	/* cut if they are long */
-	bool		other;			/* did it find no place? */
+	bool		other;			/* it is of all that found no place */
 } StatsKey;
 
 typedef struct StatsEntry
@@ -69,20 +69,38 @@ typedef struct StatsEntry
 } StatsEntry;
 
 extern void stats_shmem_init(void);
+
+/* How many entries there can be; 0: nothing is counted. */
 extern int	stats_max_entries(void);
+
+/* How many entries there are; the entry of a number from 0, and the reverse. */
 extern int	stats_entry_count(void);
 extern StatsEntry *stats_entry_at(int number);
 extern int	stats_entry_number(const StatsEntry *entry);
+
+/*
+ * Finds or makes the entry of these names in this database; NULL if there is no
+ * memory left.  hash: of the names.
+ */
 extern StatsEntry *stats_entry(StatsKind kind, uint64 hash, const char *name,
 							   int length, const char *second,
 							   int second_length);
 
 /* stats.c */
 extern void stats_init(void);
+
+/*
+ * The entry of these names, NULL if nothing is counted.  A category has no second
+ * name.
+ */
 extern StatsEntry *stats_find(StatsKind kind, const char *name, int length,
 							  const char *second, int second_length);
+
+/* Counts what has happened, even if the transaction is rolled back. */
 extern void stats_count(StatsEntry *entry, StatsCounter counter,
 						uint64 number);
+
+/* Counts what has happened if the transaction is committed. */
 extern void stats_count_at_commit(StatsEntry *entry, StatsCounter counter,
 								  uint64 number);
 

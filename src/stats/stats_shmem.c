@@ -1,20 +1,20 @@
 /*-------------------------------------------------------------------------
  *
  * stats_shmem.c
- *		Where counters are: entries in shared memory, and their file.
+ *		The entries of counters in shared memory, and their file.
  *
- * There is memory for eventstore.stats_categories entries only if
+ * There is memory for eventstore.stats_categories entries, if
  * shared_preload_libraries names eventstore.
  *
- * An entry is known by its database, its kind and a hash of its names; what
- * finds no place has one entry for each database and kind.  Entries are found
- * by the directory, an open hash table of their numbers, under the lock.  They
- * are never removed nor moved once somebody has found one.
+ * An entry is known by its database, its kind and a hash of its names.  All names that
+ * find no place share one entry for each database and kind.  The directory, an open
+ * hash table of the entries' numbers, is read and changed under the lock.  Entries are
+ * never removed or moved once a backend has found one.
  *
- * The postmaster writes the entries to a file when it ends, and reads and
- * removes that when it starts; it is used only if the server was shut down, as
- * the server's own statistics are.  The first who looks for an entry then
- * drops those of databases that are gone.
+ * The postmaster writes the entries to a file when it ends.  When it starts, it reads
+ * the file and removes it.  The file is used only if the server was shut down cleanly,
+ * as the server's own statistics are.  The first backend that looks for an entry then
+ * drops those of databases that no longer exist.
  *
  *-------------------------------------------------------------------------
  */
@@ -42,7 +42,7 @@
 
 #define LOCK_NAME		"eventstore_stats"
 
-/* What is counted is kept here while the server is down. */
+/* Counters are stored here while the server is down. */
 #define STATS_FILE		PGSTAT_STAT_PERMANENT_DIRECTORY "/eventstore.stat"
 #define STATS_MAGIC		0x45530001
 
@@ -67,16 +67,16 @@ typedef struct FileHeader
 
 typedef struct Stats
 {
-	bool		swept;			/* are entries of dropped databases gone? */
+	bool		swept;			/* entries of dropped databases are gone */
 	int			count;			/* of entries */
 	int			others;			/* among them */
 	StatsEntry	entries[FLEXIBLE_ARRAY_MEMBER];
 } Stats;
 
 /*
- * eventstore.stats_categories: how many categories, and topics and groups of
- * the inbox, of all databases are counted apart.  An administrator who has
- * more gives them memory, 370 bytes each; with 0 nothing is counted.
+ * eventstore.stats_categories: how many categories, and topics and groups of the
+ * inbox, of all databases have counters of their own.  With more of them, an
+ * administrator raises it, at 370 bytes each; with 0 nothing is counted.
  */
 static int	stats_categories = 1000;
 
@@ -123,7 +123,7 @@ same_key(const StatsKey *a, const StatsKey *b)
 		a->kind == b->kind && a->other == b->other;
 }
 
-/* Where the entry is in the directory, or would be; the caller has the lock. */
+/* The place of an entry in the directory, or of a new one; under the lock. */
 static uint32 *
 find_place(const StatsKey *key)
 {
@@ -136,7 +136,7 @@ find_place(const StatsKey *key)
 	return &directory[place];
 }
 
-/* Makes an entry at its place; there is memory for it. */
+/* Makes an entry at its place, for which there must be memory. */
 static StatsEntry *
 make_entry(const StatsKey *key, uint32 *place, TimestampTz since)
 {
@@ -154,7 +154,7 @@ make_entry(const StatsKey *key, uint32 *place, TimestampTz since)
 	return entry;
 }
 
-/* The key of the entry for what finds no place. */
+/* The key of the entry for all names that find no place. */
 static StatsKey
 other_key(const StatsKey *key)
 {
@@ -167,7 +167,7 @@ other_key(const StatsKey *key)
 	return other;
 }
 
-/* Is there no place for another entry with a name? */
+/* Returns true if there is no place for another entry with names. */
 static bool
 is_full(void)
 {
@@ -175,8 +175,8 @@ is_full(void)
 }
 
 /*
- * Finds an entry, or, if it cannot be made, that for what finds no place; NULL
- * if there is none.  The caller has the lock, shared at least.
+ * Finds an entry; if there is no place for it, finds the shared one.  NULL if there is
+ * none.  The caller holds the lock, at least shared.
  */
 static StatsEntry *
 find_entry(const StatsKey *key)
@@ -190,8 +190,8 @@ find_entry(const StatsKey *key)
 }
 
 /*
- * Finds or makes an entry, or that for what finds no place; NULL if there is
- * no memory left.  The caller has the lock.
+ * Finds or makes an entry, or the shared one; NULL if there is no memory left.  The
+ * caller holds the lock.
  */
 static StatsEntry *
 get_entry(const StatsKey *key, TimestampTz since)
@@ -207,7 +207,7 @@ get_entry(const StatsKey *key, TimestampTz since)
 }
 
 /*
- * Empties the memory.
+ * Removes all entries.
  */
 static void
 clear_entries(void)
@@ -218,8 +218,7 @@ clear_entries(void)
 }
 
 /*
- * Writes a name as it is shown; one that is too long ends with a hash of all
- * of it.
+ * Writes a name as it is shown.  One that is too long ends with a hash of all of it.
  */
 static void
 write_name(char *to, const char *name, int length)
@@ -253,11 +252,11 @@ compare_oids(const void *a, const void *b)
 }
 
 /*
- * The databases of entries that do not exist any more.  The catalogs must not
- * be read under the lock.
+ * The databases of entries that no longer exist.  The catalogs must not be read under
+ * the lock.
  */
 static Oid *
-find_dropped(int *count)
+find_dropped_databases(int *count)
 {
 	Oid		   *found = palloc(sizeof(Oid) * max_entries());
 	int			all;
@@ -281,8 +280,8 @@ find_dropped(int *count)
 }
 
 /*
- * Leaves the entries of these databases out; the caller has the lock.  The
- * others move forward, which nobody notices, as nobody remembers any yet.
+ * Removes the entries of these databases.  The others move forward, which does no harm
+ * while no backend remembers any.  The caller holds the lock.
  */
 static void
 remove_entries(const Oid *databases, int count)
@@ -302,13 +301,13 @@ remove_entries(const Oid *databases, int count)
 }
 
 /*
- * Drops the entries of dropped databases, once after the server's start.
+ * Removes the entries of dropped databases, once after the server's start.
  */
 static void
 sweep_dropped(void)
 {
 	int			count;
-	Oid		   *dropped = find_dropped(&count);
+	Oid		   *dropped = find_dropped_databases(&count);
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	if (!stats->swept && count > 0)
@@ -335,8 +334,8 @@ make_named(StatsKey *key, const char *name, int length, const char *second,
 }
 
 /*
- * Finds or makes the entry of these names, whose hash is given, in this
- * database; NULL if there is no memory left.  In a transaction.
+ * Finds or makes the entry of these names in this database.  Must be called in a
+ * transaction.
  */
 StatsEntry *
 stats_entry(StatsKind kind, uint64 hash, const char *name, int length,
@@ -355,7 +354,7 @@ stats_entry(StatsKind kind, uint64 hash, const char *name, int length,
 }
 
 /*
- * How many entries there are.  In a transaction.
+ * The number of entries.  Must be called in a transaction.
  */
 int
 stats_entry_count(void)
@@ -396,7 +395,7 @@ stats_max_entries(void)
  * The file
  */
 
-/* Was the server shut down, so that its own statistics are kept, too? */
+/* Returns true if the server was shut down cleanly and its statistics are valid. */
 static bool
 was_shut_down(void)
 {
@@ -421,7 +420,7 @@ entries_crc(const StoredEntry *entries, uint32 count)
 	return crc;
 }
 
-/* Says that the file is of no use. */
+/* Logs that something could not be done with the file. */
 static void
 warn_about_file(const char *what)
 {
@@ -430,7 +429,7 @@ warn_about_file(const char *what)
 			 errmsg("could not %s file \"%s\": %m", what, STATS_FILE)));
 }
 
-/* The entries as the file has them, in a piece of memory. */
+/* The entries in the form of the file. */
 static StoredEntry *
 stored_entries(void)
 {
@@ -467,9 +466,9 @@ write_entries(FILE *file)
 	return written;
 }
 
-/* The postmaster ends; with another code than 0 after a crash. */
+/* Writes the file when the postmaster ends, unless after a crash: code is not 0. */
 static void
-write_file(int code, Datum arg)
+write_stats_file(int code, Datum arg)
 {
 	FILE	   *file;
 	bool		written;
@@ -493,11 +492,10 @@ write_file(int code, Datum arg)
 }
 
 /*
- * Takes an entry of the file.  If there is no place any more it goes where new
- * ones would.
+ * Adds an entry of the file; to the shared one if there is no place left.
  */
 static void
-take_entry(const StoredEntry *stored)
+add_stored_entry(const StoredEntry *stored)
 {
 	StatsEntry *entry = get_entry(&stored->key, stored->since);
 	int			i;
@@ -506,7 +504,7 @@ take_entry(const StoredEntry *stored)
 		pg_atomic_fetch_add_u64(&entry->counters[i], stored->counters[i]);
 }
 
-/* Reads the entries; false if they are damaged. */
+/* Reads the entries.  Returns false if they are damaged. */
 static bool
 read_entries(FILE *file)
 {
@@ -526,7 +524,7 @@ read_entries(FILE *file)
 	valid = fread(stored, sizeof(StoredEntry), header.count, file) == header.count &&
 		entries_crc(stored, header.count) == header.crc;
 	for (i = 0; valid && i < header.count; i++)
-		take_entry(&stored[i]);
+		add_stored_entry(&stored[i]);
 	pfree(stored);
 	return valid;
 }
@@ -535,7 +533,7 @@ read_entries(FILE *file)
  * Reads the file, if there is one, and removes it.
  */
 static void
-read_file(void)
+read_stats_file(void)
 {
 	FILE	   *file = AllocateFile(STATS_FILE, PG_BINARY_R);
 
@@ -558,7 +556,7 @@ read_file(void)
  */
 
 static void
-request_memory(void)
+request_stats_memory(void)
 {
 	if (next_request_hook)
 		next_request_hook();
@@ -567,9 +565,9 @@ request_memory(void)
 	RequestNamedLWLockTranche(LOCK_NAME, 1);
 }
 
-/* At the start of the server, and again after a crash of one of its processes. */
+/* At the server's start, and again after one of its processes has crashed. */
 static void
-make_memory(void)
+make_stats_memory(void)
 {
 	bool		found;
 
@@ -588,14 +586,14 @@ make_memory(void)
 	LWLockRelease(AddinShmemInitLock);
 	if (IsUnderPostmaster)
 		return;
-	on_shmem_exit(write_file, (Datum) 0);
+	on_shmem_exit(write_stats_file, (Datum) 0);
 	if (!found)
-		read_file();
+		read_stats_file();
 }
 
 /*
- * Defines the setting and asks for the memory; only while the server loads its
- * libraries.
+ * Defines the setting and requests the memory, which is only possible while the server
+ * loads its libraries.
  */
 void
 stats_shmem_init(void)
@@ -603,14 +601,14 @@ stats_shmem_init(void)
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 	DefineCustomIntVariable("eventstore.stats_categories",
-							"Number of categories that are counted apart.",
-							"Of all databases, with topics and groups of the inbox; 0 counts nothing.",
+							"Number of categories with counters of their own.",
+							"In all databases, including topics and groups of the inbox; 0 counts nothing.",
 							&stats_categories, 1000, 0, 100000,
 							PGC_POSTMASTER, 0, NULL, NULL, NULL);
 	if (stats_categories == 0)
 		return;
 	next_request_hook = shmem_request_hook;
-	shmem_request_hook = request_memory;
+	shmem_request_hook = request_stats_memory;
 	next_startup_hook = shmem_startup_hook;
-	shmem_startup_hook = make_memory;
+	shmem_startup_hook = make_stats_memory;
 }
