@@ -44,16 +44,16 @@ CREATE OPERATOR <> (
 );
 
 COMMENT ON TYPE es_expected_version IS
-    'What an append expects of its stream: any, none, exists, or the version of its last event';
+    'what an append expects of its stream: any, none, exists, or the version of its last event';
 COMMENT ON FUNCTION es_expected_version_in(cstring) IS 'I/O';
 COMMENT ON FUNCTION es_expected_version_out(es_expected_version) IS 'I/O';
 COMMENT ON FUNCTION es_expected_version_recv(internal) IS
     'I/O: an int8, a version, 0 for none, -1 for any, -2 for exists';
 COMMENT ON FUNCTION es_expected_version_send(es_expected_version) IS 'I/O';
 COMMENT ON FUNCTION es_expected_version_from_int4(integer) IS
-    'a version as an expected version, 0 is none';
+    'a version as an expected version; 0 is none';
 COMMENT ON FUNCTION es_expected_version_from_int8(bigint) IS
-    'a version as an expected version, 0 is none';
+    'a version as an expected version; 0 is none';
 COMMENT ON FUNCTION es_expected_version_eq(es_expected_version, es_expected_version) IS
     'implementation of = operator';
 COMMENT ON FUNCTION es_expected_version_ne(es_expected_version, es_expected_version) IS
@@ -83,11 +83,11 @@ REVOKE EXECUTE ON FUNCTION es_append_batch(text, es_expected_version, jsonb) FRO
 REVOKE EXECUTE ON FUNCTION es_append_batch(text, es_expected_version, text[], jsonb[], jsonb[], uuid[]) FROM PUBLIC;
 
 COMMENT ON FUNCTION es_append(text, es_expected_version, text, jsonb, jsonb, uuid, timestamptz) IS
-    'appends one event to a stream that is at the expected version';
+    'appends one event to a stream at the expected version; returns its version and position';
 COMMENT ON FUNCTION es_append_batch(text, es_expected_version, jsonb) IS
-    'appends an array of objects with type, data, metadata, id, occurred_at to a stream, all or none';
+    'appends an array of objects with type, data, metadata, id and occurred_at to a stream, all or none; returns version and position of the last one';
 COMMENT ON FUNCTION es_append_batch(text, es_expected_version, text[], jsonb[], jsonb[], uuid[]) IS
-    'appends events given as one array a column to a stream, all or none';
+    'appends events, given as an array for each attribute, to a stream, all or none; returns version and position of the last one';
 
 CREATE VIEW es_import AS
     SELECT stream, type, data, metadata, id, occurred_at FROM es_events WHERE false;
@@ -102,6 +102,6 @@ CREATE TRIGGER es_import_flush AFTER INSERT ON es_import
     FOR EACH STATEMENT EXECUTE FUNCTION es_import_flush();
 
 COMMENT ON VIEW es_import IS
-    'INSERT or COPY here appends the rows in order, each with expected version any; always empty to read';
-COMMENT ON FUNCTION es_import_row() IS 'trigger of es_import: checks and keeps a row';
+    'INSERT or COPY into it appends the rows in order, each with expected version any; a SELECT returns no row';
+COMMENT ON FUNCTION es_import_row() IS 'trigger of es_import: checks a row and adds it to the chunk';
 COMMENT ON FUNCTION es_import_flush() IS 'trigger of es_import: appends the rows of a statement';

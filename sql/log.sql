@@ -2,19 +2,20 @@ CREATE FUNCTION es_category(stream text) RETURNS text
     AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 
 COMMENT ON FUNCTION es_category(text) IS
-    'category of a stream: what stands before the first - in its name, the whole name without one';
+    'category of a stream: the part of its name before the first -, all of it without one';
+
 CREATE FUNCTION es_partition(stream text, partitions int) RETURNS int
     AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 
 COMMENT ON FUNCTION es_partition(text, int) IS
-    'partition of a stream, from 0, where streams are divided into so many';
+    'partition of a stream, from 0, among a number of partitions';
 
 CREATE SEQUENCE es_position AS bigint CACHE 1;
 
 CREATE TABLE es_events (
     position    bigint      NOT NULL PRIMARY KEY,
     version     bigint      NOT NULL,
-    next_xid       xid8        NOT NULL,
+    next_xid    xid8        NOT NULL,
     recorded_at timestamptz NOT NULL,
     occurred_at timestamptz,
     id          uuid        NOT NULL UNIQUE,
@@ -29,8 +30,8 @@ CREATE INDEX es_events_category_position_idx ON es_events (es_category(stream), 
 SELECT pg_catalog.pg_extension_config_dump('es_events', '');
 SELECT pg_catalog.pg_extension_config_dump('es_position', '');
 
--- A row that is not appended but inserted, from a dump say, brings a next_xid of
--- another cluster.
+-- A row that is inserted and not appended, from a dump say, has a next_xid of another
+-- cluster.
 CREATE FUNCTION es_events_complete() RETURNS trigger
     AS 'MODULE_PATHNAME' LANGUAGE C;
 REVOKE EXECUTE ON FUNCTION es_events_complete() FROM PUBLIC;
@@ -48,33 +49,33 @@ ALTER TABLE es_events ENABLE ALWAYS TRIGGER es_events_refuse;
 
 COMMENT ON SEQUENCE es_position IS 'positions of events in the log; CACHE must stay 1';
 COMMENT ON TABLE es_events IS 'the log: every event, in one table; written by es_append, es_append_batch and es_import';
-COMMENT ON COLUMN es_events.position IS 'place in the log; ascending, with gaps where appends were rolled back';
-COMMENT ON COLUMN es_events.version IS 'place in the stream, from 1 without gaps';
-COMMENT ON COLUMN es_events.next_xid IS 'next transaction id at a moment after the position was drawn; es_horizon() needs it';
+COMMENT ON COLUMN es_events.position IS 'number in the log; ascending, with gaps where appends were rolled back';
+COMMENT ON COLUMN es_events.version IS 'number in the stream, from 1 without gaps';
+COMMENT ON COLUMN es_events.next_xid IS 'next transaction id at a moment after the position was drawn, for es_horizon()';
 COMMENT ON COLUMN es_events.recorded_at IS 'when the event was appended';
-COMMENT ON COLUMN es_events.occurred_at IS 'when it happened, if the caller knows better';
-COMMENT ON COLUMN es_events.id IS 'unique id: the caller''s, or a UUID of version 7';
+COMMENT ON COLUMN es_events.occurred_at IS 'when it happened, if the caller says so';
+COMMENT ON COLUMN es_events.id IS 'unique id: given by the caller, or a UUID of version 7';
 COMMENT ON COLUMN es_events.stream IS 'stream''s name, category-id, of at most 2048 bytes';
-COMMENT ON COLUMN es_events.type IS 'what happened, a name of at most 255 bytes';
-COMMENT ON COLUMN es_events.data IS 'what belongs to it';
-COMMENT ON COLUMN es_events.metadata IS 'what is known about it, an object: correlation, causation, user';
+COMMENT ON COLUMN es_events.type IS 'name of what happened, of at most 255 bytes';
+COMMENT ON COLUMN es_events.data IS 'content of the event';
+COMMENT ON COLUMN es_events.metadata IS 'an object with facts about the event: correlation, causation, user';
 COMMENT ON FUNCTION es_events_complete() IS 'trigger: gives a row that is inserted, not appended, a next_xid of this cluster';
 COMMENT ON FUNCTION es_events_refuse() IS 'trigger: refuses to change or remove events';
 
--- The cost makes it the bound of an index scan and not a filter of each row.
+-- The cost makes it the bound of an index scan instead of a filter for each row.
 CREATE FUNCTION es_horizon() RETURNS bigint
     AS 'MODULE_PATHNAME' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED COST 1000;
 
 COMMENT ON FUNCTION es_horizon() IS
-    'highest position up to which nothing can appear any more, for the snapshot of the statement; 0 if there is none';
+    'highest position up to which no event can appear any more, for the snapshot of the statement; 0 if there is none';
 
--- Not dumped: in another cluster nothing has been decided yet.
+-- Not dumped, as it says nothing about another cluster.
 CREATE TABLE es_published_horizon (
     position bigint PRIMARY KEY
 );
 
-COMMENT ON TABLE es_published_horizon IS 'for readers on standbys: up to which position the workers of the primary have found nothing to be able to appear';
-COMMENT ON COLUMN es_published_horizon.position IS 'a horizon of the primary, written where a standby could not find it by itself';
+COMMENT ON TABLE es_published_horizon IS 'horizon that the workers of the primary publish for readers on standbys';
+COMMENT ON COLUMN es_published_horizon.position IS 'a horizon of the primary, written when a standby could not find it by itself';
 
 INSERT INTO es_published_horizon VALUES (0);
 
@@ -83,4 +84,4 @@ CREATE FUNCTION es_rewrite(id uuid, data jsonb, metadata jsonb DEFAULT NULL) RET
 REVOKE EXECUTE ON FUNCTION es_rewrite(uuid, jsonb, jsonb) FROM PUBLIC;
 
 COMMENT ON FUNCTION es_rewrite(uuid, jsonb, jsonb) IS
-    'gives an event other data, and other metadata if it is not null; everything else stays; returns its position';
+    'replaces the data of an event, and its metadata unless null; returns its position';

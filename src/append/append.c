@@ -180,7 +180,7 @@ check_array_length(const ArrayElements *elements, const char *name, int count)
 	if (elements->values != NULL && elements->count != count)
 		ereport(ERROR,
 				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
-				 errmsg("types and %s must be of one length", name),
+				 errmsg("types and %s must have the same number of elements", name),
 				 errdetail("There are %d types and %d elements of %s.",
 						   count, elements->count, name)));
 }

@@ -64,7 +64,7 @@ expected_version_check(text *stream, ExpectedVersion expected, int64 actual)
 			 errmsg("wrong expected version of stream \"%s\"", name),
 			 errdetail("The expected version of stream \"%s\" is %s, its actual version is " INT64_FORMAT ".",
 					   name, expected_to_cstring(expected), actual),
-			 errhint("Load the stream again and decide on its present events; to retry an append give it the ids of the first try.")));
+			 errhint("Load the stream again and decide on its current events; to retry an append, repeat it with the ids of the first try.")));
 }
 
 static int64

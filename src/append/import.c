@@ -199,7 +199,7 @@ import_trigger_data(FunctionCallInfo fcinfo)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function %s() must be called by INSERT",
 						get_func_name(fcinfo->flinfo->fn_oid)),
-				 errdetail("The view has %d columns, eventstore made %d.",
+				 errdetail("The view has %d columns instead of %d.",
 						   RelationGetNumberOfAttributes(trigger->tg_relation),
 						   Natts_es_import)));
 	return trigger;

@@ -71,6 +71,6 @@ own_trigger_data(FunctionCallInfo fcinfo, const char *relation)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function %s() must be called as a trigger of %s",
 						get_func_name(funcid), relation),
-				 errdetail("It was called for another purpose.")));
+				 errdetail("It was called in another way, or for another relation.")));
 	return trigger;
 }

@@ -52,7 +52,7 @@ fill_random(unsigned char *bytes)
 			ereport(ERROR,
 					(errcode(ERRCODE_INTERNAL_ERROR),
 					 errmsg("could not generate random bytes for an id"),
-					 errdetail("The random generator gave no %d bytes.",
+					 errdetail("The random generator did not return %d bytes.",
 							   RANDOM_BUFFER_SIZE)));
 		random_used = 0;
 	}

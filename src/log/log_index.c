@@ -66,7 +66,7 @@ fail_missing_index(const char *columns)
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("a unique constraint of table \"es_events\" is missing"),
-			 errdetail("There is no valid and not deferrable constraint on %s.",
+			 errdetail("There is no valid, non-deferrable constraint on %s.",
 					   columns),
 			 errhint("Add the constraint that eventstore made again.")));
 }

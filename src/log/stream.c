@@ -43,7 +43,7 @@ stream_check_name(text *stream)
 				 errmsg("a stream's name is too long"),
 				 errdetail("The name has %d bytes, the limit is %d, so that an index entry fits a third of a page.",
 						   length, ES_MAX_STREAM_LENGTH),
-				 errhint("Put what is long into the event's data, or a digest of it into the name.")));
+				 errhint("Put the long part into the event's data, or a digest of it into the name.")));
 }
 
 /*

@@ -12,7 +12,7 @@
 
 /* stats_shmem.c */
 
-/* What is counted apart. */
+/* What has counters of its own. */
 typedef enum StatsKind
 {
 	STATS_CATEGORY,				/* by its name */
