@@ -7,7 +7,7 @@ use warnings;
 use Exporter qw(import);
 use PostgreSQL::Test::Utils;
 
-our @EXPORT = qw(create_database dump_database restore_database);
+our @EXPORT = qw(create_database dump_database dump_file restore_database);
 
 my $folder = PostgreSQL::Test::Utils::tempdir();
 
@@ -29,6 +29,14 @@ sub dump_database
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	return $node->command_ok([ 'pg_dump', @options, '-f', "$folder/$file", $node->connstr($database) ],
 		"pg_dump of $database to $file");
+}
+
+# Where a dump is.
+sub dump_file
+{
+	my ($file) = @_;
+
+	return "$folder/$file";
 }
 
 # Into a database that is there.
