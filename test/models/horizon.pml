@@ -1,19 +1,19 @@
 /*
  * The horizon: appenders, an unrelated transaction and a reader that takes the
- * steps of src/horizon.c one by one, while the others go on between any two.
+ * steps of src/log/horizon.c one by one, while the others go on between any two.
  *
  *	spin -a horizon.pml; cc -DSAFETY -o pan pan.c; ./pan
  *
- *	-DSTANDBY	the reader of the primary is its worker, which keeps what it has
- *				decided in a row; another reader works on a standby, which replays
+ *	-DSTANDBY	the reader of the primary is its worker, which publishes what it has
+ *				found in a row; another reader works on a standby, which replays
  *				the primary's WAL as late as it likes
  *	-DBREAK_...	a mistake that must be found; "run" lists them
  *
  * Safety: of what a reader has passed (positions up to the horizon that it got)
- * he has seen everything that will ever be seen.  Checked when he passes it, and
+ * it has seen everything that will ever be seen.  Checked when it passes them, and
  * at each later commit.
  *
- * Progress: if no appender is at work when the reader takes his snapshot, the
+ * Progress: if no appender is at work when the reader takes its snapshot, the
  * horizon is the last event, however long the unrelated transaction has been
  * open, unless it commits just then.  On a standby: if the row is of a moment
  * when all appenders had ended.
@@ -39,7 +39,7 @@ byte next_position = 1;
 byte xid[T];					/* 0: none yet */
 bool lock[T];					/* on es_events */
 bool running[T];				/* has an id, in the list of running ones */
-bool at_backend[T];				/* the backend tells its id */
+bool at_backend[T];				/* the backend shows its id */
 bool prepared[T];				/* found by its virtual id among these */
 bool committed[T];				/* in the log of commits */
 bool ended[T];
@@ -61,7 +61,7 @@ byte passed = 0;				/* by the reader, the highest ever */
 /* May be running as seen by the snapshot. */
 #define CANDIDATE(t)	((s_running & BIT(t)) || (xid[t] >= s_xmax && xid[t] < s_next))
 
-/* It has ended since: in doubt until the next snapshot, as nobody can tell. */
+/* It has ended since: in doubt until the next snapshot. */
 #define JUST_ENDED(t)	(CANDIDATE(t) && !running[t])
 
 #define AT_WORK(t)	((lock[t] || xid[t] != 0) && !ended[t])
@@ -270,8 +270,8 @@ inline lower_limit(t)
 	fi
 }
 
-/* Whose steps are others' chance; on a standby's primary they are one. */
-inline find_doubt()
+/* Others go on between its steps; on a standby's primary it is one step. */
+inline find_oldest_in_doubt()
 {
 #ifndef BREAK_NEXT_FIRST
 	s_next = next_xid;
@@ -383,7 +383,7 @@ proctype Worker()
 
 	atomic {
 		take_snapshot();
-		find_doubt();
+		find_oldest_in_doubt();
 		look();
 		found = h | (s_all_ended << 7);
 		forget()
@@ -404,7 +404,7 @@ end:
 		s_next = next_xid;
 #endif
 		atomic { take_snapshot() };
-		find_doubt();
+		find_oldest_in_doubt();
 		atomic { look(); forget() }
 	od
 }
@@ -509,7 +509,7 @@ end:
 		:: else
 		fi;
 #endif
-		/* The worker has looked after the last end, and that is told by the WAL. */
+		/* The worker has looked after the last end, as the WAL shows. */
 		find_last(STANDBY_SEES(owner[p]));
 		assert(!(r_row & COMPLETE) || h == p);
 		pass(h, standby_passed, STANDBY_SEES(owner[p]) || !(replayed_committed & BIT(owner[p])));

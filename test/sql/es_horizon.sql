@@ -4,7 +4,7 @@ CREATE EXTENSION eventstore;
 SELECT es_horizon();
 SELECT position FROM es_append('a-1', 'none', 'x');
 SELECT es_horizon();
--- A gap that a rollback has left is decided once nobody is left who could fill it.
+-- A gap that a rollback has left is stable once no transaction can fill it.
 BEGIN;
 SELECT position FROM es_append('a-1', 1, 'x');
 SELECT es_horizon();

@@ -29,7 +29,7 @@ SELECT es_digest_string('{"a": 1, "b": 2}', '{b, a}');
 -- Numbers and booleans as text.
 SELECT es_digest_string('{"a": 1.50, "b": true, "c": -0.0, "d": 1e3, "e": ""}', '{a, b, c, d, e}');
 
--- Two keys that would give one string do not collide.
+-- Two keys that would make one string do not collide.
 SELECT es_digest_string('{"location": "x:employee_name=y", "employee_name": "z"}', '{location, employee_name}') AS one,
        es_digest_string('{"location": "x", "employee_name": "y:employee_name=z"}', '{location, employee_name}') AS two;
 SELECT es_digest_string('{"a\\": "b"}', ARRAY['a\']), es_digest_string('{"a": "\\=b"}', '{a}'), es_digest_string('{"a=": ":"}', '{a=}');

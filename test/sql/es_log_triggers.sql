@@ -48,7 +48,7 @@ SELECT version FROM es_append('s-9', 'any', 'bad');
 COMMIT;
 DROP TRIGGER forbid ON es_events;
 
--- A unique violation of somebody else's table stays what it is.
+-- A unique violation of another table stays what it is.
 CREATE TABLE emails (email text PRIMARY KEY);
 CREATE FUNCTION email() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

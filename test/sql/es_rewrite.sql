@@ -160,7 +160,7 @@ SELECT es_rewrite('00000000-0000-0000-0000-000000000003', '{}');
 DROP TRIGGER skip ON es_events;
 SELECT * FROM changes() WHERE position <= 3;
 
--- Who may: nobody but the owner, and whom he lets. No right on the table is needed.
+-- Only the owner and roles that it grants EXECUTE may. No right on the table is needed.
 CREATE ROLE es_test_eraser;
 GRANT EXECUTE ON FUNCTION es_append TO es_test_eraser;
 SET ROLE es_test_eraser;

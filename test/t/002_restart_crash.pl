@@ -206,7 +206,7 @@ my @acknowledged;
 my @seen = split /,/, all_positions();
 my $before_rounds = @seen;
 
-# For some time, but nobody is to come to the end of its actions.
+# For some time; no client may come to the end of its actions.
 sub let_them_append
 {
 	foreach (1 .. $seconds / 0.05)

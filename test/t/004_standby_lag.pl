@@ -27,7 +27,7 @@ sub wait_for_worker
 	return;
 }
 
-# An event, a gap below it, and nothing that says of the gap that it is decided.
+# An event, a gap below it, and nothing that says that the gap is stable.
 sub append_past_gap
 {
 	my ($stream) = @_;
@@ -67,24 +67,24 @@ sub end_of
 	return;
 }
 
-# Up to where the primary has told what is decided.
-sub decided
+# The horizon that the primary has published.
+sub published
 {
 	return $primary->safe_psql('postgres', 'SELECT position FROM es_published_horizon');
 }
 
 #
-# Nothing to be told
+# Nothing to publish
 #
 
-is(decided(), '0', 'nothing is decided at first');
+is(published(), '0', 'nothing is published at first');
 my $plain = $primary->safe_psql('postgres', "SELECT position FROM es_append('plain-1', 'any', 'happened')");
 cmp_ok(lag($plain, 10), '<', 10, 'without a gap the standby has the event');
 my $past = append_past_gap('past-1');
 $primary->safe_psql('postgres', 'INSERT INTO nothing DEFAULT VALUES');
-cmp_ok(lag($past, 10), '<', 10, 'with a gap, and nobody there, the standby has the event');
+cmp_ok(lag($past, 10), '<', 10, 'with a gap, and no other transaction, the standby has the event');
 sleep 0.5;
-is(decided(), '0', 'where a standby needs no help nothing is written');
+is(published(), '0', 'where a standby needs no help nothing is written');
 
 #
 # A transaction of three seconds
@@ -105,7 +105,7 @@ cmp_ok($open, '>=', 3, 'a transaction was open for three seconds');
 cmp_ok(scalar(@lags), '>', 3, 'several events were appended past gaps');
 my ($worst) = sort { $b <=> $a } @lags;
 cmp_ok($worst, '<', 1, 'the longest lag on the standby is under a second');
-cmp_ok(decided(), '>', $past, 'the primary has told');
+cmp_ok(published(), '>', $past, 'the primary has published its horizon');
 diag(sprintf 'standby: %d events past gaps in %.1f s of an open transaction, lag %.0f ms in the middle, %.0f ms at most',
 	scalar(@lags), $open, 1000 * median(@lags), 1000 * $worst);
 
@@ -128,7 +128,7 @@ $primary->wait_for_catchup($standby);
 $reader = $standby->background_psql('postgres');
 
 #
-# What is in flight holds the standby, whatever is told
+# What is in flight holds the standby, whatever is published
 #
 
 wait_for_worker();
@@ -168,7 +168,7 @@ is($repeatable->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT es_hor
 	'REPEATABLE READ: an append in flight holds the reader');
 end_of($slow, 'COMMIT');
 cmp_ok(lag($above, 5), '<', 1, 'the others go on');
-cmp_ok(decided(), '>=', $above, 'as they were told');
+cmp_ok(published(), '>=', $above, 'as was published');
 is($repeatable->query_safe('SELECT es_horizon()'), $before, 'REPEATABLE READ: and still holds it');
 is($repeatable->query_safe("SELECT count(*) FROM es_read($before)"), '0', 'REPEATABLE READ: nothing to read');
 end_of($repeatable);
@@ -178,7 +178,7 @@ end_of($repeatable);
 #
 
 $above = append_past_gap('above-4');
-cmp_ok(lag($above, 5), '<', 1, 'told once more');
+cmp_ok(lag($above, 5), '<', 1, 'published once more');
 $reader->quit;
 $primary->stop('immediate');
 $long->quit;

@@ -45,7 +45,7 @@ my %readers = (
 		sql => 'SELECT position, id FROM es_events WHERE position > last ORDER BY position LIMIT 100' });
 
 # A reader's transactions hold what it reads and nothing else: what it has seen
-# is kept by one of its own, later.
+# is stored by one of its own, later.
 sub create_reader
 {
 	my ($name, $reader) = @_;
@@ -68,7 +68,7 @@ DECLARE
 	empty bigint := 0;
 BEGIN
 	LOOP
-		-- whoever stops has seen the end of the writers before its last read
+		-- a reader that stops has seen the end of the writers before its last read
 		stopping := EXISTS (SELECT FROM writers_are_done);
 		COMMIT;
 		positions := '{}';

@@ -153,7 +153,7 @@ sub unquote
 	return $text;
 }
 
-# Values by name and labels, and the types, as the exporter gives them.
+# Values by name and labels, and the types, as the exporter shows them.
 my $text = scrape();
 my (%values, %types);
 

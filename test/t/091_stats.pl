@@ -184,7 +184,7 @@ counted('e', '1 2 2 2 0 0', 'es_execute: conflict, or retry and success');
 	counted('l', '2 2 0 0 0 0', 'both have appended');
 	cmp_ok(run(q{SELECT lock_wait_time FROM es_stats WHERE category = 'l'}), '>', $time, 'and the time has grown');
 	$owner->query_safe(q{BEGIN; SELECT es_append('l-1', 'any', 'x'), es_append('l-1', 'any', 'x')});
-	counted('l', '0 0 0 0 0 0', 'nobody waits for a lock of his own');
+	counted('l', '0 0 0 0 0 0', 'a transaction does not wait for its own lock');
 	$owner->quit;
 	$waiter->quit;
 }
@@ -284,7 +284,7 @@ counts_are_those_of_the_log('many at once');
 # Restarts and crashes
 #
 
-# All that is counted, and whether the server has kept its own.
+# All counters, and whether the server's own are still there.
 sub all_counts
 {
 	return run(q{SELECT md5(string_agg(s::text, '|' ORDER BY category)) FROM es_stats AS s}) . run(q{SELECT * FROM es_inbox_stats});
@@ -305,8 +305,8 @@ foreach my $mode ('fast', 'smart')
 	$node->stop($mode);
 	ok(-e $file, "$mode stop: there is one");
 	$node->start;
-	is(all_counts(), $counts, "$mode stop: counters are kept");
-	is(servers_own(), 't', '... as the server keeps its own');
+	is(all_counts(), $counts, "$mode stop: the counters stay");
+	is(servers_own(), 't', "... as the server's own do");
 }
 run(q{SELECT es_append('a-1', 'any', 'x')});
 counted('a', '1 1 0 0 0 0', 'and go on');
@@ -332,12 +332,12 @@ foreach my $how (sort keys %crash)
 {
 	run(q{SELECT es_append('k-1', 'any', 'x')});
 	$crash{$how}->();
-	is(run('SELECT count(*) FROM es_stats') . run('SELECT count(*) FROM es_inbox_stats'), '00', "$how: counters are lost");
-	is(servers_own(), 'f', '... as the server loses its own');
+	is(run('SELECT count(*) FROM es_stats') . run('SELECT count(*) FROM es_inbox_stats'), '00', "$how: the counters are zero");
+	is(servers_own(), 'f', "... as the server's own are");
 	run(q{SELECT es_append('k-1', 'any', 'x')});
 	is(run('SELECT category, appends FROM es_stats'), 'k|1', "$how: and begin anew");
 	$node->restart;
-	is(run('SELECT category, appends FROM es_stats'), 'k|1', "$how: and are kept again");
+	is(run('SELECT category, appends FROM es_stats'), 'k|1', "$how: and count again");
 }
 
 #
@@ -383,7 +383,7 @@ is(run('SELECT category, appends, events, bytes FROM es_stats ORDER BY 1'), "k|0
 is(run(qq{SELECT stats_reset > '$since' FROM es_stats WHERE category = 'k'}), 't', '... and says since when they count');
 is(run('SELECT category, appends FROM es_stats', 'other'), 'k|1', '... in this database only');
 $node->restart;
-is(run('SELECT category, appends FROM es_stats', 'other'), 'k|1', 'a restart keeps those of both');
+is(run('SELECT category, appends FROM es_stats', 'other'), 'k|1', 'those of both survive a restart');
 
 #
 # More categories than there are places
@@ -401,7 +401,7 @@ is(run('SELECT conflicts FROM es_stats WHERE category IS NULL'), '1', '... its c
 run(q{SELECT es_append('v1-1', 'any', 'x'), es_append('w-1', 'any', 'x')}, 'other');
 is(run('SELECT category, appends FROM es_stats ORDER BY 1', 'other'), "k|1\n|2", '... for each database');
 $node->restart;
-is(run('SELECT category, appends FROM es_stats ORDER BY 1'), "k|0\nn|0\nv1|6\n|294", 'a restart keeps that');
+is(run('SELECT category, appends FROM es_stats ORDER BY 1'), "k|0\nn|0\nv1|6\n|294", 'that survives a restart');
 is(run('SELECT category, appends FROM es_stats ORDER BY 1', 'other'), "k|1\n|2", '... in each database');
 $node->append_conf('postgresql.conf', 'eventstore.stats_categories = 1');
 $node->restart;
@@ -465,7 +465,7 @@ $standby->promote;
 $standby->safe_psql('postgres', q{SELECT es_append('k-1', 'any', 'x')});
 is($standby->safe_psql('postgres', 'SELECT category, appends FROM es_stats'), 'k|1', 'after its promotion it counts');
 $standby->restart;
-is($standby->safe_psql('postgres', 'SELECT category, appends FROM es_stats'), 'k|1', '... and keeps it');
+is($standby->safe_psql('postgres', 'SELECT category, appends FROM es_stats'), 'k|1', '... and they stay');
 $standby->stop;
 
 #
