@@ -113,6 +113,20 @@ INSERT INTO es_import (stream, type) SELECT 'w-' || i, 't' FROM generate_series(
 SELECT count(*) < 1010 AS bounded FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid();
 COMMIT;
 SELECT count(*), max(version) FROM es_read_category('w');
+-- A lock that is held already counts once, and the locks are counted before any is taken.
+CREATE VIEW my_locks AS
+    SELECT count(*) FILTER (WHERE locktype = 'advisory') AS streams,
+           count(*) FILTER (WHERE relation = 'es_events'::regclass AND mode = 'ShareRowExclusiveLock') AS log
+      FROM pg_locks WHERE pid = pg_backend_pid();
+BEGIN;
+INSERT INTO es_import (stream, type) SELECT 'x-' || i, 't' FROM generate_series(1, 1000) i;
+INSERT INTO es_import (stream, type) SELECT 'x-' || i, 't' FROM generate_series(1, 1000) i;
+SELECT version FROM es_append('x-1', 2, 't');
+SELECT * FROM my_locks;
+INSERT INTO es_import (stream, type) SELECT 'y-' || i, 't' FROM generate_series(1, 10) i;
+SELECT * FROM my_locks;
+COMMIT;
+DROP VIEW my_locks;
 
 DROP FUNCTION nested;
 DROP EXTENSION eventstore;
