@@ -728,8 +728,9 @@ class Rebuilder(Client):
     """Makes read models anew while everybody works."""
 
     def step(self):
-        self.rest(self.options.get("pause", 3))
-        name = self.random.choice(["chain", "totals", "live"])
+        self.rest(2)
+        # What is sync waits for appends, and they for it: the server finds that as it finds deadlocks.
+        name = self.random.choice(["chain", "totals", *(["live"] if self.options.get("deadlocks", True) else [])])
         self.connect()
         number = self.history.sent("rebuild", what=name)
         try:

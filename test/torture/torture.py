@@ -142,7 +142,7 @@ class Round:
             self.start_client("Consumer", subscription=subscription, named=named, nacks=nacks)
         self.start_client("Watcher")
         self.start_client("Watcher")
-        self.start_client("Rebuilder", pause=2)
+        self.start_client("Rebuilder", **options)
 
     def kill_client(self, dice):
         """kill -9 of a client; another one takes its place."""
@@ -186,6 +186,8 @@ class Round:
     def run(self):
         self.began = time.monotonic()
         skipped = None
+        signal.signal(signal.SIGALRM, self.give_up)
+        self.stage("begun")
         try:
             self.prepare()
             self.stage("prepared")
@@ -205,6 +207,7 @@ class Round:
             # No round may be without a test.
             self.tests.append((self.name, [traceback.format_exc()]))
         finally:
+            signal.alarm(0)
             faults.end_idle()
             self.place.phase = clients.Place.END
             for process, _, _ in self.processes.values():
@@ -217,7 +220,12 @@ class Round:
                        {n: (looked, len(violations)) for n, (looked, violations) in self.verdict.items()},
                        self.seconds, skipped, lines)
 
+    def give_up(self, number, frame):
+        raise RuntimeError(f"nothing has happened for {2 * servers.PATIENCE} s")
+
     def stage(self, name):
+        """All that is between two of them has a limit of its own; but a server that hangs need not know what time it is."""
+        signal.alarm(2 * servers.PATIENCE)
         if DEBUG:
             say(f"# round {self.number}, {time.monotonic() - self.began:.1f} s, {time.process_time():.1f} s of them computing: {name}")
 
