@@ -77,14 +77,23 @@ open_table_swap(const Projection *projection, const RebuildTable *table)
 	return swap;
 }
 
+/*
+ * Closes a table that was swapped.  The server closes what it has opened for
+ * triggers alone: it must find it without indexes and range table.
+ */
 static void
 close_table_swap(TableSwap *swap)
 {
 	ListCell   *cell;
 
 	foreach(cell, swap->stored)
-		ExecCloseIndices(((StoredTable *) lfirst(cell))->relinfo);
-	swap->root->ri_RangeTableIndex = 0; /* as it was made */
+	{
+		ResultRelInfo *relinfo = ((StoredTable *) lfirst(cell))->relinfo;
+
+		ExecCloseIndices(relinfo);
+		relinfo->ri_NumIndices = 0;
+	}
+	swap->root->ri_RangeTableIndex = 0;
 	EvalPlanQualEnd(&swap->recheck);
 	ExecResetTupleTable(swap->estate->es_tupleTable, false);
 	ExecCloseResultRelations(swap->estate);
