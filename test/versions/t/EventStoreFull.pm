@@ -264,7 +264,7 @@ sub is_full
 	is_query($node, q{
 			SELECT subscription, count(*), bool_and(lag_events > 0), max(consumer), sum(in_flight) > 0, sum(parked) > 0
 			  FROM es_subscription_status GROUP BY 1 ORDER BY 1},
-		"all|3|t|ann|t|t\ndone|1|t||f|f\nlost|1|t|ben|t|f", "$name: subscriptions of all kinds");
+		"all|3|t|ann|t|t\ndone|1|t||f|f\nexpired|1|t|ben|t|f", "$name: subscriptions of all kinds");
 	return;
 }
 
