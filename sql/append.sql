@@ -17,31 +17,91 @@ CREATE TYPE es_expected_version (
     LIKE = bigint
 );
 
+CREATE FUNCTION es_expected_version_from_int2(smallint) RETURNS es_expected_version
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 CREATE FUNCTION es_expected_version_from_int4(integer) RETURNS es_expected_version
     AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 CREATE FUNCTION es_expected_version_from_int8(bigint) RETURNS es_expected_version
     AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+CREATE FUNCTION es_expected_version_from_bpchar(character) RETURNS es_expected_version
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 
+-- Whatever a driver sends for a version is one. numeric is none, as the server takes
+-- none for a bigint.
+CREATE CAST (smallint AS es_expected_version)
+    WITH FUNCTION es_expected_version_from_int2(smallint) AS IMPLICIT;
 CREATE CAST (integer AS es_expected_version)
     WITH FUNCTION es_expected_version_from_int4(integer) AS IMPLICIT;
 CREATE CAST (bigint AS es_expected_version)
     WITH FUNCTION es_expected_version_from_int8(bigint) AS IMPLICIT;
+CREATE CAST (text AS es_expected_version) WITH INOUT AS IMPLICIT;
+CREATE CAST (varchar AS es_expected_version) WITH INOUT AS IMPLICIT;
+CREATE CAST (name AS es_expected_version) WITH INOUT AS IMPLICIT;
+CREATE CAST (character AS es_expected_version)
+    WITH FUNCTION es_expected_version_from_bpchar(character) AS IMPLICIT;
+CREATE CAST (es_expected_version AS text) WITH INOUT AS IMPLICIT;
 
+-- No operator of the type is called =. Text and numbers are both cast to it, and so
+-- text = integer, a mistake that is refused, would be a comparison of expected
+-- versions, in each statement of the database. The cast to text gives the type
+-- text's = and <>; DISTINCT, GROUP BY, ORDER BY and indexes use these.
+CREATE FUNCTION es_expected_version_lt(es_expected_version, es_expected_version) RETURNS boolean
+    AS 'int8lt' LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
+CREATE FUNCTION es_expected_version_le(es_expected_version, es_expected_version) RETURNS boolean
+    AS 'int8le' LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
 CREATE FUNCTION es_expected_version_eq(es_expected_version, es_expected_version) RETURNS boolean
-    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
+    AS 'int8eq' LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
 CREATE FUNCTION es_expected_version_ne(es_expected_version, es_expected_version) RETURNS boolean
-    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
+    AS 'int8ne' LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
+CREATE FUNCTION es_expected_version_ge(es_expected_version, es_expected_version) RETURNS boolean
+    AS 'int8ge' LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
+CREATE FUNCTION es_expected_version_gt(es_expected_version, es_expected_version) RETURNS boolean
+    AS 'int8gt' LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
+CREATE FUNCTION es_expected_version_cmp(es_expected_version, es_expected_version) RETURNS integer
+    AS 'btint8cmp' LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
+CREATE FUNCTION es_expected_version_hash(es_expected_version) RETURNS integer
+    AS 'hashint8' LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
+CREATE FUNCTION es_expected_version_hash_extended(es_expected_version, bigint) RETURNS bigint
+    AS 'hashint8extended' LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
 
-CREATE OPERATOR = (
+CREATE OPERATOR *< (
     LEFTARG = es_expected_version, RIGHTARG = es_expected_version,
-    FUNCTION = es_expected_version_eq, COMMUTATOR = =, NEGATOR = <>,
-    RESTRICT = eqsel, JOIN = eqjoinsel
+    FUNCTION = es_expected_version_lt, COMMUTATOR = *>, NEGATOR = *>=,
+    RESTRICT = scalarltsel, JOIN = scalarltjoinsel
 );
-CREATE OPERATOR <> (
+CREATE OPERATOR *<= (
     LEFTARG = es_expected_version, RIGHTARG = es_expected_version,
-    FUNCTION = es_expected_version_ne, COMMUTATOR = <>, NEGATOR = =,
+    FUNCTION = es_expected_version_le, COMMUTATOR = *>=, NEGATOR = *>,
+    RESTRICT = scalarlesel, JOIN = scalarlejoinsel
+);
+CREATE OPERATOR *= (
+    LEFTARG = es_expected_version, RIGHTARG = es_expected_version,
+    FUNCTION = es_expected_version_eq, COMMUTATOR = *=, NEGATOR = *<>,
+    RESTRICT = eqsel, JOIN = eqjoinsel, HASHES, MERGES
+);
+CREATE OPERATOR *<> (
+    LEFTARG = es_expected_version, RIGHTARG = es_expected_version,
+    FUNCTION = es_expected_version_ne, COMMUTATOR = *<>, NEGATOR = *=,
     RESTRICT = neqsel, JOIN = neqjoinsel
 );
+CREATE OPERATOR *>= (
+    LEFTARG = es_expected_version, RIGHTARG = es_expected_version,
+    FUNCTION = es_expected_version_ge, COMMUTATOR = *<=, NEGATOR = *<,
+    RESTRICT = scalargesel, JOIN = scalargejoinsel
+);
+CREATE OPERATOR *> (
+    LEFTARG = es_expected_version, RIGHTARG = es_expected_version,
+    FUNCTION = es_expected_version_gt, COMMUTATOR = *<, NEGATOR = *<=,
+    RESTRICT = scalargtsel, JOIN = scalargtjoinsel
+);
+
+CREATE OPERATOR CLASS es_expected_version_ops DEFAULT FOR TYPE es_expected_version USING btree AS
+    OPERATOR 1 *<, OPERATOR 2 *<=, OPERATOR 3 *=, OPERATOR 4 *>=, OPERATOR 5 *>,
+    FUNCTION 1 es_expected_version_cmp(es_expected_version, es_expected_version);
+CREATE OPERATOR CLASS es_expected_version_ops DEFAULT FOR TYPE es_expected_version USING hash AS
+    OPERATOR 1 *=,
+    FUNCTION 1 es_expected_version_hash(es_expected_version),
+    FUNCTION 2 es_expected_version_hash_extended(es_expected_version, bigint);
 
 COMMENT ON TYPE es_expected_version IS
     'what an append expects of its stream: any, none, exists, or the version of its last event';
@@ -50,16 +110,43 @@ COMMENT ON FUNCTION es_expected_version_out(es_expected_version) IS 'I/O';
 COMMENT ON FUNCTION es_expected_version_recv(internal) IS
     'I/O: an int8, a version, 0 for none, -1 for any, -2 for exists';
 COMMENT ON FUNCTION es_expected_version_send(es_expected_version) IS 'I/O';
+COMMENT ON FUNCTION es_expected_version_from_int2(smallint) IS
+    'a version as an expected version; 0 is none';
 COMMENT ON FUNCTION es_expected_version_from_int4(integer) IS
     'a version as an expected version; 0 is none';
 COMMENT ON FUNCTION es_expected_version_from_int8(bigint) IS
     'a version as an expected version; 0 is none';
+COMMENT ON FUNCTION es_expected_version_from_bpchar(character) IS
+    'a word or a version as an expected version, without trailing blanks';
+COMMENT ON FUNCTION es_expected_version_lt(es_expected_version, es_expected_version) IS
+    'implementation of *< operator';
+COMMENT ON FUNCTION es_expected_version_le(es_expected_version, es_expected_version) IS
+    'implementation of *<= operator';
 COMMENT ON FUNCTION es_expected_version_eq(es_expected_version, es_expected_version) IS
-    'implementation of = operator';
+    'implementation of *= operator';
 COMMENT ON FUNCTION es_expected_version_ne(es_expected_version, es_expected_version) IS
-    'implementation of <> operator';
-COMMENT ON OPERATOR =(es_expected_version, es_expected_version) IS 'equal';
-COMMENT ON OPERATOR <>(es_expected_version, es_expected_version) IS 'not equal';
+    'implementation of *<> operator';
+COMMENT ON FUNCTION es_expected_version_ge(es_expected_version, es_expected_version) IS
+    'implementation of *>= operator';
+COMMENT ON FUNCTION es_expected_version_gt(es_expected_version, es_expected_version) IS
+    'implementation of *> operator';
+COMMENT ON FUNCTION es_expected_version_cmp(es_expected_version, es_expected_version) IS 'less-equal-greater';
+COMMENT ON FUNCTION es_expected_version_hash(es_expected_version) IS 'hash';
+COMMENT ON FUNCTION es_expected_version_hash_extended(es_expected_version, bigint) IS 'hash';
+COMMENT ON OPERATOR *<(es_expected_version, es_expected_version) IS 'less than, in the order exists, any, none, versions';
+COMMENT ON OPERATOR *<=(es_expected_version, es_expected_version) IS 'less than or equal, in the order exists, any, none, versions';
+COMMENT ON OPERATOR *=(es_expected_version, es_expected_version) IS 'equal, in the order exists, any, none, versions';
+COMMENT ON OPERATOR *<>(es_expected_version, es_expected_version) IS 'not equal, in the order exists, any, none, versions';
+COMMENT ON OPERATOR *>=(es_expected_version, es_expected_version) IS 'greater than or equal, in the order exists, any, none, versions';
+COMMENT ON OPERATOR *>(es_expected_version, es_expected_version) IS 'greater than, in the order exists, any, none, versions';
+COMMENT ON OPERATOR FAMILY es_expected_version_ops USING btree IS
+    'the order, and equality, of expected versions';
+COMMENT ON OPERATOR CLASS es_expected_version_ops USING btree IS
+    'the order, and equality, of expected versions';
+COMMENT ON OPERATOR FAMILY es_expected_version_ops USING hash IS
+    'equality of expected versions';
+COMMENT ON OPERATOR CLASS es_expected_version_ops USING hash IS
+    'equality of expected versions';
 
 CREATE FUNCTION es_append(
     stream text, expected es_expected_version, type text, data jsonb DEFAULT '{}',

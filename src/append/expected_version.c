@@ -26,10 +26,10 @@ PG_FUNCTION_INFO_V1(es_expected_version_in);
 PG_FUNCTION_INFO_V1(es_expected_version_out);
 PG_FUNCTION_INFO_V1(es_expected_version_recv);
 PG_FUNCTION_INFO_V1(es_expected_version_send);
+PG_FUNCTION_INFO_V1(es_expected_version_from_int2);
 PG_FUNCTION_INFO_V1(es_expected_version_from_int4);
 PG_FUNCTION_INFO_V1(es_expected_version_from_int8);
-PG_FUNCTION_INFO_V1(es_expected_version_eq);
-PG_FUNCTION_INFO_V1(es_expected_version_ne);
+PG_FUNCTION_INFO_V1(es_expected_version_from_bpchar);
 
 #define EXPECTED_HINT \
 	"Expected is 'any', 'none' for a stream without events, 'exists', or the stream's version."
@@ -79,19 +79,21 @@ checked_version(int64 version)
 	return version;
 }
 
-Datum
-es_expected_version_in(PG_FUNCTION_ARGS)
+/*
+ * Returns the expected version that a word or a number stands for.
+ */
+static ExpectedVersion
+expected_version_of(const char *string)
 {
-	char	   *string = PG_GETARG_CSTRING(0);
 	char	   *end;
 	int64		version;
 
 	if (strcmp(string, "any") == 0)
-		PG_RETURN_INT64(EXPECTED_ANY);
+		return EXPECTED_ANY;
 	if (strcmp(string, "none") == 0)
-		PG_RETURN_INT64(EXPECTED_NONE);
+		return EXPECTED_NONE;
 	if (strcmp(string, "exists") == 0)
-		PG_RETURN_INT64(EXPECTED_EXISTS);
+		return EXPECTED_EXISTS;
 
 	errno = 0;
 	version = strtoi64(string, &end, 10);
@@ -109,7 +111,13 @@ es_expected_version_in(PG_FUNCTION_ARGS)
 				 errmsg("an expected version is out of range"),
 				 errdetail("\"%s\" does not fit the type bigint.", string),
 				 errhint(EXPECTED_HINT)));
-	PG_RETURN_INT64(checked_version(version));
+	return checked_version(version);
+}
+
+Datum
+es_expected_version_in(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT64(expected_version_of(PG_GETARG_CSTRING(0)));
 }
 
 Datum
@@ -145,6 +153,12 @@ es_expected_version_send(PG_FUNCTION_ARGS)
 }
 
 Datum
+es_expected_version_from_int2(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT64(checked_version(PG_GETARG_INT16(0)));
+}
+
+Datum
 es_expected_version_from_int4(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_INT64(checked_version(PG_GETARG_INT32(0)));
@@ -156,14 +170,13 @@ es_expected_version_from_int8(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(checked_version(PG_GETARG_INT64(0)));
 }
 
+/*
+ * Trailing blanks are no part of the value of a char(n).
+ */
 Datum
-es_expected_version_eq(PG_FUNCTION_ARGS)
+es_expected_version_from_bpchar(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(PG_GETARG_INT64(0) == PG_GETARG_INT64(1));
-}
+	Datum		string = DirectFunctionCall1(rtrim1, PG_GETARG_DATUM(0));
 
-Datum
-es_expected_version_ne(PG_FUNCTION_ARGS)
-{
-	PG_RETURN_BOOL(PG_GETARG_INT64(0) != PG_GETARG_INT64(1));
+	PG_RETURN_INT64(expected_version_of(TextDatumGetCString(string)));
 }

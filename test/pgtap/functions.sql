@@ -291,13 +291,18 @@ SELECT results_eq(
     'es_expected_version is an int8 inside');
 
 SELECT bag_eq(
-    $$ SELECT format_type(castsource, NULL), castfunc::regprocedure::text, castcontext::text
+    $$ SELECT format_type(castsource, NULL) AS source, format_type(casttarget, NULL) AS target, castmethod::text,
+              castfunc::regprocedure::text, castcontext::text
          FROM pg_cast
         WHERE casttarget = 'es_expected_version'::regtype
            OR castsource = 'es_expected_version'::regtype $$,
-    $$ VALUES ('integer', 'es_expected_version_from_int4(integer)', 'i'),
-              ('bigint',  'es_expected_version_from_int8(bigint)',  'i') $$,
-    'numbers become an expected version by themselves, nothing else does');
+    $$ VALUES ('smallint', 'es_expected_version', 'f', 'es_expected_version_from_int2(smallint)', 'i'),
+              ('integer', 'es_expected_version', 'f', 'es_expected_version_from_int4(integer)', 'i'),
+              ('bigint', 'es_expected_version', 'f', 'es_expected_version_from_int8(bigint)', 'i'),
+              ('character', 'es_expected_version', 'f', 'es_expected_version_from_bpchar(character)', 'i'),
+              ('text', 'es_expected_version', 'i', '-', 'i'), ('character varying', 'es_expected_version', 'i', '-', 'i'),
+              ('name', 'es_expected_version', 'i', '-', 'i'), ('es_expected_version', 'text', 'i', '-', 'i') $$,
+    'integers and texts become an expected version by themselves, nothing else does');
 
 --
 -- es_function
@@ -338,13 +343,11 @@ SELECT bag_eq(
          FROM pg_operator
         WHERE oprleft = 'es_expected_version'::regtype
            OR oprright = 'es_expected_version'::regtype $$,
-    $$ VALUES ('=', 'es_expected_version_eq',
-               '=(es_expected_version,es_expected_version)',
-               '<>(es_expected_version,es_expected_version)'),
-              ('<>', 'es_expected_version_ne',
-               '<>(es_expected_version,es_expected_version)',
-               '=(es_expected_version,es_expected_version)') $$,
-    'it has = and <>, each other''s negator');
+    $$ SELECT o, 'es_expected_version_' || f, c || '(es_expected_version,es_expected_version)' AS commutator,
+              n || '(es_expected_version,es_expected_version)' AS negator
+         FROM (VALUES ('*=', 'eq', '*=', '*<>'), ('*<>', 'ne', '*<>', '*='), ('*<', 'lt', '*>', '*>='),
+                      ('*<=', 'le', '*>=', '*>'), ('*>=', 'ge', '*<=', '*<'), ('*>', 'gt', '*<', '*<=')) AS t (o, f, c, n) $$,
+    'its operators, none of which is called =: text = integer would be one of them');
 
 SELECT bag_eq(
     $$ SELECT a.attnum::int, a.attname::text, format_type(a.atttypid, a.atttypmod)

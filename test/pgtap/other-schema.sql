@@ -53,7 +53,7 @@ SELECT isnt(es2.es_uuid7(), NULL, 'es_uuid7');
 SELECT isnt(es2.es_uuid5('00000000-0000-0000-0000-000000000001', 'a'), NULL, 'es_uuid5');
 SELECT is(es2.es_digest_string('{"a": 1}', '{a}'), 'a=1', 'es_digest_string');
 SELECT isnt(es2.es_digest('opened', '{"a": 1}', '{a}'), NULL, 'es_digest');
-SELECT ok('any'::es2.es_expected_version OPERATOR(es2.<>) 1, 'es_expected_version');
+SELECT ok('any'::es2.es_expected_version OPERATOR(es2.*<>) 1, 'es_expected_version');
 
 CREATE TABLE es_event_types (type text);
 CREATE TABLE es_upcasters (type text);

@@ -149,7 +149,7 @@ SELECT public.es_ack('sub:nr', p.token, NULL) FROM (SELECT p.token FROM public.e
 SELECT * FROM public.es_subscription_status
 SELECT public.es_seek('sub:nr', 0), public.es_drop_subscription('sub:nr')
 SELECT public.es_drop_event_type('opened')
-SELECT 1::public.es_expected_version OPERATOR(public.=) 2::pg_catalog.int8::public.es_expected_version, 'any'::public.es_expected_version OPERATOR(public.<>) 'none'
+SELECT 1::public.es_expected_version OPERATOR(public.*=) 2::pg_catalog.int8::public.es_expected_version, 'any'::public.es_expected_version OPERATOR(public.*<>) 'none'
 SELECT * FROM public.es_privileges
 SELECT * FROM public.es_stats(), public.es_inbox_stats()
 SELECT public.es_stats_reset(), (SELECT pg_catalog.count(*) FROM public.es_stats), (SELECT pg_catalog.count(*) FROM public.es_inbox_stats)
