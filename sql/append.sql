@@ -161,19 +161,19 @@ CREATE FUNCTION es_append_batch(
 
 CREATE FUNCTION es_append_batch(
     stream text, expected es_expected_version, types text[], data jsonb[],
-    metadata jsonb[] DEFAULT NULL, ids uuid[] DEFAULT NULL,
+    metadata jsonb[] DEFAULT NULL, ids uuid[] DEFAULT NULL, occurred_at timestamptz[] DEFAULT NULL,
     OUT version bigint, OUT "position" bigint)
     AS 'MODULE_PATHNAME', 'es_append_batch_arrays' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 REVOKE EXECUTE ON FUNCTION es_append(text, es_expected_version, text, jsonb, jsonb, uuid, timestamptz) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION es_append_batch(text, es_expected_version, jsonb) FROM PUBLIC;
-REVOKE EXECUTE ON FUNCTION es_append_batch(text, es_expected_version, text[], jsonb[], jsonb[], uuid[]) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION es_append_batch(text, es_expected_version, text[], jsonb[], jsonb[], uuid[], timestamptz[]) FROM PUBLIC;
 
 COMMENT ON FUNCTION es_append(text, es_expected_version, text, jsonb, jsonb, uuid, timestamptz) IS
     'appends one event to a stream at the expected version; returns its version and position';
 COMMENT ON FUNCTION es_append_batch(text, es_expected_version, jsonb) IS
     'appends an array of objects with type, data, metadata, id and occurred_at to a stream, all or none; returns version and position of the last one';
-COMMENT ON FUNCTION es_append_batch(text, es_expected_version, text[], jsonb[], jsonb[], uuid[]) IS
+COMMENT ON FUNCTION es_append_batch(text, es_expected_version, text[], jsonb[], jsonb[], uuid[], timestamptz[]) IS
     'appends events, given as an array for each attribute, to a stream, all or none; returns version and position of the last one';
 
 CREATE VIEW es_import AS

@@ -79,6 +79,19 @@ COMMENT ON COLUMN es_published_horizon.position IS 'a horizon of the primary, wr
 
 INSERT INTO es_published_horizon VALUES (0);
 
+-- A retry of the append that stored an event is known by it after the data have changed.
+CREATE TABLE es_rewrites (
+    position     bigint      PRIMARY KEY,
+    rewritten_at timestamptz NOT NULL,
+    rewritten_by name        NOT NULL
+);
+SELECT pg_catalog.pg_extension_config_dump('es_rewrites', '');
+
+COMMENT ON TABLE es_rewrites IS 'events whose data were replaced by es_rewrite';
+COMMENT ON COLUMN es_rewrites.position IS 'position of the event';
+COMMENT ON COLUMN es_rewrites.rewritten_at IS 'when it was rewritten last';
+COMMENT ON COLUMN es_rewrites.rewritten_by IS 'role that called es_rewrite last';
+
 CREATE FUNCTION es_rewrite(id uuid, data jsonb, metadata jsonb DEFAULT NULL) RETURNS bigint
     AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 REVOKE EXECUTE ON FUNCTION es_rewrite(uuid, jsonb, jsonb) FROM PUBLIC;

@@ -15,6 +15,7 @@ CREATE VIEW es_privileges AS
         ('es_privileges',           'SELECT', '{operator}'),
         ('es_projection_status',    'SELECT', '{operator}'),
         ('es_projections',          'SELECT', '{operator}'),
+        ('es_rewrites',             'SELECT', '{operator}'),
         ('es_snapshots',            'SELECT', '{operator}'),
         ('es_snapshots',            'DELETE', '{operator}'),
         ('es_stats',                'SELECT', '{operator}'),

@@ -27,6 +27,9 @@
 /* A type's name is a word, not a text: it becomes part of other names. */
 #define ES_MAX_TYPE_LENGTH		255
 
+/* Names of streams and types that begin so are the store's own. */
+#define ES_RESERVED_PREFIX		"es_"
+
 /* More events in one call go through es_import. */
 #define ES_MAX_BATCH			1000000
 

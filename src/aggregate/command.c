@@ -48,6 +48,7 @@ static pg_uuid_t *
 read_command_id(Datum metadata)
 {
 	JsonbValue *value = metadata ? find_key(metadata, COMMAND_ID) : NULL;
+	pg_uuid_t  *id;
 
 	if (value == NULL || value->type == jbvNull)
 		return NULL;
@@ -56,9 +57,11 @@ read_command_id(Datum metadata)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("\"" COMMAND_ID "\" of metadata must be a UUID"),
 				 errdetail("Its value is not a string.")));
-	return DatumGetUUIDP(DirectFunctionCall1(uuid_in,
-											 CStringGetDatum(pnstrdup(value->val.string.val,
-																	  value->val.string.len))));
+	id = DatumGetUUIDP(DirectFunctionCall1(uuid_in,
+										   CStringGetDatum(pnstrdup(value->val.string.val,
+																	value->val.string.len))));
+	event_check_id(id);
+	return id;
 }
 
 /* One object with the keys of both; the second one's values win. */

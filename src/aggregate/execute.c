@@ -73,15 +73,12 @@ init_execution(Execution *execution, FunctionCallInfo fcinfo)
 	argument_not_null(fcinfo, ARG_EXPECTED, "expected");
 	execution->log = log_relid(fcinfo->flinfo->fn_oid);
 	execution->stream = PG_GETARG_TEXT_PP(ARG_STREAM);
-	stream_check_name(execution->stream);
+	stream_check_new(execution->stream);
 	execution->write.log = execution->log;
 	execution->write.stream = execution->stream;
 	execution->expected = PG_GETARG_INT64(ARG_EXPECTED);
 	if (!PG_ARGISNULL(ARG_METADATA))
-	{
-		metadata = PG_GETARG_DATUM(ARG_METADATA);
-		event_check_metadata(metadata);
-	}
+		metadata = event_metadata(PG_GETARG_DATUM(ARG_METADATA));
 	command_init(&execution->command, execution->stream,
 				 PG_GETARG_DATUM(ARG_COMMAND), metadata);
 }

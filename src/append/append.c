@@ -44,7 +44,7 @@ write_of_arguments(FunctionCallInfo fcinfo)
 	argument_not_null(fcinfo, 1, "expected");
 	write.stream = PG_GETARG_TEXT_PP(0);
 	write.expected = PG_GETARG_INT64(1);
-	stream_check_name(write.stream);
+	stream_check_new(write.stream);
 	return write;
 }
 
@@ -102,17 +102,14 @@ es_append(PG_FUNCTION_ARGS)
 	event->type = PG_GETARG_TEXT_PP(2);
 	event->data = PG_GETARG_DATUM(3);
 	if (!PG_ARGISNULL(4))
-	{
 		event->metadata = PG_GETARG_DATUM(4);
-		event_check_metadata(event->metadata);
-	}
 	event->has_id = !PG_ARGISNULL(5);
 	if (event->has_id)
 		event->id = *PG_GETARG_UUID_P(5);
 	event->has_occurred_at = !PG_ARGISNULL(6);
 	if (event->has_occurred_at)
 		event->occurred_at = PG_GETARG_TIMESTAMPTZ(6);
-	event_check_type_name(event->type);
+	event_check_new(event);
 	return append_events(fcinfo, &write);
 }
 
@@ -173,6 +170,13 @@ array_elements(FunctionCallInfo fcinfo, int argument, const char *name,
 	return elements;
 }
 
+/* Returns true if there is a value for the event. */
+static bool
+has_element(const ArrayElements *elements, int event)
+{
+	return elements->values != NULL && !elements->nulls[event];
+}
+
 /* Refuses an array that has not one element for each event. */
 static void
 check_array_length(const ArrayElements *elements, const char *name, int count)
@@ -186,7 +190,7 @@ check_array_length(const ArrayElements *elements, const char *name, int count)
 }
 
 /*
- * es_append_batch(stream, expected, types, data, metadata, ids)
+ * es_append_batch(stream, expected, types, data, metadata, ids, occurred_at)
  */
 Datum
 es_append_batch_arrays(PG_FUNCTION_ARGS)
@@ -195,7 +199,8 @@ es_append_batch_arrays(PG_FUNCTION_ARGS)
 	ArrayElements types,
 				data,
 				metadata,
-				ids;
+				ids,
+				occurred_at;
 	int			i;
 
 	argument_not_null(fcinfo, 2, "types");
@@ -203,10 +208,12 @@ es_append_batch_arrays(PG_FUNCTION_ARGS)
 	types = array_elements(fcinfo, 2, "types", false);
 	data = array_elements(fcinfo, 3, "data", false);
 	metadata = array_elements(fcinfo, 4, "metadata", true);
-	ids = array_elements(fcinfo, 5, "ids", false);
+	ids = array_elements(fcinfo, 5, "ids", true);
+	occurred_at = array_elements(fcinfo, 6, "occurred_at", true);
 	check_array_length(&data, "data", types.count);
 	check_array_length(&metadata, "metadata", types.count);
 	check_array_length(&ids, "ids", types.count);
+	check_array_length(&occurred_at, "occurred_at", types.count);
 
 	write.count = types.count;
 	write.events = event_array_make(write.stream, types.count);
@@ -215,16 +222,16 @@ es_append_batch_arrays(PG_FUNCTION_ARGS)
 		NewEvent   *event = &write.events[i];
 
 		event->type = DatumGetTextPP(types.values[i]);
-		event_check_type_name(event->type);
 		event->data = data.values[i];
-		if (metadata.values != NULL && !metadata.nulls[i])
-		{
+		if (has_element(&metadata, i))
 			event->metadata = metadata.values[i];
-			event_check_metadata(event->metadata);
-		}
-		event->has_id = ids.values != NULL;
+		event->has_id = has_element(&ids, i);
 		if (event->has_id)
 			event->id = *DatumGetUUIDP(ids.values[i]);
+		event->has_occurred_at = has_element(&occurred_at, i);
+		if (event->has_occurred_at)
+			event->occurred_at = DatumGetTimestampTz(occurred_at.values[i]);
 	}
+	event_array_check(write.events, write.count);
 	return append_events(fcinfo, &write);
 }

@@ -38,6 +38,9 @@ extern NewEvent *event_array_make(text *stream, int count);
  */
 extern NewEvent *event_array_read(text *stream, Jsonb *array, int *count);
 
+/* Refuses events that are wrong by themselves, naming the event in the context. */
+extern void event_array_check(NewEvent *events, int count);
+
 /* write.c */
 
 /* Events to append, and the result. */
@@ -55,6 +58,10 @@ typedef struct Write
 	int64		version;		/* of the last event; without events the
 								 * stream's */
 	int64		position;		/* of the last event; 0: none */
+
+	/* by the steps, if events are by themselves */
+	int			left_out;		/* events that are stored already */
+	int64		first_left_out; /* the row of the first one */
 } Write;
 
 /*

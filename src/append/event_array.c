@@ -7,6 +7,8 @@
  */
 #include "postgres.h"
 
+#include <ctype.h>
+
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -69,7 +71,87 @@ key_string(const JsonbValue *value, const char *key)
 }
 
 /*
- * Reads one key of an event's object.  A null is as no key, except for the type.
+ * Returns the string after as many digits as the pattern has 9s, and the characters
+ * of the pattern between them; NULL if it begins otherwise.
+ */
+static const char *
+skip_pattern(const char *string, const char *pattern)
+{
+	for (; *pattern != '\0'; pattern++, string++)
+	{
+		if (*pattern == '9' ? !isdigit((unsigned char) *string) :
+			*string != *pattern)
+			return NULL;
+	}
+	return string;
+}
+
+/* Returns the string after a fraction of seconds, if it begins with one. */
+static const char *
+skip_fraction(const char *string)
+{
+	if (skip_pattern(string, ".9") == NULL)
+		return string;
+	string++;
+	while (isdigit((unsigned char) *string))
+		string++;
+	return string;
+}
+
+/* Returns the string after an offset from UTC; NULL if it begins with none. */
+static const char *
+skip_offset(const char *string)
+{
+	const char *end;
+
+	if (*string == 'Z')
+		return string + 1;
+	if (*string != '+' && *string != '-')
+		return NULL;
+	string++;
+	if ((end = skip_pattern(string, "99:99")) == NULL &&
+		(end = skip_pattern(string, "9999")) == NULL)
+		end = skip_pattern(string, "99");
+	return end;
+}
+
+/*
+ * Returns true if the string is a moment as ISO 8601 writes it, in the extended
+ * format: 2026-01-31T20:00:00.5+01:00, whose seconds may be left out.  The server's
+ * own input takes much more, and takes it by the session's settings.
+ */
+static bool
+is_iso_moment(const char *string)
+{
+	const char *seconds;
+
+	string = skip_pattern(string, "9999-99-99T99:99");
+	if (string != NULL && (seconds = skip_pattern(string, ":99")) != NULL)
+		string = skip_fraction(seconds);
+	if (string != NULL)
+		string = skip_offset(string);
+	return string != NULL && *string == '\0';
+}
+
+/* The moment that a string says, whatever the session's settings are. */
+static TimestampTz
+iso_moment(const char *string)
+{
+	if (!is_iso_moment(string))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_DATETIME_FORMAT),
+				 errmsg("\"occurred_at\" of an event must be a moment in ISO 8601"),
+				 errdetail("It is \"%s\".", string),
+				 errhint("Write date, time and offset, such as \"2026-01-31T20:00:00.5+01:00\" or \"2026-01-31T19:00:00Z\".")));
+	return DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in,
+												   CStringGetDatum(string),
+												   ObjectIdGetDatum(InvalidOid),
+												   Int32GetDatum(-1)));
+}
+
+/*
+ * Reads one key of an event's object.  A null is as no key, except for the type and
+ * for data, which may be JSON's null.
  */
 static void
 read_event_key(NewEvent *event, const char *key, JsonbValue *value)
@@ -77,10 +159,7 @@ read_event_key(NewEvent *event, const char *key, JsonbValue *value)
 	if (strcmp(key, "type") == 0)
 		event->type = cstring_to_text(key_string(value, key));
 	else if (strcmp(key, "data") == 0)
-	{
-		if (value->type != jbvNull)
-			event->data = JsonbPGetDatum(JsonbValueToJsonb(value));
-	}
+		event->data = JsonbPGetDatum(JsonbValueToJsonb(value));
 	else if (strcmp(key, "metadata") == 0)
 	{
 		if (value->type != jbvNull)
@@ -97,11 +176,7 @@ read_event_key(NewEvent *event, const char *key, JsonbValue *value)
 	{
 		event->has_occurred_at = value->type != jbvNull;
 		if (event->has_occurred_at)
-			event->occurred_at =
-				DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in,
-														CStringGetDatum(key_string(value, key)),
-														ObjectIdGetDatum(InvalidOid),
-														Int32GetDatum(-1)));
+			event->occurred_at = iso_moment(key_string(value, key));
 	}
 	else
 		ereport(ERROR,
@@ -143,9 +218,7 @@ read_event_object(NewEvent *event, JsonbValue *object, Datum empty)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("an event has no type"),
 				 errdetail("The object has no key \"type\".")));
-	event_check_type_name(event->type);
-	if (event->metadata)
-		event_check_metadata(event->metadata);
+	event_check_new(event);
 }
 
 /*
@@ -182,4 +255,22 @@ event_array_read(text *stream, Jsonb *array, int *count)
 	}
 	error_context_stack = context.previous;
 	return events;
+}
+
+/*
+ * Refuses events that are wrong by themselves.
+ */
+void
+event_array_check(NewEvent *events, int count)
+{
+	ErrorContextCallback context;
+	int			number;
+
+	context.callback = batch_event_context;
+	context.arg = &number;
+	context.previous = error_context_stack;
+	error_context_stack = &context;
+	for (number = 1; number <= count; number++)
+		event_check_new(&events[number - 1]);
+	error_context_stack = context.previous;
 }

@@ -14,6 +14,9 @@
  * takes those of the current one, a rollback forgets them.  A statement flushes before
  * its subtransaction ends, which is checked at commit.
  *
+ * Rows are numbered by statement, for errors.  How many were left out is said at the
+ * end of the statement that flushes them.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -58,10 +61,13 @@ typedef struct Import
 {
 	struct Import *outer;		/* of a subtransaction around this one */
 	SubTransactionId subid;
-	MemoryContext context;		/* this struct and the rows' values */
+	MemoryContext context;		/* this struct */
+	MemoryContext values;		/* of the rows */
 	NewEvent	rows[IMPORT_CHUNK_ROWS];
 	int			count;
 	Size		bytes;			/* of data and metadata in the rows */
+	int64		left_out;		/* rows of the statement, so far */
+	int64		first_left_out; /* the number of the first one */
 } Import;
 
 static Import *import = NULL;	/* the innermost; in CurTransactionContext */
@@ -83,6 +89,8 @@ current_import(void)
 									ALLOCSET_DEFAULT_SIZES);
 	made = MemoryContextAllocZero(context, sizeof(Import));
 	made->context = context;
+	made->values = AllocSetContextCreate(context, "eventstore import rows",
+										 ALLOCSET_DEFAULT_SIZES);
 	made->subid = subid;
 	made->outer = import;
 	import = made;
@@ -129,17 +137,13 @@ read_import_row(NewEvent *event, HeapTuple tuple, TupleDesc desc)
 	memset(event, 0, sizeof(NewEvent));
 	event->stream = DatumGetTextPCopy(required_column(tuple, desc,
 													  Anum_es_import_stream));
-	stream_check_name(event->stream);
+	stream_check_new(event->stream);
 	event->type = DatumGetTextPCopy(required_column(tuple, desc,
 													Anum_es_import_type));
-	event_check_type_name(event->type);
 	event->data = copy_jsonb(required_column(tuple, desc, Anum_es_import_data));
 	value = heap_getattr(tuple, Anum_es_import_metadata, desc, &isnull);
 	if (!isnull)
-	{
-		event_check_metadata(value);
 		event->metadata = copy_jsonb(value);
-	}
 	value = heap_getattr(tuple, Anum_es_import_id, desc, &isnull);
 	event->has_id = !isnull;
 	if (event->has_id)
@@ -148,6 +152,7 @@ read_import_row(NewEvent *event, HeapTuple tuple, TupleDesc desc)
 	event->has_occurred_at = !isnull;
 	if (event->has_occurred_at)
 		event->occurred_at = DatumGetTimestampTz(value);
+	event_check_new(event);
 }
 
 /* The bytes of data and metadata, which may be large. */
@@ -162,26 +167,59 @@ import_row_size(const NewEvent *row)
 }
 
 /*
- * Appends the rows of the current subtransaction.  They are taken out first, since
- * triggers that fire meanwhile may import rows of their own.
+ * Appends the rows of the current subtransaction.  They are taken out meanwhile, since
+ * triggers that fire may import rows of their own.
  */
 static void
-append_rows(Oid funcid)
+append_rows(Import *full, Oid funcid)
 {
-	Import	   *full = import;
 	Write		write = {.expected = EXPECTED_ANY};
 	MemoryContext oldcontext;
 
-	if (full == NULL || full->subid != GetCurrentSubTransactionId())
-		return;
 	import = full->outer;
-	oldcontext = MemoryContextSwitchTo(full->context);
+	oldcontext = MemoryContextSwitchTo(full->values);
 	write.log = log_relid(funcid);
 	write.events = full->rows;
 	write.count = full->count;
 	write_events(&write);
 	MemoryContextSwitchTo(oldcontext);
-	MemoryContextDelete(full->context);
+	MemoryContextReset(full->values);
+	if (full->left_out == 0)
+		full->first_left_out = write.first_left_out;
+	full->left_out += write.left_out;
+	full->count = 0;
+	full->bytes = 0;
+	import = full;
+}
+
+/* Says how many rows were left out. */
+static void
+report_left_out(const Import *done)
+{
+	if (done->left_out > 0)
+		ereport(NOTICE,
+				(errmsg_plural(INT64_FORMAT " row was left out",
+							   INT64_FORMAT " rows were left out",
+							   done->left_out, done->left_out),
+				 errdetail("The first is row " INT64_FORMAT ". Events with these ids are stored in their streams already, or came before in the same statement.",
+						   done->first_left_out)));
+}
+
+/* Names the row that is being read in an error's context. */
+static void
+import_row_context(void *arg)
+{
+	errcontext("row " INT64_FORMAT " of the import", *(int64 *) arg);
+}
+
+/* Numbers the rows of the statement that calls the trigger. */
+static int64 *
+statement_rows(FmgrInfo *trigger)
+{
+	if (trigger->fn_extra == NULL)
+		trigger->fn_extra = MemoryContextAllocZero(trigger->fn_mcxt,
+												   sizeof(int64));
+	return trigger->fn_extra;
 }
 
 /*
@@ -212,20 +250,30 @@ Datum
 es_import_row(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = import_trigger_data(fcinfo);
+	int64	   *number = statement_rows(fcinfo->flinfo);
 	Import	   *rows;
 	NewEvent   *row;
 	MemoryContext oldcontext;
+	ErrorContextCallback context = {
+		.callback = import_row_context,
+		.arg = number,
+		.previous = error_context_stack
+	};
 
+	++*number;
 	rows = current_import();
 	row = &rows->rows[rows->count];
-	oldcontext = MemoryContextSwitchTo(rows->context);
+	oldcontext = MemoryContextSwitchTo(rows->values);
+	error_context_stack = &context;
 	read_import_row(row, trigger->tg_trigtuple,
 					RelationGetDescr(trigger->tg_relation));
+	error_context_stack = context.previous;
 	MemoryContextSwitchTo(oldcontext);
+	row->row = *number;
 	rows->count++;
 	rows->bytes += import_row_size(row);
 	if (rows->count == IMPORT_CHUNK_ROWS || rows->bytes > IMPORT_CHUNK_BYTES)
-		append_rows(fcinfo->flinfo->fn_oid);
+		append_rows(rows, fcinfo->flinfo->fn_oid);
 	return PointerGetDatum(trigger->tg_trigtuple);
 }
 
@@ -235,18 +283,31 @@ es_import_row(PG_FUNCTION_ARGS)
 Datum
 es_import_flush(PG_FUNCTION_ARGS)
 {
+	Import	   *done = import;
+
 	(void) import_trigger_data(fcinfo);
-	append_rows(fcinfo->flinfo->fn_oid);
+	if (done != NULL && done->subid == GetCurrentSubTransactionId())
+	{
+		append_rows(done, fcinfo->flinfo->fn_oid);
+		import = done->outer;
+		report_left_out(done);
+		MemoryContextDelete(done->context);
+	}
 	return PointerGetDatum(NULL);
 }
 
 static void
 import_at_transaction_end(XactEvent event, void *arg)
 {
-	if (import == NULL)
-		return;
-	if (event == XACT_EVENT_PRE_COMMIT || event == XACT_EVENT_PRE_PREPARE)
-		elog(ERROR, "%d rows of es_import were not appended", import->count);
+	bool		commits = event == XACT_EVENT_PRE_COMMIT ||
+	event == XACT_EVENT_PRE_PREPARE;
+	Import	   *rows;
+
+	for (rows = commits ? import : NULL; rows != NULL; rows = rows->outer)
+	{
+		if (rows->count > 0)
+			elog(ERROR, "%d rows of es_import were not appended", rows->count);
+	}
 	import = NULL;
 }
 

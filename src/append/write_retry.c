@@ -5,19 +5,31 @@
  *
  * Events for one stream are a batch, and are recognized as a whole: if the ids that
  * the caller gives are stored in the stream, in this order and with the places of
- * the others between them, the batch is a retry.  If none of them is stored, it is
- * new.  Anything else is ES002.
+ * the others between them, and if each event of the batch, with or without an id, is
+ * the event that is stored at its place, the batch is a retry.  If none of the ids
+ * is stored, it is new.  Anything else is ES002.
  *
  * Events that name their own streams, rows of es_import, are recognized each by
- * itself.  A row whose id is stored in its stream, or came before in the same
- * write, is left out.  An id that is stored in another stream is ES002.
+ * itself.  A row whose event is stored in its stream, or came before in the same
+ * write, is left out.  An id that is stored in another stream is ES002, and so is one
+ * that another event has.
+ *
+ * It is the same event if its type and data are the same, as jsonb compares them.
+ * Metadata and times may differ, since a program may make them anew.  There are two
+ * exceptions.  Where a composite key made the id, the key decides.  Where the stored
+ * event was rewritten, which the table es_rewrites knows, the id and the place decide.
+ * That table is asked only if the data differ.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "catalog/pg_collation.h"
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/hsearch.h"
 
 #include "base/base.h"
@@ -25,12 +37,15 @@
 #include "log/log.h"
 #include "append/append.h"
 
-/* The id of a row. */
-typedef struct RowId
+/* The first row with an id. */
+typedef struct RowOfId
 {
 	pg_uuid_t	id;
-	text	   *stream;
-} RowId;
+	NewEvent	event;
+} RowOfId;
+
+/* How many keys are named in which data differ. */
+#define MAX_KEYS_NAMED	5
 
 static int
 compare_event_ids(const void *a, const void *b)
@@ -62,10 +77,10 @@ check_ids_are_unique(const Write *write)
 
 /*
  * Looks up the ids of a batch.  If they are stored as one append in the stream,
- * sets *first to the version of its first event and returns true.  Returns false
- * if none is stored.  Anything else is ES002.
+ * sets *first to the version of its first event and returns an event that is stored.
+ * Returns NULL if none is stored.  Anything else is ES002.
  */
-static bool
+static const NewEvent *
 find_stored_batch(Log *log, const Write *write, int64 *first)
 {
 	StoredEvent found;
@@ -98,20 +113,119 @@ find_stored_batch(Log *log, const Write *write, int64 *first)
 							   psprintf("The id is stored in this stream, event %s of the same append is not.",
 										uuid_to_cstring(&missing->id)));
 	}
-	return stored != NULL;
+	return stored;
 }
 
-/* Raises that the events without ids have no places next to the others. */
-static void
-fail_incomplete_batch(const Write *write)
+/* Returns true if two values of jsonb are equal. */
+static bool
+same_json(Datum one, Datum other)
 {
-	const NewEvent *event = write->events;
+	return DatumGetBool(DirectFunctionCall2(jsonb_eq, one, other));
+}
 
-	while (!event->has_id)
-		event++;
-	log_fail_duplicate(&event->id,
-					   psprintf("The id is stored in this stream, the %d events of this batch are not.",
-								write->count));
+/* Returns true if both objects have the key, with the same value. */
+static bool
+has_same_value(Jsonb *one, Jsonb *other, const JsonbValue *key)
+{
+	JsonbValue *value = getKeyJsonValueFromContainer(&one->root,
+													 key->val.string.val,
+													 key->val.string.len, NULL);
+	JsonbValue *match = getKeyJsonValueFromContainer(&other->root,
+													 key->val.string.val,
+													 key->val.string.len, NULL);
+
+	return value != NULL && match != NULL &&
+		same_json(JsonbPGetDatum(JsonbValueToJsonb(value)),
+				  JsonbPGetDatum(JsonbValueToJsonb(match)));
+}
+
+/* Adds the names of keys of the one object whose values differ in the other. */
+static void
+add_different_keys(StringInfo names, int *count, Jsonb *one, Jsonb *other,
+				   bool only_missing)
+{
+	JsonbIterator *iterator = JsonbIteratorInit(&one->root);
+	JsonbValue	key;
+	JsonbValue	value;
+
+	(void) JsonbIteratorNext(&iterator, &key, true);
+	while (JsonbIteratorNext(&iterator, &key, true) == WJB_KEY)
+	{
+		(void) JsonbIteratorNext(&iterator, &value, true);
+		if (only_missing ?
+			getKeyJsonValueFromContainer(&other->root, key.val.string.val,
+										 key.val.string.len, NULL) != NULL :
+			has_same_value(one, other, &key))
+			continue;
+		if (++(*count) <= MAX_KEYS_NAMED)
+			appendStringInfo(names, "%s\"%.*s\"", *count > 1 ? ", " : "",
+							 pg_mbcliplen(key.val.string.val,
+										  key.val.string.len, NAMEDATALEN),
+							 key.val.string.val);
+	}
+}
+
+/*
+ * Says in which keys the data differ; "" if they are not both objects.  The values
+ * are nobody's business who reads a log of errors.
+ */
+static const char *
+different_keys(Datum given, Datum stored)
+{
+	Jsonb	   *one = DatumGetJsonbP(given);
+	Jsonb	   *other = DatumGetJsonbP(stored);
+	StringInfoData names;
+	int			count = 0;
+
+	if (!JB_ROOT_IS_OBJECT(one) || !JB_ROOT_IS_OBJECT(other))
+		return "";
+	initStringInfo(&names);
+	appendStringInfoString(&names, " in ");
+	add_different_keys(&names, &count, one, other, false);
+	add_different_keys(&names, &count, other, one, true);
+	if (count > MAX_KEYS_NAMED)
+		appendStringInfo(&names, " and %d more", count - MAX_KEYS_NAMED);
+	return names.data;
+}
+
+/*
+ * Says how an event differs from another one, of which the caller may know; NULL if
+ * it is the same, or if its composite key decides.
+ */
+static const char *
+event_difference(const NewEvent *event, text *type, Datum data, bool may_know)
+{
+	if (!DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID,
+											  PointerGetDatum(event->type),
+											  PointerGetDatum(type))))
+		return may_know ?
+			psprintf("is of type \"%s\", not \"%s\"", text_to_cstring(type),
+					 text_to_cstring(event->type)) :
+			"is of another type";
+	if (event->id_is_key || same_json(event->data, data))
+		return NULL;
+	return psprintf("has other data%s",
+					may_know ? different_keys(event->data, data) : "");
+}
+
+/*
+ * Refuses an event that is not the one that is stored in its stream at the version.
+ * id: that tells the append.
+ */
+static void
+check_same_event(Log *log, const NewEvent *event, int64 version,
+				 const pg_uuid_t *id)
+{
+	StoredContent stored;
+	const char *difference;
+
+	log_read_event(log, event->stream, version, &stored);
+	difference = event_difference(event, stored.type, stored.data,
+								  log_may_read(log));
+	if (difference != NULL && !rewrite_is_recorded(log, stored.position))
+		log_fail_duplicate(id,
+						   psprintf("The event that is stored in this stream at version " INT64_FORMAT " %s.",
+									version, difference));
 }
 
 /*
@@ -120,20 +234,48 @@ fail_incomplete_batch(const Write *write)
 static bool
 batch_is_retry(Log *log, Write *write)
 {
+	const NewEvent *stored;
 	int64		first;
 	int64		last;
+	int			i;
 
 	if (write->count > 1)
 		check_ids_are_unique(write);
-	if (!find_stored_batch(log, write, &first))
+	stored = find_stored_batch(log, write, &first);
+	if (stored == NULL)
 		return false;
 	last = first + write->count - 1;
 	if (first < 1 || last > write->version)
-		fail_incomplete_batch(write);
+		log_fail_duplicate(&stored->id,
+						   psprintf("The id is stored in this stream, the %d events of this batch are not.",
+									write->count));
+	for (i = 0; i < write->count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		check_same_event(log, &write->events[i], first + i, &stored->id);
+	}
 	write->version = last;
 	write->position = log_position(log, write->stream, last);
 	stats_count(stream_stats(write->stream), STATS_DUPLICATES, 1);
 	return true;
+}
+
+/* Refuses a row whose id came before in the same write, for another event. */
+static void
+check_same_row(const NewEvent *row, const NewEvent *first)
+{
+	const char *difference;
+
+	if (!stream_equal(first->stream, row->stream))
+		log_fail_duplicate(&row->id,
+						   psprintf("The id is given for stream \"%s\" and again for stream \"%s\".",
+									text_to_cstring(first->stream),
+									text_to_cstring(row->stream)));
+	difference = event_difference(row, first->type, first->data, true);
+	if (difference != NULL)
+		log_fail_duplicate(&row->id,
+						   psprintf("The event that row " INT64_FORMAT " gives this id %s.",
+									first->row, difference));
 }
 
 /*
@@ -143,26 +285,58 @@ static bool
 row_is_retry(Log *log, HTAB *ids, const NewEvent *row)
 {
 	StoredEvent stored;
-	RowId	   *given;
+	RowOfId    *given;
 	bool		found;
 
 	if (!row->has_id)
 		return false;
 	given = hash_search(ids, &row->id, HASH_ENTER, &found);
 	if (!found)
-		given->stream = row->stream;
-	else if (!stream_equal(given->stream, row->stream))
-		log_fail_duplicate(&row->id,
-						   psprintf("The id is given for stream \"%s\" and again for stream \"%s\".",
-									text_to_cstring(given->stream),
-									text_to_cstring(row->stream)));
-	if (found)
+		given->event = *row;
+	else
+	{
+		check_same_row(row, &given->event);
 		return true;
+	}
 	if (!log_find_id(log, &row->id, row->stream, &stored))
 		return false;
 	if (!stored.same_stream)
 		log_fail_duplicate(&row->id, stored.place);
+	check_same_event(log, row, stored.version, &row->id);
 	return true;
+}
+
+/* Names the row of an import in an error's context. */
+static void
+row_context(void *arg)
+{
+	const NewEvent *const *row = arg;
+
+	if (*row != NULL)
+		errcontext("row " INT64_FORMAT " of the import", (*row)->row);
+}
+
+/* Keeps the rows that are no retries, and counts the others. */
+static void
+keep_new_rows(Log *log, Write *write, HTAB *ids, const NewEvent **row)
+{
+	int			count = write->count;
+	int			i;
+
+	write->count = 0;
+	for (i = 0; i < count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		*row = &write->events[i];
+		if (!row_is_retry(log, ids, *row))
+			write->events[write->count++] = **row;
+		else
+		{
+			stats_count(stream_stats((*row)->stream), STATS_DUPLICATES, 1);
+			if (write->left_out++ == 0)
+				write->first_left_out = (*row)->row;
+		}
+	}
 }
 
 /* Leaves out rows that are retries. */
@@ -171,24 +345,21 @@ leave_out_stored_rows(Log *log, Write *write)
 {
 	HASHCTL		control = {
 		.keysize = sizeof(pg_uuid_t),
-		.entrysize = sizeof(RowId),
+		.entrysize = sizeof(RowOfId),
 		.hcxt = CurrentMemoryContext
 	};
 	HTAB	   *ids = hash_create("eventstore row ids", write->count, &control,
 								  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	int			kept = 0;
-	int			i;
+	const NewEvent *row = NULL;
+	ErrorContextCallback context = {
+		.callback = row_context,
+		.arg = &row,
+		.previous = error_context_stack
+	};
 
-	for (i = 0; i < write->count; i++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (row_is_retry(log, ids, &write->events[i]))
-			stats_count(stream_stats(write->events[i].stream),
-						STATS_DUPLICATES, 1);
-		else
-			write->events[kept++] = write->events[i];
-	}
-	write->count = kept;
+	error_context_stack = &context;
+	keep_new_rows(log, write, ids, &row);
+	error_context_stack = context.previous;
 	hash_destroy(ids);
 }
 

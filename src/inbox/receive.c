@@ -152,8 +152,8 @@ append_message(const Message *message, const AckEvent *ack)
 	event.has_occurred_at = !ack->nulls[ACK_EVENT_TIME];
 	if (event.has_occurred_at)
 		event.occurred_at = DatumGetTimestampTz(ack->values[ACK_EVENT_TIME]);
-	stream_check_name(event.stream);
-	event_check_type_name(event.type);
+	stream_check_new(event.stream);
+	event_check_new(&event);
 	write.stream = event.stream;
 	write_events(&write);
 	return write.position;

@@ -1,19 +1,25 @@
 /*-------------------------------------------------------------------------
  *
  * event.c
- *		What is checked of an event by itself: its type's name, its metadata.
+ *		What is checked of an event by itself: its type's name, its metadata, its
+ *		id and time.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "mb/pg_wchar.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
+#include "utils/timestamp.h"
 
-#include "base/base.h"
 #include "eventstore.h"
+#include "base/base.h"
 #include "log/log.h"
+
+/* How many bytes of a name an error shows. */
+#define MAX_NAME_SHOWN	100
 
 /* A type's name must not be empty or long. */
 void
@@ -46,6 +52,67 @@ event_check_type_names(ArrayType *types)
 		event_check_type_name(DatumGetTextPP(values[i]));
 }
 
+/*
+ * Refuses a name that begins as those do that the store keeps for itself.
+ */
+void
+event_check_reserved(text *name, const char *what)
+{
+	int			length = VARSIZE_ANY_EXHDR(name);
+
+	if (length < (int) strlen(ES_RESERVED_PREFIX) ||
+		memcmp(VARDATA_ANY(name), ES_RESERVED_PREFIX,
+			   strlen(ES_RESERVED_PREFIX)) != 0)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("%s must not begin with \"" ES_RESERVED_PREFIX "\"", what),
+			 errdetail("The name begins with \"%s\".",
+					   pnstrdup(VARDATA_ANY(name),
+								pg_mbcliplen(VARDATA_ANY(name), length,
+											 MAX_NAME_SHOWN))),
+			 errhint("Such names are the store's own; choose another one.")));
+}
+
+/*
+ * Refuses the two UUIDs that programs have where they have none (RFC 9562): all
+ * bits are zero, or one.
+ */
+void
+event_check_id(const pg_uuid_t *id)
+{
+	int			i;
+
+	for (i = 1; i < UUID_LEN; i++)
+	{
+		if (id->data[i] != id->data[0])
+			return;
+	}
+	if (id->data[0] == 0 || id->data[0] == 0xff)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("an id must not be the %s UUID",
+						id->data[0] == 0 ? "nil" : "max"),
+				 errdetail("The id is %s, which programs have where no id was set.",
+						   uuid_to_cstring(id)),
+				 errhint("Give each event an id of its own, or none: then it gets one.")));
+}
+
+/*
+ * Refuses a moment that is none: infinity.
+ */
+static void
+check_occurred_at(TimestampTz occurred_at)
+{
+	if (TIMESTAMP_NOT_FINITE(occurred_at))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("occurred_at must be a moment"),
+				 errdetail("It is %sinfinity.",
+						   TIMESTAMP_IS_NOBEGIN(occurred_at) ? "-" : ""),
+				 errhint("Leave it out where the moment is not known.")));
+}
+
 /* Metadata is an object, so that more can be added to it. */
 void
 event_check_metadata(Datum metadata)
@@ -59,4 +126,40 @@ event_check_metadata(Datum metadata)
 				 errdetail("The metadata is %s.",
 						   JB_ROOT_IS_SCALAR(object) ? "a scalar" : "an array"),
 				 errhint("Give an object, such as '{\"correlation_id\": \"...\"}', or null.")));
+}
+
+/*
+ * Metadata that may be left out: a JSON null is none, in every form of a call.
+ */
+Datum
+event_metadata(Datum metadata)
+{
+	Jsonb	   *object = DatumGetJsonbP(metadata);
+
+	if (JB_ROOT_IS_SCALAR(object))
+	{
+		JsonbValue	value;
+
+		if (JsonbExtractScalar(&object->root, &value) && value.type == jbvNull)
+			return (Datum) 0;
+	}
+	event_check_metadata(metadata);
+	return metadata;
+}
+
+/*
+ * Refuses an event that is wrong by itself.  Its stream is checked by
+ * stream_check_new.
+ */
+void
+event_check_new(NewEvent *event)
+{
+	event_check_type_name(event->type);
+	event_check_reserved(event->type, "an event's type");
+	if (event->metadata)
+		event->metadata = event_metadata(event->metadata);
+	if (event->has_id)
+		event_check_id(&event->id);
+	if (event->has_occurred_at)
+		check_occurred_at(event->occurred_at);
 }

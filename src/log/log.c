@@ -205,22 +205,41 @@ log_last_version(Log *log, text *stream, int64 expected)
 	return last;
 }
 
+/* Fetches an event that is stored into log->slot. */
+static void
+fetch_stored(Log *log, text *stream, int64 version)
+{
+	if (!fetch_version(log, stream, BTEqualStrategyNumber, F_INT8EQ, version))
+		elog(ERROR, "event " INT64_FORMAT " of a stream is missing", version);
+}
+
 /*
  * The position of an event that is stored.
  */
 int64
 log_position(Log *log, text *stream, int64 version)
 {
-	if (!fetch_version(log, stream, BTEqualStrategyNumber, F_INT8EQ, version))
-		elog(ERROR, "event " INT64_FORMAT " of a stream is missing", version);
+	fetch_stored(log, stream, version);
 	return DatumGetInt64(fetched_column(log, Anum_es_events_position));
+}
+
+/*
+ * Reads what an event says that is stored.
+ */
+void
+log_read_event(Log *log, text *stream, int64 version, StoredContent *content)
+{
+	fetch_stored(log, stream, version);
+	content->position = DatumGetInt64(fetched_column(log, Anum_es_events_position));
+	content->type = DatumGetTextPP(fetched_column(log, Anum_es_events_type));
+	content->data = fetched_column(log, Anum_es_events_data);
 }
 
 /*
  * Returns true if the caller may know about events of all streams.
  */
-static bool
-may_read_log(Log *log)
+bool
+log_may_read(Log *log)
 {
 	Oid			relid = RelationGetRelid(log->rel);
 
@@ -247,7 +266,7 @@ log_find_id(Log *log, const pg_uuid_t *id, text *stream, StoredEvent *found)
 	its_stream = DatumGetTextPP(fetched_column(log, Anum_es_events_stream));
 	found->same_stream = stream_equal(its_stream, stream);
 	if (!found->same_stream)
-		found->place = may_read_log(log) ?
+		found->place = log_may_read(log) ?
 			psprintf("The id is stored in stream \"%s\" at version " INT64_FORMAT ".",
 					 text_to_cstring(its_stream), found->version) :
 			"The id is stored in another stream.";
@@ -264,5 +283,5 @@ log_fail_duplicate(const pg_uuid_t *id, const char *why)
 			(errcode(ERRCODE_ES_DUPLICATE_EVENT),
 			 errmsg("duplicate event %s", uuid_to_cstring(id)),
 			 errdetail("%s", why),
-			 errhint("Give every event an id of its own; a retry repeats the whole append with the same ids in the same stream.")));
+			 errhint("Give every event an id of its own; a retry repeats the whole append with the same ids, types and data in the same stream.")));
 }

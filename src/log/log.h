@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * log.h
- *		The table es_events: streams, rows, positions, the horizon.
+ *		The table es_events: rows, locks, positions, the horizon.
  *
  *-------------------------------------------------------------------------
  */
@@ -17,51 +17,9 @@
 #include "utils/snapshot.h"
 #include "utils/uuid.h"
 
-#include "stats/stats.h"
-
-/* stream.c */
-
-/* Refuses a name that is empty or too long for the indexes. */
-extern void stream_check_name(text *stream);
-
-/* The counters of the stream's category; NULL if nothing is counted. */
-extern StatsEntry *stream_stats(text *stream);
-
-/* Counts ES001, and that the session appends to the stream of its last ES001. */
-extern void stream_count_conflict(text *stream);
-extern void stream_count_retry(text *stream);
-
-/* The bytes of the name before the first '-', all without one. */
-extern int	stream_category_length(text *stream);
-extern bool stream_equal(text *a, text *b);
-extern uint64 stream_hash(text *stream);
-
-/* The partition of the stream, from 0.  Subscriptions rely on its never changing. */
-extern int	stream_partition(text *stream, int partitions);
+#include "log/event.h"
 
 /* log.c */
-
-/* An event on its way into the log. */
-typedef struct NewEvent
-{
-	/* by the caller */
-	text	   *stream;
-	text	   *type;
-	Datum		data;			/* jsonb, as it came: toasted or not */
-	Datum		metadata;		/* the same; 0 = NULL */
-	bool		has_id;			/* else log_insert makes one */
-	bool		has_occurred_at;
-	TimestampTz occurred_at;
-	pg_uuid_t	id;
-	int64		version;
-
-	/* by event_identify */
-	Datum		upcast;			/* data as of its type's schema version; 0:
-								 * data is */
-
-	/* by log_insert */
-	int64		position;
-} NewEvent;
 
 /* Where an event is stored. */
 typedef struct StoredEvent
@@ -71,6 +29,14 @@ typedef struct StoredEvent
 	bool		same_stream;	/* it is in the stream that was asked about */
 	const char *place;			/* a sentence, if it is in another one */
 } StoredEvent;
+
+/* What an event says, as it is stored. */
+typedef struct StoredContent
+{
+	int64		position;
+	text	   *type;
+	Datum		data;
+} StoredContent;
 
 /* es_events, opened to append or to look up. */
 typedef struct Log
@@ -124,6 +90,13 @@ extern bool log_find_id(Log *log, const pg_uuid_t *id, text *stream,
 
 /* The position of a stored event. */
 extern int64 log_position(Log *log, text *stream, int64 version);
+
+/* Reads a stored event; its values last until the next look-up. */
+extern void log_read_event(Log *log, text *stream, int64 version,
+						   StoredContent *content);
+
+/* Returns true if the caller may know about events of all streams. */
+extern bool log_may_read(Log *log);
 
 /* Lets the next log_last_version look from this version on first. */
 extern void log_remember_version(text *stream, int64 version);
@@ -201,10 +174,10 @@ extern void log_guard_check_update(const TriggerDesc *triggers);
 /* Allows the caller's next UPDATE of es_events, or no more. */
 extern void log_guard_allow_rewrite(bool allow);
 
-/* event.c: each refuses what no event may have */
-extern void event_check_type_name(text *type);
-extern void event_check_type_names(ArrayType *types);
-extern void event_check_metadata(Datum metadata);
+/* rewrite.c */
+
+/* Returns true if the event at the position was rewritten. */
+extern bool rewrite_is_recorded(Log *log, int64 position);
 
 /* published_horizon.c */
 

@@ -13,7 +13,9 @@
  *	   a row changes, and an UPDATE that another trigger runs is not allowed by it.  If
  *	   anything else used the permission first, this UPDATE would be refused and all
  *	   be undone;
- *	4. delete the stream's snapshots, which were folded from the old data.
+ *	4. record it in es_rewrites, by which a retry of the old append is known: its
+ *	   data are not those that are stored any more (append/write_retry.c);
+ *	5. delete the stream's snapshots, which were folded from the old data.
  *
  * BEFORE UPDATE row triggers of others are refused, since they could change what must
  * stay.  AFTER triggers, constraints and generated columns are honoured.
@@ -22,16 +24,20 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/table.h"
+#include "access/tableam.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/rel.h"
 #include "utils/uuid.h"
 
+#include "base/compat.h"
 #include "base/base.h"
 #include "log/log.h"
 
@@ -103,6 +109,52 @@ rewrite_event(Oid log, Datum *values, const char *nulls)
 	return DatumGetInt64(own_sql_value(1));
 }
 
+/* Records that the event was rewritten, by whom and when last. */
+static void
+record_rewrite(Oid log, int64 position)
+{
+	Oid			types[2] = {INT8OID, TEXTOID};
+	Datum		values[2];
+
+	values[0] = Int64GetDatum(position);
+	values[1] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
+	(void) own_sql_run(log,
+					   "INSERT INTO @extschema@.es_rewrites AS r"
+					   " (position, rewritten_at, rewritten_by)"
+					   " SELECT $1, clock_timestamp(), $2::name"
+					   " ON CONFLICT (position) DO UPDATE SET"
+					   " (rewritten_at, rewritten_by) ="
+					   " (excluded.rewritten_at, excluded.rewritten_by)",
+					   2, types, values, NULL);
+}
+
+/*
+ * Looks it up with the snapshot of the log, which has seen the event.
+ */
+bool
+rewrite_is_recorded(Log *log, int64 position)
+{
+	Relation	rel = table_open(own_table_relid(RelationGetRelid(log->rel),
+												 "es_rewrites"),
+								 AccessShareLock);
+	Relation	index = index_open(compat_primary_key_index(rel),
+								   AccessShareLock);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	IndexScanDesc scan = compat_index_beginscan(rel, index, log->latest, 1);
+	ScanKeyData key;
+	bool		found;
+
+	table_row_key(&key, index, 1, BTEqualStrategyNumber, F_INT8EQ,
+				  Int64GetDatum(position));
+	index_rescan(scan, &key, 1, NULL, 0);
+	found = index_getnext_slot(scan, ForwardScanDirection, slot);
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
 /*
  * Deletes the stream's snapshots, which were folded from the old data.
  */
@@ -142,6 +194,7 @@ es_rewrite(PG_FUNCTION_ARGS)
 	check_update_triggers(log);
 	stream = lock_event_stream(log, PG_GETARG_UUID_P(0));
 	position = rewrite_event(log, values, nulls);
+	record_rewrite(log, position);
 	delete_snapshots(log, stream);
 	SPI_finish();
 	PG_RETURN_INT64(position);

@@ -47,6 +47,16 @@ stream_check_name(text *stream)
 }
 
 /*
+ * Refuses a name of a stream that nobody may append to: the store's own, too.
+ */
+void
+stream_check_new(text *stream)
+{
+	stream_check_name(stream);
+	event_check_reserved(stream, "a stream's name");
+}
+
+/*
  * The bytes of the name before the first '-', all without one.
  */
 int

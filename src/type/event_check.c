@@ -55,7 +55,6 @@ typedef struct Check
 	const NewEvent *events;
 	int			count;
 	const NewEvent *event;		/* that is being checked */
-	bool		one_stream;		/* and not rows of an import */
 	bool		each;			/* is each value tried alone? */
 	List	   *trials;			/* else those of many events, together */
 	MemoryContext scratch;		/* of some events */
@@ -79,12 +78,13 @@ add_violation(Check *check, const char *format,...)
 		return;
 	if (lines->len > 0)
 		appendStringInfoChar(lines, '\n');
-	if (check->count > 1 && check->one_stream)
+	if (check->event->row > 0)
+		appendStringInfo(lines, "Row " INT64_FORMAT ", stream \"%s\": ",
+						 check->event->row,
+						 text_to_cstring(check->event->stream));
+	else if (check->count > 1)
 		appendStringInfo(lines, "Event %d: ",
 						 (int) (check->event - check->events) + 1);
-	else if (check->count > 1)
-		appendStringInfo(lines, "Stream \"%s\": ",
-						 text_to_cstring(check->event->stream));
 	start = lines->len;
 	for (;;)
 	{
@@ -98,7 +98,7 @@ add_violation(Check *check, const char *format,...)
 		enlargeStringInfo(lines, needed);
 	}
 	appendStringInfoChar(lines, '.');
-	if (check->count == 1)
+	if (check->count == 1 && check->event->row == 0)
 		lines->data[start] = pg_toupper((unsigned char) lines->data[start]);
 }
 
@@ -426,7 +426,6 @@ check_new_events(Oid log, const NewEvent *events, int count)
 {
 	Check		check = {.log = log,.events = events,.count = count};
 
-	check.one_stream = events[0].stream == events[count - 1].stream;
 	check.scratch = AllocSetContextCreate(CurrentMemoryContext,
 										  "eventstore events",
 										  ALLOCSET_DEFAULT_SIZES);

@@ -62,6 +62,7 @@ set_composite_id(NewEvent *event, const EventType *type)
 		return false;
 	event->id = *composite_key_id(event->type, data, type->composite_key);
 	event->has_id = true;
+	event->id_is_key = true;
 	return true;
 }
 

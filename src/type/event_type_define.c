@@ -179,7 +179,7 @@ event_type_argument(FunctionCallInfo fcinfo)
 static void
 check_type_definition(FunctionCallInfo fcinfo)
 {
-	(void) event_type_argument(fcinfo);
+	event_check_reserved(event_type_argument(fcinfo), "an event's type");
 	argument_not_null(fcinfo, ARG_REQUIRED, "required");
 	argument_not_null(fcinfo, ARG_SCHEMA_VERSION, "schema_version");
 	check_attribute_names("required", PG_GETARG_ARRAYTYPE_P(ARG_REQUIRED));

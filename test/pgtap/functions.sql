@@ -31,6 +31,7 @@ SELECT bag_eq(
     ('es_append_batch',
      'stream text, expected es_expected_version, types text[], data jsonb[],'
      ' metadata jsonb[] DEFAULT NULL::jsonb[], ids uuid[] DEFAULT NULL::uuid[],'
+     ' occurred_at timestamp with time zone[] DEFAULT NULL::timestamp with time zone[],'
      ' OUT version bigint, OUT "position" bigint', 'record'),
     ('es_load',
      'stream text, after_version bigint DEFAULT 0, max_count bigint DEFAULT NULL::bigint',

@@ -1,6 +1,6 @@
 -- Who may do what before anything is granted, and what single grants give.
 BEGIN;
-SELECT plan(98);
+SELECT plan(99);
 
 CREATE TEMP VIEW members AS
 SELECT classid, objid
@@ -32,7 +32,7 @@ SELECT bag_eq(
                WHERE a.grantee = 0) $$,
     $$ VALUES ('es_append(text,es_expected_version,text,jsonb,jsonb,uuid,timestamp with time zone)'),
               ('es_append_batch(text,es_expected_version,jsonb)'),
-              ('es_append_batch(text,es_expected_version,text[],jsonb[],jsonb[],uuid[])'),
+              ('es_append_batch(text,es_expected_version,text[],jsonb[],jsonb[],uuid[],timestamp with time zone[])'),
               ('es_index_attribute(text,text)'),
               ('es_rewrite(uuid,jsonb,jsonb)'),
               ('es_start_worker()'),
@@ -104,6 +104,7 @@ SELECT throws_ok('SELECT * FROM es_stats()', '42501', NULL, 'nobody: the functio
 SELECT throws_ok('SELECT * FROM es_inbox_stats', '42501', NULL, 'nobody: es_inbox_stats');
 SELECT throws_ok('SELECT es_stats_reset()', '42501', NULL, 'nobody: es_stats_reset');
 SELECT throws_ok('SELECT * FROM es_notified', '42501', NULL, 'nobody: es_notified');
+SELECT throws_ok('SELECT * FROM es_rewrites', '42501', NULL, 'nobody: es_rewrites');
 SELECT throws_ok('SELECT * FROM es_published_horizon', '42501', NULL, 'nobody: es_published_horizon');
 
 SELECT throws_ok($$ SELECT es_create_projection('p', query => 'SELECT 1') $$, '42501', NULL, 'nobody: es_create_projection');

@@ -161,6 +161,7 @@ SELECT bag_eq(
         WHERE d.classid = 'pg_class'::regclass AND d.deptype = 'e'
           AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'eventstore') $$,
     $$ VALUES ('es_events',            'r', 'p', 'heap', false, NULL::text[]),
+              ('es_rewrites',          'r', 'p', 'heap', false, NULL),
               ('es_notified',          'r', 'p', 'heap', false, NULL),
               ('es_published_horizon',           'r', 'p', 'heap', false, NULL),
               ('es_event_types',       'r', 'p', 'heap', false, NULL),

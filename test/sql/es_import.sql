@@ -14,19 +14,45 @@ SELECT stream, count(*), max(version), bool_and(version = data::text::int / 7 + 
 SELECT count(*) FROM es_import;
 
 -- A row whose id is stored in its stream, or came before, is a retry.
-INSERT INTO es_import (stream, type, id) VALUES
-    ('a-1', 'z', '00000000-0000-7000-8000-000000000001'),
-    ('r-1', 'p', '00000000-0000-7000-8000-000000000011'),
-    ('r-1', 'q', '00000000-0000-7000-8000-000000000012'),
-    ('r-1', 'p', '00000000-0000-7000-8000-000000000011');
+INSERT INTO es_import (stream, type, data, id) VALUES
+    ('a-1', 'z', '{"n": 1.0}', '00000000-0000-7000-8000-000000000001'),
+    ('r-1', 'p', '{}', '00000000-0000-7000-8000-000000000011'),
+    ('r-1', 'q', '{}', '00000000-0000-7000-8000-000000000012'),
+    ('r-1', 'p', '{}', '00000000-0000-7000-8000-000000000011');
 INSERT INTO es_import (stream, type, id) VALUES
     ('r-1', 'p', '00000000-0000-7000-8000-000000000011'),
     ('r-1', 'r', '00000000-0000-7000-8000-000000000013');
 SELECT version, type FROM es_load('r-1');
 SELECT es_stream_version('a-1');
 
+-- How many were left out is said once, whatever the number of chunks; the number of a row is the statement's.
+INSERT INTO es_import (stream, type, id) SELECT 'r-4', 'p', ('00000000-0000-7000-8000-' || to_char(i, 'FM000000000000'))::uuid FROM generate_series(1000, 1009) i;
+INSERT INTO es_import (stream, type, id) SELECT 'r-4', 'p', ('00000000-0000-7000-8000-' || to_char(i, 'FM000000000000'))::uuid FROM generate_series(1005, 4004) i;
+SELECT count(*) FROM es_load('r-4');
+COPY es_import (stream, type, id) FROM stdin;
+r-4	p	00000000-0000-7000-8000-000000001000
+r-4	p	00000000-0000-7000-8000-000000009000
+r-4	p	00000000-0000-7000-8000-000000001001
+\.
+-- Nested statements count their own rows.
+CREATE FUNCTION import_twice(i int) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO es_import (stream, type, id) VALUES ('r-5', 'n', ('00000000-0000-7000-8000-00000000500' || i)::uuid), ('r-5', 'n', ('00000000-0000-7000-8000-00000000500' || i)::uuid);
+    RETURN 'r-6';
+END $$;
+INSERT INTO es_import (stream, type, id) SELECT import_twice(i), 'n', '00000000-0000-7000-8000-000000006000' FROM generate_series(1, 3) i;
+DROP FUNCTION import_twice;
+
 -- Refused as a whole.
 SELECT count(*) AS before FROM es_events \gset
+INSERT INTO es_import (stream, type, data, id) VALUES ('r-2', 'a', '{}', NULL), ('r-1', 'p', '{"n": 1}', '00000000-0000-7000-8000-000000000011');
+INSERT INTO es_import (stream, type, data, id) VALUES ('r-2', 'a', '{}', NULL), ('r-1', 'pp', '{}', '00000000-0000-7000-8000-000000000011');
+INSERT INTO es_import (stream, type, data, id) VALUES ('r-2', 'a', '{"n": 1}', '00000000-0000-7000-8000-000000000031'), ('r-2', 'a', '{"n": 2}', '00000000-0000-7000-8000-000000000031');
+INSERT INTO es_import (stream, type, data, id) SELECT 'r-2', 'a', '{}', CASE WHEN i = 1500 THEN '00000000-0000-7000-8000-000000000011'::uuid END FROM generate_series(1, 2500) i;
+INSERT INTO es_import (stream, type, id) VALUES ('r-2', 'a', '00000000-0000-0000-0000-000000000000');
+INSERT INTO es_import (stream, type, occurred_at) VALUES ('r-2', 'a', now()), ('r-2', 'a', 'infinity');
+INSERT INTO es_import (stream, type) VALUES ('r-2', 'a'), ('es_r-2', 'a');
+INSERT INTO es_import (stream, type) VALUES ('r-2', 'a'), ('r-2', 'es_a');
 INSERT INTO es_import (stream, type, id) VALUES ('r-2', 'a', NULL), ('r-2', 'b', '00000000-0000-7000-8000-000000000011');
 INSERT INTO es_import (stream, type, id) VALUES
     ('r-2', 'a', '00000000-0000-7000-8000-000000000021'), ('r-3', 'a', '00000000-0000-7000-8000-000000000021');

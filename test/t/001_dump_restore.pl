@@ -61,7 +61,7 @@ FROM (VALUES
 SELECT es_append('large-1', 'any', 'attached', to_jsonb(string_agg(md5(i::text), '')))
 FROM generate_series(1, 5000) AS i;
 SELECT es_append('time-1', 'any', 'seen', occurred_at => t)
-FROM unnest(ARRAY['-infinity', 'infinity', '4713-01-01 00:00:00 BC', NULL]::timestamptz[]) AS t;
+FROM unnest(ARRAY['4713-01-01 00:00:00 BC', '294276-12-31 23:59:59.999999', NULL]::timestamptz[]) AS t;
 
 INSERT INTO es_import (stream, type, data, metadata, id, occurred_at)
 SELECT 'import-' || i % 40, 'imported', jsonb_build_object('n', i), NULL, md5(i::text)::uuid, to_timestamp(i)

@@ -66,7 +66,7 @@ ROLLBACK PREPARED 'lost';
 INSERT INTO es_import (stream, type, data, occurred_at)
 SELECT 'import-' || i % 40, 'noted', jsonb_build_object('n', i), to_timestamp(i) FROM generate_series(1, 400) AS i;
 SELECT es_append('large-1', 'any', 'attached', to_jsonb(string_agg(md5(i::text), ''))) FROM generate_series(1, 5000) AS i;
-SELECT es_append(E'stra\u00dfe-\U0001F600', 'any', E'\u00fcbermittelt', '[1e400, null]', '{"a": {"b": []}}', NULL, '-infinity');
+SELECT es_append(E'stra\u00dfe-\U0001F600', 'any', E'\u00fcbermittelt', '[1e400, null]', '{"a": {"b": []}}', NULL, '4713-01-01 00:00:00 BC');
 END
 
 # What is known outside: the results of appends that will be repeated.

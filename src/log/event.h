@@ -1,0 +1,82 @@
+/*-------------------------------------------------------------------------
+ *
+ * event.h
+ *		Streams and new events, by themselves: their names and what they may be.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef EVENTSTORE_EVENT_H
+#define EVENTSTORE_EVENT_H
+
+#include "datatype/timestamp.h"
+#include "utils/array.h"
+#include "utils/jsonb.h"
+#include "utils/uuid.h"
+
+#include "stats/stats.h"
+
+/* stream.c */
+
+/* Refuses a name that is empty or too long for the indexes. */
+extern void stream_check_name(text *stream);
+
+/* Refuses it for new events, too, if it is one of the store's own. */
+extern void stream_check_new(text *stream);
+
+/* The counters of the stream's category; NULL if nothing is counted. */
+extern StatsEntry *stream_stats(text *stream);
+
+/* Counts ES001, and that the session appends to the stream of its last ES001. */
+extern void stream_count_conflict(text *stream);
+extern void stream_count_retry(text *stream);
+
+/* The bytes of the name before the first '-', all without one. */
+extern int	stream_category_length(text *stream);
+extern bool stream_equal(text *a, text *b);
+extern uint64 stream_hash(text *stream);
+
+/* The partition of the stream, from 0.  Subscriptions rely on its never changing. */
+extern int	stream_partition(text *stream, int partitions);
+
+/* event.c */
+
+/* An event on its way into the log. */
+typedef struct NewEvent
+{
+	/* by the caller */
+	text	   *stream;
+	text	   *type;
+	Datum		data;			/* jsonb, as it came: toasted or not */
+	Datum		metadata;		/* the same; 0 = NULL */
+	bool		has_id;			/* else log_insert makes one */
+	bool		id_is_key;		/* its composite key made it */
+	bool		has_occurred_at;
+	TimestampTz occurred_at;
+	pg_uuid_t	id;
+	int64		version;
+	int64		row;			/* its number in an import, from 1; 0: in none */
+
+	/* by event_identify */
+	Datum		upcast;			/* data as of its type's schema version; 0:
+								 * data is */
+
+	/* by log_insert */
+	int64		position;
+} NewEvent;
+
+/* Each refuses what no event may have. */
+extern void event_check_type_name(text *type);
+extern void event_check_type_names(ArrayType *types);
+extern void event_check_metadata(Datum metadata);
+extern void event_check_id(const pg_uuid_t *id);
+
+/* Refuses a name of the store's own.  what: it names, with its article. */
+extern void event_check_reserved(text *name, const char *what);
+
+/* Metadata that may be left out; 0 for a JSON null. */
+extern Datum event_metadata(Datum metadata);
+
+/* Refuses an event that is wrong by itself; its stream is checked by the caller. */
+extern void event_check_new(NewEvent *event);
+
+#endif							/* EVENTSTORE_EVENT_H */
