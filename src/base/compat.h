@@ -170,6 +170,24 @@ compat_vxid_current_xid(VirtualTransactionId vxid)
 	return xid;
 }
 
+/* The process that runs the transaction of a vxid; 0: none does any more. */
+static inline int
+compat_vxid_pid(VirtualTransactionId vxid)
+{
+#if PG_VERSION_NUM >= 170000
+	PGPROC	   *proc = ProcNumberGetProc(vxid.procNumber);
+
+	return proc != NULL && proc->vxid.lxid == vxid.localTransactionId ?
+		proc->pid : 0;
+#else
+	PGPROC	   *proc = vxid.backendId == InvalidBackendId ? NULL :
+	BackendIdGetProc(vxid.backendId);
+
+	return proc != NULL && proc->lxid == vxid.localTransactionId ?
+		proc->pid : 0;
+#endif
+}
+
 /* Returns true if the user may SET ROLE to the role. */
 static inline bool
 compat_can_become(Oid user, Oid role)

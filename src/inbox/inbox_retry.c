@@ -18,6 +18,7 @@
 #include "utils/builtins.h"
 
 #include "base/base.h"
+#include "base/wait.h"
 #include "failure/failure.h"
 #include "inbox/inbox.h"
 
@@ -66,10 +67,15 @@ lock_failed_message(Oid log, int64 id)
 {
 	Oid			type = INT8OID;
 	Datum		value = Int64GetDatum(id);
+	WaitContext context;
+	uint64		found;
 
-	if (own_sql_run(log,
-					"SELECT FROM @extschema@.es_failures WHERE id = $1 FOR UPDATE",
-					1, &type, &value, NULL) == 0)
+	wait_context_begin(&context, "failure", psprintf(INT64_FORMAT, id), -1);
+	found = own_sql_run(log,
+						"SELECT FROM @extschema@.es_failures WHERE id = $1 FOR UPDATE",
+						1, &type, &value, NULL);
+	wait_context_end(&context);
+	if (found == 0)
 		refuse_missing_failure(id);
 }
 

@@ -40,6 +40,7 @@
 #include "utils/timestamp.h"
 
 #include "base/base.h"
+#include "base/wait.h"
 #include "stats/stats.h"
 #include "log/log.h"
 #include "append/append.h"
@@ -169,13 +170,19 @@ inbox_claim(Message *message)
 		message->metadata
 	};
 	bool		isnull;
+	WaitContext context;
+	uint64		stored;
 
-	if (own_sql_run(message->log,
-					"INSERT INTO @extschema@.es_inbox"
-					" (topic, group_id, checksum, payload, metadata)"
-					" VALUES ($1, $2, $3, $4, $5)"
-					" ON CONFLICT (topic, group_id, checksum) DO NOTHING"
-					" RETURNING id", 5, types, values, NULL) == 0)
+	wait_context_begin(&context, "a message of topic",
+					   text_to_cstring(message->topic), -1);
+	stored = own_sql_run(message->log,
+						 "INSERT INTO @extschema@.es_inbox"
+						 " (topic, group_id, checksum, payload, metadata)"
+						 " VALUES ($1, $2, $3, $4, $5)"
+						 " ON CONFLICT (topic, group_id, checksum) DO NOTHING"
+						 " RETURNING id", 5, types, values, NULL);
+	wait_context_end(&context);
+	if (stored == 0)
 		return false;
 	message->id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
 											  SPI_tuptable->tupdesc, 1,

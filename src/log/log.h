@@ -130,6 +130,14 @@ extern LogLock log_lock_of_stream(text *stream);
 extern void log_lock_all(Oid log, LogLock *locks, int count);
 extern void log_lock_stream(Oid log, text *stream);
 
+/*
+ * Locks the log against all appends of others (ShareRowExclusiveLock), which go on
+ * until the lock is there.  purpose: "to ...", for an error's context.  catch_up: what
+ * to do after a wait, before the lock; or NULL.
+ */
+extern void log_lock_whole(Oid log, const char *purpose,
+						   void (*catch_up) (void *arg), void *arg);
+
 /* log_index.c */
 
 /* The indexes of unique constraints. */

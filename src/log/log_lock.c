@@ -18,7 +18,8 @@
  * streams.  So a transaction that would hold more than ES_MAX_LOG_LOCKS of them
  * takes ShareRowExclusiveLock on es_events instead: as every appender holds
  * RowExclusiveLock there from before its first position to its end, the owner of
- * the stronger lock is alone with all streams.  The locks that a call needs are
+ * the stronger lock is alone with all streams.  While it waits for that lock the
+ * appends of others go on (table_lock.c).  The locks that a call needs are
  * counted before it takes the first.  A rollback to a savepoint may release
  * locks, also the stronger one, so that the lock table is asked each time; the
  * count of locks is only ever too high.
@@ -34,8 +35,10 @@
 #include "miscadmin.h"
 #include "portability/instr_time.h"
 #include "storage/lmgr.h"
+#include "utils/builtins.h"
 
 #include "base/compat.h"
+#include "base/wait.h"
 #include "eventstore.h"
 #include "stats/stats.h"
 #include "log/log.h"
@@ -107,16 +110,18 @@ locks_have_room(const LogLock *locks, int count)
 	return locks_taken + more <= ES_MAX_LOG_LOCKS;
 }
 
-/* Waits for a lock, and counts that. */
+/* Waits for a lock, counts that, and lets errors name what is waited for. */
 static void
 wait_for_lock(const LogLock *lock, const LOCKTAG *tag)
 {
 	StatsEntry *stats = stream_stats(lock->name);
+	WaitContext context;
 	instr_time	start;
 	instr_time	end;
 
 	stats_count(stats, STATS_LOCK_WAITS, 1);
 	INSTR_TIME_SET_CURRENT(start);
+	wait_context_begin(&context, "stream", text_to_cstring(lock->name), -1);
 	PG_TRY();
 	{
 		(void) LockAcquire(tag, lock->mode, false, false);
@@ -161,6 +166,24 @@ log_lock_of_stream(text *stream)
 }
 
 /*
+ * Locks the log against all appends of others, which go on until the lock is there.
+ */
+void
+log_lock_whole(Oid log, const char *purpose, void (*catch_up) (void *arg),
+			   void *arg)
+{
+	PatientLock lock = {
+		.relid = log,
+		.mode = ShareRowExclusiveLock,
+		.purpose = purpose,
+		.catch_up = catch_up,
+		.arg = arg
+	};
+
+	table_lock_patiently(&lock);
+}
+
+/*
  * Takes all the locks, which are sorted by that, or locks the whole log.
  */
 void
@@ -181,7 +204,8 @@ log_lock_all(Oid log, LogLock *locks, int count)
 			take_lock(&locks[i]);
 	}
 	else
-		LockRelationOid(log, ShareRowExclusiveLock);
+		log_lock_whole(log, psprintf("to append to more than %d streams",
+									 ES_MAX_LOG_LOCKS), NULL, NULL);
 }
 
 /*

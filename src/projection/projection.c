@@ -21,6 +21,7 @@
 #include "utils/timestamp.h"
 
 #include "base/base.h"
+#include "base/wait.h"
 #include "failure/failure.h"
 #include "projection/projection.h"
 
@@ -169,8 +170,12 @@ check_projection_found(const Projection *projection, const char *name)
 Projection *
 projection_get(Oid log, const char *name, const char *locking)
 {
-	Projection *projection = projection_find(log, name, locking);
+	Projection *projection;
+	WaitContext context;
 
+	wait_context_begin(&context, "projection", name, -1);
+	projection = projection_find(log, name, locking);
+	wait_context_end(&context);
 	check_projection_found(projection, name);
 	return projection;
 }

@@ -242,7 +242,7 @@ extern void projection_begin_sync(Projection *projection);
  */
 extern void projection_end_sync(Projection *projection);
 
-/* Drops the trigger, if the projection is or was sync. */
-extern void projection_drop_trigger(Projection *projection);
+/* Disables the trigger of a projection that is dropped, if it is sync. */
+extern void projection_end_trigger(Projection *projection);
 
 #endif							/* EVENTSTORE_PROJECTION_H */

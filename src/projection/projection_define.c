@@ -444,14 +444,15 @@ es_drop_projection(PG_FUNCTION_ARGS)
 	Oid			type = TEXTOID;
 	Datum		value = PG_GETARG_DATUM(0);
 
-	/* in this order, as in a rebuild; dropping the trigger waits for readers */
+	/* in this order, as in a rebuild */
 	(void) rebuild_lock(text_to_cstring(PG_GETARG_TEXT_PP(0)), true);
 	projection = begin_projection_change(fcinfo, "es_drop_projection()");
-	projection_drop_trigger(projection);
+	projection_end_trigger(projection);
 	failure_remove_after(projection_failures(projection), 0);
 	(void) own_sql_run(projection->log,
 					   "DELETE FROM @extschema@.es_projections WHERE name = $1",
 					   1, &type, &value, NULL);
+	projection_drop_left_triggers(projection->log);
 	SPI_finish();
 	PG_RETURN_VOID();
 }

@@ -9,19 +9,29 @@
  *
  *	1. its row is locked, so that no runner has it; it catches up by batches;
  *	2. ShareRowExclusiveLock on es_events waits for every open append, and keeps
- *	   new ones out until the end of the transaction;
- *	3. it catches up with what came meanwhile, all of which is stable now;
+ *	   new ones out until the end of the transaction.  Those that come while it
+ *	   waits go on (table_lock.c), and it catches up with them before it has the
+ *	   lock;
+ *	3. it catches up with the rest, all of which is stable now;
  *	4. the trigger is made, or enabled.
  *
  * It ceases to be sync under the same lock, with the last position as its
- * checkpoint.  The trigger stays, disabled, until the projection is dropped:
- * dropping it waits for every transaction that has read the log.
+ * checkpoint.  The trigger stays, disabled.
+ *
+ * A projection that is dropped leaves a disabled trigger, too: DROP TRIGGER takes
+ * AccessExclusiveLock on es_events, for which every transaction that has read the
+ * log would be waited for, and every later reader would wait.  Disabled triggers
+ * without a projection are dropped by the next es_drop_projection() that gets that
+ * lock at once, and is a transaction by itself, so that readers do not wait longer
+ * than for its commit.  A new projection of the same name finds the trigger again.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
@@ -40,6 +50,13 @@
 
 PG_FUNCTION_INFO_V1(es_projection_restore);
 
+/* A projection that waits for the lock, and its replay. */
+typedef struct ProjectionLock
+{
+	Projection *projection;
+	Replay	   *replay;
+} ProjectionLock;
+
 /* Runs a statement on a trigger of es_events, as the owner of the log. */
 static void
 run_trigger_statement(Oid log, const char *sql)
@@ -53,31 +70,49 @@ run_trigger_statement(Oid log, const char *sql)
 	run_as_end(saved);
 }
 
-/* Returns true if it is the trigger of the projection of this name. */
+/* Returns true if it is the trigger of a projection. */
 static bool
-is_projection_trigger(const Trigger *trigger, Relation log, const char *name)
+is_projection_trigger(const Trigger *trigger, Relation log)
 {
-	return strcmp(trigger->tgname, name) == 0 &&
-		get_func_namespace(trigger->tgfoid) == RelationGetNamespace(log) &&
+	return get_func_namespace(trigger->tgfoid) == RelationGetNamespace(log) &&
 		strcmp(get_func_name(trigger->tgfoid), "es_projection_sync") == 0;
 }
 
 /*
- * Returns true if es_events has the projection's trigger, enabled or not.
- * Looking up functions may build the relation's own list of triggers anew.
+ * Lists the triggers of projections that es_events has.  Looking up functions may
+ * build the relation's own list of triggers anew.
  */
-static bool
-has_projection_trigger(Oid relid, const char *name)
+static List *
+list_projection_triggers(Oid relid)
 {
 	Relation	log = table_open(relid, AccessShareLock);
 	TriggerDesc *triggers = CopyTriggerDesc(log->trigdesc);
-	bool		found = false;
+	List	   *found = NIL;
 	int			i;
 
 	for (i = 0; triggers != NULL && i < triggers->numtriggers; i++)
-		found = found || is_projection_trigger(&triggers->triggers[i], log, name);
+	{
+		if (is_projection_trigger(&triggers->triggers[i], log))
+			found = lappend(found, &triggers->triggers[i]);
+	}
 	table_close(log, AccessShareLock);
 	return found;
+}
+
+/* Returns the projection's trigger, enabled or not; NULL if there is none. */
+static const Trigger *
+find_projection_trigger(Oid log, const char *name)
+{
+	ListCell   *cell;
+
+	foreach(cell, list_projection_triggers(log))
+	{
+		const Trigger *trigger = lfirst(cell);
+
+		if (strcmp(trigger->tgname, name) == 0)
+			return trigger;
+	}
+	return NULL;
 }
 
 /* Does with the trigger what ALTER TABLE can: the action. */
@@ -97,7 +132,7 @@ make_projection_trigger(Oid log, const char *name)
 	const char *schema =
 	quote_identifier(get_namespace_name(get_rel_namespace(log)));
 
-	if (!has_projection_trigger(log, name))
+	if (find_projection_trigger(log, name) == NULL)
 		run_trigger_statement(log,
 							  psprintf("CREATE TRIGGER %s AFTER INSERT ON %s.es_events"
 									   " REFERENCING NEW TABLE AS new_events"
@@ -149,6 +184,31 @@ projection_check_sync(const Projection *projection)
 				 errhint("es_retry or es_discard them first.")));
 }
 
+/* Handles what became stable during a wait for the lock. */
+static void
+catch_up_with_wait(void *arg)
+{
+	ProjectionLock *lock = arg;
+
+	replay_to_horizon(lock->projection, 0, lock->replay);
+}
+
+/*
+ * Locks the log against appends, which go on until the lock is there.  purpose:
+ * "to ... projection", for an error's context.  replay: catches up with them, or is
+ * NULL.
+ */
+void
+projection_lock_log(Projection *projection, const char *purpose,
+					Replay *replay)
+{
+	ProjectionLock lock = {.projection = projection,.replay = replay};
+
+	log_lock_whole(projection->log,
+				   psprintf("%s \"%s\"", purpose, projection->name),
+				   replay == NULL ? NULL : catch_up_with_wait, &lock);
+}
+
 /* Makes a projection sync: steps 1 to 4 of the header. */
 void
 projection_begin_sync(Projection *projection)
@@ -160,7 +220,7 @@ projection_begin_sync(Projection *projection)
 	check_not_appending(projection);
 	projection_check_sync(projection);
 	replay_to_horizon(projection, 0, &replay);
-	LockRelationOid(projection->log, ShareRowExclusiveLock);
+	projection_lock_log(projection, "to make sync projection", &replay);
 	replay_to_end(projection, &replay);
 	value = Int64GetDatum(projection->position);
 	projection_update(projection, "mode = 'sync', position = $2", 1, &type,
@@ -173,24 +233,69 @@ void
 projection_end_sync(Projection *projection)
 {
 	check_not_appending(projection);
-	LockRelationOid(projection->log, ShareRowExclusiveLock);
+	projection_lock_log(projection, "to end sync projection", NULL);
 	alter_projection_trigger(projection->log, "DISABLE", projection->name);
 	projection->position = projection_last_position(projection->log);
 }
 
-/* Drops the trigger, if the projection is or was sync. */
+/* Disables the trigger of a projection that is dropped. */
 void
-projection_drop_trigger(Projection *projection)
+projection_end_trigger(Projection *projection)
 {
-	const char *schema =
-	quote_identifier(get_namespace_name(get_rel_namespace(projection->log)));
+	const Trigger *trigger = find_projection_trigger(projection->log,
+													 projection->name);
 
-	if (!has_projection_trigger(projection->log, projection->name))
+	if (trigger == NULL || trigger->tgenabled == TRIGGER_DISABLED)
 		return;
 	check_not_appending(projection);
-	run_trigger_statement(projection->log,
-						  psprintf("DROP TRIGGER %s ON %s.es_events",
-								   quote_identifier(projection->name), schema));
+	projection_lock_log(projection, "to drop sync projection", NULL);
+	alter_projection_trigger(projection->log, "DISABLE", projection->name);
+}
+
+/* Returns true if the trigger is disabled, and no projection has its name. */
+static bool
+is_left_trigger(Oid log, const Trigger *trigger)
+{
+	return trigger->tgenabled == TRIGGER_DISABLED &&
+		projection_find(log, trigger->tgname, "") == NULL;
+}
+
+/* Returns true if a statement of this session is using es_events. */
+static bool
+is_log_in_use(Oid relid)
+{
+	Relation	log = table_open(relid, AccessShareLock);
+	bool		used = log->rd_refcnt > 1 || AfterTriggerPendingOnRel(relid);
+
+	table_close(log, AccessShareLock);
+	return used;
+}
+
+/*
+ * Drops the triggers that dropped projections have left, if nobody has to be
+ * waited for, and nobody has to wait for longer than the commit.  The list is made
+ * again under the lock.
+ */
+void
+projection_drop_left_triggers(Oid log)
+{
+	const char *schema = quote_identifier(get_namespace_name(get_rel_namespace(log)));
+	ListCell   *cell;
+
+	if (IsTransactionBlock() || IsSubTransaction() ||
+		list_projection_triggers(log) == NIL || is_log_in_use(log) ||
+		!ConditionalLockRelationOid(log, AccessExclusiveLock))
+		return;
+	foreach(cell, list_projection_triggers(log))
+	{
+		const Trigger *trigger = lfirst(cell);
+
+		if (is_left_trigger(log, trigger))
+			run_trigger_statement(log,
+								  psprintf("DROP TRIGGER %s ON %s.es_events",
+										   quote_identifier(trigger->tgname),
+										   schema));
+	}
 }
 
 /* Returns a column of the inserted row, as text. */
@@ -222,6 +327,8 @@ es_projection_restore(PG_FUNCTION_ARGS)
 		strcmp(restored_column_text(trigger, "state"), "running") == 0)
 	{
 		SPI_connect();
+		log_lock_whole(log, psprintf("to restore sync projection \"%s\"", name),
+					   NULL, NULL);
 		make_projection_trigger(log, name);
 		SPI_finish();
 	}

@@ -11,8 +11,8 @@
  *	   its tables by other names is detected by the lock that this takes, and
  *	   refused.
  *	3. The projection's row is locked, for a sync one appends, too
- *	   (ShareRowExclusiveLock on es_events), and what came meanwhile is
- *	   replayed.
+ *	   (ShareRowExclusiveLock on es_events; appends go on until the lock is there),
+ *	   and what came meanwhile is replayed.
  *	4. The swap: in the old tables what is not as in the new ones is deleted,
  *	   changed, inserted, in all of them by one statement, so that foreign keys
  *	   are checked when it is over.  Readers see the old rows until the commit,
@@ -40,6 +40,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/wait.h"
 #include "log/log.h"
 #include "failure/failure.h"
 #include "projection/projection.h"
@@ -84,10 +85,14 @@ bool
 rebuild_lock(const char *name, bool wait)
 {
 	LOCKTAG		tag;
+	WaitContext context;
+	LockAcquireResult result;
 
 	rebuild_lock_tag(&tag, name, 0, REBUILD_LOCK_CLASS);
-	return LockAcquire(&tag, ExclusiveLock, false, !wait) !=
-		LOCKACQUIRE_NOT_AVAIL;
+	wait_context_begin(&context, "the rebuild of projection", name, -1);
+	result = LockAcquire(&tag, ExclusiveLock, false, !wait);
+	wait_context_end(&context);
+	return result != LOCKACQUIRE_NOT_AVAIL;
 }
 
 /*
@@ -195,7 +200,8 @@ replay_rest(Rebuild *rebuild, Replay *replay)
 				 errhint("Rebuild it again.")));
 	if (current->sync && current->running)
 	{
-		LockRelationOid(current->log, ShareRowExclusiveLock);
+		projection_lock_log(rebuild->projection, "to rebuild sync projection",
+							replay);
 		replay_to_end(rebuild->projection, replay);
 	}
 	else

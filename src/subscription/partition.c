@@ -22,6 +22,7 @@
 
 #include "eventstore.h"
 #include "base/base.h"
+#include "base/wait.h"
 #include "read/read.h"
 #include "failure/failure.h"
 #include "subscription/subscription.h"
@@ -108,12 +109,15 @@ partition_lock(const Subscription *subscription, int number, bool wait)
 {
 	Partition  *partition = NULL;
 	TableRow	row;
+	WaitContext context;
 
+	wait_context_begin(&context, "subscription", subscription->name, number);
 	table_row_open(&row, subscription->log, "es_partitions", RowShareLock);
 	table_row_find(&row, subscription->name, &number);
 	if (table_row_next(&row) && table_row_lock(&row, wait))
 		partition = make_partition(subscription, &row);
 	table_row_close(&row);
+	wait_context_end(&context);
 	return partition;
 }
 

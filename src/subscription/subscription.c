@@ -22,6 +22,7 @@
 
 #include "eventstore.h"
 #include "base/base.h"
+#include "base/wait.h"
 #include "log/log.h"
 #include "notify/notify.h"
 #include "failure/failure.h"
@@ -226,12 +227,15 @@ lock_partitions(Oid log, const char *name)
 	Oid			type = TEXTOID;
 	Datum		value = CStringGetTextDatum(name);
 	Subscription subscription;
+	WaitContext context;
 
 	subscription_own(log, name, &subscription);
+	wait_context_begin(&context, "the partitions of subscription", name, -1);
 	(void) own_sql_run(log,
 					   "SELECT FROM @extschema@.es_partitions"
 					   " WHERE subscription = $1 ORDER BY partition FOR UPDATE",
 					   1, &type, &value, NULL);
+	wait_context_end(&context);
 }
 
 /*

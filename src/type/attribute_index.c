@@ -18,10 +18,11 @@
  * The wanted index is written as pg_get_indexdef() writes it, so that one text
  * makes the index and tells whether one that is found is the same.
  *
- * A call that finds no index takes ShareUpdateExclusiveLock on es_events, looks
- * again, and makes it, so that of two calls one waits for the other.  It does not
- * wait for a CREATE INDEX CONCURRENTLY of the same index, which in the end waits
- * for every transaction with a snapshot, and so for this one.
+ * A call that finds no index locks es_events against appends, looks again, and
+ * makes it, so that of two calls one waits for the other.  Appends of others go on
+ * until the lock is there (table_lock.c), which the ShareLock of CREATE INDEX would
+ * not let them.  It does not wait for a CREATE INDEX CONCURRENTLY of the same index,
+ * which in the end waits for every transaction with a snapshot, and so for this one.
  *
  *-------------------------------------------------------------------------
  */
@@ -350,7 +351,8 @@ es_index_attribute(PG_FUNCTION_ARGS)
 	index.definition = attribute_index_definition(&index);
 	if (!find_attribute_index(&index))
 	{
-		LockRelationOid(index.log, ShareUpdateExclusiveLock);
+		log_lock_whole(index.log, psprintf("to make index \"%s\"", index.name),
+					   NULL, NULL);
 		if (!find_attribute_index(&index))
 			make_attribute_index(&index);
 	}

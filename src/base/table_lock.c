@@ -1,0 +1,331 @@
+/*-------------------------------------------------------------------------
+ *
+ * table_lock.c
+ *		Taking a strong lock on a table without stopping those who use it.
+ *
+ * A request that waits in a table's lock queue stops everybody who comes after it,
+ * also those whose locks would not conflict with the ones that are held.  One open
+ * transaction would stop all others in this way.  So the wait is outside of the
+ * queue:
+ *
+ *	1. Take the lock, if it is free.
+ *	2. List the transactions that hold a conflicting lock, and wait until all of
+ *	   them have ended, for each by its virtual transaction id, as CREATE INDEX
+ *	   CONCURRENTLY does.  Nobody queues behind such a wait, and the server knows it:
+ *	   pg_blocking_pids() and the search for deadlocks follow it.
+ *	3. Catch up with what came meanwhile, if the caller has something to do.
+ *	4. Take the lock, if it is free now.  If not, others have come since step 2.
+ *	   Stand in the queue, which keeps more from coming, for at most QUEUE_TIME: as
+ *	   those who stayed long have ended, this takes as long as a usual transaction.
+ *	   If one of the new ones stays, leave the queue and go on with step 2; the next
+ *	   time in the queue is twice as long, up to MAX_QUEUE_TIME.
+ *
+ * So nobody waits for a request that waits itself, but for MAX_QUEUE_TIME at most, and
+ * then only if transactions stay open one after the other.  If they always do so for
+ * longer than that, the lock is never free, and lock_timeout ends the wait.
+ *
+ * Deadlocks.  Step 2 waits for one transaction at a time, so that a search for
+ * deadlocks does not see that the others are waited for, too.  Any of them may wait
+ * for this one.  So after deadlock_timeout, and from then on every SEARCH_INTERVAL,
+ * step 2 is interrupted: this stands in the queue for SEARCH_TIME, where all holders
+ * are seen, and a search begins at once.  It also cancels an autovacuum of the table,
+ * as waiting in the queue would.  A circle that holds is thus found within
+ * SEARCH_INTERVAL; that it is found by this transaction makes it the victim.
+ *
+ * Timeouts.  Each step's wait ends by the server's lock_timeout, in a subtransaction,
+ * which takes it out of the queue.  The setting of the session bounds the sum of all
+ * waits.  A cancel, a shutdown or a deadlock ends the whole.  With log_lock_waits the
+ * log has a line after deadlock_timeout, and one when the lock is there.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "portability/instr_time.h"
+#include "storage/lmgr.h"
+#include "storage/proc.h"
+#include "utils/lsyscache.h"
+
+#include "base/base.h"
+#include "base/compat.h"
+#include "base/wait.h"
+
+/* In milliseconds. */
+#define QUEUE_TIME			50
+#define MAX_QUEUE_TIME		1000
+#define SEARCH_INTERVAL		1000
+#define SEARCH_TIME			10
+#define SEARCH_DELAY		1	/* the least that deadlock_timeout can be */
+
+/* A wait for a lock, and the session's settings. */
+typedef struct TableWait
+{
+	const PatientLock *lock;
+	LOCKTAG		tag;
+	int			lock_timeout;	/* 0: none */
+	int			deadlock_timeout;
+	bool		log_waits;
+	bool		logged;
+	int64		waited;			/* microseconds */
+	int64		search_at;		/* of these, when the next search is due */
+	int			queue_time;
+	VirtualTransactionId *holders;	/* the list ends with an invalid id */
+	const VirtualTransactionId *awaited;	/* one of them */
+} TableWait;
+
+/* The milliseconds that it has waited. */
+static long
+waited_milliseconds(const TableWait *wait)
+{
+	return (long) (wait->waited / 1000);
+}
+
+/* The context of errors. */
+static void
+add_table_context(void *arg)
+{
+	const PatientLock *lock = arg;
+
+	if (wait_context_applies())
+		errcontext("while locking table \"%s\" %s", get_rel_name(lock->relid),
+				   lock->purpose);
+}
+
+/* Makes a sentence of the holders: their processes, as far as they have one. */
+static char *
+describe_holders(const TableWait *wait)
+{
+	const VirtualTransactionId *holder;
+	StringInfoData list;
+
+	initStringInfo(&list);
+	for (holder = wait->holders; VirtualTransactionIdIsValid(*holder); holder++)
+	{
+		int			pid = compat_vxid_pid(*holder);
+
+		appendStringInfoString(&list, list.len == 0 ? "" : ", ");
+		if (pid != 0)
+			appendStringInfo(&list, "process %d", pid);
+		else
+			appendStringInfoString(&list, "a prepared transaction, or one that has just ended");
+	}
+	if (list.len == 0)
+		return pstrdup("Another request for a lock on the table waits before it.");
+	return psprintf("A conflicting lock is held by %s.", list.data);
+}
+
+/* Lists those who hold a conflicting lock. */
+static void
+list_holders(TableWait *wait)
+{
+	int			count;
+
+	if (wait->holders != NULL)
+		pfree(wait->holders);
+	wait->holders = GetLockConflicts(&wait->tag, wait->lock->mode, &count);
+	wait->awaited = wait->holders;
+}
+
+/* Logs a long wait once. */
+static void
+log_wait(TableWait *wait)
+{
+	if (!wait->log_waits || wait->logged)
+		return;
+	wait->logged = true;
+	ereport(LOG,
+			(errmsg("process %d still waiting for %s on table \"%s\" after %ld ms",
+					MyProcPid, GetLockmodeName(DEFAULT_LOCKMETHOD, wait->lock->mode),
+					get_rel_name(wait->lock->relid), waited_milliseconds(wait)),
+			 errdetail_log("%s", describe_holders(wait))));
+}
+
+/* Logs the end of a wait whose length was logged. */
+static void
+log_end_of_wait(const TableWait *wait)
+{
+	if (wait->logged)
+		ereport(LOG,
+				(errmsg("process %d acquired %s on table \"%s\" after %ld ms",
+						MyProcPid, GetLockmodeName(DEFAULT_LOCKMETHOD, wait->lock->mode),
+						get_rel_name(wait->lock->relid), waited_milliseconds(wait))));
+}
+
+/* Raises the error of a lock_timeout that is over. */
+static void
+check_lock_timeout(const TableWait *wait)
+{
+	if (wait->lock_timeout == 0 || waited_milliseconds(wait) < wait->lock_timeout)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 errmsg("canceling statement due to lock timeout"),
+			 errdetail("It waited %ld ms for %s on table \"%s\". %s",
+					   waited_milliseconds(wait),
+					   GetLockmodeName(DEFAULT_LOCKMETHOD, wait->lock->mode),
+					   get_rel_name(wait->lock->relid), describe_holders(wait)),
+			 errhint("Try again when the other transactions have ended, or with a longer lock_timeout.")));
+}
+
+/*
+ * Does work that waits under other settings, and restores those of the session.
+ * Returns its error.
+ */
+static ErrorData *
+try_to_wait(TableWait *wait, bool (*work) (void *arg), int lock_timeout,
+			int deadlock_timeout)
+{
+	ErrorData  *volatile error = NULL;
+
+	PG_TRY();
+	{
+		LockTimeout = lock_timeout;
+		DeadlockTimeout = deadlock_timeout;
+		log_lock_waits = false;
+		error = subtransaction_try(work, wait);
+	}
+	PG_FINALLY();
+	{
+		LockTimeout = wait->lock_timeout;
+		DeadlockTimeout = wait->deadlock_timeout;
+		log_lock_waits = wait->log_waits;
+	}
+	PG_END_TRY();
+	return error;
+}
+
+/*
+ * Does work that waits, for so many milliseconds at most, and counts the time.
+ * Returns false if it did not come to its end.  search: look for deadlocks at once.
+ */
+static bool
+wait_at_most(TableWait *wait, bool (*work) (void *arg), int64 milliseconds,
+			 bool search)
+{
+	ErrorData  *error;
+	instr_time	start;
+	instr_time	end;
+
+	check_lock_timeout(wait);
+	if (wait->lock_timeout > 0)
+		milliseconds = Min(milliseconds, wait->lock_timeout - waited_milliseconds(wait));
+	INSTR_TIME_SET_CURRENT(start);
+	error = try_to_wait(wait, work, (int) Max(milliseconds, 1),
+						search ? SEARCH_DELAY : wait->deadlock_timeout);
+	INSTR_TIME_SET_CURRENT(end);
+	INSTR_TIME_SUBTRACT(end, start);
+	wait->waited += INSTR_TIME_GET_MICROSEC(end);
+	if (error == NULL)
+		return true;
+	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		ReThrowError(error);
+	FreeErrorData(error);
+	return false;
+}
+
+/* Waits for the end of a transaction; work of wait_at_most. */
+static bool
+await_holder(void *arg)
+{
+	TableWait  *wait = arg;
+
+	(void) VirtualXactLock(*wait->awaited, true);
+	return true;
+}
+
+/* Waits in the queue; work of wait_at_most. */
+static bool
+await_lock(void *arg)
+{
+	TableWait  *wait = arg;
+
+	LockRelationOid(wait->lock->relid, wait->lock->mode);
+	return true;
+}
+
+/*
+ * Step 2: waits until those who hold a conflicting lock now have ended.  Returns
+ * false if it is time for a search before.
+ */
+static bool
+await_holders(TableWait *wait)
+{
+	list_holders(wait);
+	while (VirtualTransactionIdIsValid(*wait->awaited))
+	{
+		int64		left = wait->search_at - wait->waited;
+
+		if (left <= 0 ||
+			!wait_at_most(wait, await_holder, left / 1000 + 1, false))
+			return false;
+		wait->awaited++;
+	}
+	return true;
+}
+
+/* Step 4, and the search.  Returns true if the lock is there. */
+static bool
+await_turn(TableWait *wait, bool others_ended)
+{
+	bool		search = wait->waited >= wait->search_at;
+	int			milliseconds = others_ended ? wait->queue_time : SEARCH_TIME;
+
+	if (ConditionalLockRelationOid(wait->lock->relid, wait->lock->mode))
+		return true;
+	if (search)
+		log_wait(wait);
+	if (wait_at_most(wait, await_lock, milliseconds, search))
+		return true;
+	if (search)
+		wait->search_at = wait->waited +
+			Max(wait->deadlock_timeout, SEARCH_INTERVAL) * INT64CONST(1000);
+	if (others_ended)
+		wait->queue_time = Min(wait->queue_time * 2, MAX_QUEUE_TIME);
+	return false;
+}
+
+/* Waits for a lock that is not free: steps 2 to 4. */
+static void
+await_table_lock(const PatientLock *lock)
+{
+	TableWait	wait = {
+		.lock = lock,
+		.lock_timeout = LockTimeout,
+		.deadlock_timeout = DeadlockTimeout,
+		.log_waits = log_lock_waits,
+		.search_at = DeadlockTimeout * INT64CONST(1000),
+		.queue_time = QUEUE_TIME
+	};
+	bool		others_ended;
+
+	SET_LOCKTAG_RELATION(wait.tag, MyDatabaseId, lock->relid);
+	do
+	{
+		others_ended = await_holders(&wait);
+		if (others_ended && lock->catch_up != NULL)
+			lock->catch_up(lock->arg);
+	} while (!await_turn(&wait, others_ended));
+	log_end_of_wait(&wait);
+	pfree(wait.holders);
+}
+
+/*
+ * Takes the lock to the end of the transaction.
+ */
+void
+table_lock_patiently(const PatientLock *lock)
+{
+	ErrorContextCallback context = {
+		.callback = add_table_context,
+		.arg = unconstify(PatientLock *, lock),
+		.previous = error_context_stack
+	};
+
+	if (ConditionalLockRelationOid(lock->relid, lock->mode))
+		return;
+	error_context_stack = &context;
+	await_table_lock(lock);
+	error_context_stack = context.previous;
+}

@@ -1,0 +1,55 @@
+/*-------------------------------------------------------------------------
+ *
+ * wait.h
+ *		Waiting for locks: saying for what, and without stopping others.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef EVENTSTORE_WAIT_H
+#define EVENTSTORE_WAIT_H
+
+#include "storage/lockdefs.h"
+#include "utils/elog.h"
+
+/* wait_context.c */
+
+/* What is locked, as an error's context says it. */
+typedef struct WaitContext
+{
+	ErrorContextCallback callback;
+	const char *what;			/* such as "stream" */
+	const char *name;
+	int			partition;		/* -1: none */
+} WaitContext;
+
+/*
+ * Until the end of the context, errors of waits and the log's lines on them say "while
+ * locking WHAT NAME".  partition: a number, or -1.
+ */
+extern void wait_context_begin(WaitContext *context, const char *what,
+							   const char *name, int partition);
+extern void wait_context_end(const WaitContext *context);
+
+/* For an error context callback: the error may be that of a wait. */
+extern bool wait_context_applies(void);
+
+/* table_lock.c */
+
+/* A lock on a table that is stronger than that of those who write to it. */
+typedef struct PatientLock
+{
+	Oid			relid;
+	LOCKMODE	mode;
+	const char *purpose;		/* "to ...", for an error's context */
+	void		(*catch_up) (void *arg);	/* what to do after a wait; or
+											 * NULL */
+	void	   *arg;
+} PatientLock;
+
+/*
+ * Takes the lock to the end of the transaction, and waits for it without making
+ * others wait, at most for lock_timeout.  Error: 55P03.
+ */
+extern void table_lock_patiently(const PatientLock *lock);
+
+#endif							/* EVENTSTORE_WAIT_H */
