@@ -134,6 +134,7 @@ wait_for_lock(const LogLock *lock, const LOCKTAG *tag)
 					INSTR_TIME_GET_MICROSEC(end));
 	}
 	PG_END_TRY();
+	wait_context_end(&context);
 }
 
 /* Takes one lock, and counts it if it is new. */

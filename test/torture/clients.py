@@ -9,7 +9,8 @@ was lost after that).
 
 A unit is what one transaction appends. Each of its events has a mark in its data
 which no other has. A unit whose events have ids is repeated until its end is known,
-and now and then after that.
+and now and then after that. What was stored is also sent again otherwise: with other
+content, which must be refused, or with fewer ids, which is a retry.
 """
 import json
 import mmap
@@ -228,6 +229,7 @@ class Appender(Client):
         self.cut = options.get("cut", 0.05)
         self.timeout = options.get("timeout", 0.04)
         self.again = 0.08
+        self.otherwise = 0.06
         self.alone = 0.8
 
     def begin_session(self):
@@ -295,11 +297,17 @@ class Appender(Client):
             unit["ids"] = False
             for event in unit["calls"][0]["events"]:
                 event["id"] = None
-        elif kind == "batch" and self.random.random() < 0.1:
-            for event in unit["calls"][0]["events"][1:]:
-                event["id"] = self.random.choice([None, event["id"]])
-            unit["calls"][0]["how"] = "json"  # an array of ids has no nulls
+        elif kind == "batch" and self.random.random() < 0.2:
+            self.drop_ids(unit["calls"][0]["events"])
         return unit
+
+    def drop_ids(self, events):
+        """Of some, but not of all."""
+        with_id = [event for event in events if event["id"]]
+        kept = self.random.choice(with_id)
+        for event in with_id:
+            if event is not kept and self.random.random() < 0.7:
+                event["id"] = None
 
     def make_one(self, unit):
         stream = self.stream()
@@ -366,7 +374,7 @@ class Appender(Client):
                 self.attempt(unit, first)
                 if unit["ids"] and unit["end"] == "commit" and self.random.random() < self.again:
                     self.attempt(unit, False)
-                return
+                break
             except Refused as refused:
                 if refused.sqlstate in ("ES001", "ES002"):
                     self.look(unit)
@@ -384,6 +392,43 @@ class Appender(Client):
             first = False
             self.check_stopped()
             self.rest(0.02)
+        if unit["ids"] and unit["end"] == "commit" and self.random.random() < self.otherwise:
+            self.repeat_otherwise(unit)
+
+    def repeat_otherwise(self, unit, what=None):
+        """Sends a call that was stored again, with something else in it, or with fewer ids."""
+        call = self.random.choice([call for call in unit["calls"] if not call.get("undone")])
+        if call["how"] not in ("one", "json", "arrays", "copy"):
+            return
+        alone = len(call["events"]) == 1 or call["how"] == "copy"
+        what = what or self.random.choice(["data", "type"] if alone else ["data", "type", "stranger", "fewer"])
+        events = [dict(event) for event in call["events"]]
+        with_id = [event for event in events if event["id"]]
+        marks = []
+        if what == "type":
+            changed = self.random.choice(with_id)
+            changed["type"] += "!"
+        elif what == "data":
+            changed = self.random.choice(with_id)
+        elif what == "stranger":
+            kept = self.random.choice(with_id)
+            changed = self.random.choice([event for event in events if event is not kept])
+            changed["id"] = None
+        else:
+            self.drop_ids(events)
+        if what in ("data", "stranger"):
+            marks.append(self.mark())
+            changed["data"] = self.data(marks[0])
+        self.connect()
+        number = self.history.sent("otherwise", of=unit["u"], what=what, marks=marks, last=call["events"][-1]["mark"])
+        try:
+            value = self.append(dict(call, events=events))
+        except psycopg.Error as error:
+            try:
+                self.fail(number, error)
+            except (Refused, Unknown):
+                return
+        self.history.answered(number, "ok", value=value)
 
     def look(self, unit):
         for call in unit["calls"]:
@@ -541,7 +586,7 @@ class Certain(Appender):
 
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
-        self.cut = self.timeout = self.again = 0
+        self.cut = self.timeout = self.again = self.otherwise = 0
         self.alone = 1
         # Marks are numbered: those of ten in a row end in every digit.
         self.program = [
@@ -559,6 +604,9 @@ class Certain(Appender):
             raise Stopped
         unit = self.new_unit()
         self.complete(unit)
+        if unit["kind"] == "batch":
+            for what in ("data", "type", "stranger", "fewer"):
+                self.repeat_otherwise(unit, what)
         if self.units == len(self.program):
             self.attempt(unit, False)
 

@@ -223,6 +223,26 @@ def other_state(e, event):
     event.value["saw"] = dict(event.value["saw"], sum=10**9)
 
 
+def sent_otherwise(result, *what):
+    return lambda e: (call for call, _ in e.otherwise() if call.answer["result"] == result and call.entry["what"] in what)
+
+
+@tamper(15, "what was another append was told the first result", sent_otherwise("refused", "data", "type", "stranger"))
+def told_first_result(e, call):
+    call.answer.clear()
+    call.answer.update(result="ok", value=[1, 1])
+
+
+@tamper(15, "a retry with fewer ids was told another result", sent_otherwise("ok", "fewer"))
+def told_other_result(e, call):
+    call.answer["value"][0] += 1
+
+
+@tamper(15, "what was refused had been stored", sent_otherwise("refused", "stranger"))
+def stranger_stored(e, call):
+    e.by_mark[call.entry["marks"][0]] = [e.log[0]]
+
+
 #
 # Broken databases
 #
@@ -386,3 +406,11 @@ def broken_decision():
             SELECT s.state INTO state FROM public.es_state(stream, reducer, at_version => version) AS s;
             events := jsonb_array_length(decided);
         END $$;"""
+
+
+@broken(15, "es_append_batch asks for an id alone")
+def broken_retry_of_batch():
+    return BATCH.format("""SELECT e.version - n.place + jsonb_array_length(events), e.position INTO version, position
+          FROM jsonb_array_elements(events) WITH ORDINALITY AS n (event, place)
+          JOIN public.es_events AS e ON e.id = (n.event->>'id')::uuid LIMIT 1;
+        IF NOT FOUND THEN """ + ORIGINAL_BATCH + " END IF;")

@@ -166,6 +166,11 @@ class Evidence:
             return "kept" if attempt.deciding == "COMMIT" else "absent"
         return "lost" if attempt.prepared else "absent"
 
+    def otherwise(self):
+        """What was sent again otherwise, with its unit, if that has to be there."""
+        return ((call, self.units[call.entry["of"]]) for call in self.calls["otherwise"]
+                if self.fate(self.units[call.entry["of"]]) == "kept")
+
     def attempts(self):
         return (attempt for unit in self.units.values() for attempt in unit.attempts)
 
@@ -201,8 +206,11 @@ def show(unit):
 @promise("every acknowledged event is there once, byte for byte",
          "events of every call compared with what was sent, and units whether they are there")
 def acknowledged(e):
+    anew = {call.entry["of"] for call in e.calls["otherwise"] if call.answer["result"] != "refused"}
     for unit in e.units.values():
         fate = e.fate(unit)
+        if fate == "tail" and unit.name in anew:
+            continue                          # it was lost, and its ids were free
         missing = [event["mark"] for event in unit.events() if event["mark"] not in e.by_mark]
         if fate == "tail":
             e.lost_tail += bool(missing)
@@ -251,6 +259,7 @@ def refused(e):
         for event in unit.events(undone=True):
             yield f"{show(unit)}: {event['mark']} was rolled back to a savepoint, and is there" if event["mark"] in e.by_mark else None
     sent = {event["mark"] for unit in e.units.values() for call in unit.calls for event in call["events"]}
+    sent |= {mark for call in e.calls["otherwise"] for mark in call.entry["marks"]}
     for mark, found in e.by_mark.items():
         if mark not in sent:
             yield f"{mark} at {found[0].position} was sent by nobody"
@@ -564,6 +573,29 @@ def decided(e):
         must = states.get(stream, [{}])
         must = must[version] if version < len(must) else None
         yield None if json.loads(state) == must else f"{stream} at {version}: the state that was told is {state}, must be {must}"
+
+
+#
+# Retries that are none
+#
+
+@promise("what comes with a stored id and is another append is refused",
+         "calls that were stored and came again with other data, another type, a stranger's event beside theirs, or fewer ids, which is a retry")
+def same_append(e):
+    for call, unit in e.otherwise():
+        what, result = call.entry["what"], call.answer["result"]
+        stored = [mark for mark in call.entry["marks"] if mark in e.by_mark]
+        last = e.by_mark.get(call.entry["last"], [None])[0]
+        if stored:
+            yield f"{show(unit)}: sent again with {what}, {stored} was stored"
+        elif result == "ok" and what != "fewer":
+            yield f"{show(unit)}: sent again with {what}, it was told {call.answer['value']}"
+        elif result == "refused" and call.answer["sqlstate"] == ("ES002" if what == "fewer" else "ES001"):
+            yield f"{show(unit)}: sent again with {what}, it was refused by {call.answer['sqlstate']}"
+        elif result == "ok" and last and call.answer["value"] != [last.version, last.position]:
+            yield f"{show(unit)}: sent again with fewer ids, it was told {call.answer['value']}, the first result is {[last.version, last.position]}"
+        else:
+            yield None
 
 
 def judge(evidence):

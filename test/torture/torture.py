@@ -855,7 +855,7 @@ class Torture:
         self.play(Crashes, "crashes", kills=12)
         self.special(1, 1)
         self.play(Tampered, "tampered")
-        self.broken(1, 8)
+        self.broken(1, 8, 15)
 
     def long(self):
         self.control()
@@ -935,7 +935,7 @@ class Torture:
             if outcome.control:
                 say(f"| {outcome.name} | {outcome.control} | {outcome.verdict.get(outcome.control, (0, 0))[1]} |")
         tampered = [violations for outcome in real for name, violations in outcome.tests if name.startswith("control")]
-        say(f"| evidence that is tampered with, in {len(tampered)} ways | 1 to 14, exactly one each | "
+        say(f"| evidence that is tampered with, in {len(tampered)} ways | 1 to {len(oracle.PROMISES)}, exactly one each | "
             f"{sum(not violations for violations in tampered)} |")
 
     def end(self):
