@@ -41,6 +41,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
+#include "base/wait.h"
 #include "stats/stats.h"
 #include "log/log.h"
 #include "notify/notify.h"
@@ -170,12 +171,39 @@ number_events(Write *write, Log *log)
 	}
 }
 
+/*
+ * What is being stored, in the context of errors of waits: for another transaction
+ * that stores the same id, or in triggers and constraints.
+ */
+static void
+add_insert_context(void *arg)
+{
+	const Write *write = arg;
+
+	if (!wait_context_applies())
+		return;
+	if (write->stream != NULL)
+		errcontext("while appending to stream \"%s\"",
+				   text_to_cstring(write->stream));
+	else
+		errcontext("while appending %d events, the first of them to stream \"%s\"",
+				   write->count, text_to_cstring(write->events[0].stream));
+}
+
 /* Step 8: draws positions and stores the rows. */
 static void
 insert_events(Write *write, Log *log)
 {
+	ErrorContextCallback context = {
+		.callback = add_insert_context,
+		.arg = write,
+		.previous = error_context_stack
+	};
+
 	notify_wake_at_end();
+	error_context_stack = &context;
 	log_insert(log, write->events, write->count);
+	error_context_stack = context.previous;
 	write->position = write->events[write->count - 1].position;
 }
 
