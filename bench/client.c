@@ -276,7 +276,7 @@ read_deliveries(Reader *reader)
 	snprintf(consumer, sizeof(consumer), "%d", reader->number);
 	snprintf(size, sizeof(size), "%d", reader->size);
 	prepare(reader->session, "poll",
-			"SELECT * FROM es_poll($1, $2, $4::int, after_token => $3::bigint)");
+			"SELECT * FROM es_poll($1, $2, $4::bigint, after_token => $3::bigint)");
 	prepare(reader->session, "ack", "SELECT es_ack($1, $2::bigint)");
 	while (atomic_load(reader->left) > 0 || batches > 0)
 	{

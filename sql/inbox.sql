@@ -37,9 +37,9 @@ CREATE FUNCTION es_checksum(payload text)
 
 CREATE FUNCTION es_receive(
     topic text, group_id text, payload text, handler es_function,
-    metadata jsonb DEFAULT '{}', max_retries int DEFAULT NULL, retry_count int DEFAULT 0)
+    metadata jsonb DEFAULT '{}', max_retries bigint DEFAULT NULL, retry_count bigint DEFAULT 0)
     RETURNS text AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-REVOKE EXECUTE ON FUNCTION es_receive(text, text, text, es_function, jsonb, int, int) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION es_receive(text, text, text, es_function, jsonb, bigint, bigint) FROM PUBLIC;
 
 CREATE FUNCTION es_inbox(entity_id text DEFAULT NULL, topic text DEFAULT NULL, group_id text DEFAULT NULL,
                          event_type text DEFAULT NULL, max_count bigint DEFAULT 20, skip bigint DEFAULT 0)
@@ -77,7 +77,7 @@ COMMENT ON COLUMN es_ack_event.event_version IS 'version of the message''s forma
 COMMENT ON COLUMN es_ack_event.stream IS 'stream to which the message is appended as an event; null: none';
 COMMENT ON FUNCTION es_checksum(text) IS
     'MD5 of a text as a JSON string, by which a message is known';
-COMMENT ON FUNCTION es_receive(text, text, text, es_function, jsonb, int, int) IS
+COMMENT ON FUNCTION es_receive(text, text, text, es_function, jsonb, bigint, bigint) IS
     'gives a message to its handler, once; returns acknowledged, skipped, duplicate or failed';
 COMMENT ON FUNCTION es_inbox(text, text, text, text, bigint, bigint) IS
     'messages of an entity, a topic, a group or a type, the newest first, at most max_count after skipping some';

@@ -4,10 +4,10 @@ CREATE FUNCTION es_category(stream text) RETURNS text
 COMMENT ON FUNCTION es_category(text) IS
     'category of a stream: the part of its name before the first -, all of it without one';
 
-CREATE FUNCTION es_partition(stream text, partitions int) RETURNS int
+CREATE FUNCTION es_partition(stream text, partitions bigint) RETURNS int
     AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 
-COMMENT ON FUNCTION es_partition(text, int) IS
+COMMENT ON FUNCTION es_partition(text, bigint) IS
     'partition of a stream, from 0, among a number of partitions';
 
 CREATE SEQUENCE es_position AS bigint CACHE 1;

@@ -43,8 +43,8 @@ CREATE FUNCTION es_create_projection(
     name text, handler es_function DEFAULT NULL, query text DEFAULT NULL,
     handler_schema regnamespace DEFAULT NULL, refresh regclass DEFAULT NULL,
     tables regclass[] DEFAULT '{}', category text DEFAULT NULL, types text[] DEFAULT NULL,
-    mode text DEFAULT 'async', start_position bigint DEFAULT 0, batch_size int DEFAULT 1000,
-    on_failure text DEFAULT 'stop', max_attempts int DEFAULT 5, min_interval interval DEFAULT '1s')
+    mode text DEFAULT 'async', start_position bigint DEFAULT 0, batch_size bigint DEFAULT 1000,
+    on_failure text DEFAULT 'stop', max_attempts bigint DEFAULT 5, min_interval interval DEFAULT '1s')
     RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 CREATE FUNCTION es_drop_projection(name text)
     RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
@@ -53,12 +53,12 @@ CREATE FUNCTION es_pause_projection(name text)
 CREATE FUNCTION es_resume_projection(name text)
     RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 CREATE FUNCTION es_alter_projection(
-    name text, mode text DEFAULT NULL, batch_size int DEFAULT NULL, on_failure text DEFAULT NULL,
-    max_attempts int DEFAULT NULL, min_interval interval DEFAULT NULL)
+    name text, mode text DEFAULT NULL, batch_size bigint DEFAULT NULL, on_failure text DEFAULT NULL,
+    max_attempts bigint DEFAULT NULL, min_interval interval DEFAULT NULL)
     RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 CREATE FUNCTION es_rebuild_projection(name text)
     RETURNS bigint AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
-CREATE FUNCTION es_run_projections(name text DEFAULT NULL, max_batches int DEFAULT NULL)
+CREATE FUNCTION es_run_projections(name text DEFAULT NULL, max_batches bigint DEFAULT NULL)
     RETURNS bigint AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 CREATE PROCEDURE es_work(stop_when_idle boolean DEFAULT true)
     AS 'MODULE_PATHNAME' LANGUAGE C;
@@ -68,10 +68,10 @@ CREATE FUNCTION es_replaying()
     RETURNS boolean AS 'MODULE_PATHNAME' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
 REVOKE EXECUTE ON FUNCTION
-    es_create_projection(text, es_function, text, regnamespace, regclass, regclass[], text, text[], text, bigint, int, text, int, interval),
+    es_create_projection(text, es_function, text, regnamespace, regclass, regclass[], text, text[], text, bigint, bigint, text, bigint, interval),
     es_drop_projection(text), es_pause_projection(text), es_resume_projection(text),
-    es_alter_projection(text, text, int, text, int, interval), es_rebuild_projection(text),
-    es_run_projections(text, int), es_wait(text, bigint, interval)
+    es_alter_projection(text, text, bigint, text, bigint, interval), es_rebuild_projection(text),
+    es_run_projections(text, bigint), es_wait(text, bigint, interval)
     FROM PUBLIC;
 REVOKE EXECUTE ON PROCEDURE es_work(boolean) FROM PUBLIC;
 
@@ -195,7 +195,7 @@ COMMENT ON COLUMN es_projection_status.error_context IS 'where it was raised';
 COMMENT ON COLUMN es_projection_status.attempts IS 'how many attempts have failed since the last success';
 COMMENT ON COLUMN es_projection_status.next_attempt IS 'earliest time of the next attempt';
 COMMENT ON COLUMN es_projection_status.parked IS 'how many events are in es_failures';
-COMMENT ON FUNCTION es_create_projection(text, es_function, text, regnamespace, regclass, regclass[], text, text[], text, bigint, int, text, int, interval) IS
+COMMENT ON FUNCTION es_create_projection(text, es_function, text, regnamespace, regclass, regclass[], text, text[], text, bigint, bigint, text, bigint, interval) IS
     'creates a projection of a handler, a query, a schema of handlers or a materialized view';
 COMMENT ON FUNCTION es_drop_projection(text) IS
     'drops a projection; its tables stay';
@@ -203,11 +203,11 @@ COMMENT ON FUNCTION es_pause_projection(text) IS
     'stops a projection until it is resumed';
 COMMENT ON FUNCTION es_resume_projection(text) IS
     'resumes a paused or failed projection';
-COMMENT ON FUNCTION es_alter_projection(text, text, int, text, int, interval) IS
+COMMENT ON FUNCTION es_alter_projection(text, text, bigint, text, bigint, interval) IS
     'changes settings of a projection; null leaves one as it is';
 COMMENT ON FUNCTION es_rebuild_projection(text) IS
     'rebuilds the read model from the log while it is read; returns the number of events';
-COMMENT ON FUNCTION es_run_projections(text, int) IS
+COMMENT ON FUNCTION es_run_projections(text, bigint) IS
     'runs projections that are due in this transaction; returns the number of events handled';
 COMMENT ON PROCEDURE es_work(boolean) IS
     'runs projections that are due, with a commit after each batch';

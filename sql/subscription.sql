@@ -39,15 +39,15 @@ SELECT pg_catalog.pg_extension_config_dump('es_partitions', '');
 
 CREATE FUNCTION es_create_subscription(
     name text, category text DEFAULT NULL, types text[] DEFAULT NULL, start_position bigint DEFAULT 0,
-    partitions int DEFAULT 1, lease interval DEFAULT '30s', max_attempts int DEFAULT 10,
-    max_in_flight int DEFAULT 1000)
+    partitions bigint DEFAULT 1, lease interval DEFAULT '30s', max_attempts bigint DEFAULT 10,
+    max_in_flight bigint DEFAULT 1000)
     RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 CREATE FUNCTION es_drop_subscription(name text)
     RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 CREATE FUNCTION es_seek(subscription text, "position" bigint)
     RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 CREATE FUNCTION es_poll(
-    subscription text, consumer text DEFAULT NULL, max_count int DEFAULT 100, wait interval DEFAULT '0',
+    subscription text, consumer text DEFAULT NULL, max_count bigint DEFAULT 100, wait interval DEFAULT '0',
     after_token bigint DEFAULT NULL,
     OUT token bigint, OUT partition int, OUT attempt int,
     OUT "position" bigint, OUT version bigint, OUT recorded_at timestamptz, OUT occurred_at timestamptz,
@@ -59,9 +59,9 @@ CREATE FUNCTION es_nack(subscription text, token bigint, "position" bigint, reas
     RETURNS text AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 REVOKE EXECUTE ON FUNCTION
-    es_create_subscription(text, text, text[], bigint, int, interval, int, int),
+    es_create_subscription(text, text, text[], bigint, bigint, interval, bigint, bigint),
     es_drop_subscription(text), es_seek(text, bigint),
-    es_poll(text, text, int, interval, bigint),
+    es_poll(text, text, bigint, interval, bigint),
     es_ack(text, bigint, bigint), es_nack(text, bigint, bigint, text, text)
     FROM PUBLIC;
 
@@ -74,7 +74,7 @@ CREATE VIEW es_subscription_status AS
                  WHERE e.position > p.position AND e.position <= h.horizon
                    AND (s.category IS NULL OR es_category(e.stream) = s.category)
                    AND (s.types IS NULL OR e.type = ANY (s.types))
-                   AND es_partition(e.stream, s.partitions) = p.partition)
+                   AND es_partition(e.stream, s.partitions::bigint) = p.partition)
            END AS lag_events,
            CASE WHEN p.position >= h.horizon THEN 0 ELSE
                coalesce(extract(epoch FROM greatest(clock_timestamp() -
@@ -82,7 +82,7 @@ CREATE VIEW es_subscription_status AS
                      WHERE e.position > p.position AND e.position <= h.horizon
                        AND (s.category IS NULL OR es_category(e.stream) = s.category)
                        AND (s.types IS NULL OR e.type = ANY (s.types))
-                       AND es_partition(e.stream, s.partitions) = p.partition
+                       AND es_partition(e.stream, s.partitions::bigint) = p.partition
                      ORDER BY e.position LIMIT 1), '0')), 0)
            END AS lag_seconds,
            CASE WHEN p.leased_until IS NULL THEN 0
@@ -95,7 +95,7 @@ CREATE VIEW es_subscription_status AS
                       WHERE e.position > p.position AND e.position <= p.uptos[pg_catalog.cardinality(p.uptos)]
                         AND (s.category IS NULL OR es_category(e.stream) = s.category)
                         AND (s.types IS NULL OR e.type = ANY (s.types))
-                        AND es_partition(e.stream, s.partitions) = p.partition
+                        AND es_partition(e.stream, s.partitions::bigint) = p.partition
                         AND e.position <> ALL (p.settled))
            END AS in_flight,
            f.parked, f.oldest_parked_age
@@ -153,13 +153,13 @@ COMMENT ON COLUMN es_subscription_status.lag_seconds IS 'age of the first of the
 COMMENT ON COLUMN es_subscription_status.in_flight IS 'how many of its events are in flight';
 COMMENT ON COLUMN es_subscription_status.parked IS 'how many events are parked in es_failures, with those that wait behind them';
 COMMENT ON COLUMN es_subscription_status.oldest_parked_age IS 'age of the oldest of them; null: there is none';
-COMMENT ON FUNCTION es_create_subscription(text, text, text[], bigint, int, interval, int, int) IS
+COMMENT ON FUNCTION es_create_subscription(text, text, text[], bigint, bigint, interval, bigint, bigint) IS
     'creates a subscription to all events, to a category or to some types';
 COMMENT ON FUNCTION es_drop_subscription(text) IS
     'drops a subscription and its failures';
 COMMENT ON FUNCTION es_seek(text, bigint) IS
     'moves a subscription to another position; null: to the horizon';
-COMMENT ON FUNCTION es_poll(text, text, int, interval, bigint) IS
+COMMENT ON FUNCTION es_poll(text, text, bigint, interval, bigint) IS
     'delivers the next events of one partition to a consumer; waits for some if there are none';
 COMMENT ON FUNCTION es_ack(text, bigint, bigint) IS
     'acknowledges a delivery, or its events up to a position; returns the checkpoint';

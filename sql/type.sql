@@ -43,7 +43,7 @@ ALTER TABLE es_upcasters ENABLE ALWAYS TRIGGER es_event_types_changed;
 
 CREATE FUNCTION es_define_event_type(
     type text, required text[] DEFAULT '{}', composite_key text[] DEFAULT NULL,
-    attributes jsonb DEFAULT NULL, schema_version int DEFAULT 1, description text DEFAULT NULL)
+    attributes jsonb DEFAULT NULL, schema_version bigint DEFAULT 1, description text DEFAULT NULL)
     RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 CREATE FUNCTION es_drop_event_type(type text)
     RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
@@ -51,13 +51,13 @@ CREATE FUNCTION es_describe_event_type(
     INOUT type text, OUT required text[], OUT composite_key text[], OUT attributes jsonb,
     OUT schema_version int, OUT description text, OUT upcasters jsonb)
     AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL UNSAFE;
-CREATE FUNCTION es_define_upcaster(type text, from_version int, upcaster es_function)
+CREATE FUNCTION es_define_upcaster(type text, from_version bigint, upcaster es_function)
     RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-REVOKE EXECUTE ON FUNCTION es_define_event_type(text, text[], text[], jsonb, int, text) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION es_define_event_type(text, text[], text[], jsonb, bigint, text) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION es_drop_event_type(text) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION es_describe_event_type(text) FROM PUBLIC;
-REVOKE EXECUTE ON FUNCTION es_define_upcaster(text, int, es_function) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION es_define_upcaster(text, bigint, es_function) FROM PUBLIC;
 
 SELECT pg_catalog.pg_extension_config_dump('es_event_types', '');
 SELECT pg_catalog.pg_extension_config_dump('es_upcasters', '');
@@ -78,11 +78,11 @@ COMMENT ON COLUMN es_upcasters.owner IS 'role that defined it and that it runs a
 COMMENT ON COLUMN es_upcasters.search_path IS 'search_path that it runs with, that of its definition';
 COMMENT ON COLUMN es_upcasters.defined_at IS 'time of the last definition';
 COMMENT ON FUNCTION es_event_types_changed() IS 'trigger that notifies all sessions of a change of types or upcasters';
-COMMENT ON FUNCTION es_define_event_type(text, text[], text[], jsonb, int, text) IS
+COMMENT ON FUNCTION es_define_event_type(text, text[], text[], jsonb, bigint, text) IS
     'defines what events of a type must be like, or replaces the definition';
 COMMENT ON FUNCTION es_drop_event_type(text) IS 'removes the definition of a type, and its upcasters';
 COMMENT ON FUNCTION es_describe_event_type(text) IS 'definition of a type, and its upcasters by from_version';
-COMMENT ON FUNCTION es_define_upcaster(text, int, es_function) IS
+COMMENT ON FUNCTION es_define_upcaster(text, bigint, es_function) IS
     'defines the function that turns data of a schema version of a type into the next; null removes it';
 CREATE FUNCTION es_attribute(data jsonb, attribute text) RETURNS jsonb
     AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;

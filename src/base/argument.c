@@ -45,6 +45,21 @@ argument_range(const char *name, int64 value, int64 least, int64 greatest)
 }
 
 /*
+ * Returns a bigint argument, numbered from 0, that is not null and fits an integer.  SQL
+ * functions take bigint where they need an integer, because drivers send whole numbers as
+ * bigint, which is not cast to integer by itself.
+ */
+int32
+argument_int32(FunctionCallInfo fcinfo, int argument, const char *name,
+			   int32 least, int32 greatest)
+{
+	int64		value = PG_GETARG_INT64(argument);
+
+	argument_range(name, value, least, greatest);
+	return (int32) value;
+}
+
+/*
  * Refuses a value that is neither of two words.
  */
 void

@@ -206,6 +206,10 @@ extern void argument_not_null(FunctionCallInfo fcinfo, int argument,
 							  const char *name);
 extern void argument_range(const char *name, int64 value, int64 least,
 						   int64 greatest);
+
+/* Returns a bigint argument that fits an integer within bounds; not null. */
+extern int32 argument_int32(FunctionCallInfo fcinfo, int argument,
+							const char *name, int32 least, int32 greatest);
 extern void argument_word(const char *name, const char *value,
 						  const char *one, const char *other);
 extern void argument_interval(const char *name, const Interval *interval,

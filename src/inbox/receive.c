@@ -337,9 +337,9 @@ check_receive_arguments(FunctionCallInfo fcinfo)
 			argument_not_null(fcinfo, arg, arg_names[arg]);
 	}
 	if (!PG_ARGISNULL(ARG_MAX_RETRIES))
-		argument_range("max_retries", PG_GETARG_INT32(ARG_MAX_RETRIES), 0,
+		argument_range("max_retries", PG_GETARG_INT64(ARG_MAX_RETRIES), 0,
 					   PG_INT32_MAX);
-	argument_range("retry_count", PG_GETARG_INT32(ARG_RETRY_COUNT), 0,
+	argument_range("retry_count", PG_GETARG_INT64(ARG_RETRY_COUNT), 0,
 				   PG_INT32_MAX);
 	check_topic_length(PG_GETARG_TEXT_PP(ARG_TOPIC), arg_names[ARG_TOPIC]);
 	check_topic_length(PG_GETARG_TEXT_PP(ARG_GROUP_ID), arg_names[ARG_GROUP_ID]);
@@ -364,7 +364,7 @@ init_message(Message *message, FunctionCallInfo fcinfo, Oid log)
  * failed.
  */
 static bool
-handle_or_record(Message *message, int32 retry_count)
+handle_or_record(Message *message, int64 retry_count)
 {
 	ErrorData  *error;
 
@@ -375,7 +375,7 @@ handle_or_record(Message *message, int32 retry_count)
 	if (error == NULL)
 		return true;
 	inbox_unclaim(message);
-	inbox_record_failure(message, error, (int64) retry_count + 1);
+	inbox_record_failure(message, error, retry_count + 1);
 	return false;
 }
 
@@ -417,7 +417,7 @@ handle_or_raise(Message *message)
  * the answer of es_receive.
  */
 static const char *
-receive_message(Message *message, bool record, int32 retry_count)
+receive_message(Message *message, bool record, int64 retry_count)
 {
 	if (!inbox_claim(message))
 	{
@@ -445,16 +445,16 @@ es_receive(PG_FUNCTION_ARGS)
 	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
 	Message		message = {0};
 	const char *answer;
-	int32		retry_count;
+	int64		retry_count;
 
 	PreventCommandIfReadOnly("es_receive()");
 	check_receive_arguments(fcinfo);
-	retry_count = PG_GETARG_INT32(ARG_RETRY_COUNT);
+	retry_count = PG_GETARG_INT64(ARG_RETRY_COUNT);
 	SPI_connect();
 	init_message(&message, fcinfo, log);
 	answer = receive_message(&message,
 							 !PG_ARGISNULL(ARG_MAX_RETRIES) &&
-							 retry_count >= PG_GETARG_INT32(ARG_MAX_RETRIES),
+							 retry_count >= PG_GETARG_INT64(ARG_MAX_RETRIES),
 							 retry_count);
 	SPI_finish();
 	PG_RETURN_TEXT_P(cstring_to_text(answer));

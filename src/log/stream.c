@@ -12,6 +12,7 @@
 #include "utils/builtins.h"
 
 #include "eventstore.h"
+#include "base/base.h"
 #include "stats/stats.h"
 #include "log/log.h"
 
@@ -117,13 +118,9 @@ Datum
 es_partition(PG_FUNCTION_ARGS)
 {
 	text	   *stream = PG_GETARG_TEXT_PP(0);
-	int32		partitions = PG_GETARG_INT32(1);
+	int			partitions = argument_int32(fcinfo, 1, "partitions", 1,
+											PG_INT32_MAX);
 
-	if (partitions < 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("partitions must be positive"),
-				 errdetail("It is %d.", partitions)));
 	PG_RETURN_INT32(stream_partition(stream, partitions));
 }
 

@@ -177,9 +177,9 @@ check_definition_arguments(FunctionCallInfo fcinfo, Oid log)
 				  "sync", "async");
 	check_on_failure(PG_GETARG_TEXT_PP(ARG_ON_FAILURE),
 					 !PG_ARGISNULL(ARG_REFRESH));
-	argument_range("batch_size", PG_GETARG_INT32(ARG_BATCH_SIZE), 1,
+	argument_range("batch_size", PG_GETARG_INT64(ARG_BATCH_SIZE), 1,
 				   MAX_BATCH_SIZE);
-	argument_range("max_attempts", PG_GETARG_INT32(ARG_MAX_ATTEMPTS), 1,
+	argument_range("max_attempts", PG_GETARG_INT64(ARG_MAX_ATTEMPTS), 1,
 				   MAX_MAX_ATTEMPTS);
 	if (!PG_ARGISNULL(ARG_START_POSITION))
 		argument_range("start_position", PG_GETARG_INT64(ARG_START_POSITION), 0,
@@ -227,8 +227,8 @@ static void
 insert_projection(FunctionCallInfo fcinfo, Oid log)
 {
 	Oid			types[16] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, REGCLASSOID,
-		REGCLASSARRAYOID, TEXTOID, TEXTARRAYOID, NAMEOID, INT8OID, INT4OID,
-	TEXTOID, INT4OID, INTERVALOID, TEXTOID, INT8OID};
+		REGCLASSARRAYOID, TEXTOID, TEXTARRAYOID, NAMEOID, INT8OID, INT8OID,
+	TEXTOID, INT8OID, INTERVALOID, TEXTOID, INT8OID};
 	Datum		values[16];
 	char		nulls[16];
 	int64		horizon = horizon_now(log);
@@ -391,12 +391,12 @@ check_new_settings(FunctionCallInfo fcinfo, const Projection *projection)
 		argument_word("mode", text_to_cstring(PG_GETARG_TEXT_PP(1)), "sync",
 					  "async");
 	if (!PG_ARGISNULL(2))
-		argument_range("batch_size", PG_GETARG_INT32(2), 1, MAX_BATCH_SIZE);
+		argument_range("batch_size", PG_GETARG_INT64(2), 1, MAX_BATCH_SIZE);
 	if (!PG_ARGISNULL(3))
 		check_on_failure(PG_GETARG_TEXT_PP(3),
 						 projection->kind == PROJECTION_REFRESH);
 	if (!PG_ARGISNULL(4))
-		argument_range("max_attempts", PG_GETARG_INT32(4), 1, MAX_MAX_ATTEMPTS);
+		argument_range("max_attempts", PG_GETARG_INT64(4), 1, MAX_MAX_ATTEMPTS);
 	if (!PG_ARGISNULL(5))
 		argument_interval("min_interval", PG_GETARG_INTERVAL_P(5), true);
 }
@@ -408,7 +408,7 @@ check_new_settings(FunctionCallInfo fcinfo, const Projection *projection)
 Datum
 es_alter_projection(PG_FUNCTION_ARGS)
 {
-	Oid			types[4] = {INT4OID, TEXTOID, INT4OID, INTERVALOID};
+	Oid			types[4] = {INT8OID, TEXTOID, INT8OID, INTERVALOID};
 	Datum		values[4];
 	char		nulls[4];
 	Projection *projection;

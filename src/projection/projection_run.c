@@ -52,7 +52,7 @@ projection_run_due(Oid log)
 
 /* Runs at most so many batches of what is due; returns how many events. */
 static int64
-run_due_batches(const ProjectionRun *run, const char *name, int max_batches)
+run_due_batches(const ProjectionRun *run, const char *name, int64 max_batches)
 {
 	int64		handled = 0;
 	Projection *projection;
@@ -86,12 +86,13 @@ es_run_projections(PG_FUNCTION_ARGS)
 	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
 	char	   *name = PG_ARGISNULL(0) ? NULL :
 	text_to_cstring(PG_GETARG_TEXT_PP(0));
-	int			max_batches = PG_ARGISNULL(1) ? PG_INT32_MAX :
-	PG_GETARG_INT32(1);
+	int64		max_batches = PG_ARGISNULL(1) ? PG_INT64_MAX :
+	PG_GETARG_INT64(1);
 	int64		handled;
 	ProjectionRun run;
 
 	PreventCommandIfReadOnly("es_run_projections()");
+	argument_range("max_batches", max_batches, 0, PG_INT64_MAX);
 	projection_check_outside_handler("es_run_projections()");
 	SPI_connect();
 	if (name != NULL)

@@ -40,7 +40,7 @@ enum
 };
 
 static Oid	read_types[READ_PARAMS] = {INT8OID, INT8OID, TEXTOID, TEXTARRAYOID,
-INT4OID, INT4OID, INT8ARRAYOID, INT8ARRAYOID, INT4OID};
+INT8OID, INT4OID, INT8ARRAYOID, INT8ARRAYOID, INT4OID};
 
 /* The statement that reads the next events of a source. */
 static char *
@@ -76,7 +76,7 @@ read_source_by_sql(const EventSource *source, Relation log, Snapshot snapshot,
 	Datum		values[READ_PARAMS] = {
 		Int64GetDatum(after), Int64GetDatum(upto),
 		PointerGetDatum(source->category), PointerGetDatum(source->types),
-		Int32GetDatum(source->partitions), Int32GetDatum(source->partition),
+		Int64GetDatum(source->partitions), Int32GetDatum(source->partition),
 		PointerGetDatum(int8_array_make(source->except)),
 		PointerGetDatum(int8_array_make(source->only)),
 		Int32GetDatum(limit)

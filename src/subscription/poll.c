@@ -95,10 +95,10 @@ init_poll(Poll *poll, FunctionCallInfo fcinfo)
 	argument_not_null(fcinfo, ARG_SUBSCRIPTION, "subscription");
 	argument_not_null(fcinfo, ARG_MAX_COUNT, "max_count");
 	argument_not_null(fcinfo, ARG_WAIT, "wait");
-	argument_range("max_count", PG_GETARG_INT32(ARG_MAX_COUNT), 1,
-				   MAX_MAX_COUNT);
-	argument_interval("wait", PG_GETARG_INTERVAL_P(ARG_WAIT), true);
 	memset(poll, 0, sizeof(Poll));
+	delivery->max_count = argument_int32(fcinfo, ARG_MAX_COUNT, "max_count", 1,
+										 MAX_MAX_COUNT);
+	argument_interval("wait", PG_GETARG_INTERVAL_P(ARG_WAIT), true);
 	delivery->log = log_relid(fcinfo->flinfo->fn_oid);
 	delivery->name = text_to_cstring(PG_GETARG_TEXT_PP(ARG_SUBSCRIPTION));
 	if (!PG_ARGISNULL(ARG_CONSUMER))
@@ -106,7 +106,6 @@ init_poll(Poll *poll, FunctionCallInfo fcinfo)
 		delivery->consumer = text_to_cstring(PG_GETARG_TEXT_PP(ARG_CONSUMER));
 		argument_name("a consumer", delivery->consumer, LONGEST_CONSUMER);
 	}
-	delivery->max_count = PG_GETARG_INT32(ARG_MAX_COUNT);
 	if (!PG_ARGISNULL(ARG_AFTER_TOKEN))
 	{
 		delivery->after_token = PG_GETARG_INT64(ARG_AFTER_TOKEN);

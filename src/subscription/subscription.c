@@ -149,12 +149,12 @@ check_subscription_arguments(FunctionCallInfo fcinfo)
 	if (!PG_ARGISNULL(ARG_START_POSITION))
 		argument_range("start_position", PG_GETARG_INT64(ARG_START_POSITION), 0,
 					   PG_INT64_MAX);
-	argument_range("partitions", PG_GETARG_INT32(ARG_PARTITIONS), 1,
+	argument_range("partitions", PG_GETARG_INT64(ARG_PARTITIONS), 1,
 				   ES_MAX_PARTITIONS);
 	check_lease(PG_GETARG_DATUM(ARG_LEASE));
-	argument_range("max_attempts", PG_GETARG_INT32(ARG_MAX_ATTEMPTS), 1,
+	argument_range("max_attempts", PG_GETARG_INT64(ARG_MAX_ATTEMPTS), 1,
 				   MAX_MAX_ATTEMPTS);
-	argument_range("max_in_flight", PG_GETARG_INT32(ARG_MAX_IN_FLIGHT), 1,
+	argument_range("max_in_flight", PG_GETARG_INT64(ARG_MAX_IN_FLIGHT), 1,
 				   MAX_MAX_IN_FLIGHT);
 }
 
@@ -166,7 +166,7 @@ static bool
 insert_subscription(FunctionCallInfo fcinfo, Oid log)
 {
 	Oid			types[ARG_COUNT + 1] = {TEXTOID, TEXTOID, TEXTARRAYOID, INT8OID,
-	INT4OID, INTERVALOID, INT4OID, INT4OID, NAMEOID};
+	INT8OID, INTERVALOID, INT8OID, INT8OID, NAMEOID};
 	Datum		values[ARG_COUNT + 1];
 	char		nulls[ARG_COUNT + 1];
 	int			i;

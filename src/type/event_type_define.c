@@ -187,7 +187,7 @@ check_type_definition(FunctionCallInfo fcinfo)
 		check_composite_key(PG_GETARG_ARRAYTYPE_P(ARG_COMPOSITE_KEY));
 	if (!PG_ARGISNULL(ARG_ATTRIBUTES))
 		check_attribute_words(PG_GETARG_JSONB_P(ARG_ATTRIBUTES));
-	argument_range("schema_version", PG_GETARG_INT32(ARG_SCHEMA_VERSION), 1,
+	argument_range("schema_version", PG_GETARG_INT64(ARG_SCHEMA_VERSION), 1,
 				   PG_INT32_MAX);
 }
 
@@ -199,7 +199,7 @@ Datum
 es_define_event_type(PG_FUNCTION_ARGS)
 {
 	Oid			types[ARG_COUNT] = {TEXTOID, TEXTARRAYOID, TEXTARRAYOID,
-	JSONBOID, INT4OID, TEXTOID};
+	JSONBOID, INT8OID, TEXTOID};
 	Datum		values[ARG_COUNT];
 	char		nulls[ARG_COUNT];
 	int			i;
@@ -358,8 +358,8 @@ es_define_upcaster(PG_FUNCTION_ARGS)
 
 	PreventCommandIfReadOnly("es_define_upcaster()");
 	argument_not_null(fcinfo, ARG_FROM_VERSION, "from_version");
-	from_version = PG_GETARG_INT32(ARG_FROM_VERSION);
-	argument_range("from_version", from_version, 1, MAX_FROM_VERSION);
+	from_version = argument_int32(fcinfo, ARG_FROM_VERSION, "from_version", 1,
+								  MAX_FROM_VERSION);
 	if (!PG_ARGISNULL(ARG_UPCASTER))
 		upcaster = upcast_find_function(text_to_cstring(PG_GETARG_TEXT_PP(ARG_UPCASTER)));
 	SPI_connect();

@@ -1,7 +1,7 @@
 -- Every function with its names and defaults, which callers write, and its
 -- marks, which the planner trusts; the types es_expected_version, es_function and es_ack_event.
 BEGIN;
-SELECT plan(17);
+SELECT plan(18);
 -- Defaults that are intervals are shown in it.
 SET LOCAL intervalstyle = postgres;
 
@@ -72,17 +72,17 @@ SELECT bag_eq(
      ' handler_schema regnamespace DEFAULT NULL::regnamespace, refresh regclass DEFAULT NULL::regclass,'
      ' tables regclass[] DEFAULT ''{}''::regclass[], category text DEFAULT NULL::text,'
      ' types text[] DEFAULT NULL::text[], mode text DEFAULT ''async''::text, start_position bigint DEFAULT 0,'
-     ' batch_size integer DEFAULT 1000, on_failure text DEFAULT ''stop''::text, max_attempts integer DEFAULT 5,'
+     ' batch_size bigint DEFAULT 1000, on_failure text DEFAULT ''stop''::text, max_attempts bigint DEFAULT 5,'
      ' min_interval interval DEFAULT ''00:00:01''::interval', 'void'),
     ('es_alter_projection',
-     'name text, mode text DEFAULT NULL::text, batch_size integer DEFAULT NULL::integer,'
-     ' on_failure text DEFAULT NULL::text, max_attempts integer DEFAULT NULL::integer,'
+     'name text, mode text DEFAULT NULL::text, batch_size bigint DEFAULT NULL::bigint,'
+     ' on_failure text DEFAULT NULL::text, max_attempts bigint DEFAULT NULL::bigint,'
      ' min_interval interval DEFAULT NULL::interval', 'void'),
     ('es_drop_projection', 'name text', 'void'),
     ('es_pause_projection', 'name text', 'void'),
     ('es_resume_projection', 'name text', 'void'),
     ('es_rebuild_projection', 'name text', 'bigint'),
-    ('es_run_projections', 'name text DEFAULT NULL::text, max_batches integer DEFAULT NULL::integer', 'bigint'),
+    ('es_run_projections', 'name text DEFAULT NULL::text, max_batches bigint DEFAULT NULL::bigint', 'bigint'),
     ('es_work', 'IN stop_when_idle boolean DEFAULT true', NULL),
     ('es_wait',
      'projection text, "position" bigint, timeout interval DEFAULT ''00:00:05''::interval', 'boolean'),
@@ -94,18 +94,18 @@ SELECT bag_eq(
     ('es_checksum', 'payload text', 'text'),
     ('es_receive',
      'topic text, group_id text, payload text, handler es_function, metadata jsonb DEFAULT ''{}''::jsonb,'
-     ' max_retries integer DEFAULT NULL::integer, retry_count integer DEFAULT 0', 'text'),
+     ' max_retries bigint DEFAULT NULL::bigint, retry_count bigint DEFAULT 0', 'text'),
     ('es_inbox',
      'entity_id text DEFAULT NULL::text, topic text DEFAULT NULL::text, group_id text DEFAULT NULL::text,'
      ' event_type text DEFAULT NULL::text, max_count bigint DEFAULT 20, skip bigint DEFAULT 0', 'SETOF es_inbox'),
     ('es_create_subscription',
      'name text, category text DEFAULT NULL::text, types text[] DEFAULT NULL::text[], start_position bigint DEFAULT 0,'
-     ' partitions integer DEFAULT 1, lease interval DEFAULT ''00:00:30''::interval, max_attempts integer DEFAULT 10,'
-     ' max_in_flight integer DEFAULT 1000', 'void'),
+     ' partitions bigint DEFAULT 1, lease interval DEFAULT ''00:00:30''::interval, max_attempts bigint DEFAULT 10,'
+     ' max_in_flight bigint DEFAULT 1000', 'void'),
     ('es_drop_subscription', 'name text', 'void'),
     ('es_seek', 'subscription text, "position" bigint', 'void'),
     ('es_poll',
-     'subscription text, consumer text DEFAULT NULL::text, max_count integer DEFAULT 100,'
+     'subscription text, consumer text DEFAULT NULL::text, max_count bigint DEFAULT 100,'
      ' wait interval DEFAULT ''00:00:00''::interval, after_token bigint DEFAULT NULL::bigint,'
      ' OUT token bigint, OUT partition integer, OUT attempt integer, OUT "position" bigint, OUT version bigint,'
      ' OUT recorded_at timestamp with time zone, OUT occurred_at timestamp with time zone, OUT id uuid,'
@@ -113,15 +113,15 @@ SELECT bag_eq(
     ('es_ack', 'subscription text, token bigint, upto_position bigint DEFAULT NULL::bigint', 'bigint'),
     ('es_nack',
      'subscription text, token bigint, "position" bigint, reason text, action text DEFAULT ''retry''::text', 'text'),
-    ('es_partition', 'stream text, partitions integer', 'integer'),
+    ('es_partition', 'stream text, partitions bigint', 'integer'),
     ('es_define_event_type',
      'type text, required text[] DEFAULT ''{}''::text[], composite_key text[] DEFAULT NULL::text[],'
-     ' attributes jsonb DEFAULT NULL::jsonb, schema_version integer DEFAULT 1, description text DEFAULT NULL::text', 'void'),
+     ' attributes jsonb DEFAULT NULL::jsonb, schema_version bigint DEFAULT 1, description text DEFAULT NULL::text', 'void'),
     ('es_drop_event_type', 'type text', 'void'),
     ('es_describe_event_type',
      'INOUT type text, OUT required text[], OUT composite_key text[], OUT attributes jsonb, OUT schema_version integer,'
      ' OUT description text, OUT upcasters jsonb', 'record'),
-    ('es_define_upcaster', 'type text, from_version integer, upcaster es_function', 'void'),
+    ('es_define_upcaster', 'type text, from_version bigint, upcaster es_function', 'void'),
     ('es_upcast', 'event es_recorded_event', 'es_recorded_event'),
     ('es_grant', 'role regrole, kind text', 'void'),
     ('es_revoke', 'role regrole, kind text', 'void'),
@@ -156,6 +156,13 @@ SELECT bag_eq(
     $$ SELECT oid::regprocedure::text FROM members WHERE prokind <> 'f' $$,
     $$ VALUES ('es_work(boolean)') $$,
     'es_work is a procedure: it commits');
+
+-- Drivers send bigint, which is not cast to a smaller type by itself.
+SELECT is_empty(
+    $$ SELECT oid::regprocedure FROM members
+        WHERE proargtypes::oid[] && '{smallint,integer,real,numeric,varchar,bpchar,json,timestamp,date}'::regtype[]::oid[]
+          AND proname NOT IN ('es_expected_version_from_int2', 'es_expected_version_from_int4', 'es_expected_version_from_bpchar') $$,
+    'no argument is of a type that a driver may not send');
 
 -- Drivers send untyped parameters: two functions of one name must differ in
 -- how many arguments they take.

@@ -63,7 +63,7 @@ CREATE FUNCTION es_test_trap.num_nulls(uuid, bigint, text, text) RETURNS int LAN
 CREATE FUNCTION es_test_trap.num_nulls(text, text, text, jsonb, text, name, text) RETURNS int LANGUAGE sql AS 'SELECT NULL::int';
 CREATE FUNCTION es_test_trap.es_category(name) RETURNS text LANGUAGE sql AS 'SELECT NULL::text';
 CREATE FUNCTION es_test_trap.es_category(character varying) RETURNS text LANGUAGE sql AS 'SELECT NULL::text';
-CREATE FUNCTION es_test_trap.es_partition(text, bigint) RETURNS int LANGUAGE sql AS 'SELECT NULL::int';
+CREATE FUNCTION es_test_trap.es_partition(text, int) RETURNS int LANGUAGE sql AS 'SELECT NULL::int';
 CREATE FUNCTION es_test_trap.es_horizon(int DEFAULT 0) RETURNS bigint LANGUAGE sql AS 'SELECT NULL::bigint';
 CREATE FUNCTION es_test_trap.pg_extension_config_dump(text, text) RETURNS void LANGUAGE sql AS 'SELECT 1 / 0';
 CREATE TYPE es_test_trap.jsonb AS (a int);

@@ -152,6 +152,7 @@ CREATE TEMP TABLE es_subscriptions (name text, owner name);
 CREATE TEMP TABLE es_failures (subscription text, stream text);
 CREATE FUNCTION pg_temp.es_category(text) RETURNS text LANGUAGE sql AS $$ SELECT 'wrong' $$;
 CREATE FUNCTION pg_temp.es_partition(text, int) RETURNS int LANGUAGE sql AS 'SELECT 77';
+CREATE FUNCTION pg_temp.es_partition(text, bigint) RETURNS int LANGUAGE sql AS 'SELECT 77';
 CREATE FUNCTION pg_temp.int8gt(bigint, bigint) RETURNS boolean LANGUAGE sql AS 'SELECT false';
 CREATE OPERATOR pg_temp.> (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = pg_temp.int8gt);
 CREATE FUNCTION pg_temp.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS $$ SELECT 'infinity'::timestamptz $$;

@@ -219,7 +219,7 @@ SELECT es_receive('topic', 'group', 'x', 'form9(anyelement, jsonb)');
 SELECT es_receive('topic', 'group', 'x', 'form10(text, jsonb)');
 SELECT es_receive('topic', 'group', 'x', 'form11(text, jsonb)');
 SELECT es_receive('topic', 'group', 'x', 'form12(text, jsonb)');
-SELECT es_receive('topic', 'group', 'x', 'es_receive(text, text, text, es_function, jsonb, int, int)');
+SELECT es_receive('topic', 'group', 'x', 'es_receive(text, text, text, es_function, jsonb, bigint, bigint)');
 \set VERBOSITY default
 
 --
