@@ -119,6 +119,7 @@ extern char *run_as_session_path(void);
 /* The extension's relation of this name.  Error: it does not exist. */
 extern Oid	own_table_in_schema(Oid schema, const char *name);
 extern Oid	own_table_relid(Oid log, const char *table);
+extern char *own_table_quoted_name(Oid relid);	/* for a statement */
 
 /* Locks out others like the caller until the transaction ends; false if one is there. */
 extern bool own_table_try_lock(Oid log, const char *table);

@@ -15,8 +15,10 @@
 #endif
 
 #include "access/genam.h"
+#include "access/nbtree.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
+#include "commands/sequence.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "nodes/makefuncs.h"
@@ -145,6 +147,22 @@ compat_primary_key_index(Relation rel)
 	return RelationGetPrimaryKeyIndex(rel);
 #endif
 }
+
+/* Where a relation's file is. */
+#if PG_VERSION_NUM >= 160000
+typedef RelFileLocator CompatFile;
+#define compat_file_of(rel)		((rel)->rd_locator)
+#else
+typedef RelFileNode CompatFile;
+#define compat_file_of(rel)		((rel)->rd_node)
+#endif
+
+/* The last leaf of a B-tree, locked for reading; InvalidBuffer if it has no page. */
+#if PG_VERSION_NUM >= 170000
+#define compat_last_leaf(index) _bt_get_endpoint(index, 0, true)
+#else
+#define compat_last_leaf(index) _bt_get_endpoint(index, 0, true, NULL)
+#endif
 
 /* The transaction id that the backend of a vxid has at this moment. */
 static inline TransactionId

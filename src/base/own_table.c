@@ -44,6 +44,16 @@ own_table_relid(Oid log, const char *table)
 }
 
 /*
+ * The relation's name for a statement.
+ */
+char *
+own_table_quoted_name(Oid relid)
+{
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
+									  get_rel_name(relid));
+}
+
+/*
  * Makes the transaction the only one that works on the table, until it ends.
  * Returns false if another one does.
  */

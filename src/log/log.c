@@ -72,15 +72,14 @@ log_open(Oid relid)
 	log->estate->es_trig_target_relations = NIL;
 	log->estate->es_opened_result_relations = list_make1(log->relinfo);
 	log->rel = log->relinfo->ri_RelationDesc;
-	log_guard_check_insert(log->relinfo->ri_TrigDesc);
+	log_guard_check_insert(log->rel);
 	ExecOpenIndices(log->relinfo, false);
 	log->id_index = log_index_of(log->relinfo, LOG_INDEX_ID);
 	log->version_index = log_index_of(log->relinfo, LOG_INDEX_VERSION);
+	log->position_index = log_index_of(log->relinfo, LOG_INDEX_POSITION);
 	log->slot = table_slot_create(log->rel, &log->estate->es_tupleTable);
 	if (RelationGetNumberOfAttributes(log->rel) > Natts_es_events)
 		log_column_prepare(log);
-	log->sequence = own_table_in_schema(RelationGetNamespace(log->rel),
-										"es_position");
 	MemoryContextSwitchTo(oldcontext);
 
 	log->latest = RegisterSnapshot(GetLatestSnapshot());
@@ -233,6 +232,20 @@ log_read_event(Log *log, text *stream, int64 version, StoredContent *content)
 	content->position = DatumGetInt64(fetched_column(log, Anum_es_events_position));
 	content->type = DatumGetTextPP(fetched_column(log, Anum_es_events_type));
 	content->data = fetched_column(log, Anum_es_events_data);
+}
+
+/*
+ * The greatest position in the table, also of a row that is not committed.
+ */
+int64
+log_last_position(Log *log)
+{
+	int64		position;
+
+	if (log_index_last_position(log->position_index, &position))
+		return position;
+	return fetch_last(log, log->position_index, NULL, 0) ?
+		DatumGetInt64(fetched_column(log, Anum_es_events_position)) : 0;
 }
 
 /*

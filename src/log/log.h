@@ -46,9 +46,9 @@ typedef struct Log
 	ResultRelInfo *relinfo;
 	Relation	id_index;		/* unique (id) */
 	Relation	version_index;	/* unique (stream, version) */
+	Relation	position_index; /* unique (position) */
 	Snapshot	latest;			/* sees all that is committed now */
 	TupleTableSlot *slot;
-	Oid			sequence;		/* es_position */
 	List	   *added_columns;	/* by the owner, that have a default */
 } Log;
 
@@ -87,6 +87,9 @@ extern int64 log_last_version(Log *log, text *stream, int64 expected);
 /* Returns true if an event with this id is stored, and where. */
 extern bool log_find_id(Log *log, const pg_uuid_t *id, text *stream,
 						StoredEvent *found);
+
+/* The greatest position in the table, 0 without one. */
+extern int64 log_last_position(Log *log);
 
 /* The position of a stored event. */
 extern int64 log_position(Log *log, text *stream, int64 version);
@@ -144,7 +147,8 @@ extern void log_lock_whole(Oid log, const char *purpose,
 typedef enum LogIndex
 {
 	LOG_INDEX_ID,				/* (id) */
-	LOG_INDEX_VERSION			/* (stream, version) */
+	LOG_INDEX_VERSION,			/* (stream, version) */
+	LOG_INDEX_POSITION			/* (position) */
 } LogIndex;
 
 /* One of the indexes that were opened with es_events.  Error: it is missing. */
@@ -154,6 +158,17 @@ extern Relation log_index_of(ResultRelInfo *relinfo, LogIndex which);
 extern Relation log_index_open_version(Relation log);
 extern Relation log_index_open_position(Relation log);
 extern Relation log_index_open_category(Relation log);
+
+/* Reads the greatest entry of the position index; false if its last page is empty. */
+extern bool log_index_last_position(Relation index, int64 *position);
+
+/* log_sequence.c */
+
+/* Draws positions, which lie above all that are in the table, in ascending order. */
+extern void log_sequence_draw(Log *log, NewEvent *events, int count);
+
+/* Lets all positions that are drawn from now on lie above this one. */
+extern void log_sequence_raise(Oid sequence, int64 position);
 
 /* log_column.c: columns that the owner has added */
 extern void log_column_prepare(Log *log);
@@ -175,8 +190,10 @@ extern bool log_insert_is_firing(void);
 
 /* log_guard.c */
 
-/* Refuse row triggers that could change or skip a row. */
-extern void log_guard_check_insert(const TriggerDesc *triggers);
+/* Refuses what an append could not honour. */
+extern void log_guard_check_insert(Relation log);
+
+/* Refuses row triggers that could change more than is rewritten. */
 extern void log_guard_check_update(const TriggerDesc *triggers);
 
 /* Allows the caller's next UPDATE of es_events, or no more. */

@@ -5,8 +5,9 @@
  *
  * Ours refuse UPDATE, DELETE and TRUNCATE, except for the one UPDATE that
  * es_rewrite() allows itself, and complete rows that come by INSERT or COPY, from
- * a dump say.  Row triggers of others BEFORE INSERT and BEFORE UPDATE are refused,
- * as they could change what an append and a rewrite rely on.
+ * a dump say.  Row triggers of others BEFORE INSERT and BEFORE UPDATE are refused if
+ * they would fire, as they could change what an append and a rewrite rely on.  So are
+ * rules ON INSERT and tables that inherit from the log.
  *
  *-------------------------------------------------------------------------
  */
@@ -14,10 +15,17 @@
 
 #include "access/htup_details.h"
 #include "access/xact.h"
+#include "catalog/objectaddress.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_rewrite.h"
 #include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
+#include "rewrite/prs2lock.h"
+#include "rewrite/rewriteDefine.h"
 #include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/xid8.h"
 
@@ -33,6 +41,23 @@ PG_FUNCTION_INFO_V1(es_events_complete);
 /* How deep in triggers one UPDATE is allowed; -1: none is. */
 static int	rewrite_depth = -1;
 
+/* Returns true if the trigger fires in this session. */
+static bool
+is_trigger_enabled(const Trigger *trigger)
+{
+	switch (trigger->tgenabled)
+	{
+		case TRIGGER_DISABLED:
+			return false;
+		case TRIGGER_FIRES_ON_ORIGIN:
+			return SessionReplicationRole != SESSION_REPLICATION_ROLE_REPLICA;
+		case TRIGGER_FIRES_ON_REPLICA:
+			return SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA;
+		default:
+			return true;
+	}
+}
+
 /*
  * Returns true if the trigger could change or skip a row, and is not ours.  event:
  * TRIGGER_TYPE_INSERT or TRIGGER_TYPE_UPDATE.
@@ -42,14 +67,13 @@ is_foreign_row_trigger(const Trigger *trigger, int16 event)
 {
 	return TRIGGER_TYPE_MATCHES(trigger->tgtype, TRIGGER_TYPE_ROW,
 								TRIGGER_TYPE_BEFORE, event) &&
-		strcmp(trigger->tgname, COMPLETE_TRIGGER) != 0;
+		strcmp(trigger->tgname, COMPLETE_TRIGGER) != 0 &&
+		is_trigger_enabled(trigger);
 }
 
-/*
- * Refuses triggers that could change or skip a row that has its position.
- */
-void
-log_guard_check_insert(const TriggerDesc *triggers)
+/* Refuses triggers that could change or skip a row that has its position. */
+static void
+check_insert_triggers(const TriggerDesc *triggers)
 {
 	int			i;
 
@@ -65,6 +89,105 @@ log_guard_check_insert(const TriggerDesc *triggers)
 	}
 }
 
+/* Returns true if the rule would take part in an INSERT of this session. */
+static bool
+is_insert_rule(const RewriteRule *rule)
+{
+	char		other = SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA ?
+	RULE_FIRES_ON_ORIGIN : RULE_FIRES_ON_REPLICA;
+
+	return rule->event == CMD_INSERT && rule->enabled != RULE_DISABLED &&
+		rule->enabled != other;
+}
+
+/* Refuses rules, which would be for a statement that is not there. */
+static void
+check_insert_rules(Relation log)
+{
+	int			i;
+
+	for (i = 0; i < log->rd_rules->numLocks; i++)
+	{
+		if (is_insert_rule(log->rd_rules->rules[i]))
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("table \"es_events\" must have no rule ON INSERT"),
+					 errdetail("An append is not a statement that %s could rewrite.",
+							   getObjectDescriptionOids(RewriteRelationId,
+														log->rd_rules->rules[i]->ruleId)),
+					 errhint("Use an AFTER trigger.")));
+	}
+}
+
+/*
+ * Refuses tables that inherit from the log: a query on es_events would show their
+ * rows, and readers that go by the indexes would not.
+ */
+static void
+check_no_children(Relation log)
+{
+	List	   *children = find_inheritance_children(RelationGetRelid(log),
+													 NoLock);
+
+	if (children != NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("no table must inherit from \"es_events\""),
+				 errdetail("Rows of table \"%s\" would be events to some readers and not to others.",
+						   get_rel_name(linitial_oid(children))),
+				 errhint("ALTER TABLE %s NO INHERIT %s",
+						 own_table_quoted_name(linitial_oid(children)),
+						 own_table_quoted_name(RelationGetRelid(log)))));
+}
+
+/* Refuses a column of another type, which no other object keeps from being altered. */
+static void
+check_next_xid_column(Relation log)
+{
+	Form_pg_attribute column = TupleDescAttr(RelationGetDescr(log),
+											 Anum_es_events_next_xid - 1);
+
+	if (column->atttypid != XID8OID)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("column \"next_xid\" of table \"es_events\" was changed"),
+				 errdetail("It was %s.",
+						   column->attisdropped ? "dropped" : "given another type"),
+				 errhint("The horizon needs it as it was, of type xid8; restore the log from a dump.")));
+}
+
+/*
+ * Refuses what an append could not honour.  An ordinary table costs a look at some
+ * fields.
+ */
+void
+log_guard_check_insert(Relation log)
+{
+	check_insert_triggers(log->trigdesc);
+	check_next_xid_column(log);
+	if (log->rd_rules != NULL)
+		check_insert_rules(log);
+	if (log->rd_rel->relhassubclass)
+		check_no_children(log);
+}
+
+/*
+ * Returns true if the trigger is for an UPDATE of the columns that es_rewrite() sets.
+ */
+static bool
+is_for_rewritten_columns(const Trigger *trigger)
+{
+	int			i;
+
+	for (i = 0; i < trigger->tgnattr; i++)
+	{
+		if (trigger->tgattr[i] == Anum_es_events_data ||
+			trigger->tgattr[i] == Anum_es_events_metadata)
+			return true;
+	}
+	return trigger->tgnattr == 0;
+}
+
 /*
  * Refuses triggers that could change more of an event than is rewritten.
  */
@@ -75,7 +198,8 @@ log_guard_check_update(const TriggerDesc *triggers)
 
 	for (i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 	{
-		if (is_foreign_row_trigger(&triggers->triggers[i], TRIGGER_TYPE_UPDATE))
+		if (is_foreign_row_trigger(&triggers->triggers[i], TRIGGER_TYPE_UPDATE) &&
+			is_for_rewritten_columns(&triggers->triggers[i]))
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("table \"es_events\" must have no BEFORE UPDATE row trigger"),
@@ -85,9 +209,43 @@ log_guard_check_update(const TriggerDesc *triggers)
 	}
 }
 
+#define HINT_TO_APPEND \
+	errhint("Append events by es_append() or es_append_batch(), or by INSERT and COPY into the view es_import.")
+
 /*
- * BEFORE INSERT of a row that comes from a dump, say: replaces its next_xid, which
- * is of another cluster, by one of this cluster.
+ * Returns the position or version of a row that comes by INSERT or COPY.  A row without
+ * one is not from a dump: it was meant to be appended.
+ */
+static int64
+numbered_column(const TriggerData *trigger, int column)
+{
+	const char *name = column == Anum_es_events_position ? "position" : "version";
+	bool		isnull;
+	Datum		value = heap_getattr(trigger->tg_trigtuple, column,
+									 RelationGetDescr(trigger->tg_relation),
+									 &isnull);
+
+	if (isnull)
+		ereport(ERROR,
+				(errcode(ERRCODE_NOT_NULL_VIOLATION),
+				 errmsg("a row for table \"es_events\" has no %s", name),
+				 errdetail("INSERT and COPY into the table are for events that come from a log with all of their columns."),
+				 HINT_TO_APPEND));
+	if (DatumGetInt64(value) < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+				 errmsg("a row for table \"es_events\" has no valid %s", name),
+				 errdetail("It is " INT64_FORMAT "; positions and versions begin at 1.",
+						   DatumGetInt64(value)),
+				 HINT_TO_APPEND));
+	return DatumGetInt64(value);
+}
+
+/*
+ * BEFORE INSERT of a row that comes from a dump, say: raises the sequence to its
+ * position, and replaces its next_xid, which is of another cluster, by one of this
+ * cluster.  In this order, and after the transaction got an id, the row is like one
+ * whose position was drawn (horizon.c).
  */
 Datum
 es_events_complete(PG_FUNCTION_ARGS)
@@ -95,6 +253,7 @@ es_events_complete(PG_FUNCTION_ARGS)
 	TriggerData *trigger = own_trigger_data(fcinfo, "es_events");
 	int			column = Anum_es_events_next_xid;
 	Datum		next_xid;
+	int64		position;
 	bool		isnull = false;
 
 	if (!TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
@@ -103,7 +262,11 @@ es_events_complete(PG_FUNCTION_ARGS)
 				 errmsg("function \"%s\" must be called by INSERT",
 						COMPLETE_TRIGGER),
 				 errdetail("It belongs to the table es_events.")));
+	position = numbered_column(trigger, Anum_es_events_position);
+	(void) numbered_column(trigger, Anum_es_events_version);
 	(void) GetCurrentTransactionId();
+	log_sequence_raise(own_table_relid(RelationGetRelid(trigger->tg_relation),
+									   "es_position"), position);
 	next_xid = FullTransactionIdGetDatum(ReadNextFullTransactionId());
 	return PointerGetDatum(heap_modify_tuple_by_cols(trigger->tg_trigtuple,
 													 RelationGetDescr(trigger->tg_relation),

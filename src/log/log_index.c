@@ -24,12 +24,14 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/nbtree.h"
 #include "access/relation.h"
 #include "access/table.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_type.h"
+#include "storage/bufmgr.h"
 #include "utils/array.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -53,12 +55,21 @@ typedef struct UniqueKey
 static const UniqueKey unique_keys[] = {
 	[LOG_INDEX_ID] = {"(id)", 1, {Anum_es_events_id}},
 	[LOG_INDEX_VERSION] = {"(stream, version)", 2,
-	{Anum_es_events_stream, Anum_es_events_version}}
+	{Anum_es_events_stream, Anum_es_events_version}},
+	[LOG_INDEX_POSITION] = {"(position)", 1, {Anum_es_events_position}}
 };
 
 /* What is known of the table with this oid. */
 static Oid	known_log = InvalidOid;
 static Oid	known_indexes[lengthof(unique_keys)];
+
+/* Pages to the right of the last one known that are looked at one by one. */
+#define MAX_STEPS_RIGHT 4
+
+/* Where the last leaf of the position index was when we looked before. */
+static CompatFile last_leaf_file;
+static BlockNumber last_leaf_block;
+static Buffer last_leaf_buffer = InvalidBuffer;
 
 static void
 fail_missing_index(const char *columns)
@@ -107,7 +118,7 @@ index_has_key(Relation index, const UniqueKey *key)
 	return true;
 }
 
-/* Returns true if the constraint is a unique one on the columns of the key. */
+/* Returns true if the constraint keeps the columns of the key unique. */
 static bool
 is_constraint_on(HeapTuple constraint, TupleDesc desc, const UniqueKey *key)
 {
@@ -116,7 +127,8 @@ is_constraint_on(HeapTuple constraint, TupleDesc desc, const UniqueKey *key)
 	Datum		columns;
 	ArrayType  *array;
 
-	if (form->contype != CONSTRAINT_UNIQUE || form->condeferrable)
+	if ((form->contype != CONSTRAINT_UNIQUE &&
+		 form->contype != CONSTRAINT_PRIMARY) || form->condeferrable)
 		return false;
 	columns = heap_getattr(constraint, Anum_pg_constraint_conkey, desc,
 						   &isnull);
@@ -256,16 +268,82 @@ log_index_open_version(Relation log)
 Relation
 log_index_open_position(Relation log)
 {
-	static const UniqueKey key = {"(position)", 1, {Anum_es_events_position}};
+	const UniqueKey *key = &unique_keys[LOG_INDEX_POSITION];
 	Oid			relid = compat_primary_key_index(log);
 	Relation	index;
 
 	if (!OidIsValid(relid))
-		fail_missing_index(key.columns);
+		fail_missing_index(key->columns);
 	index = index_open(relid, AccessShareLock);
-	if (!index_has_key(index, &key))
-		fail_missing_index(key.columns);
+	if (!index_has_key(index, key))
+		fail_missing_index(key->columns);
 	return index;
+}
+
+/*
+ * Returns the last leaf of the index, locked for reading, if it is the page where
+ * it was before, or a little to the right of it; else InvalidBuffer.  All leaves are
+ * linked to the right, up to the last one, whatever the page was used for since.
+ */
+static Buffer
+lock_known_last_leaf(Relation index)
+{
+	Buffer		buffer = last_leaf_buffer;
+	int			steps;
+
+	if (!BufferIsValid(buffer) ||
+		memcmp(&last_leaf_file, &compat_file_of(index), sizeof(CompatFile)) != 0 ||
+		!ReadRecentBuffer(last_leaf_file, MAIN_FORKNUM, last_leaf_block, buffer))
+		return InvalidBuffer;
+	LockBuffer(buffer, BT_READ);
+	for (steps = 0; steps < MAX_STEPS_RIGHT; steps++)
+	{
+		BTPageOpaque page = BTPageGetOpaque(BufferGetPage(buffer));
+
+		if (!P_ISLEAF(page) || P_IGNORE(page))
+			break;
+		if (P_RIGHTMOST(page))
+			return buffer;
+		buffer = _bt_relandgetbuf(index, buffer, page->btpo_next, BT_READ);
+	}
+	_bt_relbuf(index, buffer);
+	return InvalidBuffer;
+}
+
+/*
+ * Reads the greatest position that the index has, whether its row is visible or not.
+ * Returns false if the index' last page is empty.  Each append does so.  A scan would
+ * read all entries of a page; this looks at one, on the page that the append's own
+ * entry goes to, and mostly finds the page without a search.
+ */
+bool
+log_index_last_position(Relation index, int64 *position)
+{
+	Buffer		buffer = lock_known_last_leaf(index);
+	Page		page;
+	OffsetNumber last;
+	bool		found = false;
+
+	if (!BufferIsValid(buffer))
+		buffer = compat_last_leaf(index);
+	if (!BufferIsValid(buffer))
+		return false;
+	page = BufferGetPage(buffer);
+	last = PageGetMaxOffsetNumber(page);
+	if (last >= P_FIRSTDATAKEY(BTPageGetOpaque(page)))
+	{
+		IndexTuple	entry = (IndexTuple) PageGetItem(page, PageGetItemId(page, last));
+		bool		isnull;
+
+		*position = DatumGetInt64(index_getattr(entry, 1, RelationGetDescr(index),
+												&isnull));
+		found = true;
+	}
+	last_leaf_file = compat_file_of(index);
+	last_leaf_block = BufferGetBlockNumber(buffer);
+	last_leaf_buffer = buffer;
+	_bt_relbuf(index, buffer);
+	return found;
 }
 
 /*

@@ -9,8 +9,8 @@
  * as an INSERT would.
  *
  * Positions are drawn when nothing that the caller did wrong can fail any more,
- * in this order: a transaction id, the positions, the next_xid, the rows.  The
- * horizon stands on it (horizon.c).
+ * in this order: a transaction id, the positions (log_sequence.c), the next_xid, the
+ * rows.  The horizon stands on it (horizon.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -19,7 +19,7 @@
 #include "access/detoast.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "commands/sequence.h"
+#include "catalog/namespace.h"
 #include "executor/nodeModifyTable.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -69,18 +69,21 @@ fill_slot(TupleTableSlot *slot, const NewEvent *event,
 	nulls[Anum_es_events_metadata] = event->metadata == (Datum) 0;
 }
 
-/* Computes generated columns and checks constraints. */
+/* Computes generated columns and checks constraints, those of a partition, too. */
 static void
 complete_row(Log *log, TupleTableSlot *slot)
 {
 	TupleConstr *constraints = log->rel->rd_att->constr;
 
-	if (constraints == NULL)
-		return;
-	if (constraints->has_generated_stored)
-		ExecComputeStoredGenerated(log->relinfo, log->estate, slot,
-								   CMD_INSERT);
-	ExecConstraints(log->relinfo, slot, log->estate);
+	if (constraints != NULL)
+	{
+		if (constraints->has_generated_stored)
+			ExecComputeStoredGenerated(log->relinfo, log->estate, slot,
+									   CMD_INSERT);
+		ExecConstraints(log->relinfo, slot, log->estate);
+	}
+	if (log->rel->rd_rel->relispartition)
+		ExecPartitionCheck(log->relinfo, slot, log->estate, true);
 }
 
 /*
@@ -173,13 +176,21 @@ draw_and_insert(Log *log, NewEvent *events, int count,
 				TransitionCaptureState *capture)
 {
 	FullTransactionId next_xid;
-	int			i;
 
 	(void) GetTopTransactionId();
-	for (i = 0; i < count; i++)
-		events[i].position = nextval_internal(log->sequence, false);
+	log_sequence_draw(log, events, count);
 	next_xid = ReadNextFullTransactionId();
 	insert_chunks(log, events, count, next_xid, capture);
+}
+
+/* Returns true if the violated constraint has this index of es_events. */
+static bool
+is_violation_of(Relation index, const Log *log, const ErrorData *error)
+{
+	return error->constraint_name != NULL && error->table_name != NULL &&
+		strcmp(error->constraint_name, RelationGetRelationName(index)) == 0 &&
+		strcmp(error->table_name, RelationGetRelationName(log->rel)) == 0 &&
+		get_namespace_oid(error->schema_name, true) == RelationGetNamespace(log->rel);
 }
 
 /*
@@ -190,22 +201,19 @@ static void
 translate_violation(Log *log, const NewEvent *events, int count,
 					const ErrorData *error)
 {
-	const char *index = error->constraint_name;
 	const char *stream = events[0].stream == events[count - 1].stream ?
 	psprintf("stream \"%s\"", text_to_cstring(events[0].stream)) :
 	"one of several streams";
 	const char *key = error->detail ? error->detail :
 	"The key is shown only to roles that may read es_events.";
 
-	if (index == NULL)
-		return;
-	if (strcmp(index, RelationGetRelationName(log->id_index)) == 0)
+	if (is_violation_of(log->id_index, log, error))
 		ereport(ERROR,
 				(errcode(ERRCODE_ES_DUPLICATE_EVENT),
 				 errmsg("duplicate event for %s", stream),
 				 errdetail("%s", key),
 				 errhint("Another transaction stored this id in another stream at the same moment; give every event an id of its own.")));
-	if (strcmp(index, RelationGetRelationName(log->version_index)) == 0)
+	if (is_violation_of(log->version_index, log, error))
 	{
 		stream_count_conflict(events[0].stream);
 		ereport(ERROR,
@@ -214,12 +222,18 @@ translate_violation(Log *log, const NewEvent *events, int count,
 				 errdetail("%s", key),
 				 errhint("Another transaction wrote to es_events directly; try again.")));
 	}
+	if (is_violation_of(log->position_index, log, error))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not append to %s: its position was taken", stream),
+				 errdetail("%s", key),
+				 errhint("Another transaction writes to es_events by INSERT or COPY; try again. Such a transaction should first LOCK TABLE es_events IN SHARE ROW EXCLUSIVE MODE.")));
 }
 
 /*
  * Stores the rows.  A unique violation means that another transaction stored the id
  * in another stream at the same moment, or wrote to es_events directly.  It is caught
- * only to be raised again as ES002 or ES001.
+ * only to be raised again as ES002, ES001 or 40001.
  */
 static void
 insert_or_translate(Log *log, NewEvent *events, int count,
