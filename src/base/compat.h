@@ -15,10 +15,8 @@
 #endif
 
 #include "access/genam.h"
-#include "access/nbtree.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
-#include "commands/sequence.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "nodes/makefuncs.h"
@@ -207,15 +205,11 @@ compat_vxid_pid(VirtualTransactionId vxid)
 }
 
 /* Returns true if the user may SET ROLE to the role. */
-static inline bool
-compat_can_become(Oid user, Oid role)
-{
 #if PG_VERSION_NUM >= 160000
-	return member_can_set_role(user, role);
+#define compat_can_become(user, role) member_can_set_role(user, role)
 #else
-	return is_member_of_role(user, role);
+#define compat_can_become(user, role) is_member_of_role(user, role)
 #endif
-}
 
 /* Checks a privilege of the user on a function or a schema. */
 static inline AclResult
@@ -231,35 +225,23 @@ compat_check_acl(Oid class, Oid object, Oid user, AclMode mode)
 }
 
 /* Returns true if this backend holds the lock in this mode. */
-static inline bool
-compat_lock_is_held(const LOCKTAG *tag, LOCKMODE mode)
-{
 #if PG_VERSION_NUM >= 170000
-	return LockHeldByMe(tag, mode, false);
+#define compat_lock_is_held(tag, mode) LockHeldByMe(tag, mode, false)
 #else
-	return LockHeldByMe(tag, mode);
+#define compat_lock_is_held(tag, mode) LockHeldByMe(tag, mode)
 #endif
-}
 
 /* What pg_stat_activity shows of a process that waits, if it can be named. */
-static inline uint32
-compat_wait_event(const char *name)
-{
 #if PG_VERSION_NUM >= 170000
-	return WaitEventExtensionNew(name);
+#define compat_wait_event(name) WaitEventExtensionNew(name)
 #else
-	return PG_WAIT_EXTENSION;
+#define compat_wait_event(name) PG_WAIT_EXTENSION
 #endif
-}
 
-static inline LocalTransactionId
-compat_my_lxid(void)
-{
 #if PG_VERSION_NUM >= 170000
-	return MyProc->vxid.lxid;
+#define compat_my_lxid() (MyProc->vxid.lxid)
 #else
-	return MyProc->lxid;
+#define compat_my_lxid() (MyProc->lxid)
 #endif
-}
 
 #endif							/* EVENTSTORE_COMPAT_H */
