@@ -55,6 +55,7 @@ CREATE VIEW es_privileges AS
         ('es_function_recv',        'EXECUTE', '{reader,writer,operator}'),
         ('es_function_send',        'EXECUTE', '{reader,writer,operator}'),
         ('es_horizon',              'EXECUTE', '{reader,writer,operator}'),
+        ('es_import_fires',         'EXECUTE', '{reader,writer,operator}'),
         ('es_last',                 'EXECUTE', '{reader,writer,operator}'),
         ('es_merge',                'EXECUTE', '{reader,writer,operator}'),
         ('es_partition',            'EXECUTE', '{reader,writer,operator}'),

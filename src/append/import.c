@@ -9,6 +9,9 @@
  * out if it is a retry.  A chunk looks up the versions of its streams anew, as
  * triggers of the chunk before may have appended to them.
  *
+ * Where session_replication_role is replica the triggers would not fire, and rows would
+ * be lost without a word; es_import_fires() refuses them.
+ *
  * Statements nest: a function that feeds an INSERT may itself insert here, and fail
  * and be caught.  So each subtransaction has rows of its own, in its memory.  A flush
  * takes those of the current one, a rollback forgets them.  A statement flushes before
@@ -53,6 +56,7 @@ enum
 	Natts_es_import = Anum_es_import_occurred_at
 };
 
+PG_FUNCTION_INFO_V1(es_import_fires);
 PG_FUNCTION_INFO_V1(es_import_row);
 PG_FUNCTION_INFO_V1(es_import_flush);
 
@@ -294,6 +298,22 @@ es_import_flush(PG_FUNCTION_ARGS)
 		MemoryContextDelete(done->context);
 	}
 	return PointerGetDatum(NULL);
+}
+
+/*
+ * Checked for each row of es_import, as a constraint of a column's type: refuses rows
+ * for which the triggers would not fire.
+ */
+Datum
+es_import_fires(PG_FUNCTION_ARGS)
+{
+	if (SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot append by es_import in this session"),
+				 errdetail("session_replication_role is replica, which keeps the triggers of a view from firing."),
+				 errhint("SET session_replication_role = origin, or use es_append() or es_append_batch().")));
+	PG_RETURN_BOOL(true);
 }
 
 static void

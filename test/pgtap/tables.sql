@@ -44,13 +44,13 @@ SELECT bag_eq(
          FROM pg_attribute a
          LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
         WHERE a.attrelid = 'es_import'::regclass AND a.attnum > 0 $$,
-    $$ VALUES (1, 'stream',      'text',                     NULL),
+    $$ VALUES (1, 'stream',      'es_import_stream',         'NULL::text'),
               (2, 'type',        'text',                     NULL),
               (3, 'data',        'jsonb',                    '''{}''::jsonb'),
               (4, 'metadata',    'jsonb',                    NULL),
               (5, 'id',          'uuid',                     NULL),
               (6, 'occurred_at', 'timestamp with time zone', NULL) $$,
-    'es_import has these columns and one default');
+    'es_import has these columns and defaults');
 
 SELECT is_empty(
     $$ SELECT adnum FROM pg_attrdef WHERE adrelid = 'es_events'::regclass $$,

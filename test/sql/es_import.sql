@@ -154,5 +154,32 @@ SELECT * FROM my_locks;
 COMMIT;
 DROP VIEW my_locks;
 
+-- Where the view's triggers do not fire a row is refused, in every form. Nothing makes
+-- them fire there, and nothing else keeps them from firing.
+SELECT count(*) AS before FROM es_events \gset
+PREPARE import(text, text) AS INSERT INTO es_import (stream, type) VALUES ($1, $2);
+SET session_replication_role = replica;
+INSERT INTO es_import (stream, type) VALUES ('z-1', 't');
+\set VERBOSITY terse
+INSERT INTO es_import (type) VALUES ('t');
+INSERT INTO es_import (stream, type) SELECT 'z-1', 't' FROM generate_series(1, 2);
+EXECUTE import('z-1', 't');
+COPY es_import (stream, type) FROM STDIN;
+z-1	t
+\.
+COPY es_import (type) FROM STDIN;
+t
+\.
+SELECT count(*) - :before AS stored FROM es_events;
+SELECT version FROM es_append('z-1', 'none', 't');
+SET session_replication_role = local;
+EXECUTE import('z-1', 't');
+RESET session_replication_role;
+EXECUTE import('z-1', 't');
+SELECT count(*) - :before AS stored FROM es_events;
+ALTER VIEW es_import DISABLE TRIGGER ALL;
+ALTER TABLE es_import ENABLE ALWAYS TRIGGER es_import_row;
+\set VERBOSITY default
+
 DROP FUNCTION nested;
 DROP EXTENSION eventstore;
