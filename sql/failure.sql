@@ -11,6 +11,7 @@ CREATE TABLE es_failures (
     position        bigint,
     stream          text COLLATE "C",
     type            text COLLATE "C",
+    message_id      text COLLATE "C",
     checksum        text COLLATE "C",
     payload         text,
     metadata        jsonb,
@@ -30,9 +31,9 @@ CREATE TABLE es_failures (
     UNIQUE (topic, group_id, checksum),
     CHECK (pg_catalog.num_nonnulls(projection, subscription, topic) = 1),
     CHECK ((topic IS NULL AND pg_catalog.num_nonnulls(event_id, position, stream, type) = 4
-            AND pg_catalog.num_nonnulls(group_id, checksum, payload, metadata, handler, receiver, search_path) = 0)
+            AND pg_catalog.num_nonnulls(group_id, message_id, checksum, payload, metadata, handler, receiver, search_path) = 0)
            OR (topic IS NOT NULL AND pg_catalog.num_nulls(event_id, position, stream, type) = 4
-               AND pg_catalog.num_nulls(group_id, checksum, payload, metadata, handler, receiver, search_path) = 0)),
+               AND pg_catalog.num_nulls(group_id, checksum, metadata, handler, receiver, search_path) = 0)),
     CHECK ((subscription IS NULL) = (partition IS NULL))
 );
 CREATE INDEX es_failures_projection_stream_idx ON es_failures (projection, stream, position);
@@ -77,8 +78,9 @@ COMMENT ON COLUMN es_failures.event_id IS 'the event''s id';
 COMMENT ON COLUMN es_failures.position IS 'the event''s position';
 COMMENT ON COLUMN es_failures.stream IS 'the event''s stream';
 COMMENT ON COLUMN es_failures.type IS 'the event''s type';
-COMMENT ON COLUMN es_failures.checksum IS 'the message''s checksum';
-COMMENT ON COLUMN es_failures.payload IS 'the message as it was received';
+COMMENT ON COLUMN es_failures.message_id IS 'the message''s id, if it was received with one';
+COMMENT ON COLUMN es_failures.checksum IS 'the message''s checksum, by which it is known';
+COMMENT ON COLUMN es_failures.payload IS 'the message as it was received; null: it had none';
 COMMENT ON COLUMN es_failures.metadata IS 'the message''s metadata';
 COMMENT ON COLUMN es_failures.handler IS 'the function that failed to handle it';
 COMMENT ON COLUMN es_failures.receiver IS 'role that received the message, with whose privileges the handler runs';

@@ -12,8 +12,9 @@ CREATE TABLE es_inbox (
     event_time    timestamptz,
     event_type    text,
     event_version text,
+    message_id    text COLLATE "C",
     checksum      text COLLATE "C" NOT NULL,
-    payload       text        NOT NULL,
+    payload       text,
     metadata      jsonb       NOT NULL DEFAULT '{}',
     position      bigint,
     received_at   timestamptz DEFAULT clock_timestamp(),
@@ -28,7 +29,8 @@ CREATE TYPE es_ack_event AS (
     event_time    timestamptz,
     event_type    text,
     event_version text,
-    stream        text
+    stream        text,
+    expected      es_expected_version
 );
 
 -- In C: SQL has no immutable function that makes JSON of a text.
@@ -37,9 +39,10 @@ CREATE FUNCTION es_checksum(payload text)
 
 CREATE FUNCTION es_receive(
     topic text, group_id text, payload text, handler es_function,
-    metadata jsonb DEFAULT '{}', max_retries bigint DEFAULT NULL, retry_count bigint DEFAULT 0)
+    metadata jsonb DEFAULT '{}', max_retries bigint DEFAULT NULL, retry_count bigint DEFAULT 0,
+    message_id text DEFAULT NULL)
     RETURNS text AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-REVOKE EXECUTE ON FUNCTION es_receive(text, text, text, es_function, jsonb, bigint, bigint) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION es_receive(text, text, text, es_function, jsonb, bigint, bigint, text) FROM PUBLIC;
 
 CREATE FUNCTION es_inbox(entity_id text DEFAULT NULL, topic text DEFAULT NULL, group_id text DEFAULT NULL,
                          event_type text DEFAULT NULL, max_count bigint DEFAULT 20, skip bigint DEFAULT 0)
@@ -64,8 +67,9 @@ COMMENT ON COLUMN es_inbox.entity_id IS 'what it is about, as its handler return
 COMMENT ON COLUMN es_inbox.event_time IS 'when it happened, as its handler returned';
 COMMENT ON COLUMN es_inbox.event_type IS 'what happened, as its handler returned';
 COMMENT ON COLUMN es_inbox.event_version IS 'version of the message''s format, as its handler returned';
-COMMENT ON COLUMN es_inbox.checksum IS 'es_checksum of the payload';
-COMMENT ON COLUMN es_inbox.payload IS 'the message as it was received';
+COMMENT ON COLUMN es_inbox.message_id IS 'its id, if it was received with one, of at most 1024 bytes';
+COMMENT ON COLUMN es_inbox.checksum IS 'what it is known by: es_checksum of the payload, or a checksum of the message_id';
+COMMENT ON COLUMN es_inbox.payload IS 'the message as it was received; null: it had none';
 COMMENT ON COLUMN es_inbox.metadata IS 'what is known about it, an object';
 COMMENT ON COLUMN es_inbox.position IS 'position of the event that was appended for it; null: none was';
 COMMENT ON COLUMN es_inbox.received_at IS 'when it was received, or retried with success';
@@ -75,9 +79,10 @@ COMMENT ON COLUMN es_ack_event.event_time IS 'when it happened';
 COMMENT ON COLUMN es_ack_event.event_type IS 'what happened';
 COMMENT ON COLUMN es_ack_event.event_version IS 'version of the message''s format';
 COMMENT ON COLUMN es_ack_event.stream IS 'stream to which the message is appended as an event; null: none';
+COMMENT ON COLUMN es_ack_event.expected IS 'version that the stream is expected at; null: any';
 COMMENT ON FUNCTION es_checksum(text) IS
-    'MD5 of a text as a JSON string, by which a message is known';
-COMMENT ON FUNCTION es_receive(text, text, text, es_function, jsonb, bigint, bigint) IS
+    'MD5 of a text as a JSON string, by which a message without an id is known';
+COMMENT ON FUNCTION es_receive(text, text, text, es_function, jsonb, bigint, bigint, text) IS
     'gives a message to its handler, once; returns acknowledged, skipped, duplicate or failed';
 COMMENT ON FUNCTION es_inbox(text, text, text, text, bigint, bigint) IS
     'messages of an entity, a topic, a group or a type, the newest first, at most max_count after skipping some';

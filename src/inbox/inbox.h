@@ -14,9 +14,10 @@ typedef struct Message
 	Oid			log;			/* es_events */
 	text	   *topic;
 	text	   *group_id;
-	text	   *payload;
+	text	   *payload;		/* NULL: it has none */
 	Datum		metadata;
-	text	   *checksum;
+	text	   *message_id;		/* NULL: it has none */
+	text	   *checksum;		/* by which it is known */
 	int64		id;				/* in es_inbox */
 
 	Oid			handler;		/* 0: it is found by its signature */
@@ -35,7 +36,7 @@ typedef struct Message
 enum
 {
 	ACK_ENTITY_ID, ACK_EVENT_TIME, ACK_EVENT_TYPE, ACK_EVENT_VERSION,
-	ACK_STREAM, ACK_FIELDS
+	ACK_STREAM, ACK_EXPECTED, ACK_FIELDS
 };
 
 /* What a handler has returned. */

@@ -4,8 +4,8 @@
  *		Handlers of messages: what function can be one, and its call.
  *
  * A handler takes the payload and the metadata of a message and returns an
- * es_ack_event.  It acknowledges the message by any field that is not null,
- * and skips it else.
+ * es_ack_event.  It acknowledges the message by any field that is not null, beside
+ * the expected version, and skips it else.
  *
  *-------------------------------------------------------------------------
  */
@@ -25,7 +25,8 @@
 #include "base/base.h"
 #include "inbox/inbox.h"
 
-static const Oid ack_types[ACK_FIELDS] = {
+/* The types of the fields; expected is of a type of the extension. */
+static const Oid ack_types[ACK_EXPECTED] = {
 	TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID
 };
 
@@ -64,11 +65,12 @@ read_ack_event(Datum row, AckEvent *ack)
 
 	for (i = 0; i < ACK_FIELDS; i++)
 	{
-		if (i >= desc->natts || TupleDescAttr(desc, i)->atttypid != ack_types[i])
+		if (i >= desc->natts ||
+			(i < ACK_EXPECTED && TupleDescAttr(desc, i)->atttypid != ack_types[i]))
 			elog(ERROR, "field %d of es_ack_event is not as eventstore made it",
 				 i + 1);
 		ack->values[i] = heap_getattr(&tuple, i + 1, desc, &ack->nulls[i]);
-		given = given || !ack->nulls[i];
+		given = given || (!ack->nulls[i] && i != ACK_EXPECTED);
 	}
 	ReleaseTupleDesc(desc);
 	return given;
@@ -110,10 +112,12 @@ call_message_handler(const Message *message, AckEvent *ack)
 	if (!OidIsValid(handler))
 		handler = inbox_handler_find(message->log, message->signature);
 	fmgr_info(handler, &function);
+	if (function.fn_strict && message->payload == NULL)
+		return false;			/* null, as an SQL call would have it */
 	InitFunctionCallInfoData(*fcinfo, &function, 2, DEFAULT_COLLATION_OID,
 							 NULL, NULL);
 	fcinfo->args[0].value = PointerGetDatum(message->payload);
-	fcinfo->args[0].isnull = false;
+	fcinfo->args[0].isnull = message->payload == NULL;
 	fcinfo->args[1].value = message->metadata;
 	fcinfo->args[1].isnull = false;
 	result = invoke_message_handler(message, fcinfo);

@@ -32,6 +32,15 @@ refuse_missing_failure(int64 id)
 			 errhint("es_failures lists the failures.")));
 }
 
+/* A column of the result; NULL for null. */
+static text *
+nullable_text(int column)
+{
+	Datum		value = own_sql_value(column);
+
+	return value == (Datum) 0 ? NULL : DatumGetTextPP(value);
+}
+
 /*
  * Reads the message that failed; an error if there is none with this id.
  */
@@ -43,7 +52,7 @@ load_failed_message(Oid log, int64 id, Message *message)
 
 	if (own_sql_run(log,
 					"SELECT topic, group_id, payload, metadata, checksum,"
-					" handler, receiver::text, search_path"
+					" handler, receiver::text, search_path, message_id"
 					" FROM @extschema@.es_failures"
 					" WHERE id = $1 AND topic IS NOT NULL",
 					1, &type, &value, NULL) == 0)
@@ -51,13 +60,14 @@ load_failed_message(Oid log, int64 id, Message *message)
 	message->log = log;
 	message->topic = DatumGetTextPP(own_sql_value(1));
 	message->group_id = DatumGetTextPP(own_sql_value(2));
-	message->payload = DatumGetTextPP(own_sql_value(3));
+	message->payload = nullable_text(3);
 	message->metadata = own_sql_value(4);
 	message->checksum = DatumGetTextPP(own_sql_value(5));
 	message->signature = own_sql_text(6);
 	message->receiver_name = own_sql_text(7);
 	message->receiver = get_role_oid(message->receiver_name, true);
 	message->search_path = own_sql_text(8);
+	message->message_id = nullable_text(9);
 	message->retried = true;
 }
 

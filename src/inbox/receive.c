@@ -6,7 +6,8 @@
  *
  * The order of steps, all in the caller's transaction:
  *
- *	1. check the arguments and the handler;
+ *	1. check the arguments and the handler; a message is known by its message_id,
+ *	   else by its payload, else, if it has neither, by its metadata;
  *	2. claim the message: insert its row into es_inbox.  Another transaction
  *	   that receives it at the same moment waits at the unique key until this
  *	   one ends.  If the row is there already: 'duplicate';
@@ -57,30 +58,61 @@ PG_FUNCTION_INFO_V1(es_receive);
 enum
 {
 	ARG_TOPIC, ARG_GROUP_ID, ARG_PAYLOAD, ARG_HANDLER, ARG_METADATA,
-	ARG_MAX_RETRIES, ARG_RETRY_COUNT
+	ARG_MAX_RETRIES, ARG_RETRY_COUNT, ARG_MESSAGE_ID
 };
 
 static const char *const arg_names[] = {
 	"topic", "group_id", "payload", "handler", "metadata", "max_retries",
-	"retry_count"
+	"retry_count", "message_id"
 };
 
-/* Returns the MD5 of the payload as a JSON string. */
+/* Returns the MD5 of what the string has, and frees it. */
 static text *
-message_checksum(text *payload)
+checksum_of_json(StringInfo json)
 {
-	StringInfoData json;
-	text	   *string;
+	text	   *string = cstring_to_text_with_len(json->data, json->len);
 	text	   *checksum;
 
-	initStringInfo(&json);
-	escape_json(&json, text_to_cstring(payload));
-	string = cstring_to_text_with_len(json.data, json.len);
-	pfree(json.data);
+	pfree(json->data);
 	checksum = DatumGetTextPP(DirectFunctionCall1(md5_text,
 												  PointerGetDatum(string)));
 	pfree(string);
 	return checksum;
+}
+
+/* Returns the MD5 of the payload as a JSON string. */
+static text *
+payload_checksum(text *payload)
+{
+	StringInfoData json;
+
+	initStringInfo(&json);
+	escape_json(&json, text_to_cstring(payload));
+	return checksum_of_json(&json);
+}
+
+/*
+ * Returns the MD5 of a JSON array, which no payload has: [message_id], or the metadata
+ * of a message that has no payload: [null, metadata].
+ */
+static text *
+other_checksum(text *message_id, Datum metadata)
+{
+	StringInfoData json;
+
+	initStringInfo(&json);
+	appendStringInfoChar(&json, '[');
+	if (message_id != NULL)
+		escape_json(&json, text_to_cstring(message_id));
+	else
+	{
+		Jsonb	   *object = DatumGetJsonbP(metadata);
+
+		appendStringInfoString(&json, "null, ");
+		(void) JsonbToCString(&json, &object->root, VARSIZE(object));
+	}
+	appendStringInfoChar(&json, ']');
+	return checksum_of_json(&json);
 }
 
 /*
@@ -89,7 +121,7 @@ message_checksum(text *payload)
 Datum
 es_checksum(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_TEXT_P(message_checksum(PG_GETARG_TEXT_PP(0)));
+	PG_RETURN_TEXT_P(payload_checksum(PG_GETARG_TEXT_PP(0)));
 }
 
 static bool
@@ -102,13 +134,13 @@ parse_json(void *arg)
 }
 
 /*
- * Returns the payload as an event's data: the JSON that it is, else a JSON
- * string.  Some JSON is none for jsonb, such as "\u0000" and 1e1000000.
+ * Returns the payload as an event's data: the JSON that it is, null if there is none,
+ * else a JSON string.  Some JSON is none for jsonb, such as "\u0000" and 1e1000000.
  */
 static Datum
 payload_data(text *payload)
 {
-	char	   *string = text_to_cstring(payload);
+	char	   *string = payload == NULL ? "null" : text_to_cstring(payload);
 	Datum		data = CStringGetDatum(string);
 	ErrorData  *error = subtransaction_try(parse_json, &data);
 	JsonbValue	value = {.type = jbvString};
@@ -134,7 +166,8 @@ append_message(const Message *message, const AckEvent *ack)
 	NewEvent	event = {0};
 	Write		write = {
 		.log = message->log,
-		.expected = EXPECTED_ANY,
+		.expected = ack->nulls[ACK_EXPECTED] ? EXPECTED_ANY :
+		DatumGetInt64(ack->values[ACK_EXPECTED]),
 		.events = &event,
 		.count = 1
 	};
@@ -160,15 +193,24 @@ append_message(const Message *message, const AckEvent *ack)
 	return write.position;
 }
 
+/* For SPI: whether a text is null. */
+static char
+null_flag(const text *value)
+{
+	return value == NULL ? 'n' : ' ';
+}
+
 bool
 inbox_claim(Message *message)
 {
-	Oid			types[5] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID};
-	Datum		values[5] = {
+	Oid			types[6] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID};
+	Datum		values[6] = {
 		PointerGetDatum(message->topic), PointerGetDatum(message->group_id),
 		PointerGetDatum(message->checksum), PointerGetDatum(message->payload),
-		message->metadata
+		message->metadata, PointerGetDatum(message->message_id)
 	};
+	char		nulls[6] = {' ', ' ', ' ', null_flag(message->payload), ' ',
+	null_flag(message->message_id)};
 	bool		isnull;
 	WaitContext context;
 	uint64		stored;
@@ -177,10 +219,10 @@ inbox_claim(Message *message)
 					   text_to_cstring(message->topic), -1);
 	stored = own_sql_run(message->log,
 						 "INSERT INTO @extschema@.es_inbox"
-						 " (topic, group_id, checksum, payload, metadata)"
-						 " VALUES ($1, $2, $3, $4, $5)"
+						 " (topic, group_id, checksum, payload, metadata,"
+						 " message_id) VALUES ($1, $2, $3, $4, $5, $6)"
 						 " ON CONFLICT (topic, group_id, checksum) DO NOTHING"
-						 " RETURNING id", 5, types, values, NULL);
+						 " RETURNING id", 6, types, values, nulls);
 	wait_context_end(&context);
 	if (stored == 0)
 		return false;
@@ -256,29 +298,34 @@ void
 inbox_record_failure(const Message *message, const ErrorData *error,
 					 int64 attempts)
 {
-	Oid			types[13] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID,
+	Oid			types[14] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID,
 		TEXTOID, TEXTOID, TEXTOID, INT8OID, TEXTOID, TEXTOID, TEXTOID,
-	TEXTOID};
-	Datum		values[13] = {
+	TEXTOID, TEXTOID};
+	Datum		values[14] = {
 		PointerGetDatum(message->topic), PointerGetDatum(message->group_id),
 		PointerGetDatum(message->checksum), PointerGetDatum(message->payload),
 		message->metadata, CStringGetTextDatum(message->signature),
 		CStringGetTextDatum(message->receiver_name),
 		CStringGetTextDatum(message->search_path), Int64GetDatum(attempts)
 	};
-	char		nulls[13];
+	char		nulls[14];
 
 	memset(nulls, ' ', sizeof(nulls));
+	nulls[3] = null_flag(message->payload);
+	values[13] = PointerGetDatum(message->message_id);
+	nulls[13] = null_flag(message->message_id);
 	failure_error_values(error, &values[9], &nulls[9]);
 	(void) own_sql_run(message->log,
 					   "INSERT INTO @extschema@.es_failures AS f (topic,"
 					   " group_id, checksum, payload, metadata, handler,"
 					   " receiver, search_path, attempts, sqlstate, message,"
-					   " detail, context, first_failed_at, last_failed_at)"
+					   " detail, context, message_id, first_failed_at,"
+					   " last_failed_at)"
 					   " SELECT $1, $2, $3, $4, $5, $6,"
 					   " $7::name, $8, least($9, 2147483647)::int, $10, $11,"
-					   " $12, $13, t.now, t.now FROM clock_timestamp() AS t (now)"
+					   " $12, $13, $14, t.now, t.now FROM clock_timestamp() AS t (now)"
 					   " ON CONFLICT (topic, group_id, checksum) DO UPDATE SET"
+					   " payload = excluded.payload,"
 					   " metadata = excluded.metadata,"
 					   " handler = excluded.handler,"
 					   " receiver = excluded.receiver,"
@@ -289,7 +336,19 @@ inbox_record_failure(const Message *message, const ErrorData *error,
 					   " detail = excluded.detail,"
 					   " context = excluded.context,"
 					   " last_failed_at = excluded.last_failed_at",
-					   13, types, values, nulls);
+					   14, types, values, nulls);
+}
+
+/* Refuses an expected version of no stream. */
+static void
+check_ack_event(const AckEvent *ack)
+{
+	if (ack->nulls[ACK_STREAM] && !ack->nulls[ACK_EXPECTED])
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("stream must not be null where a version is expected"),
+				 errdetail("The handler returned an expected version, and no stream."),
+				 errhint("Name the stream to which the message is appended.")));
 }
 
 /* Steps 3 to 5 of the header. */
@@ -301,8 +360,11 @@ inbox_handle(void *arg)
 
 	message->acknowledged = inbox_handler_call(message, &ack);
 	if (message->acknowledged)
+	{
+		check_ack_event(&ack);
 		acknowledge_message(message, &ack, ack.nulls[ACK_STREAM] ? 0 :
 							append_message(message, &ack));
+	}
 	else
 		inbox_unclaim(message);
 	(void) inbox_remove_failure(message);
@@ -323,6 +385,19 @@ check_topic_length(text *name, const char *what)
 						   MAX_TOPIC_LENGTH)));
 }
 
+/* Refuses an id that is empty, as a program has where no id was set, or too long. */
+static void
+check_message_id(text *message_id)
+{
+	if (VARSIZE_ANY_EXHDR(message_id) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("message_id must not be empty"),
+				 errdetail("It has 0 bytes, the limit is %d.", MAX_TOPIC_LENGTH),
+				 errhint("Leave it out where the message has no id: then its payload tells it from others.")));
+	check_topic_length(message_id, arg_names[ARG_MESSAGE_ID]);
+}
+
 /*
  * Refuses arguments that are wrong by themselves.
  */
@@ -333,7 +408,7 @@ check_receive_arguments(FunctionCallInfo fcinfo)
 
 	for (arg = ARG_TOPIC; arg <= ARG_RETRY_COUNT; arg++)
 	{
-		if (arg != ARG_MAX_RETRIES)
+		if (arg != ARG_MAX_RETRIES && arg != ARG_PAYLOAD)
 			argument_not_null(fcinfo, arg, arg_names[arg]);
 	}
 	if (!PG_ARGISNULL(ARG_MAX_RETRIES))
@@ -343,7 +418,41 @@ check_receive_arguments(FunctionCallInfo fcinfo)
 				   PG_INT32_MAX);
 	check_topic_length(PG_GETARG_TEXT_PP(ARG_TOPIC), arg_names[ARG_TOPIC]);
 	check_topic_length(PG_GETARG_TEXT_PP(ARG_GROUP_ID), arg_names[ARG_GROUP_ID]);
+	if (!PG_ARGISNULL(ARG_MESSAGE_ID))
+		check_message_id(PG_GETARG_TEXT_PP(ARG_MESSAGE_ID));
 	event_check_metadata(PG_GETARG_DATUM(ARG_METADATA));
+}
+
+/* An argument that is a text; NULL for null. */
+static text *
+text_argument(FunctionCallInfo fcinfo, int argument)
+{
+	return PG_ARGISNULL(argument) ? NULL : PG_GETARG_TEXT_PP(argument);
+}
+
+/*
+ * Refuses a message that nothing tells from another one.
+ */
+static void
+check_is_known(const Message *message)
+{
+	if (message->message_id == NULL && message->payload == NULL &&
+		JB_ROOT_COUNT(DatumGetJsonbP(message->metadata)) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("a message without payload needs a message_id or metadata"),
+				 errdetail("Nothing tells it from another message of topic \"%s\".",
+						   text_to_cstring(message->topic)),
+				 errhint("Give the id that its sender gave it, or its partition and offset as metadata.")));
+}
+
+/* What the message is known by. */
+static text *
+message_checksum(const Message *message)
+{
+	if (message->message_id == NULL && message->payload != NULL)
+		return payload_checksum(message->payload);
+	return other_checksum(message->message_id, message->metadata);
 }
 
 /* Takes the message from the arguments of es_receive. */
@@ -353,9 +462,11 @@ init_message(Message *message, FunctionCallInfo fcinfo, Oid log)
 	message->log = log;
 	message->topic = PG_GETARG_TEXT_PP(ARG_TOPIC);
 	message->group_id = PG_GETARG_TEXT_PP(ARG_GROUP_ID);
-	message->payload = PG_GETARG_TEXT_PP(ARG_PAYLOAD);
+	message->payload = text_argument(fcinfo, ARG_PAYLOAD);
 	message->metadata = PG_GETARG_DATUM(ARG_METADATA);
-	message->checksum = message_checksum(message->payload);
+	message->message_id = text_argument(fcinfo, ARG_MESSAGE_ID);
+	check_is_known(message);
+	message->checksum = message_checksum(message);
 	message->handler = inbox_handler_find(log, text_to_cstring(PG_GETARG_TEXT_PP(ARG_HANDLER)));
 }
 
@@ -437,7 +548,7 @@ receive_message(Message *message, bool record, int64 retry_count)
 
 /*
  * es_receive(topic, group_id, payload, handler, metadata, max_retries,
- * retry_count) returns text
+ * retry_count, message_id) returns text
  */
 Datum
 es_receive(PG_FUNCTION_ARGS)

@@ -95,7 +95,8 @@ SELECT bag_eq(
     ('es_checksum', 'payload text', 'text'),
     ('es_receive',
      'topic text, group_id text, payload text, handler es_function, metadata jsonb DEFAULT ''{}''::jsonb,'
-     ' max_retries bigint DEFAULT NULL::bigint, retry_count bigint DEFAULT 0', 'text'),
+     ' max_retries bigint DEFAULT NULL::bigint, retry_count bigint DEFAULT 0,'
+     ' message_id text DEFAULT NULL::text', 'text'),
     ('es_inbox',
      'entity_id text DEFAULT NULL::text, topic text DEFAULT NULL::text, group_id text DEFAULT NULL::text,'
      ' event_type text DEFAULT NULL::text, max_count bigint DEFAULT 20, skip bigint DEFAULT 0', 'SETOF es_inbox'),
@@ -364,7 +365,7 @@ SELECT bag_eq(
          FROM pg_attribute a
         WHERE a.attrelid = 'es_ack_event'::regclass AND a.attnum > 0 $$,
     $$ VALUES (1, 'entity_id', 'text'), (2, 'event_time', 'timestamp with time zone'), (3, 'event_type', 'text'),
-              (4, 'event_version', 'text'), (5, 'stream', 'text') $$,
+              (4, 'event_version', 'text'), (5, 'stream', 'text'), (6, 'expected', 'es_expected_version') $$,
     'es_ack_event has these fields');
 
 SELECT * FROM finish();

@@ -52,7 +52,7 @@ SELECT bag_eq(
               ('es_run_projections(text,bigint)'),
               ('es_work(boolean)'),
               ('es_wait(text,bigint,interval)'),
-              ('es_receive(text,text,text,es_function,jsonb,bigint,bigint)'),
+              ('es_receive(text,text,text,es_function,jsonb,bigint,bigint,text)'),
               ('es_create_subscription(text,text,text[],bigint,bigint,interval,bigint,bigint)'),
               ('es_drop_subscription(text)'),
               ('es_seek(text,bigint)'),
@@ -207,7 +207,7 @@ RESET ROLE;
 --
 CREATE ROLE es_test_receiver;
 CREATE FUNCTION es_test.on_message(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql
-    RETURN (payload, NULL, 'came', NULL, CASE WHEN 1 / length(payload) = 1 THEN 'message-1' END)::es_ack_event;
+    RETURN (payload, NULL, 'came', NULL, CASE WHEN 1 / length(payload) = 1 THEN 'message-1' END, NULL)::es_ack_event;
 CREATE FUNCTION es_test.hidden(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql RETURN NULL::es_ack_event;
 REVOKE EXECUTE ON FUNCTION es_test.hidden FROM PUBLIC;
 GRANT USAGE ON SCHEMA es_test TO es_test_receiver;
