@@ -58,6 +58,8 @@ typedef struct Projection
 	int			batch_limit;	/* while a bad event is looked for; else 0 */
 	int64		suspect_upto;	/* it is looked for up to here */
 
+	int64		failed_event;	/* at an error: how many events of the batch
+								 * came before it; -1: any may have failed */
 	bool		rebuilding;		/* its tables are found in pg_temp */
 	bool		cached;			/* outlives the transaction */
 	SPIPlanPtr	plan;			/* of the query, if it is cached */

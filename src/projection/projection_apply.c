@@ -42,6 +42,7 @@
 #include "type/type.h"
 #include "read/read.h"
 #include "projection/projection.h"
+#include "projection/projection_failure.h"
 
 PG_FUNCTION_INFO_V1(es_replaying);
 
@@ -159,13 +160,14 @@ call_projection_handler(HandlerCalls *calls, TupleTableSlot *slot)
 }
 
 /*
- * Calls the handler for each event.
+ * Calls the handler for each event.  If it fails, projection->failed_event and the
+ * error's context say at which.
  */
 static void
-call_for_each_event(const Projection *projection, Tuplestorestate *events)
+call_for_each_event(Projection *projection, Tuplestorestate *events,
+					ProjectionContext *at)
 {
-	Relation	log = table_open(projection->log, AccessShareLock);
-	TupleTableSlot *slot = event_slot_make(log);
+	TupleTableSlot *slot = event_slot_make(at->log);
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
 												  "eventstore event",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -174,20 +176,24 @@ call_for_each_event(const Projection *projection, Tuplestorestate *events)
 	prepare_handler_calls(&calls, projection);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	tuplestore_rescan(events);
+	projection->failed_event = -1;
+	at->event = slot;
 	while (tuplestore_gettupleslot(events, true, false, slot))
 	{
 		MemoryContext oldcontext = MemoryContextSwitchTo(context);
 
+		projection->failed_event++;
 		CHECK_FOR_INTERRUPTS();
 		call_projection_handler(&calls, slot);
 		MemoryContextSwitchTo(oldcontext);
 		MemoryContextReset(context);
 	}
+	at->event = NULL;
+	projection->failed_event = -1;
 	PopActiveSnapshot();
 	present_end(calls.presenter);
 	MemoryContextDelete(context);
 	ExecDropSingleTupleTableSlot(slot);
-	table_close(log, AccessShareLock);
 }
 
 /*
@@ -277,6 +283,7 @@ run_query(Projection *projection, Tuplestorestate *events)
 		SPI_keepplan(plan);
 		projection->plan = plan;
 	}
+	projection->failed_event = -1;
 	options.dest = None_Receiver;
 	result = SPI_execute_plan_extended(plan, &options);
 	if (result < 0)
@@ -336,11 +343,14 @@ become_owner(const Projection *projection)
 static void
 apply_by_kind(Projection *projection, Tuplestorestate *events, bool concurrently)
 {
+	ProjectionContext at;
+
+	projection_context_begin(&at, projection, events);
 	switch (projection->kind)
 	{
 		case PROJECTION_HANDLER:
 		case PROJECTION_SCHEMA:
-			call_for_each_event(projection, events);
+			call_for_each_event(projection, events, &at);
 			break;
 		case PROJECTION_QUERY:
 			run_query(projection, events);
@@ -349,6 +359,7 @@ apply_by_kind(Projection *projection, Tuplestorestate *events, bool concurrently
 			refresh_view(projection, concurrently);
 			break;
 	}
+	projection_context_end(&at);
 }
 
 /* Applies a batch, as the header of this file says. */
@@ -363,8 +374,10 @@ projection_apply(Projection *projection, Tuplestorestate *events,
 	bool		was_replaying = replaying;
 	bool		concurrently = projection->kind == PROJECTION_REFRESH &&
 	can_refresh_concurrently(projection);
-	RunAs		saved = become_owner(projection);
+	RunAs		saved;
 
+	projection->failed_event = 0;
+	saved = become_owner(projection);
 	apply_depth++;
 	PG_TRY();
 	{

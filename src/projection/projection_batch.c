@@ -37,6 +37,7 @@
 #include "read/read.h"
 #include "failure/failure.h"
 #include "projection/projection.h"
+#include "projection/projection_failure.h"
 
 /* How much the last batch counts in the average of the rate. */
 #define RATE_WEIGHT		0.2
@@ -206,15 +207,24 @@ attempt_read(void *arg)
 	return true;
 }
 
-/* Fires deferred triggers and checks now, so that their errors are the batch's. */
+/*
+ * Fires deferred triggers and checks now, so that their errors are the batch's: any
+ * of its events may be the cause.
+ */
 static void
-fire_deferred_triggers(void)
+fire_deferred_triggers(Projection *projection, const EventBatch *batch)
 {
 	ConstraintsSetStmt *all = makeNode(ConstraintsSetStmt);
+	ProjectionContext at;
 
+	projection_context_begin(&at, projection,
+							 projection->kind == PROJECTION_REFRESH ?
+							 NULL : batch->events);
+	projection->failed_event = -1;
 	all->constraints = NIL;
 	all->deferred = false;
 	AfterTriggerSetState(all);
+	projection_context_end(&at);
 }
 
 /* What attempt_apply needs. */
@@ -233,7 +243,7 @@ attempt_apply(void *arg)
 	projection_apply(application->projection, application->batch->events,
 					 application->batch->history);
 	if (application->own_transaction)
-		fire_deferred_triggers();
+		fire_deferred_triggers(application->projection, application->batch);
 	return true;
 }
 

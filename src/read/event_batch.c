@@ -14,6 +14,7 @@
 #include "access/table.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
 #include "utils/rel.h"
 
 #include "base/base.h"
@@ -33,20 +34,76 @@ event_slot_make(Relation log)
 									&TTSOpsMinimalTuple);
 }
 
+/* Sets the slot to an event of a store: so many are before it. */
+static void
+fetch_event(Tuplestorestate *events, int64 before, TupleTableSlot *slot)
+{
+	tuplestore_select_read_pointer(events, 0);
+	tuplestore_rescan(events);
+	tuplestore_skiptuples(events, before, true);
+	(void) tuplestore_gettupleslot(events, true, false, slot);
+}
+
 int64
-event_batch_last_position(Oid relid, Tuplestorestate *events)
+event_batch_position(Oid relid, Tuplestorestate *events, int64 before)
 {
 	Relation	log = table_open(relid, AccessShareLock);
 	TupleTableSlot *slot = event_slot_make(log);
 	int64		position;
 	bool		isnull;
 
-	tuplestore_rescan(events);
-	tuplestore_skiptuples(events, tuplestore_tuple_count(events) - 1, true);
-	(void) tuplestore_gettupleslot(events, true, false, slot);
+	fetch_event(events, before, slot);
 	position = DatumGetInt64(slot_getattr(slot, Anum_es_events_position,
 										  &isnull));
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(log, AccessShareLock);
 	return position;
+}
+
+int64
+event_batch_last_position(Oid relid, Tuplestorestate *events)
+{
+	return event_batch_position(relid, events,
+								tuplestore_tuple_count(events) - 1);
+}
+
+char *
+event_slot_describe(TupleTableSlot *slot)
+{
+	bool		isnull;
+	int64		position = DatumGetInt64(slot_getattr(slot, Anum_es_events_position,
+													  &isnull));
+	int64		version = DatumGetInt64(slot_getattr(slot, Anum_es_events_version,
+													 &isnull));
+	Datum		stream = slot_getattr(slot, Anum_es_events_stream, &isnull);
+	Datum		type = slot_getattr(slot, Anum_es_events_type, &isnull);
+	Datum		id = slot_getattr(slot, Anum_es_events_id, &isnull);
+
+	return psprintf("event at position " INT64_FORMAT " (version " INT64_FORMAT
+					" of stream \"%s\", type \"%s\", id %s)",
+					position, version, TextDatumGetCString(stream),
+					TextDatumGetCString(type),
+					uuid_to_cstring(DatumGetUUIDP(id)));
+}
+
+char *
+event_batch_describe(Relation log, Tuplestorestate *events)
+{
+	int64		count = tuplestore_tuple_count(events);
+	TupleTableSlot *slot;
+	char	   *first;
+
+	if (count == 0)
+		return pstrdup("no event");
+	slot = event_slot_make(log);
+	fetch_event(events, 0, slot);
+	first = event_slot_describe(slot);
+	if (count > 1)
+	{
+		fetch_event(events, count - 1, slot);
+		first = psprintf(INT64_FORMAT " events, from the %s to the %s",
+						 count, first, event_slot_describe(slot));
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	return first;
 }

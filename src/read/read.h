@@ -14,6 +14,7 @@
 
 #include "executor/tuptable.h"
 #include "utils/array.h"
+#include "utils/relcache.h"
 #include "utils/snapshot.h"
 #include "utils/tuplestore.h"
 
@@ -35,8 +36,24 @@ extern Tuplestorestate *event_batch_make(void);
 /* Makes a slot for the rows of a store; the log is open. */
 extern TupleTableSlot *event_slot_make(Relation log);
 
-/* Returns the position of the last event of a store that is not empty. */
+/* Returns the position of an event of a store: so many are before it. */
+extern int64 event_batch_position(Oid log, Tuplestorestate *events,
+								  int64 before);
+
+/* The same of the last event; the store is not empty. */
 extern int64 event_batch_last_position(Oid log, Tuplestorestate *events);
+
+/*
+ * Returns the name of an event for errors: "event at position 7 (version 3 of
+ * stream ...)".
+ */
+extern char *event_slot_describe(TupleTableSlot *slot);
+
+/*
+ * Returns the name of the only event of a store, or how many there are, with the
+ * first and the last.  An error context callback may call it.
+ */
+extern char *event_batch_describe(Relation log, Tuplestorestate *events);
 
 /* event_sql.c: reading by SQL */
 

@@ -22,7 +22,8 @@ BEGIN
     PERFORM setval('calls', 1, false);
 END $$;
 CREATE VIEW status AS
-SELECT state, position, lag_events AS lag, attempts, sqlstate, last_error, error_detail, error_context, parked FROM es_projection_status;
+SELECT state, position, lag_events AS lag, attempts, sqlstate, last_error, error_detail,
+       regexp_replace(error_context, 'id [-0-9a-f]+', 'id ...') AS error_context, parked FROM es_projection_status;
 -- Runs until nothing is to be tried any more.
 CREATE FUNCTION run_all() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
@@ -139,7 +140,7 @@ SELECT es_append('c-1', 'none', 'opened') IS NOT NULL, es_append('c-2', 'none', 
 SELECT es_run_projections();
 SELECT seen FROM look();
 SELECT state, lag, attempts, sqlstate, last_error, parked FROM status;
-SELECT f.id, projection, stream, type, sqlstate, message, detail, context, attempts, e.id = event_id AS event, e.position = f.position AS position,
+SELECT f.id, projection, stream, type, sqlstate, message, detail, regexp_replace(context, 'id [-0-9a-f]+', 'id ...') AS context, attempts, e.id = event_id AS event, e.position = f.position AS position,
        first_failed_at <= last_failed_at AS times
   FROM es_failures f JOIN es_events e USING (stream, type, position) ORDER BY f.id;
 -- So does what comes later.

@@ -121,7 +121,9 @@ BEGIN
         RAISE EXCEPTION 'not this one';
     END IF;
 END $$;
+\set SHOW_CONTEXT never
 SELECT es_rebuild_projection('p');
+\set SHOW_CONTEXT errors
 SELECT * FROM correct;
 SELECT count(*) FROM pg_class WHERE relname IN ('balance', 'movement');
 SELECT es_drop_projection('p');
@@ -342,7 +344,8 @@ SELECT es_rebuild_projection('p'), look();
 SELECT state, lag_events FROM es_projection_status;
 SELECT es_resume_projection('p'), es_run_projections();
 -- One that has failed runs again when the rebuild succeeds.
-SELECT es_append('s-2', 'any', 'x', '{"bad": "s-2"}') IS NOT NULL AS appended, es_append('s-2', 'any', 'y') IS NOT NULL AS appended;
+SELECT es_append('s-2', 'any', 'x', '{"bad": "s-2"}', id => '00000000-0000-0000-0000-000000000001') IS NOT NULL AS appended,
+       es_append('s-2', 'any', 'y') IS NOT NULL AS appended;
 SELECT es_run_projections();
 SELECT state, last_error, attempts FROM es_projection_status;
 SELECT es_rebuild_projection('p');

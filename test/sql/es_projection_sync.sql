@@ -125,7 +125,7 @@ CREATE TABLE user_email (email text PRIMARY KEY, stream text NOT NULL);
 SELECT es_create_projection('user_email', mode => 'sync', category => 'user', types => '{registered}', tables => '{user_email}',
     query => 'INSERT INTO user_email SELECT data->>''email'', stream FROM new_events');
 SELECT es_append('user-1', 'none', 'registered', '{"email": "ann@example.org"}') IS NOT NULL;
-SELECT es_append('user-2', 'none', 'registered', '{"email": "ann@example.org"}');
+SELECT es_append('user-2', 'none', 'registered', '{"email": "ann@example.org"}', id => '00000000-0000-0000-0000-000000000001');
 \set VERBOSITY sqlstate
 SELECT es_append('user-2', 'none', 'registered', '{"email": "ann@example.org"}');
 SELECT es_append_batch('user-2', 'none', '[{"type": "opened"}, {"type": "registered", "data": {"email": "bob@example.org"}}, {"type": "registered"}]');
@@ -146,7 +146,7 @@ CREATE FUNCTION take_seat(event es_recorded_event) RETURNS void LANGUAGE sql AS 
 $$;
 SELECT es_create_projection('seats', 'take_seat(es_recorded_event)', mode => 'sync', types => '{booked}', tables => '{seats}');
 SELECT es_append('booking-' || i, 'none', 'booked', '{"flight": "ES1"}') IS NOT NULL FROM generate_series(1, 2) i;
-SELECT es_append('booking-3', 'none', 'booked', '{"flight": "ES1"}');
+SELECT es_append('booking-3', 'none', 'booked', '{"flight": "ES1"}', id => '00000000-0000-0000-0000-000000000002');
 SELECT es_append('booking-3', 'none', 'booked', '{"flight": "ES2"}') IS NOT NULL;
 SELECT * FROM seats ORDER BY flight;
 -- A deferred one fails at the commit, and takes the append with it.
@@ -163,7 +163,7 @@ BEGIN
     RAISE EXCEPTION 'not on a Sunday' USING ERRCODE = 'MY001', DETAIL = 'It is Sunday.', HINT = 'Come tomorrow.';
 END $$;
 SELECT es_create_projection('refuse', 'refuse(es_recorded_event)', mode => 'sync', types => '{refused}');
-SELECT es_append('r-1', 'none', 'refused');
+SELECT es_append('r-1', 'none', 'refused', id => '00000000-0000-0000-0000-000000000003');
 \set VERBOSITY sqlstate
 SELECT es_append('r-1', 'none', 'refused');
 \set VERBOSITY default
@@ -325,7 +325,7 @@ SELECT count(*) FROM (
 
 -- Dropping a table, a handler or the projection itself.
 DROP FUNCTION note(es_recorded_event);
-SELECT es_append('m-5', 'any', 'x');
+SELECT es_append('m-5', 'any', 'x', id => '00000000-0000-0000-0000-000000000004');
 SELECT es_drop_projection('p');
 SELECT es_append('m-5', 'any', 'x') IS NOT NULL;
 

@@ -1,0 +1,59 @@
+/*-------------------------------------------------------------------------
+ *
+ * projection_context.c
+ *		Which projection and which event an error belongs to: in the context of
+ *		the error.
+ *
+ * While a batch is applied, the context of errors names the projection, and the
+ * event that its handler has, or the first and the last event of the batch.  The
+ * names are made when there is an error; before that it costs nothing.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "read/read.h"
+#include "projection/projection.h"
+#include "projection/projection_failure.h"
+
+/* The callback: names what is being applied. */
+static void
+add_projection_context(void *arg)
+{
+	const ProjectionContext *context = arg;
+	const char *what = "the refresh of its view";
+
+	if (context->event != NULL && !TTS_EMPTY(context->event))
+		what = event_slot_describe(context->event);
+	else if (context->events != NULL)
+		what = event_batch_describe(context->log, context->events);
+	errcontext("projection \"%s\", %s", context->name, what);
+}
+
+/*
+ * From now on errors name the projection and the batch; events: NULL for the
+ * refresh of a view.
+ */
+void
+projection_context_begin(ProjectionContext *context,
+						 const Projection *projection,
+						 Tuplestorestate *events)
+{
+	context->name = projection->name;
+	context->events = events;
+	context->event = NULL;
+	context->log = table_open(projection->log, AccessShareLock);
+	context->callback.callback = add_projection_context;
+	context->callback.arg = context;
+	context->callback.previous = error_context_stack;
+	error_context_stack = &context->callback;
+}
+
+/* Ends it.  An error ends the context by itself. */
+void
+projection_context_end(const ProjectionContext *context)
+{
+	error_context_stack = context->callback.previous;
+	table_close(context->log, AccessShareLock);
+}
