@@ -46,6 +46,10 @@ REVOKE EXECUTE ON FUNCTION es_events_refuse() FROM PUBLIC;
 CREATE TRIGGER es_events_refuse BEFORE UPDATE OR DELETE OR TRUNCATE ON es_events
     FOR EACH STATEMENT EXECUTE FUNCTION es_events_refuse();
 ALTER TABLE es_events ENABLE ALWAYS TRIGGER es_events_refuse;
+-- A statement on a table that es_events inherits from fires triggers for rows alone.
+CREATE TRIGGER es_events_refuse_row BEFORE UPDATE OR DELETE ON es_events
+    FOR EACH ROW EXECUTE FUNCTION es_events_refuse();
+ALTER TABLE es_events ENABLE ALWAYS TRIGGER es_events_refuse_row;
 
 COMMENT ON SEQUENCE es_position IS 'positions of events in the log; CACHE must stay 1';
 COMMENT ON TABLE es_events IS 'the log: every event, in one table; written by es_append, es_append_batch and es_import';

@@ -22,6 +22,7 @@
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
+#include "replication/logicalworker.h"
 #include "rewrite/prs2lock.h"
 #include "rewrite/rewriteDefine.h"
 #include "utils/fmgroids.h"
@@ -38,8 +39,14 @@ PG_FUNCTION_INFO_V1(es_events_complete);
 /* The trigger for rows that come by INSERT or COPY. */
 #define COMPLETE_TRIGGER "es_events_complete"
 
+/* A trigger of ours that is for rows; the other ones are for statements. */
+#define REFUSE_ROW_TRIGGER "es_events_refuse_row"
+
 /* How deep in triggers one UPDATE is allowed; -1: none is. */
 static int	rewrite_depth = -1;
+
+/* How deep one row of this UPDATE is allowed. */
+static int	rewritten_row_depth = -1;
 
 /* Returns true if the trigger fires in this session. */
 static bool
@@ -68,6 +75,7 @@ is_foreign_row_trigger(const Trigger *trigger, int16 event)
 	return TRIGGER_TYPE_MATCHES(trigger->tgtype, TRIGGER_TYPE_ROW,
 								TRIGGER_TYPE_BEFORE, event) &&
 		strcmp(trigger->tgname, COMPLETE_TRIGGER) != 0 &&
+		strcmp(trigger->tgname, REFUSE_ROW_TRIGGER) != 0 &&
 		is_trigger_enabled(trigger);
 }
 
@@ -289,10 +297,12 @@ void
 log_guard_allow_rewrite(bool allow)
 {
 	rewrite_depth = allow ? trigger_depth() : -1;
+	rewritten_row_depth = -1;
 }
 
 /*
- * Returns true if this UPDATE is the one that is allowed, and allows no other.
+ * Returns true if this UPDATE is the one that is allowed, and allows one row of it, and
+ * no other UPDATE.
  */
 static bool
 use_allowed_rewrite(void)
@@ -300,28 +310,54 @@ use_allowed_rewrite(void)
 	if (rewrite_depth < 0 || trigger_depth() != rewrite_depth + 1)
 		return false;
 	rewrite_depth = -1;
+	rewritten_row_depth = trigger_depth();
 	return true;
+}
+
+/* Returns true if this row is the one that is allowed, and allows no other. */
+static bool
+use_allowed_row(void)
+{
+	if (rewritten_row_depth < 0 || trigger_depth() != rewritten_row_depth)
+		return false;
+	rewritten_row_depth = -1;
+	return true;
+}
+
+/* Returns true if the change of the row or table is the one that is allowed. */
+static bool
+is_allowed(const TriggerData *trigger)
+{
+	if (TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
+		return IsLogicalWorker() ||
+			(TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) && use_allowed_row());
+	return TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) && use_allowed_rewrite();
 }
 
 /*
  * BEFORE UPDATE OR DELETE OR TRUNCATE of es_events: refuses all but the one UPDATE
- * of es_rewrite().
+ * of es_rewrite().  It is called for each statement, which is refused before anything
+ * is done, and for each row.  A statement on a table that es_events inherits from, or is
+ * a partition of, has rows of es_events alone.  So has logical replication, which brings
+ * what was rewritten on the publisher.
  */
 Datum
 es_events_refuse(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = own_trigger_data(fcinfo, "es_events");
+	bool		is_update = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event);
 
-	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) && use_allowed_rewrite())
+	if (!is_allowed(trigger))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("events cannot be changed or removed"),
+				 errdetail("%s of \"%s\" was refused.",
+						   is_update ? "UPDATE" :
+						   TRIGGER_FIRED_BY_DELETE(trigger->tg_event) ? "DELETE" :
+						   "TRUNCATE",
+						   RelationGetRelationName(trigger->tg_relation)),
+				 errhint("Append an event that corrects the earlier one.")));
+	if (!TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
 		return PointerGetDatum(NULL);
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("events cannot be changed or removed"),
-			 errdetail("%s of \"%s\" was refused.",
-					   TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? "UPDATE" :
-					   TRIGGER_FIRED_BY_DELETE(trigger->tg_event) ? "DELETE" :
-					   "TRUNCATE",
-					   RelationGetRelationName(trigger->tg_relation)),
-			 errhint("Append an event that corrects the earlier one.")));
-	return PointerGetDatum(NULL);
+	return PointerGetDatum(is_update ? trigger->tg_newtuple : trigger->tg_trigtuple);
 }

@@ -98,6 +98,8 @@ SELECT bag_eq(
         WHERE tgrelid IN ('es_events'::regclass, 'es_import'::regclass) AND NOT tgisinternal $$,
     $$ VALUES ('CREATE TRIGGER es_events_refuse BEFORE DELETE OR UPDATE OR TRUNCATE ON es_events'
                ' FOR EACH STATEMENT EXECUTE FUNCTION es_events_refuse()'),
+              ('CREATE TRIGGER es_events_refuse_row BEFORE DELETE OR UPDATE ON es_events'
+               ' FOR EACH ROW EXECUTE FUNCTION es_events_refuse()'),
               ('CREATE TRIGGER es_events_complete BEFORE INSERT ON es_events'
                ' FOR EACH ROW EXECUTE FUNCTION es_events_complete()'),
               ('CREATE TRIGGER es_import_row INSTEAD OF INSERT ON es_import'

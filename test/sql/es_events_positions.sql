@@ -72,10 +72,10 @@ REINDEX INDEX es_events_pkey;
 SELECT setval('es_position', 3) AS back \gset
 SELECT a."position" - :position AS above FROM es_append('lp-2', 'any', 'p') a;
 -- Even a last page without entries.
-ALTER TABLE es_events DISABLE TRIGGER es_events_refuse;
+ALTER TABLE es_events DISABLE TRIGGER es_events_refuse, DISABLE TRIGGER es_events_refuse_row;
 DELETE FROM es_events WHERE "position" > 1000;
 VACUUM es_events;
-ALTER TABLE es_events ENABLE ALWAYS TRIGGER es_events_refuse;
+ALTER TABLE es_events ENABLE ALWAYS TRIGGER es_events_refuse, ENABLE ALWAYS TRIGGER es_events_refuse_row;
 SELECT setval('es_position', 3) AS back \gset
 SELECT "position" FROM es_append('lp-14', 'any', 'q');
 
@@ -112,10 +112,10 @@ SELECT "position" FROM es_append('lp-14', 'any', 't');
 ALTER TABLE es_events DISABLE TRIGGER es_events_complete;
 INSERT INTO es_events SELECT (lp_row(9223372036854775807, 'lp-15', 2)).*;
 SELECT "position" FROM es_append('lp-14', 'any', 'u');
-ALTER TABLE es_events DISABLE TRIGGER es_events_refuse;
+ALTER TABLE es_events DISABLE TRIGGER es_events_refuse, DISABLE TRIGGER es_events_refuse_row;
 DELETE FROM es_events WHERE "position" = 9223372036854775807;
 VACUUM es_events;
-ALTER TABLE es_events ENABLE ALWAYS TRIGGER es_events_refuse;
+ALTER TABLE es_events ENABLE ALWAYS TRIGGER es_events_refuse, ENABLE ALWAYS TRIGGER es_events_refuse_row;
 ALTER TABLE es_events ENABLE ALWAYS TRIGGER es_events_complete;
 SELECT "position" FROM es_append('lp-14', 'any', 'u');
 

@@ -63,8 +63,9 @@ my @alone = qw(plain constant generated number);
 my @alone_filled = (q{plain IS NULL}, q{constant = 'usual'}, q{generated = 21}, q{number = 22});
 
 make_source('alone', $alone);
-$node->safe_psql('alone', q{SET session_replication_role = replica; ALTER TABLE es_events DISABLE TRIGGER es_events_refuse;
-	UPDATE es_events SET plain = 'by hand' WHERE position % 2 = 0; ALTER TABLE es_events ENABLE ALWAYS TRIGGER es_events_refuse});
+$node->safe_psql('alone', q{SET session_replication_role = replica; ALTER TABLE es_events DISABLE TRIGGER ALL;
+	UPDATE es_events SET plain = 'by hand' WHERE position % 2 = 0; ALTER TABLE es_events
+	ENABLE ALWAYS TRIGGER es_events_refuse, ENABLE ALWAYS TRIGGER es_events_refuse_row, ENABLE ALWAYS TRIGGER es_events_complete});
 dump_database($node, 'alone', 'alone.plain');
 dump_database($node, 'alone', 'alone.custom', '-Fc');
 dump_database($node, 'alone', 'alone.folder', '-Fd');
