@@ -30,7 +30,7 @@ CREATE FUNCTION es_merge(state jsonb, event es_recorded_event)
 CREATE FUNCTION es_last(state jsonb, event es_recorded_event)
     RETURNS jsonb AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE;
 CREATE FUNCTION es_reducer(schema regnamespace)
-    RETURNS regprocedure AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+    RETURNS regprocedure AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 CREATE FUNCTION es_execute(
     stream text, decider es_function, command jsonb, reducer es_function,

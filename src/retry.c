@@ -129,6 +129,7 @@ begin_retry(FunctionCallInfo fcinfo, const char *function, Failure *failure,
 			Partition **partition)
 {
 	*partition = NULL;
+	argument_not_null(fcinfo, 0, "failure_id");
 	PreventCommandIfReadOnly(function);
 	projection_check_outside_handler(function);
 	SPI_connect();

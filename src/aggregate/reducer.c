@@ -261,9 +261,11 @@ es_reducer(PG_FUNCTION_ARGS)
 {
 	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
 	Oid			schema = PG_GETARG_OID(0);
-	char	   *name = get_namespace_name(schema);
+	char	   *name;
 	Oid			found;
 
+	argument_not_null(fcinfo, 0, "schema");
+	name = get_namespace_name(schema);
 	if (name == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_SCHEMA),

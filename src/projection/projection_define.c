@@ -302,6 +302,7 @@ es_create_projection(PG_FUNCTION_ARGS)
 static Projection *
 begin_projection_change(FunctionCallInfo fcinfo, const char *function)
 {
+	argument_not_null(fcinfo, ARG_NAME, arg_names[ARG_NAME]);
 	PreventCommandIfReadOnly(function);
 	projection_check_outside_handler(function);
 	isolation_check(function);
@@ -414,7 +415,6 @@ es_alter_projection(PG_FUNCTION_ARGS)
 	Projection *projection;
 	int			i;
 
-	argument_not_null(fcinfo, ARG_NAME, "name");
 	projection = begin_projection_change(fcinfo, "es_alter_projection()");
 	check_new_settings(fcinfo, projection);
 	for (i = 0; i < 4; i++)
@@ -444,6 +444,7 @@ es_drop_projection(PG_FUNCTION_ARGS)
 	Oid			type = TEXTOID;
 	Datum		value = PG_GETARG_DATUM(0);
 
+	argument_not_null(fcinfo, ARG_NAME, arg_names[ARG_NAME]);
 	/* in this order, as in a rebuild */
 	(void) rebuild_lock(text_to_cstring(PG_GETARG_TEXT_PP(0)), true);
 	projection = begin_projection_change(fcinfo, "es_drop_projection()");

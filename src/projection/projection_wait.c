@@ -92,12 +92,18 @@ Datum
 es_wait(PG_FUNCTION_ARGS)
 {
 	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
-	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	int64		position = PG_GETARG_INT64(1);
-	Deadline	deadline = sleep_deadline(PG_GETARG_DATUM(2));
+	char	   *name;
+	int64		position;
+	Deadline	deadline;
 	long		pause = FIRST_SLEEP;
 	bool		handled;
 
+	argument_not_null(fcinfo, 0, "projection");
+	argument_not_null(fcinfo, 1, "position");
+	argument_not_null(fcinfo, 2, "timeout");
+	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	position = PG_GETARG_INT64(1);
+	deadline = sleep_deadline(PG_GETARG_DATUM(2));
 	isolation_check("es_wait()");
 	SPI_connect();
 	while (!(handled = has_handled(log, name, position)))

@@ -284,6 +284,7 @@ es_rebuild_projection(PG_FUNCTION_ARGS)
 	Projection *projection;
 	int64		handled = 0;
 
+	argument_not_null(fcinfo, 0, "name");
 	PreventCommandIfReadOnly("es_rebuild_projection()");
 	projection_check_outside_handler("es_rebuild_projection()");
 	isolation_check("es_rebuild_projection()");

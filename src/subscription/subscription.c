@@ -245,11 +245,13 @@ Datum
 es_drop_subscription(PG_FUNCTION_ARGS)
 {
 	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
-	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *name;
 	Oid			type = TEXTOID;
 	Datum		value = PG_GETARG_DATUM(0);
 
+	argument_not_null(fcinfo, ARG_NAME, "name");
 	PreventCommandIfReadOnly("es_drop_subscription()");
+	name = text_to_cstring(PG_GETARG_TEXT_PP(ARG_NAME));
 	SPI_connect();
 	lock_partitions(log, name);
 	failure_remove_after(subscription_failures(log, name, 0), 0);

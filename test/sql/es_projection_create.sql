@@ -247,8 +247,10 @@ SELECT es_rebuild_projection('nowhere');
 SELECT es_run_projections('nowhere');
 SELECT es_wait('nowhere', 0);
 SELECT es_alter_projection(NULL, 'sync');
-SELECT es_drop_projection(NULL) IS NULL, es_pause_projection(NULL) IS NULL, es_resume_projection(NULL) IS NULL,
-       es_rebuild_projection(NULL) IS NULL;
+SELECT es_drop_projection(NULL);
+SELECT es_pause_projection(NULL);
+SELECT es_resume_projection(NULL);
+SELECT es_rebuild_projection(NULL);
 
 --
 -- es_alter_projection
