@@ -130,21 +130,28 @@ claim_partition(const Delivery *delivery, const Subscription *subscription,
 	return NULL;
 }
 
-/* Returns the token of the partition's next delivery. */
-static int64
-next_token(const Partition *partition)
+/*
+ * Gives the partition the token of its next delivery: of the time, so that no other
+ * delivery has it, also not one that a crash has taken back.  If the clock is behind
+ * the last token, it is the next number.  Then the delivery must not be lost, since
+ * the one after it would get the number again.
+ */
+static void
+draw_token(Delivery *delivery, Partition *partition)
 {
-	int64		time = Max(GetCurrentTimestamp(),
-						   partition->token / ES_MAX_PARTITIONS + 1);
+	int64		last = partition->token / ES_MAX_PARTITIONS;
+	int64		now = GetCurrentTimestamp();
 
-	return time * ES_MAX_PARTITIONS + partition->number;
+	if (now <= last)
+		delivery->must_last = true;
+	partition->token = Max(now, last + 1) * ES_MAX_PARTITIONS + partition->number;
 }
 
 /* Delivers what was read, up to the position of its last event. */
 static void
 deliver_batch(Delivery *delivery, Partition *partition, int64 upto)
 {
-	partition->token = next_token(partition);
+	draw_token(delivery, partition);
 	int8_array_append(&partition->tokens, partition->token);
 	int8_array_append(&partition->uptos, upto);
 	int8_array_append(&partition->counts, delivery->batch.count);
@@ -258,7 +265,7 @@ read_log(Delivery *delivery, Partition *partition, Snapshot snapshot,
 		{
 			/* all events of the batch were parked */
 			partition_move_checkpoint(partition, from);
-			delivery->checkpoint_moved = true;
+			delivery->must_last = true;
 		}
 		else if (partition->settled.count > MAX_SETTLED)
 			return false;		/* the rest when some are acknowledged */
@@ -305,7 +312,7 @@ static bool
 deliver_rest(Delivery *delivery, Partition *partition, Snapshot snapshot)
 {
 	partition_move_checkpoint(partition, partition->reached);
-	delivery->checkpoint_moved = true;
+	delivery->must_last = true;
 	return deliver_stream(delivery, partition, snapshot);
 }
 
@@ -342,7 +349,7 @@ deliver_any(Delivery *delivery, Snapshot snapshot, bool final)
 	{
 		if (found || final)
 			partition_write(lfirst(cell), false);
-		delivery->checkpoint_moved = true;
+		delivery->must_last = true;
 	}
 	return found;
 }

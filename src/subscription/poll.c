@@ -17,7 +17,8 @@
  * A transaction that has done nothing but deliver does not wait for the disk
  * when it commits (async_commit.c).  If a crash takes it back, its token is
  * void, and its events are redelivered.  A transaction that has moved a
- * checkpoint does wait.
+ * checkpoint does wait, and one whose token the next delivery could get again
+ * (delivery.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -269,7 +270,7 @@ es_poll(PG_FUNCTION_ARGS)
 	poll.final = true;
 	if (!poll.found)
 		(void) look_once(&poll);
-	if (poll.found && !poll.delivery.checkpoint_moved)
+	if (poll.found && !poll.delivery.must_last)
 		async_commit_end(before);
 	SPI_finish();
 	return (Datum) 0;

@@ -247,7 +247,7 @@ redelivery_read_stream(Delivery *delivery, Partition *partition,
 	if (delivery->batch.count == 0)
 	{
 		park_hidden_stream(partition, stream);
-		delivery->checkpoint_moved = true;
+		delivery->must_last = true;
 		delivery->positions.count = delivery->attempts.count = 0;
 		return false;
 	}

@@ -163,7 +163,7 @@ typedef struct Delivery
 
 	int64		horizon;
 	int64		expired_upto;	/* end of the delivery that has just expired */
-	bool		checkpoint_moved;	/* it must not go back any more */
+	bool		must_last;		/* it must not be lost in a crash */
 } Delivery;
 
 /*

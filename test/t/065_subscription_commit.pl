@@ -109,6 +109,11 @@ foreach my $case (
 	is($said, $expected, $name);
 }
 
+# A token that the next delivery would get again, if a crash took this one back
+begin();
+local_sql(q{UPDATE es_partitions SET token = (extract(epoch FROM now() - '2000-01-01') + 3600)::bigint * 1000000 * 1024});
+is(outcome("$poll;"), 'waits', 'a delivery while the clock is behind the last token');
+
 # A checkpoint that is moved
 begin();
 local_sql(q{SELECT es_drop_subscription('mails');
