@@ -222,9 +222,8 @@ extern void argument_name(const char *of, const char *name, int limit);
 /* Takes an array without nulls apart, and returns the number of its texts. */
 extern int	argument_texts(const char *name, ArrayType *array,
 						   Datum **values);
-
-/* The isolation level must be READ COMMITTED. */
-extern void isolation_check(const char *function);
+extern void isolation_check(const char *function);	/* READ COMMITTED it must
+													 * be */
 
 /* user_function.c */
 
@@ -244,10 +243,7 @@ typedef struct FunctionSignature
 extern void user_function_check(Oid function,
 								const FunctionSignature *signature);
 
-/*
- * Finds the function that an es_function or a stored signature names, and checks
- * it.  Errors: those of user_function_check, and there is no such function.
- */
+/* Finds the function that an es_function or a stored signature names; checks it, too. */
 extern Oid	user_function_find(const char *name,
 							   const FunctionSignature *signature);
 
