@@ -29,8 +29,11 @@
  * for this one.  So after deadlock_timeout, and from then on every SEARCH_INTERVAL,
  * step 2 is interrupted: this stands in the queue for SEARCH_TIME, where all holders
  * are seen, and a search begins at once.  It also cancels an autovacuum of the table,
- * as waiting in the queue would.  A circle that holds is thus found within
- * SEARCH_INTERVAL; that it is found by this transaction makes it the victim.
+ * as waiting in the queue would.  A circle is thus found within SEARCH_INTERVAL, and
+ * the one that finds it is the victim.  If another such wait is part of it, the search
+ * sees the one transaction that the other waits for at the moment.  So after each
+ * search step 2 begins with another one of the list, and the circle is found after as
+ * many searches as there are holders.  The model is test/models/lock.pml.
  *
  * Timeouts.  Each step's wait ends by the server's lock_timeout, in a subtransaction,
  * which takes it out of the queue.  The setting of the session bounds the sum of all
@@ -70,6 +73,7 @@ typedef struct TableWait
 	bool		logged;
 	int64		waited;			/* microseconds */
 	int64		search_at;		/* of these, when the next search is due */
+	int			searches;
 	int			queue_time;
 	VirtualTransactionId *holders;	/* the list ends with an invalid id */
 	const VirtualTransactionId *awaited;	/* one of them */
@@ -116,16 +120,25 @@ describe_holders(const TableWait *wait)
 	return psprintf("A conflicting lock is held by %s.", list.data);
 }
 
-/* Lists those who hold a conflicting lock. */
+/*
+ * Lists those who hold a conflicting lock, in the order in which they are waited for.
+ * After each search it begins with another one.
+ */
 static void
 list_holders(TableWait *wait)
 {
+	VirtualTransactionId *holders;
 	int			count;
+	int			i;
 
 	if (wait->holders != NULL)
 		pfree(wait->holders);
-	wait->holders = GetLockConflicts(&wait->tag, wait->lock->mode, &count);
+	holders = GetLockConflicts(&wait->tag, wait->lock->mode, &count);
+	wait->holders = palloc0(sizeof(VirtualTransactionId) * (count + 1));
+	for (i = 0; i < count; i++)
+		wait->holders[i] = holders[(wait->searches + i) % count];
 	wait->awaited = wait->holders;
+	pfree(holders);
 }
 
 /* Logs a long wait once. */
@@ -279,8 +292,11 @@ await_turn(TableWait *wait, bool others_ended)
 	if (wait_at_most(wait, await_lock, milliseconds, search))
 		return true;
 	if (search)
+	{
 		wait->search_at = wait->waited +
 			Max(wait->deadlock_timeout, SEARCH_INTERVAL) * INT64CONST(1000);
+		wait->searches++;
+	}
 	if (others_ended)
 		wait->queue_time = Min(wait->queue_time * 2, MAX_QUEUE_TIME);
 	return false;
