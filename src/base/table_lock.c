@@ -35,6 +35,9 @@
  * search step 2 begins with another one of the list, and the circle is found after as
  * many searches as there are holders.  The model is test/models/lock.pml.
  *
+ * Several tables are locked all at once or not at all, so that nothing is held against
+ * others during a wait for one of them.
+ *
  * Timeouts.  Each step's wait ends by the server's lock_timeout, in a subtransaction,
  * which takes it out of the queue.  The setting of the session bounds the sum of all
  * waits.  A cancel, a shutdown or a deadlock ends the whole.  With log_lock_waits the
@@ -62,11 +65,18 @@
 #define SEARCH_TIME			10
 #define SEARCH_DELAY		1	/* the least that deadlock_timeout can be */
 
+/* An attempt to take a lock on all tables. */
+typedef struct LockAttempt
+{
+	const PatientLock *lock;
+	bool		done;
+} LockAttempt;
+
 /* A wait for a lock, and the session's settings. */
 typedef struct TableWait
 {
 	const PatientLock *lock;
-	LOCKTAG		tag;
+	Oid			relid;			/* the first table that others hold */
 	int			lock_timeout;	/* 0: none */
 	int			deadlock_timeout;
 	bool		log_waits;
@@ -75,8 +85,9 @@ typedef struct TableWait
 	int64		search_at;		/* of these, when the next search is due */
 	int			searches;
 	int			queue_time;
-	VirtualTransactionId *holders;	/* the list ends with an invalid id */
-	const VirtualTransactionId *awaited;	/* one of them */
+	VirtualTransactionId *holders;
+	int			holder_count;
+	VirtualTransactionId awaited;	/* one of them */
 } TableWait;
 
 /* The milliseconds that it has waited. */
@@ -90,24 +101,24 @@ waited_milliseconds(const TableWait *wait)
 static void
 add_table_context(void *arg)
 {
-	const PatientLock *lock = arg;
+	const TableWait *wait = arg;
 
 	if (wait_context_applies())
-		errcontext("while locking table \"%s\" %s", get_rel_name(lock->relid),
-				   lock->purpose);
+		errcontext("while locking table \"%s\" %s", get_rel_name(wait->relid),
+				   wait->lock->purpose);
 }
 
 /* Makes a sentence of the holders: their processes, as far as they have one. */
 static char *
 describe_holders(const TableWait *wait)
 {
-	const VirtualTransactionId *holder;
 	StringInfoData list;
+	int			i;
 
 	initStringInfo(&list);
-	for (holder = wait->holders; VirtualTransactionIdIsValid(*holder); holder++)
+	for (i = 0; i < wait->holder_count; i++)
 	{
-		int			pid = compat_vxid_pid(*holder);
+		int			pid = compat_vxid_pid(wait->holders[i]);
 
 		appendStringInfoString(&list, list.len == 0 ? "" : ", ");
 		if (pid != 0)
@@ -120,25 +131,38 @@ describe_holders(const TableWait *wait)
 	return psprintf("A conflicting lock is held by %s.", list.data);
 }
 
-/*
- * Lists those who hold a conflicting lock, in the order in which they are waited for.
- * After each search it begins with another one.
- */
+/* Adds those who hold a conflicting lock on a table to the list. */
+static void
+add_holders(TableWait *wait, Oid relid)
+{
+	LOCKTAG		tag;
+	int			count;
+	VirtualTransactionId *holders;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	holders = GetLockConflicts(&tag, wait->lock->mode, &count);
+	if (count > 0)
+	{
+		if (wait->holder_count == 0)
+			wait->relid = relid;
+		wait->holders = repalloc(wait->holders, sizeof(VirtualTransactionId) *
+								 (wait->holder_count + count));
+		memcpy(wait->holders + wait->holder_count, holders,
+			   sizeof(VirtualTransactionId) * count);
+		wait->holder_count += count;
+	}
+	pfree(holders);
+}
+
+/* Lists those who hold a conflicting lock. */
 static void
 list_holders(TableWait *wait)
 {
-	VirtualTransactionId *holders;
-	int			count;
-	int			i;
+	ListCell   *cell;
 
-	if (wait->holders != NULL)
-		pfree(wait->holders);
-	holders = GetLockConflicts(&wait->tag, wait->lock->mode, &count);
-	wait->holders = palloc0(sizeof(VirtualTransactionId) * (count + 1));
-	for (i = 0; i < count; i++)
-		wait->holders[i] = holders[(wait->searches + i) % count];
-	wait->awaited = wait->holders;
-	pfree(holders);
+	wait->holder_count = 0;
+	foreach(cell, wait->lock->relids)
+		add_holders(wait, lfirst_oid(cell));
 }
 
 /* Logs a long wait once. */
@@ -151,7 +175,7 @@ log_wait(TableWait *wait)
 	ereport(LOG,
 			(errmsg("process %d still waiting for %s on table \"%s\" after %ld ms",
 					MyProcPid, GetLockmodeName(DEFAULT_LOCKMETHOD, wait->lock->mode),
-					get_rel_name(wait->lock->relid), waited_milliseconds(wait)),
+					get_rel_name(wait->relid), waited_milliseconds(wait)),
 			 errdetail_log("%s", describe_holders(wait))));
 }
 
@@ -163,7 +187,7 @@ log_end_of_wait(const TableWait *wait)
 		ereport(LOG,
 				(errmsg("process %d acquired %s on table \"%s\" after %ld ms",
 						MyProcPid, GetLockmodeName(DEFAULT_LOCKMETHOD, wait->lock->mode),
-						get_rel_name(wait->lock->relid), waited_milliseconds(wait))));
+						get_rel_name(wait->relid), waited_milliseconds(wait))));
 }
 
 /* Raises the error of a lock_timeout that is over. */
@@ -178,7 +202,7 @@ check_lock_timeout(const TableWait *wait)
 			 errdetail("It waited %ld ms for %s on table \"%s\". %s",
 					   waited_milliseconds(wait),
 					   GetLockmodeName(DEFAULT_LOCKMETHOD, wait->lock->mode),
-					   get_rel_name(wait->lock->relid), describe_holders(wait)),
+					   get_rel_name(wait->relid), describe_holders(wait)),
 			 errhint("Try again when the other transactions have ended, or with a longer lock_timeout.")));
 }
 
@@ -238,13 +262,47 @@ wait_at_most(TableWait *wait, bool (*work) (void *arg), int64 milliseconds,
 	return false;
 }
 
+/* Takes the lock on each table that is free; returns false if one is not. */
+static bool
+lock_each_if_free(void *arg)
+{
+	LockAttempt *attempt = arg;
+	ListCell   *cell;
+
+	foreach(cell, attempt->lock->relids)
+	{
+		if (!ConditionalLockRelationOid(lfirst_oid(cell), attempt->lock->mode))
+			return false;
+	}
+	attempt->done = true;
+	return true;
+}
+
+/*
+ * Takes the lock if it is free on all tables, else on none.  Returns true if it is
+ * there.
+ */
+static bool
+lock_if_free(const PatientLock *lock)
+{
+	LockAttempt attempt = {.lock = lock};
+	ErrorData  *error;
+
+	if (list_length(lock->relids) == 1)
+		return lock_each_if_free(&attempt);
+	error = subtransaction_try(lock_each_if_free, &attempt);
+	if (error != NULL)
+		ReThrowError(error);
+	return attempt.done;
+}
+
 /* Waits for the end of a transaction; work of wait_at_most. */
 static bool
 await_holder(void *arg)
 {
 	TableWait  *wait = arg;
 
-	(void) VirtualXactLock(*wait->awaited, true);
+	(void) VirtualXactLock(wait->awaited, true);
 	return true;
 }
 
@@ -253,27 +311,34 @@ static bool
 await_lock(void *arg)
 {
 	TableWait  *wait = arg;
+	ListCell   *cell;
 
-	LockRelationOid(wait->lock->relid, wait->lock->mode);
+	foreach(cell, wait->lock->relids)
+	{
+		wait->relid = lfirst_oid(cell);
+		LockRelationOid(wait->relid, wait->lock->mode);
+	}
 	return true;
 }
 
 /*
- * Step 2: waits until those who hold a conflicting lock now have ended.  Returns
- * false if it is time for a search before.
+ * Step 2: waits until those who hold a conflicting lock now have ended, after each
+ * search beginning with another one.  Returns false if it is time for a search before.
  */
 static bool
 await_holders(TableWait *wait)
 {
+	int			i;
+
 	list_holders(wait);
-	while (VirtualTransactionIdIsValid(*wait->awaited))
+	for (i = 0; i < wait->holder_count; i++)
 	{
 		int64		left = wait->search_at - wait->waited;
 
+		wait->awaited = wait->holders[(wait->searches + i) % wait->holder_count];
 		if (left <= 0 ||
 			!wait_at_most(wait, await_holder, left / 1000 + 1, false))
 			return false;
-		wait->awaited++;
 	}
 	return true;
 }
@@ -285,7 +350,7 @@ await_turn(TableWait *wait, bool others_ended)
 	bool		search = wait->waited >= wait->search_at;
 	int			milliseconds = others_ended ? wait->queue_time : SEARCH_TIME;
 
-	if (ConditionalLockRelationOid(wait->lock->relid, wait->lock->mode))
+	if (lock_if_free(wait->lock))
 		return true;
 	if (search)
 		log_wait(wait);
@@ -308,15 +373,22 @@ await_table_lock(const PatientLock *lock)
 {
 	TableWait	wait = {
 		.lock = lock,
+		.relid = linitial_oid(lock->relids),
 		.lock_timeout = LockTimeout,
 		.deadlock_timeout = DeadlockTimeout,
 		.log_waits = log_lock_waits,
 		.search_at = DeadlockTimeout * INT64CONST(1000),
-		.queue_time = QUEUE_TIME
+		.queue_time = QUEUE_TIME,
+		.holders = palloc(sizeof(VirtualTransactionId))
+	};
+	ErrorContextCallback context = {
+		.callback = add_table_context,
+		.arg = &wait,
+		.previous = error_context_stack
 	};
 	bool		others_ended;
 
-	SET_LOCKTAG_RELATION(wait.tag, MyDatabaseId, lock->relid);
+	error_context_stack = &context;
 	do
 	{
 		others_ended = await_holders(&wait);
@@ -324,6 +396,7 @@ await_table_lock(const PatientLock *lock)
 			lock->catch_up(lock->arg);
 	} while (!await_turn(&wait, others_ended));
 	log_end_of_wait(&wait);
+	error_context_stack = context.previous;
 	pfree(wait.holders);
 }
 
@@ -333,15 +406,6 @@ await_table_lock(const PatientLock *lock)
 void
 table_lock_patiently(const PatientLock *lock)
 {
-	ErrorContextCallback context = {
-		.callback = add_table_context,
-		.arg = unconstify(PatientLock *, lock),
-		.previous = error_context_stack
-	};
-
-	if (ConditionalLockRelationOid(lock->relid, lock->mode))
-		return;
-	error_context_stack = &context;
-	await_table_lock(lock);
-	error_context_stack = context.previous;
+	if (!lock_if_free(lock))
+		await_table_lock(lock);
 }

@@ -8,6 +8,7 @@
 #ifndef EVENTSTORE_WAIT_H
 #define EVENTSTORE_WAIT_H
 
+#include "nodes/pg_list.h"
 #include "storage/lockdefs.h"
 #include "utils/elog.h"
 
@@ -35,10 +36,10 @@ extern bool wait_context_applies(void);
 
 /* table_lock.c */
 
-/* A lock on a table that is stronger than that of those who write to it. */
+/* A lock on tables that is stronger than that of those who write to them. */
 typedef struct PatientLock
 {
-	Oid			relid;
+	List	   *relids;			/* all of them, or none */
 	LOCKMODE	mode;
 	const char *purpose;		/* "to ...", for an error's context */
 	void		(*catch_up) (void *arg);	/* what to do after a wait; or
@@ -47,8 +48,8 @@ typedef struct PatientLock
 } PatientLock;
 
 /*
- * Takes the lock to the end of the transaction, and waits for it without making
- * others wait, at most for lock_timeout.  Error: 55P03.
+ * Takes the lock to the end of the transaction, on all tables at once, and waits for
+ * it without making others wait, at most for lock_timeout.  Error: 55P03.
  */
 extern void table_lock_patiently(const PatientLock *lock);
 

@@ -174,7 +174,7 @@ log_lock_whole(Oid log, const char *purpose, void (*catch_up) (void *arg),
 			   void *arg)
 {
 	PatientLock lock = {
-		.relid = log,
+		.relids = list_make1_oid(log),
 		.mode = ShareRowExclusiveLock,
 		.purpose = purpose,
 		.catch_up = catch_up,

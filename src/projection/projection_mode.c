@@ -43,6 +43,7 @@
 #include "utils/rls.h"
 
 #include "base/base.h"
+#include "base/wait.h"
 #include "log/log.h"
 #include "failure/failure.h"
 #include "projection/projection.h"
@@ -194,19 +195,32 @@ catch_up_with_wait(void *arg)
 }
 
 /*
- * Locks the log against appends, which go on until the lock is there.  purpose:
- * "to ... projection", for an error's context.  replay: catches up with them, or is
- * NULL.
+ * Locks the log, or tables, against writers, which go on until the lock is there.
+ * purpose: "to ... projection", for an error's context.  replay: catches up with
+ * appends, or is NULL.
  */
 void
-projection_lock_log(Projection *projection, const char *purpose,
-					Replay *replay)
+projection_lock_tables(Projection *projection, List *relids, const char *purpose,
+					   Replay *replay)
 {
-	ProjectionLock lock = {.projection = projection,.replay = replay};
+	ProjectionLock data = {.projection = projection,.replay = replay};
+	PatientLock lock = {
+		.relids = relids,
+		.mode = ShareRowExclusiveLock,
+		.purpose = psprintf("%s \"%s\"", purpose, projection->name),
+		.catch_up = replay == NULL ? NULL : catch_up_with_wait,
+		.arg = &data
+	};
 
-	log_lock_whole(projection->log,
-				   psprintf("%s \"%s\"", purpose, projection->name),
-				   replay == NULL ? NULL : catch_up_with_wait, &lock);
+	table_lock_patiently(&lock);
+}
+
+/* The same for the log alone. */
+static void
+lock_projected_log(Projection *projection, const char *purpose, Replay *replay)
+{
+	projection_lock_tables(projection, list_make1_oid(projection->log), purpose,
+						   replay);
 }
 
 /* Makes a projection sync: steps 1 to 4 of the header. */
@@ -220,7 +234,7 @@ projection_begin_sync(Projection *projection)
 	check_not_appending(projection);
 	projection_check_sync(projection);
 	replay_to_horizon(projection, 0, &replay);
-	projection_lock_log(projection, "to make sync projection", &replay);
+	lock_projected_log(projection, "to make sync projection", &replay);
 	replay_to_end(projection, &replay);
 	value = Int64GetDatum(projection->position);
 	projection_update(projection, "mode = 'sync', position = $2", 1, &type,
@@ -233,7 +247,7 @@ void
 projection_end_sync(Projection *projection)
 {
 	check_not_appending(projection);
-	projection_lock_log(projection, "to end sync projection", NULL);
+	lock_projected_log(projection, "to end sync projection", NULL);
 	alter_projection_trigger(projection->log, "DISABLE", projection->name);
 	projection->position = projection_last_position(projection->log);
 }
@@ -248,7 +262,7 @@ projection_end_trigger(Projection *projection)
 	if (trigger == NULL || trigger->tgenabled == TRIGGER_DISABLED)
 		return;
 	check_not_appending(projection);
-	projection_lock_log(projection, "to drop sync projection", NULL);
+	lock_projected_log(projection, "to drop sync projection", NULL);
 	alter_projection_trigger(projection->log, "DISABLE", projection->name);
 }
 

@@ -10,9 +10,10 @@
  *	   projection goes on with them in other sessions.  A handler that writes to
  *	   its tables by other names is detected by the lock that this takes, and
  *	   refused.
- *	3. The projection's row is locked, for a sync one appends, too
- *	   (ShareRowExclusiveLock on es_events; appends go on until the lock is there),
- *	   and what came meanwhile is replayed.
+ *	3. The projection's row is locked, and its tables against writers
+ *	   (ShareRowExclusiveLock); for a sync one es_events, too, in the same moment.
+ *	   Appends and other writers go on until all these locks are there
+ *	   (table_lock.c).  What came meanwhile is replayed.
  *	4. The swap: in the old tables what is not as in the new ones is deleted,
  *	   changed, inserted, in all of them by one statement, so that foreign keys
  *	   are checked when it is over.  Readers see the old rows until the commit,
@@ -30,6 +31,7 @@
 
 #include "access/table.h"
 #include "catalog/pg_collation.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -141,6 +143,17 @@ show_progress(Rebuild *rebuild, int progress)
 }
 
 /*
+ * Returns true if this transaction has written to the table, or truncated it.  The
+ * rebuild itself takes ShareRowExclusiveLock before the last replay.
+ */
+static bool
+is_written_by_me(Relation table)
+{
+	return CheckRelationLockedByMe(table, RowExclusiveLock, false) ||
+		CheckRelationLockedByMe(table, ExclusiveLock, true);
+}
+
+/*
  * Refuses to go on when this transaction has written to one of the tables.
  */
 static void
@@ -156,7 +169,7 @@ check_untouched(const Projection *projection, const char *detail,
 		/* an error if it was dropped */
 		(void) projection_relation_name(lfirst_oid(cell));
 		table = table_open(lfirst_oid(cell), AccessShareLock);
-		if (CheckRelationLockedByMe(table, RowExclusiveLock, true))
+		if (is_written_by_me(table))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("projection \"%s\" cannot be rebuilt",
@@ -182,9 +195,23 @@ note_progress(const Projection *projection, const Replay *replay)
 	show_progress(rebuild, Min(DONE * done / all, DONE));
 }
 
+/* Lists the projection's tables with their partitions, as LOCK TABLE locks them. */
+static List *
+list_tables(const Projection *projection)
+{
+	List	   *relids = NIL;
+	ListCell   *cell;
+
+	foreach(cell, projection->tables)
+		relids = list_concat_unique_oid(relids,
+										find_all_inheritors(lfirst_oid(cell), NoLock,
+															NULL));
+	return relids;
+}
+
 /*
- * Locks the projection's row, and replays what came meanwhile: step 3 of the
- * header.
+ * Locks the projection's row and tables, and replays what came meanwhile: step 3 of
+ * the header.
  */
 static void
 replay_rest(Rebuild *rebuild, Replay *replay)
@@ -200,12 +227,17 @@ replay_rest(Rebuild *rebuild, Replay *replay)
 				 errhint("Rebuild it again.")));
 	if (current->sync && current->running)
 	{
-		projection_lock_log(rebuild->projection, "to rebuild sync projection",
-							replay);
+		projection_lock_tables(rebuild->projection,
+							   lcons_oid(current->log, list_tables(current)),
+							   "to rebuild sync projection", replay);
 		replay_to_end(rebuild->projection, replay);
 	}
 	else
+	{
 		replay_to_horizon(rebuild->projection, current->position, replay);
+		projection_lock_tables(rebuild->projection, list_tables(current),
+							   "to rebuild projection", NULL);
+	}
 }
 
 /* Writes checkpoint and failures, and clears what had stopped the projection. */

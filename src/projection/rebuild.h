@@ -45,12 +45,12 @@ extern void replay_to_end(Projection *projection, Replay *replay);
 /* projection_mode.c */
 
 /*
- * Locks the log against appends of others, which go on until the lock is there.
- * purpose: "to ... projection", for an error's context.  replay: catches up with them
- * by replay_to_horizon before the lock is taken, or is NULL.
+ * Locks tables against writers, all of them at once; others go on until the lock is
+ * there.  purpose: "to ... projection", for an error's context.  replay: catches up with
+ * appends by replay_to_horizon before the lock is taken, or is NULL.
  */
-extern void projection_lock_log(Projection *projection, const char *purpose,
-								Replay *replay);
+extern void projection_lock_tables(Projection *projection, List *relids,
+								   const char *purpose, Replay *replay);
 
 /* Drops the triggers that dropped projections have left, if nobody has to wait. */
 extern void projection_drop_left_triggers(Oid log);

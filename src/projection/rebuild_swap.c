@@ -9,7 +9,8 @@
  * a new row without an old one is inserted.  In a table without a key all old
  * rows are deleted, and all new ones inserted.
  *
- *	1. The tables are locked against writers (ShareRowExclusiveLock).
+ *	1. The tables are locked against writers (ShareRowExclusiveLock), as rebuild.c has
+ *	   done already; this checks that the owner may.
  *	2. Table by table, rows are deleted and updated (rebuild_change.c).
  *	3. Table by table, rows are inserted, by a statement.
  *	4. Foreign keys whose actions were held back are checked (rebuild_keys.c).

@@ -203,6 +203,37 @@ value(q{SELECT es_drop_projection('other')});
 is_query($node, q{SELECT count(*) FROM pg_trigger WHERE tgfoid = 'es_projection_sync'::regproc}, '0', 'until another is dropped');
 
 #
+# The rebuild of a sync projection waits for a writer of its table, and holds nothing.
+#
+
+value(q{TRUNCATE seen; SELECT es_create_projection('p', query => 'INSERT INTO seen SELECT position, stream FROM new_events',
+	mode => 'sync', tables => ARRAY['seen'::regclass])});
+begin_idle(q{UPDATE seen SET stream = 'changed' WHERE false});
+{
+	my $call = start_call(q{SELECT es_rebuild_projection('p')});
+
+	call_waits_for($idle_pid);
+	others_go_on('rebuild behind a writer of its table');
+	value(q{INSERT INTO seen VALUES (0, 'by hand')});
+	$idle->query_safe('COMMIT');
+	unlike((end_call($call))[0], qr/ERROR/, 'the projection is rebuilt');
+	is_query($node, q{SELECT (SELECT count(*) FROM es_events WHERE position > start_position) - (SELECT count(*) FROM seen)
+		FROM es_projections}, '0', 'and has every event');
+}
+value(q{SELECT es_alter_projection('p', mode => 'async')});
+begin_idle(q{UPDATE seen SET stream = 'changed' WHERE false});
+{
+	my $call = start_call(q{SELECT es_rebuild_projection('p')});
+
+	call_waits_for($idle_pid);
+	value(q{SET lock_timeout = 3000; INSERT INTO seen VALUES (0, 'by hand')});
+	call_waits_for($idle_pid);
+	$idle->query_safe('COMMIT');
+	unlike((end_call($call))[0], qr/ERROR/, 'an async one lets writers of its table go on, too');
+}
+value(q{SELECT es_drop_projection('p')});
+
+#
 # A prepared transaction
 #
 
