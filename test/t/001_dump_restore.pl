@@ -46,7 +46,7 @@ SELECT es_append_batch('batch-' || i, 'none',
 	ARRAY['{"user": "x"}', NULL, '{}']::jsonb[])
 FROM generate_series(1, 20) AS i;
 SELECT es_append_batch('batch-21', 'any', '[
-	{"type": "one", "occurred_at": "1999-12-31 23:59:59.999999+00"},
+	{"type": "one", "occurred_at": "1999-12-31T23:59:59.999999Z"},
 	{"type": "two", "metadata": {"a": [1, {"b": null}]}, "data": {"x": 1e400}}]');
 
 -- names and values that are hard to quote
