@@ -38,6 +38,8 @@ CREATE FUNCTION es_function_from_regprocedure(regprocedure) RETURNS es_function
 
 CREATE CAST (text AS es_function) WITHOUT FUNCTION AS IMPLICIT;
 CREATE CAST (varchar AS es_function) WITHOUT FUNCTION AS IMPLICIT;
+CREATE CAST (name AS es_function) WITH INOUT AS IMPLICIT;
+CREATE CAST (character AS es_function) WITH INOUT AS IMPLICIT;
 CREATE CAST (oid AS es_function)
     WITH FUNCTION es_function_from_oid(oid) AS IMPLICIT;
 CREATE CAST (regproc AS es_function)

@@ -332,7 +332,7 @@ SELECT bag_eq(
          FROM pg_cast
         WHERE casttarget = 'es_function'::regtype
            OR castsource = 'es_function'::regtype $$,
-    $$ VALUES ('text', 'b', '-', 'i'), ('character varying', 'b', '-', 'i'),
+    $$ VALUES ('text', 'b', '-', 'i'), ('character varying', 'b', '-', 'i'), ('name', 'i', '-', 'i'), ('character', 'i', '-', 'i'),
               ('oid', 'f', 'es_function_from_oid(oid)', 'i'),
               ('regproc', 'f', 'es_function_from_regproc(regproc)', 'i'),
               ('regprocedure', 'f', 'es_function_from_regprocedure(regprocedure)', 'i') $$,
