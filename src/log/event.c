@@ -48,28 +48,63 @@ event_check_type_names(ArrayType *types)
 	int			count = argument_texts("types", types, &values);
 	int			i;
 
+	if (count == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("types must not be empty"),
+				 errdetail("No event is of one of 0 types."),
+				 errhint("Leave types out to get events of all types.")));
 	for (i = 0; i < count; i++)
 		event_check_type_name(DatumGetTextPP(values[i]));
 }
 
 /*
- * Refuses a name that begins as those do that the store keeps for itself.
+ * Refuses what is no stream's category: the name of a stream, say.
+ */
+void
+event_check_category(text *category)
+{
+	int			length = VARSIZE_ANY_EXHDR(category);
+
+	if (length > 0)
+		stream_check_name(category);
+	if (stream_category_length(category) < length)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a category has no \"-\""),
+				 errdetail("\"%s\" is the name of a stream, whose category is \"%s\".",
+						   text_to_cstring(category),
+						   pnstrdup(VARDATA_ANY(category),
+									stream_category_length(category))),
+				 errhint("The category is the part of a stream's name before the first \"-\".")));
+}
+
+/*
+ * Returns true if the name begins as those do that the store keeps for itself.
+ */
+bool
+event_is_reserved(text *name)
+{
+	return VARSIZE_ANY_EXHDR(name) >= strlen(ES_RESERVED_PREFIX) &&
+		memcmp(VARDATA_ANY(name), ES_RESERVED_PREFIX,
+			   strlen(ES_RESERVED_PREFIX)) == 0;
+}
+
+/*
+ * Refuses such a name.
  */
 void
 event_check_reserved(text *name, const char *what)
 {
-	int			length = VARSIZE_ANY_EXHDR(name);
-
-	if (length < (int) strlen(ES_RESERVED_PREFIX) ||
-		memcmp(VARDATA_ANY(name), ES_RESERVED_PREFIX,
-			   strlen(ES_RESERVED_PREFIX)) != 0)
+	if (!event_is_reserved(name))
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("%s must not begin with \"" ES_RESERVED_PREFIX "\"", what),
 			 errdetail("The name begins with \"%s\".",
 					   pnstrdup(VARDATA_ANY(name),
-								pg_mbcliplen(VARDATA_ANY(name), length,
+								pg_mbcliplen(VARDATA_ANY(name),
+											 VARSIZE_ANY_EXHDR(name),
 											 MAX_NAME_SHOWN))),
 			 errhint("Such names are the store's own; choose another one.")));
 }

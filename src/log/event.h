@@ -67,8 +67,12 @@ typedef struct NewEvent
 /* Each refuses what no event may have. */
 extern void event_check_type_name(text *type);
 extern void event_check_type_names(ArrayType *types);
+extern void event_check_category(text *category);
 extern void event_check_metadata(Datum metadata);
 extern void event_check_id(const pg_uuid_t *id);
+
+/* Returns true if the name is the store's own. */
+extern bool event_is_reserved(text *name);
 
 /* Refuses a name of the store's own.  what: it names, with its article. */
 extern void event_check_reserved(text *name, const char *what);

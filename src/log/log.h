@@ -170,6 +170,9 @@ extern void log_sequence_draw(Log *log, NewEvent *events, int count);
 /* Lets all positions that are drawn from now on lie above this one. */
 extern void log_sequence_raise(Oid sequence, int64 position);
 
+/* Refuses a position that no event can have yet.  name: of the argument. */
+extern void log_sequence_check(Oid log, const char *name, int64 position);
+
 /* log_column.c: columns that the owner has added */
 extern void log_column_prepare(Log *log);
 extern void log_column_fill(Log *log, TupleTableSlot *slot);

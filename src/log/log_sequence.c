@@ -283,3 +283,38 @@ log_sequence_raise(Oid sequence, int64 position)
 	/* ALTER SEQUENCE must not take a copy before this is committed */
 	relation_close(rel, NoLock);
 }
+
+/* The position that was drawn last. */
+static int64
+last_drawn_position(Oid sequence)
+{
+	Relation	rel = relation_open(sequence, AccessShareLock);
+	SequenceRow row = lock_sequence_row(rel);
+	int64		last = row.data->last_value - (row.data->is_called ? 0 : 1);
+
+	UnlockReleaseBuffer(row.buffer);
+	relation_close(rel, AccessShareLock);
+	return last;
+}
+
+/*
+ * Refuses a position beyond the end of the log, where somebody would wait for nothing.
+ * A standby may be behind what its caller knows from the primary.
+ */
+void
+log_sequence_check(Oid log, const char *name, int64 position)
+{
+	int64		last;
+
+	argument_range(name, position, 0, PG_INT64_MAX);
+	if (RecoveryInProgress())
+		return;
+	last = last_drawn_position(own_table_relid(log, "es_position"));
+	if (position > last)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s lies beyond the end of the log", name),
+				 errdetail("It is " INT64_FORMAT ", the last position that was drawn is " INT64_FORMAT ".",
+						   position, last),
+				 errhint("Give the position of an event; null, where that is allowed, means from now on.")));
+}

@@ -26,6 +26,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
 #include "nodes/parsenodes.h"
 #include "tcop/dest.h"
 #include "tcop/utility.h"
@@ -224,6 +225,20 @@ refuse_query(const char *why)
 			 errmsg("the query cannot be a projection's"),
 			 errdetail("%s", why),
 			 errhint("Give one INSERT, UPDATE, DELETE, MERGE or SELECT that reads new_events.")));
+}
+
+/* Returns true if the node reads new_events. */
+static bool
+reads_new_events(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, RangeTblEntry))
+		return ((RangeTblEntry *) node)->rtekind == RTE_NAMEDTUPLESTORE;
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, reads_new_events, context,
+								 QTW_EXAMINE_RTES_BEFORE);
+	return expression_tree_walker(node, reads_new_events, context);
 }
 
 /* Refuses a query that is not one statement on rows. */
@@ -443,17 +458,38 @@ check_type_handlers(const Projection *projection)
 	SPI_freetuptable(found);
 }
 
+/* Says that no event can have an effect by a query that does not read new_events. */
+static void
+notice_unread_events(SPIPlanPtr plan)
+{
+	CachedPlanSource *source = linitial(SPI_plan_get_plan_sources(plan));
+	ListCell   *cell;
+
+	foreach(cell, source->query_list)
+	{
+		if (reads_new_events(lfirst(cell), NULL))
+			return;
+	}
+	ereport(NOTICE,
+			(errmsg("the query does not read " NEW_EVENTS),
+			 errdetail("It does the same whatever the events are."),
+			 errhint("Read the events of the batch from the table " NEW_EVENTS ".")));
+}
+
 /* Refuses a query that cannot be planned. */
 static void
 check_query_plan(const Projection *projection)
 {
+	SPIPlanPtr	plan;
 	TupleDesc	desc;
 	Tuplestorestate *none = event_batch_make();
 	Tuplestorestate *presented = present_batch(projection->log, none, &desc);
 
 	SPI_connect();
 	register_new_events(presented, desc);
-	(void) SPI_plan_get_cached_plan(prepare_query(projection->target));
+	plan = prepare_query(projection->target);
+	notice_unread_events(plan);
+	(void) SPI_plan_get_cached_plan(plan);
 	SPI_finish();
 	if (presented != none)
 		tuplestore_end(presented);

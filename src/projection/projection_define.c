@@ -31,6 +31,7 @@
 
 #include "base/base.h"
 #include "log/log.h"
+#include "type/type.h"
 #include "failure/failure.h"
 #include "projection/projection.h"
 #include "projection/rebuild.h"
@@ -182,12 +183,14 @@ check_definition_arguments(FunctionCallInfo fcinfo, Oid log)
 	argument_range("max_attempts", PG_GETARG_INT64(ARG_MAX_ATTEMPTS), 1,
 				   MAX_MAX_ATTEMPTS);
 	if (!PG_ARGISNULL(ARG_START_POSITION))
-		argument_range("start_position", PG_GETARG_INT64(ARG_START_POSITION), 0,
-					   PG_INT64_MAX);
+		log_sequence_check(log, "start_position",
+						   PG_GETARG_INT64(ARG_START_POSITION));
 	argument_interval("min_interval", PG_GETARG_INTERVAL_P(ARG_MIN_INTERVAL),
 					  true);
+	if (!PG_ARGISNULL(ARG_CATEGORY))
+		event_check_category(PG_GETARG_TEXT_PP(ARG_CATEGORY));
 	if (!PG_ARGISNULL(ARG_TYPES))
-		event_check_type_names(PG_GETARG_ARRAYTYPE_P(ARG_TYPES));
+		event_type_check_filter(log, PG_GETARG_ARRAYTYPE_P(ARG_TYPES));
 	check_read_model_tables(log, PG_GETARG_ARRAYTYPE_P(ARG_TABLES));
 	if (!PG_ARGISNULL(ARG_REFRESH))
 		check_owned_relation(log, PG_GETARG_OID(ARG_REFRESH), "m",

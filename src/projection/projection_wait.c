@@ -105,6 +105,7 @@ es_wait(PG_FUNCTION_ARGS)
 	position = PG_GETARG_INT64(1);
 	deadline = sleep_deadline(PG_GETARG_DATUM(2));
 	isolation_check("es_wait()");
+	log_sequence_check(log, "position", position);
 	SPI_connect();
 	while (!(handled = has_handled(log, name, position)))
 	{

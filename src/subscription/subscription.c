@@ -24,6 +24,7 @@
 #include "base/base.h"
 #include "base/wait.h"
 #include "log/log.h"
+#include "type/type.h"
 #include "notify/notify.h"
 #include "failure/failure.h"
 #include "subscription/subscription.h"
@@ -135,7 +136,7 @@ check_lease(Datum lease)
 
 /* Refuses arguments that are wrong by themselves. */
 static void
-check_subscription_arguments(FunctionCallInfo fcinfo)
+check_subscription_arguments(FunctionCallInfo fcinfo, Oid log)
 {
 	argument_not_null(fcinfo, ARG_NAME, "name");
 	argument_not_null(fcinfo, ARG_PARTITIONS, "partitions");
@@ -144,11 +145,13 @@ check_subscription_arguments(FunctionCallInfo fcinfo)
 	argument_not_null(fcinfo, ARG_MAX_IN_FLIGHT, "max_in_flight");
 	argument_name("a subscription",
 				  text_to_cstring(PG_GETARG_TEXT_PP(ARG_NAME)), NAMEDATALEN - 1);
+	if (!PG_ARGISNULL(ARG_CATEGORY))
+		event_check_category(PG_GETARG_TEXT_PP(ARG_CATEGORY));
 	if (!PG_ARGISNULL(ARG_TYPES))
-		event_check_type_names(PG_GETARG_ARRAYTYPE_P(ARG_TYPES));
+		event_type_check_filter(log, PG_GETARG_ARRAYTYPE_P(ARG_TYPES));
 	if (!PG_ARGISNULL(ARG_START_POSITION))
-		argument_range("start_position", PG_GETARG_INT64(ARG_START_POSITION), 0,
-					   PG_INT64_MAX);
+		log_sequence_check(log, "start_position",
+						   PG_GETARG_INT64(ARG_START_POSITION));
 	argument_range("partitions", PG_GETARG_INT64(ARG_PARTITIONS), 1,
 				   ES_MAX_PARTITIONS);
 	check_lease(PG_GETARG_DATUM(ARG_LEASE));
@@ -206,7 +209,7 @@ es_create_subscription(PG_FUNCTION_ARGS)
 	char	   *name;
 
 	PreventCommandIfReadOnly("es_create_subscription()");
-	check_subscription_arguments(fcinfo);
+	check_subscription_arguments(fcinfo, log);
 	name = text_to_cstring(PG_GETARG_TEXT_PP(ARG_NAME));
 	SPI_connect();
 	if (find_subscription(log, name, &other) ||
@@ -282,7 +285,7 @@ es_seek(PG_FUNCTION_ARGS)
 	argument_not_null(fcinfo, 0, "subscription");
 	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	position = PG_ARGISNULL(1) ? horizon_now(log) : PG_GETARG_INT64(1);
-	argument_range("position", position, 0, PG_INT64_MAX);
+	log_sequence_check(log, "position", position);
 	SPI_connect();
 	lock_partitions(log, name);
 	failure_remove_after(subscription_failures(log, name, 0), position);

@@ -443,6 +443,29 @@ event_type_find(Oid log, text *type)
 				   compare_type_names);
 }
 
+void
+event_type_check_filter(Oid log, ArrayType *types)
+{
+	Datum	   *values;
+	int			count;
+	int			i;
+
+	event_check_type_names(types);
+	count = argument_texts("types", types, &values);
+	AcceptInvalidationMessages();
+	for (i = 0; event_type_strict && i < count; i++)
+	{
+		text	   *type = DatumGetTextPP(values[i]);
+
+		if (!event_is_reserved(type) && event_type_find(log, type) == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("type \"%s\" is not defined", text_to_cstring(type)),
+					 errdetail("No event can be of it, since eventstore.strict_types is on."),
+					 errhint("Define the type by es_define_event_type() first.")));
+	}
+}
+
 const Upcaster *
 event_type_upcasters(Oid log, int *count)
 {

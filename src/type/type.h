@@ -130,6 +130,9 @@ extern bool event_type_is_checked(Oid log);
 /* Returns the definition of a type; NULL if there is none. */
 extern const EventType *event_type_find(Oid log, text *type);
 
+/* Refuses a list of types that no event can be of. */
+extern void event_type_check_filter(Oid log, ArrayType *types);
+
 /* Returns all upcasters, by type and from_version. */
 extern const Upcaster *event_type_upcasters(Oid log, int *count);
 

@@ -192,6 +192,10 @@ BEGIN;
 TRUNCATE es_event_types;
 SELECT es_append('free-1', 'any', 'seen');
 ROLLBACK;
+-- Nobody waits for types that no event can be of.
+SELECT es_create_subscription('strict', types => '{free}');
+SELECT es_create_projection('strict', query => 'SELECT 1 FROM new_events', types => '{free}');
+SELECT es_create_subscription('strict', types => '{all,es_stream_deleted}'), es_drop_subscription('strict');
 RESET eventstore.strict_types;
 SELECT version FROM es_append('free-1', 2, 'free');
 

@@ -210,8 +210,12 @@ SELECT refused($$ 'p', 'note(es_recorded_event)', types => ARRAY[repeat('t', 256
 SELECT count(*) FROM es_projections;
 SELECT count(*) FROM pg_trigger WHERE tgfoid = 'es_projection_sync'::regproc;
 SELECT refused($$ 'p1', 'note(es_recorded_event)', types => ARRAY[repeat('t', 255)], batch_size => 1000000, max_attempts => 1000,
-                  start_position => 9223372036854775807, min_interval => '0' $$);
-SELECT refused($$ 'p2', 'note(es_recorded_event)', types => '{}', batch_size => 1, max_attempts => 1, category => '' $$);
+                  start_position => 0, min_interval => '0' $$);
+SELECT refused($$ 'p2', 'note(es_recorded_event)', start_position => 9223372036854775807 $$);
+SELECT refused($$ 'p2', 'note(es_recorded_event)', types => '{}' $$);
+SELECT refused($$ 'p2', 'note(es_recorded_event)', category => 'order-1' $$);
+SELECT refused(format('%L, %L, category => %L', 'p2', 'note(es_recorded_event)', repeat('x', 2049)));
+SELECT refused($$ 'p2', 'note(es_recorded_event)', types => '{x}', batch_size => 1, max_attempts => 1, category => '' $$);
 
 -- A projection that is sync has a trigger of its name, which may be taken.
 SELECT refused($$ 'es_events_refuse', 'note(es_recorded_event)', mode => 'sync', start_position => NULL $$);

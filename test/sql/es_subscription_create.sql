@@ -9,7 +9,7 @@ SELECT es_append('b-1', 'any', 'opened');
 --
 SELECT es_create_subscription('plain');
 SELECT es_create_subscription('all', 'a', '{opened,"clo,sed"}', 3, 4, '1 day 2 hours', 7, 50);
-SELECT es_create_subscription('from now on', start_position => NULL, types => '{}');
+SELECT es_create_subscription('from now on', start_position => NULL, types => '{x}');
 \x
 SELECT name, owner = current_user AS owner, category, types, start_position, partitions, lease, max_attempts, max_in_flight,
        created_at <= clock_timestamp() AS created
@@ -58,6 +58,9 @@ SELECT refused($$ es_create_subscription('t', types => '{""}') $$);
 SELECT refused($$ es_create_subscription('t', types => ARRAY[repeat('t', 256)]) $$);
 SELECT refused($$ es_create_subscription('t', types => ARRAY[repeat('t', 255)], category => '') $$);
 SELECT refused($$ es_create_subscription('t', types => '{}') $$);
+SELECT refused($$ es_create_subscription('t', category => 'order-1') $$);
+SELECT refused($$ es_create_subscription('t', category => '-') $$);
+SELECT refused($$ es_create_subscription('t', category => repeat('x', 2049)) $$);
 
 -- Numbers.
 SELECT refused($$ es_create_subscription('t', start_position => -1) $$);
@@ -216,7 +219,11 @@ SELECT * FROM take('s');
 SELECT position, horizon, lag_events FROM es_subscription_status;
 SELECT es_append('a-9', 'any', 'opened');
 SELECT * FROM take('s');
--- Beyond what there is: nothing until the log gets there.
+-- Beyond the end of the log nothing can be; a position of an append that was rolled back is not beyond it.
+SELECT es_seek('s', 16);
+BEGIN;
+SELECT es_append_batch('a-9', 'any', '{opened,opened}', '{"{}","{}"}');
+ROLLBACK;
 SELECT es_seek('s', 16);
 SELECT position, horizon, lag_events, lag_seconds FROM es_subscription_status;
 SELECT es_append('a-9', 'any', 'opened');

@@ -19,7 +19,7 @@ SELECT es_create_subscription('everything', lease => '1 h'), es_create_subscript
        es_create_subscription('closed', types => '{closed,opened}', lease => '1 h'),
        es_create_subscription('a closed', category => 'a', types => '{closed}', lease => '1 h'),
        es_create_subscription('c', category => 'c', lease => '1 h'), es_create_subscription('none', category => 'nowhere'),
-       es_create_subscription('no type', types => '{}'), es_create_subscription('later', start_position => 7, lease => '1 h');
+       es_create_subscription('no type', types => '{nothing}'), es_create_subscription('later', start_position => 7, lease => '1 h');
 SELECT name, s.* FROM es_subscriptions, seen(name) s ORDER BY name COLLATE "C";
 SELECT subscription, position, in_flight, lag_events FROM es_subscription_status ORDER BY subscription COLLATE "C";
 -- Acknowledged: up to where it was read.

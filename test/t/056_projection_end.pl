@@ -157,7 +157,7 @@ workers_catch_up('after the restart');
 in_app('UPDATE slow SET seconds = 600');
 append_some();
 my @waiting = map { start_repeating($node, 'waiting', $_, 'app') }
-  "SELECT es_wait('by_handler', 1000000000, '10min');\n", "CALL es_work(false);\n";
+  "SELECT es_wait('by_handler', (SELECT max(position) FROM es_events), '10min');\n", "CALL es_work(false);\n";
 wait_until('sessions', sub { pids_of($node, 'waiting') == 2 });
 takes('a fast shutdown under es_wait and es_work', sub { $node->stop('fast') });
 end_psql(@waiting);
