@@ -5,6 +5,7 @@ CREATE TABLE es_projections (
     name           text COLLATE "C" NOT NULL PRIMARY KEY,
     owner          name        NOT NULL,
     search_path    text        NOT NULL,
+    settings       text[]      NOT NULL DEFAULT '{}',
     handler        text,
     query          text,
     handler_schema text,
@@ -147,6 +148,7 @@ COMMENT ON TABLE es_projections IS 'projections: their definitions, checkpoints 
 COMMENT ON COLUMN es_projections.name IS 'its name, which the trigger of a sync projection has, too';
 COMMENT ON COLUMN es_projections.owner IS 'role with whose privileges it runs';
 COMMENT ON COLUMN es_projections.search_path IS 'its search_path: the one in force when it was created';
+COMMENT ON COLUMN es_projections.settings IS 'settings that change what values mean, as they were when it was created';
 COMMENT ON COLUMN es_projections.handler IS 'function that is called for each event';
 COMMENT ON COLUMN es_projections.query IS 'statement that is run for each batch';
 COMMENT ON COLUMN es_projections.handler_schema IS 'schema with a function on_<type> for each type';

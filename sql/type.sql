@@ -26,6 +26,7 @@ CREATE TABLE es_upcasters (
     upcaster       text        NOT NULL,
     owner          name        NOT NULL,
     search_path    text        NOT NULL,
+    settings       text[]      NOT NULL DEFAULT '{}',
     defined_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (type, from_version)
 );
@@ -76,6 +77,7 @@ COMMENT ON COLUMN es_upcasters.from_version IS 'schema version of the data that 
 COMMENT ON COLUMN es_upcasters.upcaster IS 'signature of the function';
 COMMENT ON COLUMN es_upcasters.owner IS 'role that defined it and that it runs as';
 COMMENT ON COLUMN es_upcasters.search_path IS 'search_path that it runs with, that of its definition';
+COMMENT ON COLUMN es_upcasters.settings IS 'settings that change what values mean, as they were when it was defined';
 COMMENT ON COLUMN es_upcasters.defined_at IS 'time of the last definition';
 COMMENT ON FUNCTION es_event_types_changed() IS 'trigger that notifies all sessions of a change of types or upcasters';
 COMMENT ON FUNCTION es_define_event_type(text, text[], text[], jsonb, bigint, text) IS

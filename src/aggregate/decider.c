@@ -6,7 +6,8 @@
  *
  * A decider refuses a command by raising an error.  Where it has nothing to do
  * it returns an empty array; null is an error, since it is more likely a
- * mistake than a decision.
+ * mistake than a decision.  It runs with fixed settings, as the reducer does, so
+ * that it decides the same in every session.
  *
  *-------------------------------------------------------------------------
  */
@@ -88,10 +89,12 @@ decider_decide(Oid decider, text *stream, NullableDatum state, Datum command,
 		.arg = &decider
 	};
 	NewEvent   *events;
+	int			level = settings_begin(settings_fixed());
 
 	error_context_stack = &context;
 	events = event_array_read(stream, call_decider(decider, state, command),
 							  count);
 	error_context_stack = context.previous;
+	settings_end(level);
 	return events;
 }

@@ -6,7 +6,9 @@
  *
  * It is a hash of the function's definition, of the functions that a schema's
  * reducer (see reducer.c) calls, and of all upcasters, since a reducer gets what
- * they return.  Oids do not go into it, since pg_upgrade changes them.
+ * they return; of the fixed settings with which it runs (setting.c); and of the
+ * caller's search_path, along which it finds what it does not qualify.  Oids do
+ * not go into it, since pg_upgrade changes them.
  *
  * Definitions are looked up once, and again when any function or schema of the
  * database, which a callback counts, or an upcaster has changed.  The count is
@@ -17,6 +19,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
@@ -180,6 +183,7 @@ hash_upcasters(Oid log)
 
 		hash = hash_bytes_extended((unsigned char *) words, strlen(words),
 								   hash);
+		hash = settings_hash(upcaster->settings, hash);
 		if (OidIsValid(function))
 			hash = hash_definition(function, hash);
 	}
@@ -264,6 +268,38 @@ read_fingerprint(Oid log, Oid function, Reading reading)
 	return result;
 }
 
+/* A hash of the schemas of the search_path that are there, by their names. */
+static uint64
+hash_search_path(void)
+{
+	List	   *schemas = fetch_search_path(false);
+	uint64		hash = 0;
+	ListCell   *cell;
+
+	foreach(cell, schemas)
+	{
+		const char *name = isAnyTempNamespace(lfirst_oid(cell)) ? "pg_temp" :
+		get_namespace_name(lfirst_oid(cell));
+
+		if (name != NULL)
+			hash = hash_bytes_extended((const unsigned char *) name,
+									   strlen(name), hash);
+	}
+	list_free(schemas);
+	return hash;
+}
+
+/* A hash of what reducers run with, besides the reducer's own. */
+static uint64
+hash_environment(void)
+{
+	static uint64 fixed = 0;
+
+	if (fixed == 0)
+		fixed = settings_hash(settings_fixed(), 0);
+	return hash_combine64(fixed, hash_search_path());
+}
+
 /* Finds the reducer in the cache, or reads it. */
 static Fingerprint
 get_fingerprint(Oid log, Oid function, Reading reading)
@@ -300,7 +336,9 @@ fingerprint_reducer(Oid log, Oid function)
 	reducer.function = function;
 	reducer.owner = fingerprint.owner;
 	reducer.signature = pstrdup(fingerprint.signature);
-	reducer.fingerprint = hash_combine64(fingerprint.value, upcasters_hash);
+	reducer.fingerprint = hash_combine64(hash_combine64(fingerprint.value,
+														upcasters_hash),
+										 hash_environment());
 	reducer.changes = reading.changes;
 	reducer.generation = reading.generation;
 	return reducer;

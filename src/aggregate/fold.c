@@ -256,7 +256,8 @@ fold_context(void *arg)
 }
 
 /*
- * Folds the events of the scan.  An error says at which event.
+ * Folds the events of the scan.  An error says at which event.  The reducer runs
+ * with fixed settings: a state is the same in every session.
  */
 void
 fold_events(Fold *fold, StreamScan *scan, TimestampTz until)
@@ -268,6 +269,7 @@ fold_events(Fold *fold, StreamScan *scan, TimestampTz until)
 		.arg = fold
 	};
 	TupleTableSlot *event;
+	int			level = settings_begin(settings_fixed());
 
 	error_context_stack = &context;
 	while ((event = stream_scan_next(scan)) != NULL)
@@ -282,6 +284,7 @@ fold_events(Fold *fold, StreamScan *scan, TimestampTz until)
 		record_folded(fold, event, recorded_at);
 	}
 	error_context_stack = context.previous;
+	settings_end(level);
 	if (merge != NULL)
 		fold->state.state.value = merge_state(merge, &fold->state.state.isnull);
 }

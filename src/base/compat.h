@@ -1,9 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * compat.h
- *		What differs between the server versions 15 to 18.
- *
- * The only file that names PG_VERSION_NUM.
+ *		What differs between the server versions 15 to 18.  The only file that
+ *		names PG_VERSION_NUM.
  *
  *-------------------------------------------------------------------------
  */
@@ -27,6 +26,7 @@
 #include "storage/sinvaladt.h"
 #include "storage/procarray.h"
 #include "utils/acl.h"
+#include "utils/guc_tables.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
@@ -55,8 +55,7 @@ compat_insert_index_tuples(ResultRelInfo *relinfo, TupleTableSlot *slot,
 }
 
 static inline IndexScanDesc
-compat_index_beginscan(Relation heap, Relation index, Snapshot snapshot,
-					   int nkeys)
+compat_index_beginscan(Relation heap, Relation index, Snapshot snapshot, int nkeys)
 {
 #if PG_VERSION_NUM >= 180000
 	return index_beginscan(heap, index, snapshot, NULL, nkeys, 0);
@@ -66,15 +65,11 @@ compat_index_beginscan(Relation heap, Relation index, Snapshot snapshot,
 }
 
 /* For an update that may find triggers, but never a row that has changed. */
-static inline void
-compat_recheck_init(EPQState *recheck, EState *estate)
-{
 #if PG_VERSION_NUM >= 160000
-	EvalPlanQualInit(recheck, estate, NULL, NIL, -1, NIL);
+#define compat_recheck_init(recheck, estate) EvalPlanQualInit(recheck, estate, NULL, NIL, -1, NIL)
 #else
-	EvalPlanQualInit(recheck, estate, NULL, NIL, -1);
+#define compat_recheck_init(recheck, estate) EvalPlanQualInit(recheck, estate, NULL, NIL, -1)
 #endif
-}
 
 /* A descriptor has a second copy of what is often needed, from 18 on. */
 #if PG_VERSION_NUM < 180000
@@ -136,15 +131,11 @@ compat_set_updated_columns(EState *estate, ResultRelInfo *relinfo,
 }
 
 /* The primary key's index, InvalidOid without one. */
-static inline Oid
-compat_primary_key_index(Relation rel)
-{
 #if PG_VERSION_NUM >= 180000
-	return RelationGetPrimaryKeyIndex(rel, false);
+#define compat_primary_key_index(rel) RelationGetPrimaryKeyIndex(rel, false)
 #else
-	return RelationGetPrimaryKeyIndex(rel);
+#define compat_primary_key_index(rel) RelationGetPrimaryKeyIndex(rel)
 #endif
-}
 
 /* Where a relation's file is. */
 #if PG_VERSION_NUM >= 160000
@@ -212,17 +203,13 @@ compat_vxid_pid(VirtualTransactionId vxid)
 #endif
 
 /* Checks a privilege of the user on a function or a schema. */
-static inline AclResult
-compat_check_acl(Oid class, Oid object, Oid user, AclMode mode)
-{
 #if PG_VERSION_NUM >= 160000
-	return object_aclcheck(class, object, user, mode);
+#define compat_check_acl(class, object, user, mode) object_aclcheck(class, object, user, mode)
 #else
-	return class == NamespaceRelationId ?
-		pg_namespace_aclcheck(object, user, mode) :
-		pg_proc_aclcheck(object, user, mode);
+#define compat_check_acl(class, object, user, mode) \
+	((class) == NamespaceRelationId ? pg_namespace_aclcheck(object, user, mode) : \
+	 pg_proc_aclcheck(object, user, mode))
 #endif
-}
 
 /* Returns true if this backend holds the lock in this mode. */
 #if PG_VERSION_NUM >= 170000
@@ -236,6 +223,22 @@ compat_check_acl(Oid class, Oid object, Oid user, AclMode mode)
 #define compat_wait_event(name) WaitEventExtensionNew(name)
 #else
 #define compat_wait_event(name) PG_WAIT_EXTENSION
+#endif
+
+/* A setting as the server has it, and how many there are; 0: a look costs nothing. */
+#if PG_VERSION_NUM >= 160000
+#define compat_find_setting(name) find_option(name, false, true, 0)
+#define compat_setting_count() 0
+#else
+static inline struct config_generic *
+compat_find_setting(const char *name)
+{
+	int			i = GetNumConfigOptions();
+
+	while (--i >= 0 && strcmp(get_guc_variables()[i]->name, name) != 0);
+	return i < 0 ? NULL : get_guc_variables()[i];
+}
+#define compat_setting_count() GetNumConfigOptions()
 #endif
 
 #if PG_VERSION_NUM >= 170000

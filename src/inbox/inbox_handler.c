@@ -23,6 +23,7 @@
 #include "utils/typcache.h"
 
 #include "base/base.h"
+#include "base/setting.h"
 #include "inbox/inbox.h"
 
 /* The types of the fields; expected is of a type of the extension. */
@@ -78,7 +79,7 @@ read_ack_event(Datum row, AckEvent *ack)
 
 /*
  * Calls the function.  The tables are open meanwhile, so that it cannot drop
- * them.
+ * them.  The settings are fixed: who retries the message is another session.
  */
 static Datum
 invoke_message_handler(const Message *message, FunctionCallInfo fcinfo)
@@ -87,11 +88,13 @@ invoke_message_handler(const Message *message, FunctionCallInfo fcinfo)
 	Relation	inbox = table_open(get_relname_relid("es_inbox",
 													 RelationGetNamespace(log)),
 								   RowExclusiveLock);
+	int			level = settings_begin(settings_fixed());
 	Datum		result;
 
 	PushActiveSnapshot(GetTransactionSnapshot());
 	result = FunctionCallInvoke(fcinfo);
 	PopActiveSnapshot();
+	settings_end(level);
 	table_close(inbox, NoLock);
 	table_close(log, NoLock);
 	return result;

@@ -35,7 +35,7 @@ enum
 	LOAD_MODE, LOAD_STATE, LOAD_ON_FAILURE, LOAD_START_POSITION,
 	LOAD_POSITION, LOAD_HISTORY, LOAD_BATCH_SIZE, LOAD_MAX_ATTEMPTS,
 	LOAD_ATTEMPTS, LOAD_BATCH_LIMIT, LOAD_SUSPECT_UPTO, LOAD_NAME,
-	LOAD_MESSAGE, LOAD_CREATED_AT, LOAD_OWNER_NAME
+	LOAD_MESSAGE, LOAD_CREATED_AT, LOAD_OWNER_NAME, LOAD_SETTINGS
 };
 
 #define LOAD_SQL \
@@ -43,7 +43,8 @@ enum
 	" search_path, handler, query, handler_schema, refresh," \
 	" tables, category, types, mode, state, on_failure, start_position," \
 	" position, history, batch_size, max_attempts, attempts, batch_limit," \
-	" suspect_upto, name, message, created_at, owner FROM @extschema@.es_projections "
+	" suspect_upto, name, message, created_at, owner, settings" \
+	" FROM @extschema@.es_projections "
 
 static bool
 loaded_column_is(int column, const char *word)
@@ -109,6 +110,7 @@ make_projection(Oid log)
 	projection->owner = DatumGetObjectId(own_sql_value(LOAD_OWNER));
 	projection->owner_name = pstrdup(NameStr(*DatumGetName(own_sql_value(LOAD_OWNER_NAME))));
 	projection->search_path = own_sql_text(LOAD_SEARCH_PATH);
+	projection->settings = settings_read(own_sql_value(LOAD_SETTINGS));
 	load_kind(projection);
 	load_filter(projection);
 	load_read_model(projection);
@@ -235,12 +237,16 @@ projection_owner_role(const Projection *projection)
 	return projection->owner;
 }
 
-/* Becomes the projection's owner, as run_as does. */
+/* Becomes the projection's owner, with its settings. */
 RunAs
 projection_run_as(const Projection *projection, bool restricted,
 				  const char *search_path)
 {
-	return run_as(projection_owner_role(projection), restricted, search_path);
+	RunAs		saved = run_as(projection_owner_role(projection), restricted,
+							   search_path);
+
+	settings_apply(projection->settings);
+	return saved;
 }
 
 /* Reads the caller's projection and locks its row. */

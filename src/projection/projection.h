@@ -16,6 +16,7 @@
 #include "utils/tuplestore.h"
 
 #include "base/base.h"
+#include "base/setting.h"
 #include "read/read.h"
 #include "failure/failure.h"
 
@@ -36,6 +37,7 @@ typedef struct Projection
 	Oid			owner;			/* 0: there is no role of this name */
 	char	   *owner_name;
 	char	   *search_path;
+	const Settings *settings;	/* with which it runs */
 	ProjectionKind kind;
 	char	   *target;			/* signature, schema's name, or statement */
 	Oid			refresh;		/* the view */
@@ -110,12 +112,11 @@ extern void projection_check_owner(const Projection *projection);
 /* Returns the owner's role; 42704 if it does not exist any more. */
 extern Oid	projection_owner_role(const Projection *projection);
 
-/* Becomes the projection's owner, as run_as does. */
+/* Becomes the projection's owner, as run_as does, with the projection's settings. */
 extern RunAs projection_run_as(const Projection *projection, bool restricted,
 							   const char *search_path);
 
-/* Returns what stands for the projection in failure.c. */
-extern FailureOwner projection_failures(const Projection *projection);
+extern FailureOwner projection_failures(const Projection *projection);	/* for failure.c */
 
 /*
  * Changes columns of the projection's row.  set: the SET list, in which
@@ -131,8 +132,7 @@ extern void projection_update(const Projection *projection, const char *set,
  */
 extern char *projection_relation_name(Oid relid);
 
-/* Returns the position of the last stored event, 0 if there is none. */
-extern int64 projection_last_position(Oid log);
+extern int64 projection_last_position(Oid log); /* of the last event; 0: none */
 
 /* projection_apply.c: what handles the events. */
 

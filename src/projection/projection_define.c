@@ -229,11 +229,11 @@ stored_argument(FunctionCallInfo fcinfo, Oid log, int arg)
 static void
 insert_projection(FunctionCallInfo fcinfo, Oid log)
 {
-	Oid			types[16] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, REGCLASSOID,
+	Oid			types[17] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, REGCLASSOID,
 		REGCLASSARRAYOID, TEXTOID, TEXTARRAYOID, NAMEOID, INT8OID, INT8OID,
-	TEXTOID, INT8OID, INTERVALOID, TEXTOID, INT8OID};
-	Datum		values[16];
-	char		nulls[16];
+	TEXTOID, INT8OID, INTERVALOID, TEXTOID, INT8OID, TEXTARRAYOID};
+	Datum		values[17];
+	char		nulls[17];
 	int64		horizon = horizon_now(log);
 	int			i;
 
@@ -249,15 +249,16 @@ insert_projection(FunctionCallInfo fcinfo, Oid log)
 	nulls[ARG_START_POSITION] = ' ';
 	values[14] = CStringGetTextDatum(run_as_session_path());
 	values[15] = Int64GetDatum(horizon);
-	nulls[14] = nulls[15] = ' ';
+	values[16] = settings_of_session();
+	nulls[14] = nulls[15] = nulls[16] = ' ';
 	(void) own_sql_run(log,
 					   "INSERT INTO @extschema@.es_projections (name, handler,"
 					   " query, handler_schema, refresh, tables, category, types,"
 					   " mode, owner, start_position, position, batch_size,"
 					   " on_failure, max_attempts, min_interval, search_path,"
-					   " history) VALUES ($1, $2, $3, $4, $5, $6, $7, $8,"
-					   " 'async', $9, $10, $10, $11, $12, $13, $14, $15, $16)",
-					   16, types, values, nulls);
+					   " history, settings) VALUES ($1, $2, $3, $4, $5, $6, $7, $8,"
+					   " 'async', $9, $10, $10, $11, $12, $13, $14, $15, $16, $17)",
+					   17, types, values, nulls);
 }
 
 /* Refuses a name that is taken. */

@@ -172,10 +172,14 @@ is_integer(const JsonbValue *value)
 																Int32GetDatum(0))));
 }
 
-/* Raises the error of the first type that does not accept its value. */
+/*
+ * Raises the error of the first type that does not accept its value.  With fixed
+ * settings: whether 13/02/2026 is a date must not depend on who appends it.
+ */
 static bool
 try_values(void *arg)
 {
+	int			level = settings_begin(settings_fixed());
 	ListCell   *cell;
 
 	foreach(cell, (List *) arg)
@@ -186,6 +190,7 @@ try_values(void *arg)
 		(void) InputFunctionCall(&trial->input, trial->value, trial->io_param,
 								 -1);
 	}
+	settings_end(level);
 	return true;
 }
 

@@ -67,6 +67,7 @@ enum
 	Anum_upcasters_upcaster,
 	Anum_upcasters_owner,
 	Anum_upcasters_search_path,
+	Anum_upcasters_settings,
 	Anum_upcasters_defined_at,
 	Natts_upcasters = Anum_upcasters_defined_at
 };
@@ -306,6 +307,7 @@ read_upcaster_row(Definitions *all, const Datum *values, const bool *nulls)
 		pstrdup(NameStr(*DatumGetName(values[Anum_upcasters_owner - 1])));
 	upcaster->search_path =
 		TextDatumGetCString(values[Anum_upcasters_search_path - 1]);
+	upcaster->settings = settings_read(values[Anum_upcasters_settings - 1]);
 }
 
 /* Reads all rows of a table, with a snapshot of its own. */

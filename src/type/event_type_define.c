@@ -322,26 +322,29 @@ remove_upcaster(Oid log, text *type, int from_version)
 static void
 store_upcaster(Oid log, text *type, int from_version, Oid function)
 {
-	Oid			types[5] = {TEXTOID, INT4OID, TEXTOID, NAMEOID, TEXTOID};
-	Datum		values[5] = {
+	Oid			types[6] = {TEXTOID, INT4OID, TEXTOID, NAMEOID, TEXTOID,
+	TEXTARRAYOID};
+	Datum		values[6] = {
 		PointerGetDatum(type),
 		Int32GetDatum(from_version),
 		CStringGetTextDatum(format_procedure_qualified(function)),
 		DirectFunctionCall1(namein,
 							CStringGetDatum(GetUserNameFromId(GetUserId(),
 															  false))),
-		CStringGetTextDatum(run_as_session_path())
+		CStringGetTextDatum(run_as_session_path()),
+		settings_of_session()
 	};
 
 	(void) own_sql_run(log,
 					   "INSERT INTO @extschema@.es_upcasters (type, from_version,"
-					   " upcaster, owner, search_path)"
-					   " VALUES ($1, $2, $3, $4, $5)"
+					   " upcaster, owner, search_path, settings)"
+					   " VALUES ($1, $2, $3, $4, $5, $6)"
 					   " ON CONFLICT (type, from_version) DO UPDATE SET"
-					   " (upcaster, owner, search_path, defined_at) ="
+					   " (upcaster, owner, search_path, settings, defined_at) ="
 					   " (excluded.upcaster, excluded.owner,"
-					   " excluded.search_path, excluded.defined_at)",
-					   5, types, values, NULL);
+					   " excluded.search_path, excluded.settings,"
+					   " excluded.defined_at)",
+					   6, types, values, NULL);
 }
 
 /*

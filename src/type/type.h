@@ -19,6 +19,7 @@
 
 #include "eventstore.h"
 #include "base/base.h"
+#include "base/setting.h"
 #include "log/log.h"
 
 /* composite_key.c */
@@ -108,6 +109,7 @@ typedef struct Upcaster
 	char	   *signature;
 	char	   *owner;
 	char	   *search_path;
+	const Settings *settings;	/* with which it runs */
 } Upcaster;
 
 extern bool event_type_strict;	/* eventstore.strict_types */

@@ -9,7 +9,8 @@
  * event can be upcast again without harm.  Metadata with a schema_version that is
  * no version leaves an event as it is.
  *
- * An upcaster runs as the role that defined it, with the search_path of then.
+ * An upcaster runs as the role that defined it, with the search_path and the
+ * settings of then (setting.c).
  * Upcasters are copied and looked up once for a statement or a batch
  * (Upcasting), since they may themselves change what is defined.
  *
@@ -54,6 +55,7 @@ copy_upcaster(Upcaster *copy, const Upcaster *upcaster)
 	copy->signature = pstrdup(upcaster->signature);
 	copy->owner = pstrdup(upcaster->owner);
 	copy->search_path = pstrdup(upcaster->search_path);
+	copy->settings = upcaster->settings;
 }
 
 List *
@@ -283,6 +285,7 @@ call_upcaster(Upcasting *upcasting, UpcasterCall *call, int64 position, Datum da
 		MemoryContextSwitchTo(oldcontext);
 	}
 	saved = run_as(call->owner, true, call->path);
+	settings_apply(call->upcaster.settings);
 	data = call_upcaster_function(upcasting, call, data);
 	run_as_end(saved);
 	error_context_stack = context.previous;

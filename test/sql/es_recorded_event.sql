@@ -1,6 +1,9 @@
 -- es_recorded_event: what readers, handlers, reducers and consumers get is the
 -- same, whatever columns a user adds to es_events, and drops again.
 CREATE EXTENSION eventstore;
+-- Reducers run with these, and readers print by them.
+SET TimeZone = 'UTC';
+SET DateStyle = 'ISO, MDY';
 CREATE SCHEMA by_type;
 CREATE SCHEMA reducers;
 CREATE TABLE seen (who text, event text);
