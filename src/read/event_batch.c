@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "executor/executor.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -34,14 +35,21 @@ event_slot_make(Relation log)
 									&TTSOpsMinimalTuple);
 }
 
-/* Sets the slot to an event of a store: so many are before it. */
+/*
+ * Sets the slot to an event of a store: so many are before it.  An error context
+ * callback may be here, for a notice in the midst of a scan, which must go on where
+ * it was.
+ */
 static void
 fetch_event(Tuplestorestate *events, int64 before, TupleTableSlot *slot)
 {
-	tuplestore_select_read_pointer(events, 0);
+	int			pointer = tuplestore_alloc_read_pointer(events, EXEC_FLAG_REWIND);
+
+	tuplestore_select_read_pointer(events, pointer);
 	tuplestore_rescan(events);
 	tuplestore_skiptuples(events, before, true);
 	(void) tuplestore_gettupleslot(events, true, false, slot);
+	tuplestore_select_read_pointer(events, 0);
 }
 
 int64
