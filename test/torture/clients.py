@@ -604,8 +604,8 @@ class Certain(Appender):
             raise Stopped
         unit = self.new_unit()
         self.complete(unit)
-        if unit["kind"] == "batch":
-            for what in ("data", "type", "stranger", "fewer"):
+        if unit["kind"] in ("batch", "new"):
+            for what in ("data", "type", "stranger", "fewer") if unit["kind"] == "batch" else ("data", "type"):
                 self.repeat_otherwise(unit, what)
         if self.units == len(self.program):
             self.attempt(unit, False)

@@ -414,3 +414,9 @@ def broken_retry_of_batch():
           FROM jsonb_array_elements(events) WITH ORDINALITY AS n (event, place)
           JOIN public.es_events AS e ON e.id = (n.event->>'id')::uuid LIMIT 1;
         IF NOT FOUND THEN """ + ORIGINAL_BATCH + " END IF;")
+
+
+@broken(15, "es_append asks for an id alone")
+def broken_retry_of_one():
+    return APPEND.format("""SELECT e.version, e.position INTO place FROM public.es_events AS e WHERE e.id = es_append.id;
+        IF FOUND THEN version := place.version; position := place.position; ELSE """ + ORIGINAL + " END IF;")
