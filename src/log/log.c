@@ -63,7 +63,7 @@ log_open(Oid relid)
 	Log		   *log = palloc0(sizeof(Log));
 	MemoryContext oldcontext;
 
-	LockRelationOid(relid, RowExclusiveLock);
+	log_lock_to_append(relid);
 	log->estate = CreateExecutorState();
 	oldcontext = MemoryContextSwitchTo(log->estate->es_query_cxt);
 

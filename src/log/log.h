@@ -133,6 +133,9 @@ extern LogLock log_lock_of_stream(text *stream);
 extern void log_lock_all(Oid log, LogLock *locks, int count);
 extern void log_lock_stream(Oid log, text *stream);
 
+/* Takes the lock of those who append to the log (RowExclusiveLock). */
+extern void log_lock_to_append(Oid log);
+
 /*
  * Locks the log against all appends of others (ShareRowExclusiveLock), which go on
  * until the lock is there.  purpose: "to ...", for an error's context.  catch_up: what

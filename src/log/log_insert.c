@@ -20,6 +20,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_trigger.h"
 #include "executor/nodeModifyTable.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -321,12 +322,41 @@ insert_and_fire(Log *log, NewEvent *events, int count)
 }
 
 /*
+ * Returns true if an append has AFTER row triggers, or statement triggers to fire.
+ * Statement triggers that are disabled, such as one that a sync projection has left,
+ * cost no more than this look at them.  The server asks for itself which row triggers
+ * are disabled, and expects to be ready for them.
+ */
+static bool
+has_trigger_to_fire(const TriggerDesc *triggers)
+{
+	int			i;
+
+	if (triggers == NULL ||
+		!(triggers->trig_insert_before_statement ||
+		  triggers->trig_insert_after_row ||
+		  triggers->trig_insert_after_statement))
+		return false;
+	if (triggers->trig_insert_after_row)
+		return true;
+	for (i = 0; i < triggers->numtriggers; i++)
+	{
+		const Trigger *trigger = &triggers->triggers[i];
+
+		if (trigger->tgenabled != TRIGGER_DISABLED &&
+			TRIGGER_FOR_INSERT(trigger->tgtype) &&
+			!TRIGGER_FOR_ROW(trigger->tgtype))
+			return true;
+	}
+	return false;
+}
+
+/*
  * Stores events that have their streams and versions.
  */
 void
 log_insert(Log *log, NewEvent *events, int count)
 {
-	TriggerDesc *triggers = log->relinfo->ri_TrigDesc;
 	int			i;
 
 	for (i = 0; i < count; i++)
@@ -335,10 +365,7 @@ log_insert(Log *log, NewEvent *events, int count)
 			uuid_generate_v7(&events[i].id);
 	}
 	log->estate->es_output_cid = GetCurrentCommandId(true);
-	if (triggers != NULL &&
-		(triggers->trig_insert_before_statement ||
-		 triggers->trig_insert_after_row ||
-		 triggers->trig_insert_after_statement))
+	if (has_trigger_to_fire(log->relinfo->ri_TrigDesc))
 		insert_and_fire(log, events, count);
 	else
 		insert_or_translate(log, events, count, NULL);

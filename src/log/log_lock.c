@@ -36,6 +36,7 @@
 #include "portability/instr_time.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 
 #include "base/compat.h"
 #include "base/wait.h"
@@ -164,6 +165,22 @@ log_lock_of_stream(text *stream)
 	};
 
 	return lock;
+}
+
+/*
+ * Takes the lock of those who append, to the end of the transaction.  Errors of the
+ * wait for one who has locked the whole log name it.
+ */
+void
+log_lock_to_append(Oid log)
+{
+	WaitContext context;
+
+	if (ConditionalLockRelationOid(log, RowExclusiveLock))
+		return;
+	wait_context_begin(&context, "table", get_rel_name(log), -1);
+	LockRelationOid(log, RowExclusiveLock);
+	wait_context_end(&context);
 }
 
 /*
