@@ -10,6 +10,7 @@ CREATE TABLE es_failures (
     event_id        uuid,
     position        bigint,
     stream          text COLLATE "C",
+    version         bigint,
     type            text COLLATE "C",
     message_id      text COLLATE "C",
     checksum        text COLLATE "C",
@@ -30,14 +31,15 @@ CREATE TABLE es_failures (
     UNIQUE (subscription, position),
     UNIQUE (topic, group_id, checksum),
     CHECK (pg_catalog.num_nonnulls(projection, subscription, topic) = 1),
-    CHECK ((topic IS NULL AND pg_catalog.num_nonnulls(event_id, position, stream, type) = 4
+    CHECK ((topic IS NULL AND pg_catalog.num_nonnulls(event_id, position, stream, version, type) = 5
             AND pg_catalog.num_nonnulls(group_id, message_id, checksum, payload, metadata, handler, receiver, search_path) = 0)
-           OR (topic IS NOT NULL AND pg_catalog.num_nulls(event_id, position, stream, type) = 4
+           OR (topic IS NOT NULL AND pg_catalog.num_nulls(event_id, position, stream, version, type) = 5
                AND pg_catalog.num_nulls(group_id, checksum, metadata, handler, receiver, search_path) = 0)),
     CHECK ((subscription IS NULL) = (partition IS NULL))
 );
 CREATE INDEX es_failures_projection_stream_idx ON es_failures (projection, stream, position);
 CREATE INDEX es_failures_subscription_stream_idx ON es_failures (subscription, stream, position);
+CREATE INDEX es_failures_projection_retry_idx ON es_failures (projection, retry_at) WHERE retry_at IS NOT NULL;
 CREATE INDEX es_failures_retry_idx ON es_failures (subscription, partition, retry_at);
 
 SELECT pg_catalog.pg_extension_config_dump('es_failures', '');
@@ -77,6 +79,7 @@ COMMENT ON COLUMN es_failures.group_id IS 'the message''s group';
 COMMENT ON COLUMN es_failures.event_id IS 'the event''s id';
 COMMENT ON COLUMN es_failures.position IS 'the event''s position';
 COMMENT ON COLUMN es_failures.stream IS 'the event''s stream';
+COMMENT ON COLUMN es_failures.version IS 'the event''s version';
 COMMENT ON COLUMN es_failures.type IS 'the event''s type';
 COMMENT ON COLUMN es_failures.message_id IS 'the message''s id, if it was received with one';
 COMMENT ON COLUMN es_failures.checksum IS 'the message''s checksum, by which it is known';
@@ -90,7 +93,7 @@ COMMENT ON COLUMN es_failures.message IS 'the last error''s message; null: the e
 COMMENT ON COLUMN es_failures.detail IS 'the last error''s detail';
 COMMENT ON COLUMN es_failures.context IS 'where the last error was raised';
 COMMENT ON COLUMN es_failures.attempts IS 'how often it was tried';
-COMMENT ON COLUMN es_failures.retry_at IS 'when a subscription delivers it again; null: it is parked until es_retry, or waits behind another';
+COMMENT ON COLUMN es_failures.retry_at IS 'when it is tried again, or delivered again by a subscription; null: it is parked until es_retry, or waits behind another';
 COMMENT ON COLUMN es_failures.first_failed_at IS 'when it was parked';
 COMMENT ON COLUMN es_failures.last_failed_at IS 'when it was last tried';
 COMMENT ON FUNCTION es_failures(text, text, text, bigint, bigint, text, text, text) IS

@@ -28,7 +28,10 @@ CREATE TABLE es_projections (
     ran_at         timestamptz,
     refreshed_at   timestamptz,
     attempts       int         NOT NULL DEFAULT 0,
+    attempts_used  int         NOT NULL DEFAULT 0,
     next_attempt   timestamptz,
+    failing_since  timestamptz,
+    failed_position bigint,
     batch_limit    int         CHECK (batch_limit > 0),
     suspect_upto   bigint,
     sqlstate       text,
@@ -94,7 +97,9 @@ ALTER TABLE es_projections ENABLE ALWAYS TRIGGER es_projection_restore;
 -- holds (src/projection/rebuild.c): of what an open transaction does, only its locks
 -- can be seen.
 CREATE VIEW es_projection_status AS
-    SELECT p.name, p.mode, p.state, c.position, h.horizon,
+    SELECT p.name, p.mode,
+           CASE WHEN p.state = 'running' AND p.message IS NOT NULL THEN 'retrying' ELSE p.state END AS state,
+           c.position, h.horizon,
            CASE WHEN c.position >= h.horizon THEN 0
                 WHEN p.category IS NULL THEN
                     (SELECT count(*) FROM es_events e
@@ -128,9 +133,11 @@ CREATE VIEW es_projection_status AS
                                                  * (100.0 - r.percent) / r.percent)::float8)
            END AS rebuild_time_left,
            p.sqlstate, p.message AS last_error, p.detail AS error_detail, p.context AS error_context,
-           p.attempts, p.next_attempt,
+           p.attempts, p.next_attempt, p.failing_since, p.failed_position,
+           e.stream AS failed_stream, e.version AS failed_version, e.type AS failed_type, e.id AS failed_event_id,
            (SELECT count(*) FROM es_failures f WHERE f.projection = p.name) AS parked
       FROM es_projections p
+      LEFT JOIN es_events e ON e.position = p.failed_position
      CROSS JOIN (SELECT es_horizon() AS horizon OFFSET 0) h
      CROSS JOIN LATERAL (
          SELECT CASE WHEN p.mode = 'sync' AND p.state = 'running' THEN h.horizon ELSE p.position END AS position) c
@@ -160,7 +167,7 @@ COMMENT ON COLUMN es_projections.mode IS 'sync: as part of the append; async: la
 COMMENT ON COLUMN es_projections.start_position IS 'position after which it begins';
 COMMENT ON COLUMN es_projections.batch_size IS 'most events in a batch';
 COMMENT ON COLUMN es_projections.on_failure IS 'stop, or park the event that fails';
-COMMENT ON COLUMN es_projections.max_attempts IS 'how often a batch is tried before the bad event is searched for';
+COMMENT ON COLUMN es_projections.max_attempts IS 'how often an event is tried before the projection has failed, or the event is parked for good';
 COMMENT ON COLUMN es_projections.min_interval IS 'least time between two refreshes';
 COMMENT ON COLUMN es_projections.created_at IS 'when it was created';
 COMMENT ON COLUMN es_projections.state IS 'running, paused or failed';
@@ -171,7 +178,10 @@ COMMENT ON COLUMN es_projections.rate IS 'events per second in its last batches'
 COMMENT ON COLUMN es_projections.ran_at IS 'when its last batch ended';
 COMMENT ON COLUMN es_projections.refreshed_at IS 'when its view was last refreshed';
 COMMENT ON COLUMN es_projections.attempts IS 'how many attempts have failed since the last success';
+COMMENT ON COLUMN es_projections.attempts_used IS 'those of them that count towards max_attempts';
 COMMENT ON COLUMN es_projections.next_attempt IS 'earliest time of the next attempt';
+COMMENT ON COLUMN es_projections.failing_since IS 'when the first of the attempts failed';
+COMMENT ON COLUMN es_projections.failed_position IS 'position of the event that failed; null: it is not known yet';
 COMMENT ON COLUMN es_projections.batch_limit IS 'batch size while a bad event is searched for';
 COMMENT ON COLUMN es_projections.suspect_upto IS 'last position of the search for a bad event';
 COMMENT ON COLUMN es_projections.sqlstate IS 'code of the last error';
@@ -181,7 +191,7 @@ COMMENT ON COLUMN es_projections.context IS 'where it was raised';
 COMMENT ON VIEW es_projection_status IS 'projections: state, lag, rate, rebuild, errors';
 COMMENT ON COLUMN es_projection_status.name IS 'the projection';
 COMMENT ON COLUMN es_projection_status.mode IS 'sync or async';
-COMMENT ON COLUMN es_projection_status.state IS 'running, paused or failed';
+COMMENT ON COLUMN es_projection_status.state IS 'running, retrying (an attempt has failed), failed (max_attempts have; it still tries again) or paused';
 COMMENT ON COLUMN es_projection_status.position IS 'everything up to here is handled';
 COMMENT ON COLUMN es_projection_status.horizon IS 'everything up to here is stable';
 COMMENT ON COLUMN es_projection_status.lag_events IS 'events that it wants and has not handled';
@@ -196,6 +206,12 @@ COMMENT ON COLUMN es_projection_status.error_detail IS 'its detail';
 COMMENT ON COLUMN es_projection_status.error_context IS 'where it was raised';
 COMMENT ON COLUMN es_projection_status.attempts IS 'how many attempts have failed since the last success';
 COMMENT ON COLUMN es_projection_status.next_attempt IS 'earliest time of the next attempt';
+COMMENT ON COLUMN es_projection_status.failing_since IS 'when the first of the attempts failed';
+COMMENT ON COLUMN es_projection_status.failed_position IS 'position of the event that failed; null: none has, or it is being searched for';
+COMMENT ON COLUMN es_projection_status.failed_stream IS 'its stream';
+COMMENT ON COLUMN es_projection_status.failed_version IS 'its version';
+COMMENT ON COLUMN es_projection_status.failed_type IS 'its type';
+COMMENT ON COLUMN es_projection_status.failed_event_id IS 'its id';
 COMMENT ON COLUMN es_projection_status.parked IS 'how many events are in es_failures';
 COMMENT ON FUNCTION es_create_projection(text, es_function, text, regnamespace, regclass, regclass[], text, text[], text, bigint, bigint, text, bigint, interval) IS
     'creates a projection of a handler, a query, a schema of handlers or a materialized view';
@@ -204,7 +220,7 @@ COMMENT ON FUNCTION es_drop_projection(text) IS
 COMMENT ON FUNCTION es_pause_projection(text) IS
     'stops a projection until it is resumed';
 COMMENT ON FUNCTION es_resume_projection(text) IS
-    'resumes a paused or failed projection';
+    'resumes a paused projection; lets one that retries or has failed try at once';
 COMMENT ON FUNCTION es_alter_projection(text, text, bigint, text, bigint, interval) IS
     'changes settings of a projection; null leaves one as it is';
 COMMENT ON FUNCTION es_rebuild_projection(text) IS

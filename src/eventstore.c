@@ -15,6 +15,7 @@
 #include "notify/notify.h"
 #include "type/type.h"
 #include "append/append.h"
+#include "failure/failure.h"
 #include "aggregate/aggregate.h"
 #include "projection/projection.h"
 #include "worker/worker.h"
@@ -33,6 +34,7 @@ _PG_init(void)
 	announce_init();
 	event_type_init();
 	import_init();
+	failure_init();
 	projection_sync_init();
 	async_commit_init();
 	fold_init();

@@ -6,9 +6,8 @@
  * Both lock the projection's row first, or the subscription's partition, so
  * that no more events of the stream are parked meanwhile.  A projection tries
  * the parked events of the stream in order, beginning with the first, whichever
- * of them was named.  Each is tried in a subtransaction, and leaves es_failures
- * in the transaction in which it takes effect.  Events of a subscription become
- * due, and the next es_poll delivers them.  Messages belong to the inbox.
+ * of them was named (projection_retry.c).  Events of a subscription become due, and
+ * the next es_poll delivers them.  Messages belong to the inbox.
  *
  *-------------------------------------------------------------------------
  */
@@ -25,75 +24,12 @@
 #include "read/read.h"
 #include "failure/failure.h"
 #include "projection/projection.h"
+#include "projection/projection_failure.h"
 #include "subscription/subscription.h"
 #include "inbox/inbox.h"
 
 PG_FUNCTION_INFO_V1(es_retry);
 PG_FUNCTION_INFO_V1(es_discard);
-
-/* Reads the event of a failure as a batch of its own. */
-static void
-read_failed_event(Projection *projection, int64 position, EventBatch *batch)
-{
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-
-	projection->position = position - 1;
-	batch->events = event_batch_make();
-	projection_read_batch(projection, snapshot, position, 1, batch);
-	UnregisterSnapshot(snapshot);
-	if (batch->count == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("projection \"%s\" cannot read the event that is to be retried",
-						projection->name),
-				 errdetail("The event at position " INT64_FORMAT " is hidden from its owner.",
-						   position),
-				 errhint("Give the owner the right to read it, or es_discard() it.")));
-}
-
-/* Tries one parked event again; returns false if it failed again. */
-static bool
-retry_event(Projection *projection, const Failure *failure)
-{
-	ErrorData  *error;
-	EventBatch	batch;
-
-	read_failed_event(projection, failure->position, &batch);
-	error = projection_try_batch(projection, &batch, false);
-	tuplestore_end(batch.events);
-	if (error == NULL)
-		return failure_remove(projection->log, failure->id);
-	failure_record_attempt(projection->log, failure->id, error, 1, FAILURE_PARKED);
-	ereport(WARNING,
-			(errcode(error->sqlerrcode),
-			 errmsg("event at position " INT64_FORMAT " failed%s: %s",
-					failure->position, failure->failed ? " again" : "",
-					error->message),
-			 error->detail ? errdetail("%s", error->detail) : 0,
-			 errhint("Later events of stream \"%s\" wait behind it.",
-					 failure->stream)));
-	return false;
-}
-
-/*
- * Tries the parked events of a stream in order until one fails; returns how many
- * succeeded.
- */
-static int64
-retry_stream(Projection *projection, char *stream)
-{
-	Failure		failure = {.stream = stream};
-	int64		handled = 0;
-
-	while (failure_first(projection_failures(projection), stream, &failure))
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (!retry_event(projection, &failure))
-			break;
-		handled++;
-	}
-	return handled;
-}
 
 /*
  * Finds the failure and locks what it belongs to, so that it is not handled
@@ -163,7 +99,8 @@ es_retry(PG_FUNCTION_ARGS)
 	int64		handled;
 
 	if (failure.kind == FAILURE_PROJECTION)
-		handled = retry_stream(projection, failure.stream);
+		handled = projection_retry_stream(projection, failure.stream,
+										  &projection_retry_by_user);
 	else if (failure.kind == FAILURE_INBOX)
 		handled = inbox_retry(log, failure.id);
 	else
@@ -200,7 +137,8 @@ es_discard(PG_FUNCTION_ARGS)
 	if (failure.kind == FAILURE_PROJECTION &&
 		failure_first(projection_failures(projection), failure.stream,
 					  &next) && !next.failed)
-		(void) retry_stream(projection, failure.stream);
+		(void) projection_retry_stream(projection, failure.stream,
+									   &projection_retry_by_user);
 	wake_partition(partition);
 	SPI_finish();
 	PG_RETURN_VOID();

@@ -20,6 +20,8 @@
 #include "common/pg_prng.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/timestamp.h"
 #include "utils/uuid.h"
 
 #include "base/base.h"
@@ -29,6 +31,18 @@
 /* Pauses between attempts grow from the first to the last, in seconds. */
 #define FIRST_PAUSE		0.1
 #define LAST_PAUSE		60.0
+
+/* The first pause of a projection, in seconds: after most errors; where the next
+ * attempt may well succeed. */
+#define FIRST_RETRY_PAUSE		1.0
+#define FIRST_CONFLICT_PAUSE	0.1
+
+/*
+ * eventstore.max_retry_pause: seconds that a projection pauses at most before it tries
+ * again what has failed.  An administrator makes it shorter where nothing may wait
+ * for longer once a cause is gone, and longer where attempts cost much.
+ */
+static double max_retry_pause = 300;
 
 /* Returns a field of an error as text; sets its null flag for SPI. */
 static Datum
@@ -65,15 +79,94 @@ failure_pause(int attempts)
 		(0.5 + pg_prng_double(&pg_global_prng_state));
 }
 
+/* Returns true if another session was in the way. */
+static bool
+is_conflict(const ErrorData *error)
+{
+	return ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_TRANSACTION_ROLLBACK ||
+		error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		error->sqlerrcode == ERRCODE_OBJECT_IN_USE;
+}
+
+/*
+ * Returns true if the cause of the error lies outside of the event.  Of class 42 are
+ * a privilege that was revoked, and a name that was changed or dropped.
+ */
+bool
+failure_is_external(const ErrorData *error)
+{
+	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
+	{
+		case ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION:
+		case ERRCODE_INVALID_SCHEMA_NAME:
+		case ERRCODE_INVALID_CATALOG_NAME:
+		case ERRCODE_CONNECTION_EXCEPTION:
+		case ERRCODE_INSUFFICIENT_RESOURCES:
+		case ERRCODE_OPERATOR_INTERVENTION:
+		case ERRCODE_SYSTEM_ERROR:
+			return true;
+		default:
+			return is_conflict(error);
+	}
+}
+
+double
+failure_bound_pause(double pause)
+{
+	return Min(pause, max_retry_pause);
+}
+
+/* Returns a pause around the given one, within the bounds. */
+static double
+random_pause(const ErrorData *error, double pause)
+{
+	double		first = error != NULL && is_conflict(error) ?
+	FIRST_CONFLICT_PAUSE : FIRST_RETRY_PAUSE;
+
+	pause = Max(pause, first) * (0.5 + pg_prng_double(&pg_global_prng_state));
+	return failure_bound_pause(pause);
+}
+
+/* Returns how long a projection waits after so many failed attempts, in seconds. */
+double
+failure_retry_pause(const ErrorData *error, int attempts)
+{
+	double		pause = error != NULL && is_conflict(error) ?
+	FIRST_CONFLICT_PAUSE : FIRST_RETRY_PAUSE;
+
+	while (--attempts > 0 && pause < max_retry_pause)
+		pause *= 2;
+	return random_pause(error, pause);
+}
+
+/* Returns a pause that is twice as long as that since the last failure. */
+double
+failure_longer_pause(const ErrorData *error, TimestampTz last_failed_at)
+{
+	double		last = (GetCurrentTimestamp() - last_failed_at) / 1000000.0;
+
+	return random_pause(error, 2 * last);
+}
+
+void
+failure_init(void)
+{
+	DefineCustomRealVariable("eventstore.max_retry_pause",
+							 "Longest pause before a projection tries again what has failed.",
+							 NULL, &max_retry_pause, 300, 0.001, 86400,
+							 PGC_SUSET, GUC_UNIT_S, NULL, NULL, NULL);
+}
+
 /* Adds an event.  A row that is there already stays as it is. */
 void
 failure_add(FailureOwner owner, TupleTableSlot *event,
 			const ErrorData *error, int attempts, double pause)
 {
-	Oid			types[12] = {TEXTOID, UUIDOID, INT8OID, TEXTOID, TEXTOID,
-	INT4OID, INT4OID, FLOAT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
-	Datum		values[12];
-	char		nulls[12];
+	Oid			types[13] = {TEXTOID, UUIDOID, INT8OID, TEXTOID, TEXTOID,
+		INT4OID, INT4OID, FLOAT8OID, INT8OID, TEXTOID, TEXTOID, TEXTOID,
+	TEXTOID};
+	Datum		values[13];
+	char		nulls[13];
 	bool		isnull;
 
 	memset(nulls, ' ', sizeof(nulls));
@@ -85,19 +178,20 @@ failure_add(FailureOwner owner, TupleTableSlot *event,
 	values[5] = Int32GetDatum(attempts);
 	values[6] = Int32GetDatum(owner.partition);
 	values[7] = Float8GetDatum(pause);
-	failure_error_values(error, &values[8], &nulls[8]);
+	values[8] = slot_getattr(event, Anum_es_events_version, &isnull);
+	failure_error_values(error, &values[9], &nulls[9]);
 	(void) own_sql_run(owner.log,
 					   psprintf("INSERT INTO @extschema@.es_failures (%s, event_id,"
 								" position, stream, type, attempts, partition, retry_at,"
-								" sqlstate, message, detail, context,"
+								" version, sqlstate, message, detail, context,"
 								" first_failed_at, last_failed_at)"
 								" SELECT $1, $2, $3, $4, $5, $6, nullif($7, -1),"
 								" t.now + make_interval(secs => nullif($8, -1)),"
-								" $9, $10, $11, $12, t.now, t.now"
+								" $9, $10, $11, $12, $13, t.now, t.now"
 								" FROM clock_timestamp() AS t (now)"
 								" ON CONFLICT (%s, position) DO NOTHING",
 								owner.column, owner.column),
-					   12, types, values, nulls);
+					   13, types, values, nulls);
 }
 
 /* Notes that a failed event was tried again, and why it failed. */
@@ -166,7 +260,8 @@ failure_find(Oid log, int64 id, Failure *failure)
 
 	if (own_sql_run(log,
 					"SELECT projection, subscription, stream, partition,"
-					" position, attempts, message IS NOT NULL"
+					" position, attempts, message,"
+					" version, type, last_failed_at, retry_at IS NULL"
 					" FROM @extschema@.es_failures"
 					" WHERE id = $1", 1, &type, &value, NULL) == 0)
 		return false;
@@ -177,7 +272,12 @@ failure_find(Oid log, int64 id, Failure *failure)
 	failure->partition = DatumGetInt32(own_sql_value(4));
 	failure->position = DatumGetInt64(own_sql_value(5));
 	failure->attempts = DatumGetInt32(own_sql_value(6));
-	failure->failed = DatumGetBool(own_sql_value(7));
+	failure->message = own_sql_text(7);
+	failure->failed = failure->message != NULL;
+	failure->version = DatumGetInt64(own_sql_value(8));
+	failure->type = own_sql_text(9);
+	failure->last_failed_at = DatumGetTimestampTz(own_sql_value(10));
+	failure->parked = DatumGetBool(own_sql_value(11));
 	SPI_freetuptable(SPI_tuptable);
 	return true;
 }
@@ -243,12 +343,40 @@ failure_release(FailureOwner owner, const char *stream)
 	CStringGetTextDatum(stream)};
 
 	(void) own_sql_run(owner.log,
-					   "UPDATE @extschema@.es_failures SET retry_at = clock_timestamp()"
-					   " WHERE message IS NULL AND retry_at IS NULL"
-					   " AND id = (SELECT id FROM @extschema@.es_failures"
-					   " WHERE subscription = $1 AND stream = $2"
-					   " ORDER BY position LIMIT 1)",
+					   psprintf("UPDATE @extschema@.es_failures SET retry_at = clock_timestamp()"
+								" WHERE message IS NULL AND retry_at IS NULL"
+								" AND id = (SELECT id FROM @extschema@.es_failures"
+								" WHERE %s = $1 AND stream = $2"
+								" ORDER BY position LIMIT 1)", owner.column),
 					   2, types, values, NULL);
+}
+
+/* Returns a stream of a projection whose first event is due. */
+char *
+failure_due_stream(FailureOwner owner)
+{
+	Oid			type = TEXTOID;
+	Datum		value = CStringGetTextDatum(owner.name);
+
+	return own_sql_run(owner.log,
+					   "SELECT stream FROM @extschema@.es_failures"
+					   " WHERE projection = $1 AND retry_at <= clock_timestamp()"
+					   " ORDER BY retry_at, position LIMIT 1",
+					   1, &type, &value, NULL) == 0 ? NULL : own_sql_text(1);
+}
+
+/* Makes all failures due that are tried again by themselves. */
+void
+failure_hasten(FailureOwner owner)
+{
+	Oid			type = TEXTOID;
+	Datum		value = CStringGetTextDatum(owner.name);
+
+	(void) own_sql_run(owner.log,
+					   psprintf("UPDATE @extschema@.es_failures SET retry_at = clock_timestamp()"
+								" WHERE %s = $1 AND retry_at > clock_timestamp()",
+								owner.column),
+					   1, &type, &value, NULL);
 }
 
 /* Makes the failed events of a parked stream due. */
@@ -295,8 +423,9 @@ failure_at(FailureOwner owner, int64 position, Failure *failure)
 	Int64GetDatum(position)};
 
 	if (own_sql_run(owner.log,
-					"SELECT id FROM @extschema@.es_failures"
-					" WHERE subscription = $1 AND position = $2",
+					psprintf("SELECT id FROM @extschema@.es_failures"
+							 " WHERE %s = $1 AND position = $2",
+							 owner.column),
 					2, types, values, NULL) == 0)
 		return false;
 	return failure_find(owner.log, DatumGetInt64(own_sql_value(1)), failure);

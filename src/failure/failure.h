@@ -11,12 +11,16 @@
 #ifndef EVENTSTORE_FAILURE_H
 #define EVENTSTORE_FAILURE_H
 
+#include "datatype/timestamp.h"
 #include "executor/tuptable.h"
 #include "utils/array.h"
 
 #include "read/read.h"
 
 /* failure.c */
+
+/* Defines eventstore.max_retry_pause. */
+extern void failure_init(void);
 
 /* Stands for the pause until another attempt, if there will be none. */
 #define FAILURE_PARKED	(-1.0)
@@ -46,9 +50,18 @@ typedef struct Failure
 	int			partition;
 	char	   *stream;
 	int64		position;
+	int64		version;
+	char	   *type;
 	int			attempts;
+	TimestampTz last_failed_at;
+	bool		parked;			/* it is not tried again by itself */
 	bool		failed;			/* else it waits behind another */
+	char	   *message;		/* NULL: it waits */
 } Failure;
+
+/* What is done about an event that is parked for good. */
+#define FAILURE_HINT \
+	"es_failures() lists it. es_retry() tries it again, es_discard() discards it."
 
 /*
  * Sets the four values that are stored of an error (sqlstate, message, detail,
@@ -62,6 +75,25 @@ extern void failure_error_values(const ErrorData *error, Datum *values,
  * grows with each, and is random by half.
  */
 extern double failure_pause(int attempts);
+
+/*
+ * Returns true if the cause of the error lies outside of the event: somebody's
+ * configuration, another session, or the machine.
+ */
+extern bool failure_is_external(const ErrorData *error);
+
+/*
+ * The same for projections: grows to eventstore.max_retry_pause.  error: what the
+ * last attempt ended with, or NULL.
+ */
+extern double failure_retry_pause(const ErrorData *error, int attempts);
+
+/* Returns a pause that is twice as long as that since the last failure. */
+extern double failure_longer_pause(const ErrorData *error,
+								   TimestampTz last_failed_at);
+
+/* Returns the pause, or eventstore.max_retry_pause if it is longer. */
+extern double failure_bound_pause(double pause);
 
 /*
  * Adds the event in the slot, if it is not there.  error: why it failed; NULL:
@@ -97,16 +129,27 @@ extern bool failure_first(FailureOwner owner, const char *stream,
  */
 extern List *failure_streams(FailureOwner owner, ArrayType *among);
 
-/*
- * The rest is for subscriptions: partitions deliver failures again when they
- * are due.
- */
+/* Reads the failure at a position; returns false if there is none. */
+extern bool failure_at(FailureOwner owner, int64 position, Failure *failure);
 
 /*
  * Makes the first event of a parked stream due if it only waited behind
  * another, which is gone.
  */
 extern void failure_release(FailureOwner owner, const char *stream);
+
+/*
+ * Returns a stream of a projection whose first event is due; NULL if there is none.
+ */
+extern char *failure_due_stream(FailureOwner owner);
+
+/* Makes all failures due that are tried again by themselves. */
+extern void failure_hasten(FailureOwner owner);
+
+/*
+ * The rest is for subscriptions: partitions deliver failures again when they
+ * are due.
+ */
 
 /*
  * Makes the failed events of a parked stream due; returns how many events of it
@@ -117,9 +160,6 @@ extern int64 failure_make_due(FailureOwner owner, const char *stream);
 /* Removes a stream's failures up to a position; the next one becomes due. */
 extern void failure_remove_stream(FailureOwner owner, const char *stream,
 								  int64 upto);
-
-/* Reads the failure at a position; returns false if there is none. */
-extern bool failure_at(FailureOwner owner, int64 position, Failure *failure);
 
 /* park.c */
 

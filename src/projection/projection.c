@@ -35,7 +35,8 @@ enum
 	LOAD_MODE, LOAD_STATE, LOAD_ON_FAILURE, LOAD_START_POSITION,
 	LOAD_POSITION, LOAD_HISTORY, LOAD_BATCH_SIZE, LOAD_MAX_ATTEMPTS,
 	LOAD_ATTEMPTS, LOAD_BATCH_LIMIT, LOAD_SUSPECT_UPTO, LOAD_NAME,
-	LOAD_MESSAGE, LOAD_CREATED_AT, LOAD_OWNER_NAME, LOAD_SETTINGS
+	LOAD_MESSAGE, LOAD_CREATED_AT, LOAD_OWNER_NAME, LOAD_SETTINGS,
+	LOAD_ATTEMPTS_USED
 };
 
 #define LOAD_SQL \
@@ -43,7 +44,7 @@ enum
 	" search_path, handler, query, handler_schema, refresh," \
 	" tables, category, types, mode, state, on_failure, start_position," \
 	" position, history, batch_size, max_attempts, attempts, batch_limit," \
-	" suspect_upto, name, message, created_at, owner, settings" \
+	" suspect_upto, name, message, created_at, owner, settings, attempts_used" \
 	" FROM @extschema@.es_projections "
 
 static bool
@@ -125,6 +126,7 @@ make_projection(Oid log)
 	projection->batch_size = DatumGetInt32(own_sql_value(LOAD_BATCH_SIZE));
 	projection->max_attempts = DatumGetInt32(own_sql_value(LOAD_MAX_ATTEMPTS));
 	projection->attempts = DatumGetInt32(own_sql_value(LOAD_ATTEMPTS));
+	projection->attempts_used = DatumGetInt32(own_sql_value(LOAD_ATTEMPTS_USED));
 	projection->batch_limit = DatumGetInt32(own_sql_value(LOAD_BATCH_LIMIT));
 	projection->suspect_upto = DatumGetInt64(own_sql_value(LOAD_SUSPECT_UPTO));
 	return projection;

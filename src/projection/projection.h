@@ -48,7 +48,7 @@ typedef struct Projection
 	int			type_count;
 	bool		sync;
 	bool		running;		/* neither paused nor failed */
-	bool		failed;
+	bool		failed;			/* it has used up its attempts */
 	char	   *message;		/* the last error's; NULL: none */
 	bool		park;			/* on_failure */
 	int64		start_position;
@@ -57,6 +57,7 @@ typedef struct Projection
 	int			batch_size;
 	int			max_attempts;
 	int			attempts;		/* that failed, since the last success */
+	int			attempts_used;	/* those of them that max_attempts limits */
 	int			batch_limit;	/* while a bad event is looked for; else 0 */
 	int64		suspect_upto;	/* it is looked for up to here */
 
@@ -69,9 +70,15 @@ typedef struct Projection
 
 /* What is set when nothing is wrong with a projection any more. */
 #define PROJECTION_NO_ERROR \
-	", attempts = 0, next_attempt = NULL, batch_limit = NULL," \
+	", attempts = 0, attempts_used = 0, next_attempt = NULL," \
+	" failing_since = NULL, failed_position = NULL, batch_limit = NULL," \
 	" suspect_upto = NULL, sqlstate = NULL, message = NULL," \
 	" detail = NULL, context = NULL"
+
+/* The same; it is not failed any more. */
+#define PROJECTION_GOES_ON \
+	", state = CASE state WHEN 'failed' THEN 'running' ELSE state END" \
+	PROJECTION_NO_ERROR
 
 /* What projection_update can set at once. */
 #define PROJECTION_MAX_VALUES	12
@@ -204,18 +211,6 @@ extern void projection_read_batch(const Projection *projection,
 
 /* Returns how many events the next batch may have. */
 extern int	projection_batch_limit(const Projection *projection);
-
-/*
- * Applies the batch in a subtransaction; returns the error that it ended with,
- * NULL if there was none.  own_transaction: deferred triggers are part of it.
- */
-extern ErrorData *projection_try_batch(Projection *projection,
-									   const EventBatch *batch,
-									   bool own_transaction);
-
-/* Stores parked events (park.c's) in es_failures. */
-extern void projection_save_parked(const Projection *projection,
-								   List *parked);
 
 /* projection_run.c: runs what is due. */
 

@@ -15,10 +15,8 @@
  * every event takes effect exactly once, whatever crashes.
  *
  * If 3 or 4 fails, its subtransaction is rolled back, and the row remembers the
- * error, the number of attempts and when to try again.  After max_attempts the
- * batch is halved until the event that fails is alone.  Then the projection
- * stops, or the event is parked (failure.c).  A cancel or a shutdown is no
- * failure of the handler, and ends the transaction.
+ * error (projection_failure.c).  A cancel or a shutdown is no failure of the handler,
+ * and ends the transaction.
  *
  *-------------------------------------------------------------------------
  */
@@ -38,9 +36,6 @@
 #include "failure/failure.h"
 #include "projection/projection.h"
 #include "projection/projection_failure.h"
-
-/* How much the last batch counts in the average of the rate. */
-#define RATE_WEIGHT		0.2
 
 /* Takes a snapshot and its horizon. */
 void
@@ -64,7 +59,7 @@ projection_run_end(ProjectionRun *run)
  * events is asked for in the two ways for which there are indexes.
  */
 #define IS_RUNNING \
-	"p.mode = 'async' AND p.state = 'running' AND p.position < $1"
+	"p.mode = 'async' AND p.state <> 'paused' AND p.position < $1"
 #define IS_DUE \
 	"coalesce(p.next_attempt <= clock_timestamp(), true)" \
 	" AND (p.refresh IS NULL OR p.refreshed_at IS NULL" \
@@ -119,7 +114,7 @@ projection_pass_over(const ProjectionRun *run, const char *name)
 
 	(void) own_sql_run(run->log,
 					   "UPDATE @extschema@.es_projections SET position = $1"
-					   " WHERE name IN (SELECT p.name"
+					   PROJECTION_GOES_ON " WHERE name IN (SELECT p.name"
 					   " FROM @extschema@.es_projections p"
 					   " WHERE " IS_RUNNING " AND " IS_NAMED
 					   " AND NOT " HAS_EVENTS " FOR UPDATE SKIP LOCKED)",
@@ -217,14 +212,22 @@ fire_deferred_triggers(Projection *projection, const EventBatch *batch)
 	ConstraintsSetStmt *all = makeNode(ConstraintsSetStmt);
 	ProjectionContext at;
 
-	projection_context_begin(&at, projection,
-							 projection->kind == PROJECTION_REFRESH ?
-							 NULL : batch->events);
+	projection_context_begin(&at, projection, batch->events);
 	projection->failed_event = -1;
 	all->constraints = NIL;
 	all->deferred = false;
 	AfterTriggerSetState(all);
 	projection_context_end(&at);
+}
+
+/* Applies the batch, and all that it has deferred. */
+void
+projection_apply_batch(Projection *projection, const EventBatch *batch,
+					   bool own_transaction)
+{
+	projection_apply(projection, batch->events, batch->history);
+	if (own_transaction)
+		fire_deferred_triggers(projection, batch);
 }
 
 /* What attempt_apply needs. */
@@ -240,10 +243,8 @@ attempt_apply(void *arg)
 {
 	BatchApplication *application = arg;
 
-	projection_apply(application->projection, application->batch->events,
-					 application->batch->history);
-	if (application->own_transaction)
-		fire_deferred_triggers(application->projection, application->batch);
+	projection_apply_batch(application->projection, application->batch,
+						   application->own_transaction);
 	return true;
 }
 
@@ -255,128 +256,6 @@ projection_try_batch(Projection *projection, const EventBatch *batch,
 	BatchApplication application = {projection, batch, own_transaction};
 
 	return subtransaction_try(attempt_apply, &application);
-}
-
-/* Stores parked events in es_failures. */
-void
-projection_save_parked(const Projection *projection, List *parked)
-{
-	park_save(projection_failures(projection), parked, FAILURE_PARKED);
-}
-
-/*
- * Moves the checkpoint.  clear: forget errors, as no event is suspected any
- * more.
- */
-static void
-move_checkpoint(const Projection *projection, const EventBatch *batch,
-				TimestampTz started, bool clear)
-{
-	double		seconds = (GetCurrentTimestamp() - started) / 1000000.0;
-	Oid			types[4] = {INT8OID, INT8OID, FLOAT8OID, FLOAT8OID};
-	Datum		values[4] = {
-		Int64GetDatum(batch->upto), Int64GetDatum(batch->count),
-		Float8GetDatum(batch->count / Max(seconds, 0.000001)),
-		Float8GetDatum(RATE_WEIGHT)
-	};
-	bool		refreshed = projection->kind == PROJECTION_REFRESH &&
-	batch->count > 0;
-	char	   *set = psprintf("position = $2, handled = handled + $3,"
-							   " ran_at = clock_timestamp()%s%s%s",
-							   batch->count > 0 ?
-							   ", rate = coalesce(rate + $5 * ($4 - rate), $4)" : "",
-							   refreshed ? ", refreshed_at = clock_timestamp()" : "",
-							   clear ? PROJECTION_NO_ERROR : "");
-
-	projection_update(projection, set, batch->count > 0 ? 4 : 2, types,
-					  values, NULL);
-}
-
-/*
- * Notes a success.  While a bad event is searched for, it still lies ahead, and
- * the error stays.
- */
-static void
-note_batch_success(const Projection *projection, const EventBatch *batch,
-				   TimestampTz started)
-{
-	bool		searching = projection->batch_limit > 0 &&
-	batch->upto < projection->suspect_upto;
-
-	move_checkpoint(projection, batch, started,
-					projection->attempts > 0 && !searching);
-}
-
-/*
- * Writes a failure of the batch into the row.  stop: the projection has failed.
- * pause: seconds to the next attempt.  batch_limit: for the next batch, 0 for
- * none.
- */
-static void
-write_batch_failure(const Projection *projection, const ErrorData *error,
-					bool stop, double pause, int batch_limit,
-					int64 suspect_upto)
-{
-	Oid			types[9] = {INT4OID, FLOAT8OID, INT4OID, INT8OID, BOOLOID,
-	TEXTOID, TEXTOID, TEXTOID, TEXTOID};
-	Datum		values[9] = {
-		Int32GetDatum(projection->attempts + 1), Float8GetDatum(pause),
-		Int32GetDatum(batch_limit), Int64GetDatum(suspect_upto),
-		BoolGetDatum(stop)
-	};
-	char		nulls[9];
-
-	memset(nulls, ' ', sizeof(nulls));
-	failure_error_values(error, &values[5], &nulls[5]);
-	projection_update(projection,
-					  "attempts = $2,"
-					  " next_attempt = clock_timestamp() + make_interval(secs => $3),"
-					  " batch_limit = nullif($4, 0), suspect_upto = nullif($5, 0),"
-					  " state = CASE WHEN $6 THEN 'failed' ELSE state END,"
-					  " sqlstate = $7, message = $8, detail = $9, context = $10,"
-					  " ran_at = clock_timestamp()",
-					  9, types, values, nulls);
-}
-
-/*
- * Parks the only event of a batch, and those that wait behind parked ones, and
- * moves the checkpoint after it.
- */
-static void
-park_failed_event(const Projection *projection, const EventBatch *batch,
-				  ErrorData *error, TimestampTz started, List *parked)
-{
-	EventBatch	rest = {.upto = batch->upto};
-	text	   *stream;
-
-	parked = park_first(projection->log, batch, error,
-						projection->attempts + 1, parked, &stream);
-	projection_save_parked(projection, parked);
-	move_checkpoint(projection, &rest, started, true);
-}
-
-/*
- * Notes a failure and what follows it: another attempt, a smaller batch, or
- * the end of the search.
- */
-static void
-note_batch_failure(const Projection *projection, const EventBatch *batch,
-				   ErrorData *error, TimestampTz started, List *parked)
-{
-	int			attempts = projection->attempts + 1;
-	int64		suspect_upto = Max(projection->suspect_upto, batch->upto);
-
-	if (attempts < projection->max_attempts)
-		write_batch_failure(projection, error, false, failure_pause(attempts),
-							projection->batch_limit, projection->suspect_upto);
-	else if (batch->count > 1 && projection->kind != PROJECTION_REFRESH)
-		write_batch_failure(projection, error, false, 0, batch->count / 2,
-							suspect_upto);
-	else if (projection->park && batch->count == 1)
-		park_failed_event(projection, batch, error, started, parked);
-	else
-		write_batch_failure(projection, error, true, 0, projection->batch_limit,
-							suspect_upto);
 }
 
 /*
@@ -419,10 +298,10 @@ projection_run_batch(const ProjectionRun *run, Projection *projection)
 	if (error == NULL)
 	{
 		projection_save_parked(projection, parked);
-		note_batch_success(projection, &batch, started);
+		projection_note_success(projection, &batch, started);
 	}
 	else
-		note_batch_failure(projection, &batch, error, started, parked);
+		projection_note_failure(projection, &batch, error, started, parked);
 	tuplestore_end(batch.events);
 	return error == NULL ? batch.count : 0;
 }

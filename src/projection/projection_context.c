@@ -25,15 +25,14 @@ add_projection_context(void *arg)
 	const char *what = "the refresh of its view";
 
 	if (context->event != NULL && !TTS_EMPTY(context->event))
-		what = event_slot_describe(context->event);
+		what = event_slot_describe(context->event, true);
 	else if (context->events != NULL)
 		what = event_batch_describe(context->log, context->events);
 	errcontext("projection \"%s\", %s", context->name, what);
 }
 
 /*
- * From now on errors name the projection and the batch; events: NULL for the
- * refresh of a view.
+ * From now on errors name the projection and the batch, or the refresh of a view.
  */
 void
 projection_context_begin(ProjectionContext *context,
@@ -41,7 +40,7 @@ projection_context_begin(ProjectionContext *context,
 						 Tuplestorestate *events)
 {
 	context->name = projection->name;
-	context->events = events;
+	context->events = projection->kind == PROJECTION_REFRESH ? NULL : events;
 	context->event = NULL;
 	context->log = table_open(projection->log, AccessShareLock);
 	context->callback.callback = add_projection_context;

@@ -344,23 +344,24 @@ es_pause_projection(PG_FUNCTION_ARGS)
 }
 
 /*
- * es_resume_projection(name): goes on where the projection was paused or
- * failed, and clears its errors.
+ * es_resume_projection(name): goes on at once where the projection was paused, has
+ * failed or waits, and clears its errors.
  */
 Datum
 es_resume_projection(PG_FUNCTION_ARGS)
 {
 	Projection *projection = begin_projection_change(fcinfo, "es_resume_projection()");
 
-	if (!projection->running)
-	{
+	if (!projection->running || projection->message != NULL)
 		projection_update(projection, "state = 'running'" PROJECTION_NO_ERROR,
 						  0, NULL, NULL, NULL);
+	projection->batch_limit = 0;
+	if (!projection->running && projection->sync)
+	{
 		projection->running = true;
-		projection->batch_limit = 0;
-		if (projection->sync)
-			projection_begin_sync(projection);
+		projection_begin_sync(projection);
 	}
+	failure_hasten(projection_failures(projection));
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -430,7 +431,7 @@ es_alter_projection(PG_FUNCTION_ARGS)
 					  "batch_size = coalesce($2, batch_size),"
 					  " on_failure = coalesce($3, on_failure),"
 					  " max_attempts = coalesce($4, max_attempts),"
-					  " min_interval = coalesce($5, min_interval)",
+					  " min_interval = coalesce($5, min_interval), next_attempt = NULL",
 					  4, types, values, nulls);
 	if (!PG_ARGISNULL(1))
 		change_mode(projection, text_to_cstring(PG_GETARG_TEXT_PP(1)));

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * projection_failure.h
- *		What fails is named.
+ *		What fails is named, and tried again.
  *
  *-------------------------------------------------------------------------
  */
@@ -29,11 +29,84 @@ typedef struct ProjectionContext
 
 /*
  * Until the end of the context, errors name the projection and the event at hand,
- * or the batch.  events: NULL for the refresh of a view.
+ * or the batch, or the refresh of a view.
  */
 extern void projection_context_begin(ProjectionContext *context,
 									 const Projection *projection,
 									 Tuplestorestate *events);
 extern void projection_context_end(const ProjectionContext *context);
+
+/* projection_batch.c */
+
+/*
+ * Applies the batch; an error is raised.  own_transaction: nothing else is done in
+ * the transaction, and deferred triggers are part of the batch.
+ */
+extern void projection_apply_batch(Projection *projection,
+								   const EventBatch *batch,
+								   bool own_transaction);
+
+/*
+ * Applies the batch in a subtransaction; returns the error that it ended with,
+ * NULL if there was none.  own_transaction: as for projection_apply_batch.
+ */
+extern ErrorData *projection_try_batch(Projection *projection,
+									   const EventBatch *batch,
+									   bool own_transaction);
+
+/* projection_failure.c: what follows a batch. */
+
+/* Notes that a batch was applied, and moves the checkpoint. */
+extern void projection_note_success(const Projection *projection,
+									const EventBatch *batch,
+									TimestampTz started);
+
+/*
+ * Notes that a batch failed, and what follows.  parked: events of the batch that
+ * wait behind parked ones.
+ */
+extern void projection_note_failure(const Projection *projection,
+									const EventBatch *batch,
+									ErrorData *error, TimestampTz started,
+									List *parked);
+
+/* Stores parked events (park.c's) in es_failures. */
+extern void projection_save_parked(const Projection *projection,
+								   List *parked);
+
+/*
+ * Warns of an error: projection "name" what: message.  what: such as "has failed at
+ * the event ...".
+ */
+extern void projection_warn(const Projection *projection, const char *what,
+							const ErrorData *error, const char *hint);
+
+/* projection_retry.c: parked events. */
+
+/* How events are retried. */
+typedef struct RetryMode
+{
+	int64		limit;			/* at most so many of a stream */
+	bool		warn;			/* of each one that fails */
+	bool		own_transaction;	/* as for projection_apply_batch */
+} RetryMode;
+
+/* How es_retry and es_discard do it. */
+extern const RetryMode projection_retry_by_user;
+
+/*
+ * Tries the parked events of the stream in order until one fails; returns how many
+ * took effect.
+ */
+extern int64 projection_retry_stream(Projection *projection, char *stream,
+									 const RetryMode *mode);
+
+/*
+ * Retries the parked events of a stream of a projection that are due; returns
+ * false if none are.  name: only this projection's; NULL: any.  handled: how many
+ * took effect is added.
+ */
+extern bool projection_retry_due(Oid log, const char *name,
+								 bool own_transaction, int64 *handled);
 
 #endif							/* EVENTSTORE_PROJECTION_FAILURE_H */

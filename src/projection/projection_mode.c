@@ -237,8 +237,8 @@ projection_begin_sync(Projection *projection)
 	lock_projected_log(projection, "to make sync projection", &replay);
 	replay_to_end(projection, &replay);
 	value = Int64GetDatum(projection->position);
-	projection_update(projection, "mode = 'sync', position = $2", 1, &type,
-					  &value, NULL);
+	projection_update(projection, "mode = 'sync', position = $2" PROJECTION_NO_ERROR,
+					  1, &type, &value, NULL);
 	make_projection_trigger(projection->log, projection->name);
 }
 

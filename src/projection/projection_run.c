@@ -4,7 +4,8 @@
  *		Running async projections: es_run_projections, es_work and, through
  *		projection_run_due, the workers.
  *
- * All run batches of what is due (projection_batch.c) until nothing is left.
+ * All run batches of what is due (projection_batch.c), and retry parked events that
+ * are (projection_retry.c), until nothing is left.
  * es_run_projections does so in the caller's transaction; es_work and the
  * workers commit after each batch.
  *
@@ -24,6 +25,7 @@
 #include "base/base.h"
 #include "log/log.h"
 #include "projection/projection.h"
+#include "projection/projection_failure.h"
 
 PG_FUNCTION_INFO_V1(es_run_projections);
 PG_FUNCTION_INFO_V1(es_work);
@@ -31,22 +33,49 @@ PG_FUNCTION_INFO_V1(es_work);
 /* How long an idle es_work sleeps, in milliseconds. */
 #define IDLE_SLEEP		100
 
-/* Runs one batch of one projection that is due; returns false if none was. */
+/*
+ * Retries the parked events of a stream that are due, or runs one batch of one
+ * projection; returns false if nothing was due.
+ */
 bool
 projection_run_due(Oid log)
 {
 	ProjectionRun run;
 	Projection *projection;
+	int64		handled = 0;
+	bool		busy;
 
 	SPI_connect();
-	projection_run_begin(&run, log, true);
-	projection = projection_claim(&run, NULL);
-	if (projection != NULL)
-		(void) projection_run_batch(&run, projection);
-	else
-		projection_pass_over(&run, NULL);
-	projection_run_end(&run);
+	busy = projection_retry_due(log, NULL, true, &handled);
+	if (!busy)
+	{
+		projection_run_begin(&run, log, true);
+		projection = projection_claim(&run, NULL);
+		busy = projection != NULL;
+		if (busy)
+			(void) projection_run_batch(&run, projection);
+		else
+			projection_pass_over(&run, NULL);
+		projection_run_end(&run);
+	}
 	SPI_finish();
+	return busy;
+}
+
+/*
+ * Retries the parked events of a stream that are due, or runs one batch; returns
+ * false if nothing was due.
+ */
+static bool
+run_due(const ProjectionRun *run, const char *name, int64 *handled)
+{
+	Projection *projection;
+
+	if (projection_retry_due(run->log, name, false, handled))
+		return true;
+	projection = projection_claim(run, name);
+	if (projection != NULL)
+		*handled += projection_run_batch(run, projection);
 	return projection != NULL;
 }
 
@@ -55,9 +84,9 @@ static int64
 run_due_batches(const ProjectionRun *run, const char *name, int64 max_batches)
 {
 	int64		handled = 0;
-	Projection *projection;
+	bool		busy = true;
 
-	while (max_batches-- > 0)
+	while (busy && max_batches-- > 0)
 	{
 		MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
 													  "eventstore run",
@@ -65,13 +94,9 @@ run_due_batches(const ProjectionRun *run, const char *name, int64 max_batches)
 		MemoryContext oldcontext = MemoryContextSwitchTo(context);
 
 		CHECK_FOR_INTERRUPTS();
-		projection = projection_claim(run, name);
-		if (projection != NULL)
-			handled += projection_run_batch(run, projection);
+		busy = run_due(run, name, &handled);
 		MemoryContextSwitchTo(oldcontext);
 		MemoryContextDelete(context);
-		if (projection == NULL)
-			break;
 	}
 	return handled;
 }

@@ -4,6 +4,9 @@
  *		es_wait(): waits until a projection has handled an event, so that a
  *		client reads its own writes.
  *
+ * An event at exactly the position that is parked has had no effect: it is waited for
+ * while it is to be tried again by itself, and is an error when it is not.
+ *
  * It looks at the projection's row again and again, each time with a new
  * snapshot, and runs no projection itself.  The event must be committed: the
  * transaction that appended it would wait until the time is over.
@@ -57,12 +60,52 @@ fail_stopped(const Projection *projection)
 			 errdetail("It stopped at position " INT64_FORMAT "%s%s",
 					   projection->position, known ? ": " : ".",
 					   known ? projection->message : ""),
-			 errhint("Fix the cause, then call es_resume_projection().")));
+			 errhint("Fix the cause. It tries again by itself; es_resume_projection() lets it try at once.")));
+}
+
+/* Raises ES005 for an event that is parked for good, or waits behind such a one. */
+static void
+fail_parked(const Projection *projection, const Failure *failure,
+			const Failure *first)
+{
+	bool		known = may_know_error(projection);
+
+	ereport(ERROR,
+			(errcode(ERRCODE_ES_PROJECTION_FAILED),
+			 errmsg("projection \"%s\" has parked the event at position " INT64_FORMAT,
+					projection->name, failure->position),
+			 failure->id == first->id ?
+			 errdetail("Failure " INT64_FORMAT "%s%s", first->id,
+					   known ? ": " : ".", known ? first->message : "") :
+			 errdetail("It waits behind an earlier event of its stream, failure " INT64_FORMAT "%s%s",
+					   first->id, known ? ": " : ".",
+					   known ? first->message : ""),
+			 errhint("Fix the cause, then call es_retry(" INT64_FORMAT ").",
+					 first->id)));
+}
+
+/*
+ * Returns true if the event at exactly this position, which the checkpoint has
+ * passed, was parked and is to be tried again; an error if it will not.
+ */
+static bool
+awaits_retry(const Projection *projection, int64 position)
+{
+	FailureOwner owner = projection_failures(projection);
+	Failure		failure;
+	Failure		first;
+
+	if (!failure_at(owner, position, &failure) ||
+		!failure_first(owner, failure.stream, &first))
+		return false;
+	if (first.parked && first.failed)
+		fail_parked(projection, &failure, &first);
+	return true;
 }
 
 /*
  * Returns true if the projection has handled the event, as a sync one does in
- * the append; an error if it has failed before it.
+ * the append; an error if it has failed before it, or has parked it.
  */
 static bool
 has_handled(Oid log, const char *name, int64 position)
@@ -72,11 +115,12 @@ has_handled(Oid log, const char *name, int64 position)
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext oldcontext = MemoryContextSwitchTo(context);
 	Projection *projection = projection_get(log, name, "");
-	bool		handled = projection->position >= position ||
-	(projection->sync && projection->running &&
-	 projection_last_position(log) >= position);
+	bool		handled = projection->position >= position ?
+	!awaits_retry(projection, position) :
+	projection->sync && projection->running &&
+	projection_last_position(log) >= position;
 
-	if (!handled && projection->failed)
+	if (projection->position < position && !handled && projection->failed)
 		fail_stopped(projection);
 	MemoryContextSwitchTo(oldcontext);
 	MemoryContextDelete(context);
@@ -86,7 +130,8 @@ has_handled(Oid log, const char *name, int64 position)
 /*
  * es_wait(projection, position, timeout) returns boolean: true as soon as the
  * projection has handled everything up to the position, false if the time is
- * over before that.
+ * over before that.  Other events may be parked; the one at the position has taken
+ * effect, if the projection wants it.
  */
 Datum
 es_wait(PG_FUNCTION_ARGS)

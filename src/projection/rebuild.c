@@ -46,6 +46,7 @@
 #include "log/log.h"
 #include "failure/failure.h"
 #include "projection/projection.h"
+#include "projection/projection_failure.h"
 #include "projection/rebuild.h"
 
 PG_FUNCTION_INFO_V1(es_rebuild_projection);
@@ -240,6 +241,30 @@ replay_rest(Rebuild *rebuild, Replay *replay)
 	}
 }
 
+/* Warns of events that the rebuild has parked. */
+static void
+warn_of_parked_events(const Projection *projection, const Replay *replay)
+{
+	const ParkedEvent *first = NULL;
+	int			count = 0;
+	ListCell   *cell;
+
+	foreach(cell, replay->parked)
+	{
+		const ParkedEvent *parked = lfirst(cell);
+
+		if (parked->error == NULL)
+			continue;
+		if (count++ == 0)
+			first = parked;
+	}
+	if (count > 0)
+		projection_warn(projection,
+						psprintf("has parked %d event(s) in its rebuild, the first of them at position "
+								 INT64_FORMAT, count, first->position),
+						first->error, FAILURE_HINT);
+}
+
 /* Writes checkpoint and failures, and clears what had stopped the projection. */
 static void
 write_rebuilt_row(const Projection *projection, const Replay *replay)
@@ -249,9 +274,8 @@ write_rebuilt_row(const Projection *projection, const Replay *replay)
 
 	failure_remove_after(projection_failures(projection), 0);
 	projection_save_parked(projection, replay->parked);
-	projection_update(projection,
-					  "position = $2, state = CASE state WHEN 'failed' THEN"
-					  " 'running' ELSE state END" PROJECTION_NO_ERROR,
+	warn_of_parked_events(projection, replay);
+	projection_update(projection, "position = $2" PROJECTION_GOES_ON,
 					  1, &type, &value, NULL);
 }
 

@@ -5,7 +5,7 @@
  *		projection that becomes sync.
  *
  * The events are read and applied in batches.  An error ends the transaction,
- * or, if events may be parked, the batch is halved until the event that fails is
+ * or, if events may be parked, the batch is divided until the event that fails is
  * alone; that event is then parked, and later events of its stream behind it.
  * The projection's row is not touched: the caller writes the new checkpoint.
  *
@@ -20,6 +20,7 @@
 #include "log/log.h"
 #include "read/read.h"
 #include "failure/failure.h"
+#include "projection/projection_failure.h"
 #include "projection/rebuild.h"
 
 /*
@@ -40,7 +41,8 @@ park_replayed_event(Projection *projection, const EventBatch *batch, ErrorData *
 
 /*
  * Handles one batch.  Returns false if it failed and must be tried again as a
- * smaller one; without parking the error is raised.
+ * smaller one.  The error is raised without parking, and if its cause lies outside of
+ * the event, as all events would be parked then.
  */
 static bool
 replay_batch(Projection *projection, EventBatch *batch, Replay *replay)
@@ -56,9 +58,12 @@ replay_batch(Projection *projection, EventBatch *batch, Replay *replay)
 		else
 			projection_apply(projection, batch->events, batch->history);
 	}
+	if (error != NULL && failure_is_external(error))
+		ReThrowError(error);
 	if (error != NULL && batch->count > 1)
 	{
-		projection->batch_limit = batch->count / 2;
+		projection->batch_limit = projection->failed_event >= 0 ?
+			Max(projection->failed_event, 1) : batch->count / 2;
 		return false;
 	}
 	replay->parked = list_concat(replay->parked, waiting);

@@ -76,7 +76,7 @@ event_batch_last_position(Oid relid, Tuplestorestate *events)
 }
 
 char *
-event_slot_describe(TupleTableSlot *slot)
+event_slot_describe(TupleTableSlot *slot, bool with_id)
 {
 	bool		isnull;
 	int64		position = DatumGetInt64(slot_getattr(slot, Anum_es_events_position,
@@ -88,10 +88,23 @@ event_slot_describe(TupleTableSlot *slot)
 	Datum		id = slot_getattr(slot, Anum_es_events_id, &isnull);
 
 	return psprintf("event at position " INT64_FORMAT " (version " INT64_FORMAT
-					" of stream \"%s\", type \"%s\", id %s)",
+					" of stream \"%s\", type \"%s\"%s%s)",
 					position, version, TextDatumGetCString(stream),
 					TextDatumGetCString(type),
-					uuid_to_cstring(DatumGetUUIDP(id)));
+					with_id ? ", id " : "",
+					with_id ? uuid_to_cstring(DatumGetUUIDP(id)) : "");
+}
+
+char *
+event_batch_describe_first(Relation log, Tuplestorestate *events)
+{
+	TupleTableSlot *slot = event_slot_make(log);
+	char	   *first;
+
+	fetch_event(events, 0, slot);
+	first = event_slot_describe(slot, false);
+	ExecDropSingleTupleTableSlot(slot);
+	return first;
 }
 
 char *
@@ -105,12 +118,12 @@ event_batch_describe(Relation log, Tuplestorestate *events)
 		return pstrdup("no event");
 	slot = event_slot_make(log);
 	fetch_event(events, 0, slot);
-	first = event_slot_describe(slot);
+	first = event_slot_describe(slot, true);
 	if (count > 1)
 	{
 		fetch_event(events, count - 1, slot);
 		first = psprintf(INT64_FORMAT " events, from the %s to the %s",
-						 count, first, event_slot_describe(slot));
+						 count, first, event_slot_describe(slot, true));
 	}
 	ExecDropSingleTupleTableSlot(slot);
 	return first;

@@ -45,9 +45,13 @@ extern int64 event_batch_last_position(Oid log, Tuplestorestate *events);
 
 /*
  * Returns the name of an event for errors: "event at position 7 (version 3 of
- * stream ...)".
+ * stream ...)".  with_id: its id is part of it.
  */
-extern char *event_slot_describe(TupleTableSlot *slot);
+extern char *event_slot_describe(TupleTableSlot *slot, bool with_id);
+
+/* Returns the name of the first event of a store, without its id. */
+extern char *event_batch_describe_first(Relation log,
+										Tuplestorestate *events);
 
 /*
  * Returns the name of the only event of a store, or how many there are, with the

@@ -214,6 +214,7 @@ my %known = (
 	eventstore_log_drawn                 => { '' => 10 },
 	eventstore_log_horizon               => { '' => 10 },
 	eventstore_projection_running        => { 'mode=async,projection=good' => 1, 'mode=async,projection=bad' => 0, 'mode=sync,projection=at once' => 1 },
+	eventstore_projection_failing_seconds => { 'mode=async,projection=good' => 0, 'mode=sync,projection=at once' => 0 },
 	eventstore_projection_failed         => { 'mode=async,projection=bad' => 1, 'mode=async,projection=good' => 0 },
 	eventstore_projection_lag_events     => { 'mode=async,projection=paused' => 5, 'mode=async,projection=good' => 0 },
 	eventstore_projection_handled_total  => { 'mode=async,projection=good' => 5 },

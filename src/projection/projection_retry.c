@@ -1,0 +1,207 @@
+/*-------------------------------------------------------------------------
+ *
+ * projection_retry.c
+ *		Parked events of a projection that are tried again: by runners when they
+ *		are due, and by es_retry and es_discard.
+ *
+ * The first event of a parked stream has failed; the others wait behind it.  They
+ * are tried in order, each in a subtransaction, until one fails.  An event leaves
+ * es_failures in the transaction in which it takes effect.  The caller holds the
+ * lock on the projection's row, so that no more events of the stream are parked,
+ * and nobody else tries them.
+ *
+ * An event that fails again is due after a pause (retry_at), which grows.  After
+ * max_attempts it is parked for good: until es_retry or es_discard.  An attempt that
+ * fails for a cause outside of the event (failure.c) does not count.
+ *
+ * A runner tries at most so many events of a stream as a batch has; the next is due
+ * at once.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/base.h"
+#include "log/log.h"
+#include "read/read.h"
+#include "failure/failure.h"
+#include "projection/projection.h"
+#include "projection/projection_failure.h"
+
+const RetryMode projection_retry_by_user = {
+	.limit = PG_INT64_MAX,.warn = true
+};
+
+/* What attempt_failed_event needs. */
+typedef struct EventRetry
+{
+	Projection *projection;
+	int64		position;
+	bool		own_transaction;
+	EventBatch	batch;
+} EventRetry;
+
+/* Reads the event of a failure as a batch of its own. */
+static void
+read_failed_event(EventRetry *retry)
+{
+	Projection *projection = retry->projection;
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+
+	projection->position = retry->position - 1;
+	projection_read_batch(projection, snapshot, retry->position, 1,
+						  &retry->batch);
+	UnregisterSnapshot(snapshot);
+	if (retry->batch.count == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("projection \"%s\" cannot read the event that is to be retried",
+						projection->name),
+				 errdetail("The event at position " INT64_FORMAT " is hidden from its owner.",
+						   retry->position),
+				 errhint("Give the owner the right to read it, or es_discard() it.")));
+}
+
+/* Reads the event and applies it. */
+static bool
+attempt_failed_event(void *arg)
+{
+	EventRetry *retry = arg;
+
+	read_failed_event(retry);
+	projection_apply_batch(retry->projection, &retry->batch,
+						   retry->own_transaction);
+	return true;
+}
+
+/*
+ * Returns the pause before the next attempt, in seconds; FAILURE_PARKED: there is
+ * none.  After an error that does not count, the pause is twice as long as the last.
+ */
+static double
+next_pause(const Projection *projection, const Failure *failure,
+		   const ErrorData *error)
+{
+	if (!failure_is_external(error))
+		return failure->attempts + 1 >= projection->max_attempts ?
+			FAILURE_PARKED : failure_retry_pause(error, failure->attempts + 1);
+	return failure_longer_pause(error, failure->failed ?
+								failure->last_failed_at : GetCurrentTimestamp());
+}
+
+/*
+ * Notes that an event failed again.  warn: warns of it, else only if it is parked for
+ * good.
+ */
+static void
+note_failed_retry(const Projection *projection, const Failure *failure,
+				  const ErrorData *error, bool warn)
+{
+	double		pause = next_pause(projection, failure, error);
+	char	   *event = psprintf("the event at position " INT64_FORMAT
+								 " (version " INT64_FORMAT
+								 " of stream \"%s\", type \"%s\")",
+								 failure->position, failure->version,
+								 failure->stream, failure->type);
+
+	failure_record_attempt(projection->log, failure->id, error,
+						   failure_is_external(error) ? 0 : 1, pause);
+	if (warn)
+		projection_warn(projection,
+						psprintf("has failed %sat %s",
+								 failure->failed ? "again " : "", event),
+						error,
+						psprintf("Later events of stream \"%s\" wait behind it.",
+								 failure->stream));
+	else if (pause == FAILURE_PARKED)
+		projection_warn(projection, psprintf("has parked %s", event), error,
+						FAILURE_HINT);
+}
+
+/* Tries one parked event again; returns false if it failed again. */
+static bool
+retry_event(Projection *projection, const Failure *failure,
+			const RetryMode *mode)
+{
+	EventRetry	retry = {
+		.projection = projection,
+		.position = failure->position,
+		.own_transaction = mode->own_transaction
+	};
+	ErrorData  *error;
+
+	retry.batch.events = event_batch_make();
+	error = subtransaction_try(attempt_failed_event, &retry);
+	tuplestore_end(retry.batch.events);
+	if (error != NULL && mode->warn && retry.batch.count == 0)
+		ReThrowError(error);	/* the event could not even be read */
+	if (error == NULL)
+		return failure_remove(projection->log, failure->id);
+	note_failed_retry(projection, failure, error, mode->warn);
+	return false;
+}
+
+/*
+ * Tries the parked events of a stream in order until one fails.
+ */
+int64
+projection_retry_stream(Projection *projection, char *stream,
+						const RetryMode *mode)
+{
+	Failure		failure = {.stream = stream};
+	int64		handled = 0;
+
+	while (handled < mode->limit &&
+		   failure_first(projection_failures(projection), stream, &failure))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!retry_event(projection, &failure, mode))
+			return handled;
+		handled++;
+	}
+	failure_release(projection_failures(projection), stream);
+	return handled;
+}
+
+/* Claims a projection some of whose parked events are due; NULL if there is none. */
+static Projection *
+claim_due_retry(Oid log, const char *name)
+{
+	Oid			type = TEXTOID;
+	Datum		value = name ? CStringGetTextDatum(name) : (Datum) 0;
+
+	return projection_select(log,
+							 "p WHERE p.mode = 'async' AND p.state <> 'paused'"
+							 " AND ($1 IS NULL OR p.name = $1)"
+							 " AND EXISTS (SELECT FROM @extschema@.es_failures f"
+							 " WHERE f.projection = p.name"
+							 " AND f.retry_at <= clock_timestamp())"
+							 " ORDER BY p.ran_at NULLS FIRST LIMIT 1"
+							 " FOR UPDATE SKIP LOCKED",
+							 1, &type, &value, name ? " " : "n");
+}
+
+/* Retries the parked events of a stream that are due. */
+bool
+projection_retry_due(Oid log, const char *name, bool own_transaction,
+					 int64 *handled)
+{
+	RetryMode	mode = {.own_transaction = own_transaction};
+	Projection *projection = claim_due_retry(log, name);
+	char	   *stream = projection == NULL ? NULL :
+	failure_due_stream(projection_failures(projection));
+
+	if (stream == NULL)
+		return false;
+	mode.limit = projection->batch_size;
+	*handled += projection_retry_stream(projection, stream, &mode);
+	return true;
+}
