@@ -271,13 +271,14 @@ sub write_events
 		append_to_file("$folder/wide.sql", $wide_import x ($seconds / 4));
 		$process{$_} = start_psql($node, "$folder/$_.sql", "$folder/$_") foreach qw(end_prepared wide);
 	}
-	foreach my $name (sort keys %process)
+	# A wide import waits for what was left prepared.
+	foreach my $name ((grep { $_ ne 'wide' } sort keys %process), 'wide')
 	{
-		next if finish_psql($process{$name});
+		$node->safe_psql('postgres',
+			q{SELECT format('COMMIT PREPARED %L', gid) FROM pg_prepared_xacts \gexec}) if $name eq 'wide';
+		next if !$process{$name} || finish_psql($process{$name});
 		die "$name: " . slurp_file("$folder/$name.err");
 	}
-	$node->safe_psql('postgres',
-		q{SELECT format('COMMIT PREPARED %L', gid) FROM pg_prepared_xacts \gexec});
 	return;
 }
 
