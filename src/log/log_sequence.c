@@ -28,7 +28,7 @@
  * until a checkpoint.  So a crash or a promotion never takes the sequence back.
  *
  * The order of positions stands on CACHE 1, an increment of 1 and NO CYCLE.  A session
- * that has seen the sequence's parameters relies on them until the catalog's
+ * that has seen the sequence's name and parameters relies on them until the catalog's
  * invalidation.  ALTER SEQUENCE needs a lock that conflicts with the one that a draw
  * has taken, so that looking again after the first draw is enough.
  *
@@ -110,7 +110,7 @@ check_parameters(Oid sequence)
 
 /*
  * Finds the sequence of the log, and checks it, unless it was checked since the last
- * change of a sequence.
+ * change of a sequence or of a relation's name.
  */
 static Oid
 find_checked_sequence(Oid log)
@@ -121,8 +121,12 @@ find_checked_sequence(Oid log)
 	if (checked_log == log)
 		return checked_sequence;
 	if (!registered)
+	{
 		CacheRegisterSyscacheCallback(SEQRELID, forget_checked_sequence,
 									  (Datum) 0);
+		CacheRegisterSyscacheCallback(RELNAMENSP, forget_checked_sequence,
+									  (Datum) 0);
+	}
 	registered = true;
 	sequence = own_table_relid(log, "es_position");
 	check_parameters(sequence);
@@ -160,14 +164,18 @@ log_sequence_draw(Log *log, NewEvent *events, int count)
 	int64		above = log_last_position(log);
 
 	above = Max(above, 0);
-	while (!draw_above(find_checked_sequence(relid), events, count, &above))
+	for (;;)
 	{
-		CHECK_FOR_INTERRUPTS();
-		log_sequence_raise(find_checked_sequence(relid), above);
-	}
+		Oid			sequence = find_checked_sequence(relid);
 
-	/* the draw took a lock, under which the parameters stay */
-	(void) find_checked_sequence(relid);
+		if (!draw_above(sequence, events, count, &above))
+			log_sequence_raise(sequence, above);
+
+		/* the draw took a lock, under which the sequence stays as it is */
+		else if (find_checked_sequence(relid) == sequence)
+			return;
+		CHECK_FOR_INTERRUPTS();
+	}
 }
 
 /* Reads the sequence's row, and locks its page. */

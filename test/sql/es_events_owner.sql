@@ -85,6 +85,15 @@ ALTER TABLE es_events DROP COLUMN id;
 BEGIN; ALTER TABLE es_events ALTER COLUMN next_xid TYPE text; SELECT lo_try(); ROLLBACK;
 BEGIN; ALTER TABLE es_events DROP COLUMN next_xid; SELECT lo_try(); ROLLBACK;
 BEGIN; ALTER TABLE es_events ALTER COLUMN id SET DEFAULT gen_random_uuid(), ALTER COLUMN metadata SET DEFAULT '{}'; SELECT lo_try(); ROLLBACK;
+-- Names
+BEGIN; ALTER TABLE es_events RENAME COLUMN data TO renamed; SELECT lo_try(); ROLLBACK;
+BEGIN; ALTER TABLE es_events RENAME COLUMN next_xid TO renamed; SELECT lo_try(); ROLLBACK;
+BEGIN; ALTER TABLE es_events RENAME TO renamed; SELECT lo_try(); ROLLBACK;
+BEGIN; ALTER SEQUENCE es_position RENAME TO renamed; SELECT lo_try(); ROLLBACK;
+BEGIN; ALTER SEQUENCE es_position RENAME TO renamed; CREATE SEQUENCE es_position; SELECT lo_try(); SELECT max(position) = (SELECT last_value FROM es_position) AS raised FROM es_events; ROLLBACK;
+BEGIN; ALTER SEQUENCE es_position SET UNLOGGED; SELECT lo_try(); ROLLBACK;
+BEGIN; ALTER SEQUENCE es_position AS int; SELECT lo_try(); ROLLBACK;
+BEGIN; DROP TRIGGER es_events_complete ON es_events; SELECT lo_try(); ROLLBACK;
 
 -- Constraints
 ALTER TABLE es_events ADD CONSTRAINT lo_small CHECK ((data ->> 'n')::int < 100) NOT VALID;
