@@ -249,6 +249,23 @@ numbered_column(const TriggerData *trigger, int column)
 	return DatumGetInt64(value);
 }
 
+/* The sequence of positions, looked up once in a statement. */
+static Oid
+sequence_of_trigger(FunctionCallInfo fcinfo, const TriggerData *trigger)
+{
+	FmgrInfo   *function = fcinfo->flinfo;
+
+	if (function->fn_extra == NULL)
+	{
+		Oid		   *sequence = MemoryContextAlloc(function->fn_mcxt, sizeof(Oid));
+
+		*sequence = own_table_relid(RelationGetRelid(trigger->tg_relation),
+									"es_position");
+		function->fn_extra = sequence;
+	}
+	return *(Oid *) function->fn_extra;
+}
+
 /*
  * BEFORE INSERT of a row that comes from a dump, say: raises the sequence to its
  * position, and replaces its next_xid, which is of another cluster, by one of this
@@ -273,8 +290,7 @@ es_events_complete(PG_FUNCTION_ARGS)
 	position = numbered_column(trigger, Anum_es_events_position);
 	(void) numbered_column(trigger, Anum_es_events_version);
 	(void) GetCurrentTransactionId();
-	log_sequence_raise(own_table_relid(RelationGetRelid(trigger->tg_relation),
-									   "es_position"), position);
+	log_sequence_raise(sequence_of_trigger(fcinfo, trigger), position);
 	next_xid = FullTransactionIdGetDatum(ReadNextFullTransactionId());
 	return PointerGetDatum(heap_modify_tuple_by_cols(trigger->tg_trigtuple,
 													 RelationGetDescr(trigger->tg_relation),

@@ -7,6 +7,8 @@
  *	-DSTANDBY	the reader of the primary is its worker, which publishes what it has
  *				found in a row; another reader works on a standby, which replays
  *				the primary's WAL as late as it likes
+ *	-DLOADS		the second appender is a load: its rows come with positions of their own,
+ *				the higher one first, and raise the sequence
  *	-DBREAK_...	a mistake that must be found; "run" lists them
  *
  * Safety: of what a reader has passed (positions up to the horizon that it got)
@@ -131,12 +133,24 @@ inline take_xid(t)
 	}
 }
 
+#ifdef BREAK_LOAD_NO_RAISE
+byte drawn = 0;					/* from a sequence that knows nothing of other rows */
+#else
+#define drawn		(next_position - 1)
+#endif
+
 inline take_position(t)
 {
 	atomic {
-		p = next_position;
+		p = drawn + 1;
 		owner[p] = t;
-		next_position++
+#ifdef BREAK_LOAD_NO_RAISE
+		drawn++;
+#endif
+		if
+		:: p >= next_position -> next_position = p + 1
+		:: else
+		fi
 	}
 }
 
@@ -180,6 +194,46 @@ proctype Appender(byte t; byte appends)
 	:: t == 0 -> prepare(t)
 	:: true
 	fi;
+	finish(t)
+}
+
+/*
+ * A row comes at the position after the next one.  What the sequence is raised over is
+ * the load's.
+ */
+inline raise_over(t)
+{
+	atomic {
+		p = next_position + 1;
+		owner[p] = t;
+#ifndef BREAK_LOAD_NO_RAISE
+		owner[p - 1] = t;
+#endif
+		next_position = p + 1
+	}
+}
+
+/* Two rows of one transaction, of which the first raises. */
+proctype Loader(byte t)
+{
+	byte p;
+	byte i;
+
+	lock[t] = true;
+	take_xid(t);
+#ifdef BREAK_LOAD_LATE_RAISE
+	i = next_xid;
+	raise_over(t);
+	atomic { event_next_xid[p] = i; LOG(record, t); i = 0 }
+#else
+	raise_over(t);
+	atomic { event_next_xid[p] = next_xid; LOG(record, t) }
+#endif
+#ifdef BREAK_LOAD_NO_RAISE
+	p = 0;
+#else
+	atomic { event_next_xid[p - 1] = next_xid; LOG(record, t); p = 0 }
+#endif
 	finish(t)
 }
 
@@ -531,7 +585,11 @@ init
 		od;
 		i = 0;
 		run Appender(0, 1);
+#ifdef LOADS
+		run Loader(1);
+#else
 		run Appender(1, APPENDS);
+#endif
 		run Unrelated();
 #ifdef STANDBY
 		run Worker();
