@@ -263,7 +263,7 @@ check_maximum(Oid sequence, int64 position, int64 maximum)
 				 errdetail("Sequence \"%s\" has MAXVALUE " INT64_FORMAT ".",
 						   get_rel_name(sequence), maximum),
 				 maximum == PG_INT64_MAX ?
-				 errhint("Give the row a lower position.") :
+				 errhint("Load the row at a lower position. If it is in the table, delete it and VACUUM the table.") :
 				 errhint("ALTER SEQUENCE %s NO MAXVALUE",
 						 own_table_quoted_name(sequence))));
 }

@@ -84,6 +84,24 @@ foreach my $round (1 .. few_or_many(4, 15))
 }
 
 #
+# Rows that are deleted: the last page of the index is empty, and the last position is free again
+#
+my $last = append_position($node);
+$node->safe_psql('postgres', q{SELECT es_append_batch('deleted-1', 'none', array_fill('a'::text, ARRAY[2000]), array_fill('{}'::jsonb, ARRAY[2000]));
+	ALTER TABLE es_events DISABLE TRIGGER ALL});
+$node->safe_psql('postgres', "DELETE FROM es_events WHERE position > $last");
+$node->safe_psql('postgres', 'VACUUM es_events');
+$node->safe_psql('postgres', q{SELECT setval('es_position', 1)});
+is(append_position($node), $last + 1, 'after rows at the end were deleted: the append is above those that are there');
+$node->safe_psql('postgres', 'SELECT come(9223372036854775807, 9223372036854775807)');
+my ($status, $out, $error) = $node->psql('postgres', q{SELECT es_append('a-1', 'any', 'a')});
+like($error, qr/position 9223372036854775807 leaves none for appends/, 'the last of all positions leaves none');
+$node->safe_psql('postgres', 'DELETE FROM es_events WHERE position = 9223372036854775807');
+$node->safe_psql('postgres', 'VACUUM es_events');
+goes_on('after it was deleted', $node);
+$node->safe_psql('postgres', 'ALTER TABLE es_events ' . join(', ', map { "ENABLE ALWAYS TRIGGER es_events_$_" } qw(complete refuse refuse_row)));
+
+#
 # A standby that is promoted, right after a raise
 #
 my $standby = new_standby($node);
