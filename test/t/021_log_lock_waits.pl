@@ -96,6 +96,19 @@ foreach (@calls)
 is_query($node, q{SELECT count(*) - count(DISTINCT position) FROM seen}, '0', 'and each once');
 is_query($node, q{SELECT count(*) FROM es_events WHERE stream LIKE 'import1-%'}, '1500', 'the import is complete');
 
+# So that it is known that it would be seen: whoever waits in the queue stops appends.
+begin_idle();
+{
+	my $call = start_call($node, 'BEGIN; LOCK TABLE es_events IN SHARE ROW EXCLUSIVE MODE; COMMIT');
+	my $said;
+
+	call_waits_for($node, $idle_pid);
+	$said = ($node->psql('postgres', "SET lock_timeout = '300ms';\nSELECT es_append('late-1', 'any', 'x')"))[2];
+	like($said, qr/canceling statement due to lock timeout/, 'control: behind a plain LOCK TABLE appends wait');
+	$idle->query_safe('COMMIT');
+	end_call($call);
+}
+
 #
 # A long reader is waited for by nobody.
 #
