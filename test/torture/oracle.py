@@ -169,7 +169,7 @@ class Evidence:
     def otherwise(self):
         """What was sent again otherwise, with its unit, if that has to be there."""
         return ((call, self.units[call.entry["of"]]) for call in self.calls["otherwise"]
-                if self.fate(self.units[call.entry["of"]]) == "kept")
+                if call.entry["of"] in self.units and self.fate(self.units[call.entry["of"]]) == "kept")
 
     def attempts(self):
         return (attempt for unit in self.units.values() for attempt in unit.attempts)
