@@ -25,6 +25,7 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -189,16 +190,22 @@ claim_due_retry(Oid log, const char *name)
 							 1, &type, &value, name ? " " : "n");
 }
 
-/* Retries the parked events of a stream that are due. */
+/*
+ * Retries the parked events of a stream that are due.  The log is locked before any
+ * other table, as by everybody, since DROP EXTENSION begins with it.
+ */
 bool
 projection_retry_due(Oid log, const char *name, bool own_transaction,
 					 int64 *handled)
 {
 	RetryMode	mode = {.own_transaction = own_transaction};
-	Projection *projection = claim_due_retry(log, name);
-	char	   *stream = projection == NULL ? NULL :
-	failure_due_stream(projection_failures(projection));
+	Projection *projection;
+	char	   *stream;
 
+	LockRelationOid(log, AccessShareLock);
+	projection = claim_due_retry(log, name);
+	stream = projection == NULL ? NULL :
+		failure_due_stream(projection_failures(projection));
 	if (stream == NULL)
 		return false;
 	mode.limit = projection->batch_size;
