@@ -45,23 +45,6 @@ CREATE INDEX es_failures_retry_idx ON es_failures (subscription, partition, retr
 SELECT pg_catalog.pg_extension_config_dump('es_failures', '');
 SELECT pg_catalog.pg_extension_config_dump('es_failures_id_seq', '');
 
-CREATE FUNCTION es_failures(projection text DEFAULT NULL, stream text DEFAULT NULL, type text DEFAULT NULL,
-                            max_count bigint DEFAULT 20, skip bigint DEFAULT 0, subscription text DEFAULT NULL,
-                            topic text DEFAULT NULL, group_id text DEFAULT NULL)
-    RETURNS SETOF es_failures LANGUAGE sql STABLE PARALLEL SAFE
-BEGIN ATOMIC
-    SELECT f.*
-      FROM es_failures f
-     WHERE (es_failures.projection IS NULL OR f.projection = es_failures.projection)
-       AND (es_failures.subscription IS NULL OR f.subscription = es_failures.subscription)
-       AND (es_failures.topic IS NULL OR f.topic = es_failures.topic)
-       AND (es_failures.group_id IS NULL OR f.group_id = es_failures.group_id)
-       AND (es_failures.stream IS NULL OR f.stream = es_failures.stream)
-       AND (es_failures.type IS NULL OR f.type = es_failures.type)
-     ORDER BY f.last_failed_at DESC, f.id DESC
-     LIMIT max_count OFFSET skip;
-END;
-
 CREATE FUNCTION es_retry(failure_id bigint)
     RETURNS bigint AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 CREATE FUNCTION es_discard(failure_id bigint)
@@ -96,8 +79,6 @@ COMMENT ON COLUMN es_failures.attempts IS 'how often it was tried';
 COMMENT ON COLUMN es_failures.retry_at IS 'when it is tried again, or delivered again by a subscription; null: it is parked until es_retry, or waits behind another';
 COMMENT ON COLUMN es_failures.first_failed_at IS 'when it was parked';
 COMMENT ON COLUMN es_failures.last_failed_at IS 'when it was last tried';
-COMMENT ON FUNCTION es_failures(text, text, text, bigint, bigint, text, text, text) IS
-    'lists failures, the newest first: of a projection, stream, type, subscription, topic or group; at most max_count after skipping some';
 COMMENT ON FUNCTION es_retry(bigint) IS
     'retries a failure: the parked events of its stream in order, or the message; returns how many were handled, or will be delivered again';
 COMMENT ON FUNCTION es_discard(bigint) IS

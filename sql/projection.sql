@@ -96,7 +96,7 @@ ALTER TABLE es_projections ENABLE ALWAYS TRIGGER es_projection_restore;
 -- (test/pgtap/security-create.sql).  A rebuild shows its progress by locks that it
 -- holds (src/projection/rebuild.c): of what an open transaction does, only its locks
 -- can be seen.
-CREATE VIEW es_projection_status AS
+CREATE VIEW es_projection_status WITH (security_barrier) AS
     SELECT p.name, p.mode,
            CASE WHEN p.state = 'running' AND p.message IS NOT NULL THEN 'retrying' ELSE p.state END AS state,
            c.position, h.horizon,
@@ -149,7 +149,10 @@ CREATE VIEW es_projection_status AS
             AND l.objsubid IN (4, 5)
             AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
             AND l.classid = ((hashtext(p.name)::bigint + 4294967296) % 4294967296)::oid
-         HAVING count(*) > 0) r ON true;
+         HAVING count(*) > 0) r ON true
+     WHERE pg_catalog.has_table_privilege('es_failures'::regclass::oid, 'SELECT')
+        OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')
+        OR EXISTS (SELECT FROM pg_roles o WHERE o.rolname = p.owner AND pg_catalog.pg_has_role(o.oid, 'USAGE'));
 
 COMMENT ON TABLE es_projections IS 'projections: their definitions, checkpoints and errors';
 COMMENT ON COLUMN es_projections.name IS 'its name, which the trigger of a sync projection has, too';

@@ -65,7 +65,7 @@ REVOKE EXECUTE ON FUNCTION
     es_ack(text, bigint, bigint), es_nack(text, bigint, bigint, text, text)
     FROM PUBLIC;
 
-CREATE VIEW es_subscription_status AS
+CREATE VIEW es_subscription_status WITH (security_barrier) AS
     SELECT p.subscription, p.partition, p.consumer,
            CASE WHEN p.leased_until IS NOT NULL THEN greatest(p.leased_until - clock_timestamp(), '0') END AS lease_left,
            p.position, h.horizon,
@@ -109,7 +109,10 @@ CREATE VIEW es_subscription_status AS
             AND EXISTS (SELECT FROM es_failures g
                          WHERE g.subscription = f.subscription AND g.stream = f.stream
                            AND g.position <= f.position
-                           AND g.message IS NOT NULL AND g.retry_at IS NULL)) f;
+                           AND g.message IS NOT NULL AND g.retry_at IS NULL)) f
+     WHERE pg_catalog.has_table_privilege('es_failures'::regclass::oid, 'SELECT')
+        OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')
+        OR EXISTS (SELECT FROM pg_roles o WHERE o.rolname = s.owner AND pg_catalog.pg_has_role(o.oid, 'USAGE'));
 
 COMMENT ON TABLE es_subscriptions IS 'subscriptions: which events each delivers, and how';
 COMMENT ON COLUMN es_subscriptions.name IS 'name of the subscription';

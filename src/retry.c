@@ -45,9 +45,9 @@ open_failure(Oid log, int64 id, const char *function, Failure *failure,
 	if (found && failure->kind != FAILURE_INBOX)
 		isolation_check(function);
 	if (found && failure->kind == FAILURE_PROJECTION)
-		projection = projection_lock_own(log, failure->name);
+		projection = projection_lock_operated(log, failure->name);
 	else if (found && failure->kind == FAILURE_SUBSCRIPTION)
-		*partition = partition_own(log, failure->name, failure->partition);
+		*partition = partition_operated(log, failure->name, failure->partition);
 
 	/* another session may have been faster */
 	if (!found || !failure_find(log, id, failure))

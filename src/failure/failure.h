@@ -161,6 +161,20 @@ extern int64 failure_make_due(FailureOwner owner, const char *stream);
 extern void failure_remove_stream(FailureOwner owner, const char *stream,
 								  int64 upto);
 
+/* operator.c */
+
+/*
+ * Returns true if the caller is an operator: it may act on what others own, without
+ * their rights.
+ */
+extern bool operator_is_caller(Oid log);
+
+/*
+ * Returns true if the caller is an operator, or has the rights of the owner.  owner:
+ * InvalidOid if it does not exist any more.
+ */
+extern bool operator_may_act(Oid log, Oid owner);
+
 /* park.c */
 
 /* An event that is parked. */

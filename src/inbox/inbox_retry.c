@@ -16,6 +16,7 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 
 #include "base/base.h"
 #include "base/wait.h"
@@ -89,13 +90,11 @@ lock_failed_message(Oid log, int64 id)
 		refuse_missing_failure(id);
 }
 
-/* Refuses a caller that does not have the receiver's rights. */
+/* Refuses a caller that neither has the receiver's rights nor is an operator. */
 static void
 check_receiver(const Message *message, int64 id)
 {
-	if (!superuser() &&
-		(!OidIsValid(message->receiver) ||
-		 !has_privs_of_role(GetUserId(), message->receiver)))
+	if (!operator_may_act(message->log, message->receiver))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be the receiver of the message that failed"),
@@ -114,6 +113,33 @@ check_receiver_exists(const Message *message)
 				 errmsg("the receiver of the message does not exist"),
 				 errdetail("There is no role \"%s\".", message->receiver_name),
 				 errhint("Create the role, receive the message again, or es_discard() the failure.")));
+}
+
+/*
+ * Refuses to append for a receiver that may not receive messages any more, if an
+ * operator asks for it that has not got the receiver's rights.
+ */
+static void
+check_receiver_may_receive(const Message *message)
+{
+	Oid			types[2] = {OIDOID, OIDOID};
+	Datum		values[2] = {
+		ObjectIdGetDatum(message->receiver),
+		ObjectIdGetDatum(get_rel_namespace(message->log))
+	};
+
+	if (has_privs_of_role(GetUserId(), message->receiver) ||
+		own_sql_run(message->log,
+					"SELECT FROM pg_proc WHERE pronamespace = $2 AND proname = 'es_receive'"
+					" AND has_function_privilege($1, oid, 'EXECUTE')",
+					2, types, values, NULL) > 0)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("the receiver of the message may not receive messages any more"),
+			 errdetail("Role \"%s\" has no privilege to execute es_receive.",
+					   message->receiver_name),
+			 errhint("Make it a writer again by es_grant(), or es_discard() the failure.")));
 }
 
 /* Says why the message failed again. */
@@ -137,6 +163,7 @@ inbox_retry(Oid log, int64 failure_id)
 	load_failed_message(log, failure_id, &message);
 	check_receiver(&message, failure_id);
 	check_receiver_exists(&message);
+	check_receiver_may_receive(&message);
 	if (!inbox_claim(&message))
 	{
 		if (!inbox_remove_failure(&message))

@@ -157,6 +157,26 @@ payload_data(text *payload)
 }
 
 /*
+ * Writes the event of a message.  If it is retried, its receiver is the appender, as
+ * it would have been before: a trigger on es_events may depend on that.
+ */
+static void
+write_as_receiver(const Message *message, Write *write)
+{
+	RunAs		saved;
+
+	if (!message->retried)
+	{
+		write_events(write);
+		return;
+	}
+	saved = run_as(message->receiver, true,
+				   psprintf("%s, pg_temp", message->search_path));
+	write_events(write);
+	run_as_end(saved);
+}
+
+/*
  * Appends the message to the stream that the handler has named; returns the
  * position of the event.
  */
@@ -189,7 +209,7 @@ append_message(const Message *message, const AckEvent *ack)
 	stream_check_new(event.stream);
 	event_check_new(&event);
 	write.stream = event.stream;
-	write_events(&write);
+	write_as_receiver(message, &write);
 	return write.position;
 }
 

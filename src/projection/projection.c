@@ -202,18 +202,32 @@ projection_get_visible(Oid log, const char *name)
 	return projection;
 }
 
-/* Refuses a projection that the caller does not own. */
-void
-projection_check_owner(const Projection *projection)
+bool
+projection_is_own(const Projection *projection)
 {
-	if (!superuser() &&
-		(!OidIsValid(projection->owner) ||
-		 !has_privs_of_role(GetUserId(), projection->owner)))
+	return superuser() ||
+		(OidIsValid(projection->owner) &&
+		 has_privs_of_role(GetUserId(), projection->owner));
+}
+
+/* Refuses a projection that the caller does not own. */
+static void
+check_projection_owner(const Projection *projection)
+{
+	if (!projection_is_own(projection))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be owner of projection \"%s\"", projection->name),
 				 errdetail("Its owner is \"%s\".", projection->owner_name),
 				 errhint("Ask the owner, or become a member of that role.")));
+}
+
+/* Refuses a projection that the caller neither owns nor operates. */
+void
+projection_check_operator(const Projection *projection)
+{
+	if (!operator_is_caller(projection->log))
+		check_projection_owner(projection);
 }
 
 /* Returns what stands for the projection in failure.c. */
@@ -257,7 +271,17 @@ projection_lock_own(Oid log, const char *name)
 {
 	Projection *projection = projection_get(log, name, "FOR UPDATE");
 
-	projection_check_owner(projection);
+	check_projection_owner(projection);
+	return projection;
+}
+
+/* The same of one that the caller owns or operates. */
+Projection *
+projection_lock_operated(Oid log, const char *name)
+{
+	Projection *projection = projection_get(log, name, "FOR UPDATE");
+
+	projection_check_operator(projection);
 	return projection;
 }
 

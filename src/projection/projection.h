@@ -113,8 +113,13 @@ extern Projection *projection_get_visible(Oid log, const char *name);
  */
 extern Projection *projection_lock_own(Oid log, const char *name);
 
-/* Refuses (42501) a projection that the caller does not own. */
-extern void projection_check_owner(const Projection *projection);
+extern Projection *projection_lock_operated(Oid log, const char *name); /* or operates */
+
+/* Returns true if the caller has the rights of the owner. */
+extern bool projection_is_own(const Projection *projection);
+
+/* Refuses (42501) a projection that the caller neither owns nor operates. */
+extern void projection_check_operator(const Projection *projection);
 
 /* Returns the owner's role; 42704 if it does not exist any more. */
 extern Oid	projection_owner_role(const Projection *projection);

@@ -302,17 +302,21 @@ es_create_projection(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Opens SPI and the caller's projection, which the first argument names. */
+/*
+ * Opens SPI and the projection that the first argument names.  lock: finds it, if the
+ * caller may change it so.
+ */
 static Projection *
-begin_projection_change(FunctionCallInfo fcinfo, const char *function)
+begin_projection_change(FunctionCallInfo fcinfo, const char *function,
+						Projection *(*lock) (Oid log, const char *name))
 {
 	argument_not_null(fcinfo, ARG_NAME, arg_names[ARG_NAME]);
 	PreventCommandIfReadOnly(function);
 	projection_check_outside_handler(function);
 	isolation_check(function);
 	SPI_connect();
-	return projection_lock_own(log_relid(fcinfo->flinfo->fn_oid),
-							   text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	return lock(log_relid(fcinfo->flinfo->fn_oid),
+				text_to_cstring(PG_GETARG_TEXT_PP(0)));
 }
 
 /* Ends being sync, and writes the row; in set, $2 is the checkpoint. */
@@ -333,7 +337,7 @@ leave_sync(Projection *projection, const char *set)
 Datum
 es_pause_projection(PG_FUNCTION_ARGS)
 {
-	Projection *projection = begin_projection_change(fcinfo, "es_pause_projection()");
+	Projection *projection = begin_projection_change(fcinfo, "es_pause_projection()", projection_lock_operated);
 
 	if (projection->sync && projection->running)
 		leave_sync(projection, "state = 'paused', position = $2");
@@ -350,7 +354,7 @@ es_pause_projection(PG_FUNCTION_ARGS)
 Datum
 es_resume_projection(PG_FUNCTION_ARGS)
 {
-	Projection *projection = begin_projection_change(fcinfo, "es_resume_projection()");
+	Projection *projection = begin_projection_change(fcinfo, "es_resume_projection()", projection_lock_operated);
 
 	if (!projection->running || projection->message != NULL)
 		projection_update(projection, "state = 'running'" PROJECTION_NO_ERROR,
@@ -420,7 +424,7 @@ es_alter_projection(PG_FUNCTION_ARGS)
 	Projection *projection;
 	int			i;
 
-	projection = begin_projection_change(fcinfo, "es_alter_projection()");
+	projection = begin_projection_change(fcinfo, "es_alter_projection()", projection_lock_own);
 	check_new_settings(fcinfo, projection);
 	for (i = 0; i < 4; i++)
 	{
@@ -452,7 +456,7 @@ es_drop_projection(PG_FUNCTION_ARGS)
 	argument_not_null(fcinfo, ARG_NAME, arg_names[ARG_NAME]);
 	/* in this order, as in a rebuild */
 	(void) rebuild_lock(text_to_cstring(PG_GETARG_TEXT_PP(0)), true);
-	projection = begin_projection_change(fcinfo, "es_drop_projection()");
+	projection = begin_projection_change(fcinfo, "es_drop_projection()", projection_lock_own);
 	projection_end_trigger(projection);
 	failure_remove_after(projection_failures(projection), 0);
 	(void) own_sql_run(projection->log,

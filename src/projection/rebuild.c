@@ -217,8 +217,8 @@ list_tables(const Projection *projection)
 static void
 replay_rest(Rebuild *rebuild, Replay *replay)
 {
-	Projection *current = projection_lock_own(rebuild->projection->log,
-											  rebuild->projection->name);
+	Projection *current = projection_lock_operated(rebuild->projection->log,
+												   rebuild->projection->name);
 
 	if (current->created_at != rebuild->projection->created_at)
 		ereport(ERROR,
@@ -330,6 +330,30 @@ check_has_tables(const Projection *projection)
 }
 
 /*
+ * Refuses an operator whose session has temporary objects.  In a rebuild pg_temp is
+ * first in the owner's search_path, so that the owner's code would find those of the
+ * operator, and run with the owner's rights what they call.
+ */
+static void
+check_no_temporary_objects(const Projection *projection)
+{
+	if (projection_is_own(projection))
+		return;
+	(void) own_sql_run(projection->log,
+					   "SELECT EXISTS (SELECT FROM pg_class WHERE relnamespace = pg_my_temp_schema())"
+					   " OR EXISTS (SELECT FROM pg_type WHERE typnamespace = pg_my_temp_schema())",
+					   0, NULL, NULL, NULL);
+	if (DatumGetBool(own_sql_value(1)))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("projection \"%s\" cannot be rebuilt in this session",
+						projection->name),
+				 errdetail("The session has temporary objects, which code of the owner \"%s\" would find first.",
+						   projection->owner_name),
+				 errhint("DISCARD TEMP first, or rebuild it in another session.")));
+}
+
+/*
  * es_rebuild_projection(name) returns bigint: makes the read model anew;
  * returns how many events were handled.
  */
@@ -346,12 +370,13 @@ es_rebuild_projection(PG_FUNCTION_ARGS)
 	isolation_check("es_rebuild_projection()");
 	SPI_connect();
 	projection = projection_get(log, text_to_cstring(PG_GETARG_TEXT_PP(0)), "");
-	projection_check_owner(projection);
+	projection_check_operator(projection);
 	if (projection->kind == PROJECTION_REFRESH)
-		rebuild_view(projection_lock_own(log, projection->name));
+		rebuild_view(projection_lock_operated(log, projection->name));
 	else
 	{
 		check_has_tables(projection);
+		check_no_temporary_objects(projection);
 		handled = rebuild_read_model(projection);
 	}
 	SPI_finish();

@@ -130,6 +130,15 @@ partition_own(Oid log, const char *name, int number)
 	return partition_lock(&subscription, number, true);
 }
 
+Partition *
+partition_operated(Oid log, const char *name, int number)
+{
+	Subscription subscription;
+
+	subscription_operated(log, name, &subscription);
+	return partition_lock(&subscription, number, true);
+}
+
 FailureOwner
 partition_failures(const Partition *partition)
 {

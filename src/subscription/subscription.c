@@ -97,8 +97,9 @@ check_subscription_owner(const Subscription *subscription)
 				 errhint("Ask the owner, or become a member of that role.")));
 }
 
-void
-subscription_own(Oid log, const char *name, Subscription *subscription)
+/* Reads the subscription of this name; an error if there is none. */
+static void
+get_subscription(Oid log, const char *name, Subscription *subscription)
 {
 	if (!find_subscription(log, name, subscription))
 		ereport(ERROR,
@@ -106,7 +107,21 @@ subscription_own(Oid log, const char *name, Subscription *subscription)
 				 errmsg("subscription \"%s\" does not exist", name),
 				 errdetail("There is no subscription of this name in this database."),
 				 errhint("es_subscription_status lists the subscriptions.")));
+}
+
+void
+subscription_own(Oid log, const char *name, Subscription *subscription)
+{
+	get_subscription(log, name, subscription);
 	check_subscription_owner(subscription);
+}
+
+void
+subscription_operated(Oid log, const char *name, Subscription *subscription)
+{
+	get_subscription(log, name, subscription);
+	if (!operator_is_caller(log))
+		check_subscription_owner(subscription);
 }
 
 FailureOwner
@@ -223,16 +238,14 @@ es_create_subscription(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Locks all partitions of the caller's subscription. */
+/* Locks all partitions of a subscription. */
 static void
 lock_partitions(Oid log, const char *name)
 {
 	Oid			type = TEXTOID;
 	Datum		value = CStringGetTextDatum(name);
-	Subscription subscription;
 	WaitContext context;
 
-	subscription_own(log, name, &subscription);
 	wait_context_begin(&context, "the partitions of subscription", name, -1);
 	(void) own_sql_run(log,
 					   "SELECT FROM @extschema@.es_partitions"
@@ -251,11 +264,13 @@ es_drop_subscription(PG_FUNCTION_ARGS)
 	char	   *name;
 	Oid			type = TEXTOID;
 	Datum		value = PG_GETARG_DATUM(0);
+	Subscription subscription;
 
 	argument_not_null(fcinfo, ARG_NAME, "name");
 	PreventCommandIfReadOnly("es_drop_subscription()");
 	name = text_to_cstring(PG_GETARG_TEXT_PP(ARG_NAME));
 	SPI_connect();
+	subscription_own(log, name, &subscription);
 	lock_partitions(log, name);
 	failure_remove_after(subscription_failures(log, name, 0), 0);
 	(void) own_sql_run(log,
@@ -280,6 +295,7 @@ es_seek(PG_FUNCTION_ARGS)
 	Datum		values[2];
 	char	   *name;
 	int64		position;
+	Subscription subscription;
 
 	PreventCommandIfReadOnly("es_seek()");
 	argument_not_null(fcinfo, 0, "subscription");
@@ -287,6 +303,7 @@ es_seek(PG_FUNCTION_ARGS)
 	position = PG_ARGISNULL(1) ? horizon_now(log) : PG_GETARG_INT64(1);
 	log_sequence_check(log, "position", position);
 	SPI_connect();
+	subscription_operated(log, name, &subscription);
 	lock_partitions(log, name);
 	failure_remove_after(subscription_failures(log, name, 0), position);
 	values[0] = PG_GETARG_DATUM(0);

@@ -41,6 +41,10 @@ typedef struct Subscription
 extern void subscription_own(Oid log, const char *name,
 							 Subscription *subscription);
 
+/* The same of one that the caller owns or operates. */
+extern void subscription_operated(Oid log, const char *name,
+								  Subscription *subscription);
+
 /* Returns the owner of a partition's failures. */
 extern FailureOwner subscription_failures(Oid log, const char *name,
 										  int partition);
@@ -89,6 +93,9 @@ extern Partition *partition_lock(const Subscription *subscription, int number,
  * number.
  */
 extern Partition *partition_own(Oid log, const char *name, int number);
+
+/* The same of a subscription that the caller owns or operates. */
+extern Partition *partition_operated(Oid log, const char *name, int number);
 
 /*
  * Writes the row, which is locked.  delivered: it has just been delivered from.

@@ -59,10 +59,10 @@ SELECT throws_ok($$ CREATE TRIGGER t AFTER INSERT ON es_events FOR EACH STATEMEN
     '42501', NULL, 'nor makes a trigger by hand');
 RESET ROLE;
 RESET search_path;
-GRANT SELECT ON es_projections, es_failures, es_projection_status TO es_test_runner;
+GRANT SELECT ON es_projections, es_failures, es_visible_failures, es_projection_status TO es_test_runner;
 SET ROLE es_test_runner;
 SELECT is((SELECT mode FROM es_projection_status WHERE name = 'p'), 'sync', 'SELECT on the status is enough to see it');
-SELECT is((SELECT count(*) FROM es_failures()), 0::bigint, 'SELECT on es_failures is enough to list failures');
+SELECT is((SELECT count(*) FROM es_failures()), 0::bigint, 'SELECT on es_failures and its view is enough to list failures');
 RESET ROLE;
 
 --

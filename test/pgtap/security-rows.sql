@@ -199,7 +199,7 @@ SELECT alike(pg_temp.answer($$ SELECT es_wait('owned', 5, '0') $$), 'ES005 %refu
 SET ROLE es_test_order;
 SELECT alike(pg_temp.answer($$ SELECT es_wait('owned', 5, '0') $$), 'ES005 %', 'a role that only reads learns that it has failed');
 SELECT unalike(pg_temp.answer($$ SELECT es_wait('owned', 5, '0') $$), '%refused%', 'not with what message');
-SELECT throws_ok('SELECT * FROM es_failures()', '42501', NULL, 'failures are for operators');
+SELECT is((SELECT count(*) FROM es_failures()), 0::bigint, 'it sees no failures of others');
 SELECT throws_ok('SELECT * FROM es_projections', '42501', NULL, 'as are projections');
 RESET ROLE;
 SELECT es_drop_projection('owned');

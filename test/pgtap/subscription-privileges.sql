@@ -30,10 +30,12 @@ SELECT throws_ok('SELECT * FROM es_subscription_status', '42501', NULL, 'nor the
 SELECT throws_ok($$ UPDATE es_partitions SET token = 0 $$, '42501', NULL, 'nor writes them');
 RESET ROLE;
 GRANT SELECT ON es_subscription_status TO es_test_reader;
+GRANT pg_read_all_stats TO es_test_reader;
 SET ROLE es_test_reader;
-SELECT is((SELECT consumer || ' ' || in_flight FROM es_subscription_status), 'me 5', 'SELECT on the status is enough to see it');
+SELECT is((SELECT consumer || ' ' || in_flight FROM es_subscription_status), 'me 5', 'SELECT on the status shows all of it to a reader of all statistics');
 RESET ROLE;
 REVOKE SELECT ON es_subscription_status FROM es_test_reader;
+REVOKE pg_read_all_stats FROM es_test_reader;
 
 --
 -- Others: members may, strangers not

@@ -177,14 +177,15 @@ SELECT bag_eq(
               ('es_failures_id_seq',   'S', 'p', NULL,   false, NULL),
               ('es_subscriptions',     'r', 'p', 'heap', false, NULL),
               ('es_partitions',        'r', 'p', 'heap', false, '{fillfactor=50}'),
-              ('es_subscription_status', 'v', 'p', NULL, false, NULL),
+              ('es_visible_failures', 'v', 'p', NULL, false, '{security_barrier=true}'),
+              ('es_subscription_status', 'v', 'p', NULL, false, '{security_barrier=true}'),
               ('es_inbox',             'r', 'p', 'heap', false, '{fillfactor=95}'),
               ('es_inbox_id_seq',      'S', 'p', NULL,   false, NULL),
               ('es_snapshots',         'r', 'p', 'heap', false, NULL),
               ('es_snapshots_id_seq',  'S', 'p', NULL,   false, NULL),
               ('es_stats',             'v', 'p', NULL,   false, NULL),
               ('es_inbox_stats',       'v', 'p', NULL,   false, NULL),
-              ('es_projection_status', 'v', 'p', NULL,   false, NULL) $$,
+              ('es_projection_status', 'v', 'p', NULL,   false, '{security_barrier=true}') $$,
     'these are all relations, none of them unlogged');
 SELECT throws_ok('INSERT INTO es_notified (one, position) VALUES (false, 1)', '23514', NULL,
     'es_notified has one row');

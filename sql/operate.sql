@@ -1,0 +1,61 @@
+-- What a role sees of the failures: all, if it may read the table, else those of its
+-- own projections, subscriptions and messages. A role that does not exist any more owns
+-- nothing.
+CREATE VIEW es_visible_failures WITH (security_barrier) AS
+    SELECT f.*
+      FROM es_failures f
+     WHERE pg_catalog.has_table_privilege('es_failures'::regclass::oid, 'SELECT')
+        OR EXISTS (SELECT FROM pg_roles r
+                    WHERE r.rolname = CASE WHEN f.topic IS NOT NULL THEN f.receiver
+                                           WHEN f.projection IS NOT NULL THEN
+                                               (SELECT p.owner FROM es_projections p WHERE p.name = f.projection)
+                                           ELSE (SELECT s.owner FROM es_subscriptions s WHERE s.name = f.subscription)
+                                      END
+                      AND pg_catalog.pg_has_role(r.oid, 'USAGE'));
+
+CREATE FUNCTION es_failures(projection text DEFAULT NULL, stream text DEFAULT NULL, type text DEFAULT NULL,
+                            max_count bigint DEFAULT 20, skip bigint DEFAULT 0, subscription text DEFAULT NULL,
+                            topic text DEFAULT NULL, group_id text DEFAULT NULL)
+    RETURNS SETOF es_failures LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT f.*
+      FROM es_visible_failures f
+     WHERE (es_failures.projection IS NULL OR f.projection = es_failures.projection)
+       AND (es_failures.subscription IS NULL OR f.subscription = es_failures.subscription)
+       AND (es_failures.topic IS NULL OR f.topic = es_failures.topic)
+       AND (es_failures.group_id IS NULL OR f.group_id = es_failures.group_id)
+       AND (es_failures.stream IS NULL OR f.stream = es_failures.stream)
+       AND (es_failures.type IS NULL OR f.type = es_failures.type)
+     ORDER BY f.last_failed_at DESC, f.id DESC
+     LIMIT max_count OFFSET skip;
+END;
+
+COMMENT ON VIEW es_visible_failures IS 'failures that the role may see: all for an operator, else those of what it owns';
+COMMENT ON COLUMN es_visible_failures.id IS 'as in es_failures';
+COMMENT ON COLUMN es_visible_failures.projection IS 'as in es_failures';
+COMMENT ON COLUMN es_visible_failures.subscription IS 'as in es_failures';
+COMMENT ON COLUMN es_visible_failures.partition IS 'as in es_failures';
+COMMENT ON COLUMN es_visible_failures.topic IS 'as in es_failures';
+COMMENT ON COLUMN es_visible_failures.group_id IS 'as in es_failures';
+COMMENT ON COLUMN es_visible_failures.event_id IS 'as in es_failures';
+COMMENT ON COLUMN es_visible_failures.position IS 'as in es_failures';
+COMMENT ON COLUMN es_visible_failures.stream IS 'as in es_failures';
+COMMENT ON COLUMN es_visible_failures.version IS 'as in es_failures';
+COMMENT ON COLUMN es_visible_failures.type IS 'as in es_failures';
+COMMENT ON COLUMN es_visible_failures.message_id IS 'as in es_failures';
+COMMENT ON COLUMN es_visible_failures.checksum IS 'as in es_failures';
+COMMENT ON COLUMN es_visible_failures.payload IS 'as in es_failures';
+COMMENT ON COLUMN es_visible_failures.metadata IS 'as in es_failures';
+COMMENT ON COLUMN es_visible_failures.handler IS 'as in es_failures';
+COMMENT ON COLUMN es_visible_failures.receiver IS 'as in es_failures';
+COMMENT ON COLUMN es_visible_failures.search_path IS 'as in es_failures';
+COMMENT ON COLUMN es_visible_failures.sqlstate IS 'as in es_failures';
+COMMENT ON COLUMN es_visible_failures.message IS 'as in es_failures';
+COMMENT ON COLUMN es_visible_failures.detail IS 'as in es_failures';
+COMMENT ON COLUMN es_visible_failures.context IS 'as in es_failures';
+COMMENT ON COLUMN es_visible_failures.attempts IS 'as in es_failures';
+COMMENT ON COLUMN es_visible_failures.retry_at IS 'as in es_failures';
+COMMENT ON COLUMN es_visible_failures.first_failed_at IS 'as in es_failures';
+COMMENT ON COLUMN es_visible_failures.last_failed_at IS 'as in es_failures';
+COMMENT ON FUNCTION es_failures(text, text, text, bigint, bigint, text, text, text) IS
+    'lists failures, the newest first: of a projection, stream, type, subscription, topic or group; at most max_count after skipping some';
