@@ -244,7 +244,7 @@ extern void user_function_check(Oid function,
 								const FunctionSignature *signature);
 
 /* Finds the function that an es_function or a stored signature names; checks it, too. */
-extern Oid	user_function_find(const char *name,
-							   const FunctionSignature *signature);
+extern Oid	user_function_find(const char *name, const FunctionSignature *signature);
+extern char *user_function_name(Oid function);	/* to be stored */
 
 #endif							/* EVENTSTORE_BASE_H */

@@ -4,7 +4,10 @@
  *		SQL statements on the extension's own tables, by SPI.
  *
  * A statement runs as the owner of the log, with a search_path of pg_catalog
- * alone.  Its plan is made once in a session and kept.
+ * alone.  Its plan is made once in a session and kept.  The server parses a plan's
+ * text again when something of it has changed, so a text that names the schema
+ * serves only as long as the schema has that name: after ALTER SCHEMA ... RENAME
+ * the statement gets another plan.  A callback counts changes of schemas.
  *
  *-------------------------------------------------------------------------
  */
@@ -16,8 +19,10 @@
 #include "fmgr.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/syscache.h"
 
 #include "base/base.h"
 
@@ -34,9 +39,21 @@ typedef struct Statement
 	Oid			log;
 	char	   *sql;
 	SPIPlanPtr	plan;
+	uint64		changes;		/* of schemas, when its schema was compared */
+	NameData	schema;			/* that the plan's text names */
 } Statement;
 
 static HTAB *statements = NULL;
+
+/* Changes of schemas that this backend has been notified of. */
+static uint64 schema_changes = 1;
+
+/* The callback: a schema has changed. */
+static void
+count_schema_change(Datum arg, int cache, uint32 hash)
+{
+	schema_changes++;
+}
 
 /*
  * The entry of a statement; NULL if another one has the same hash.
@@ -58,6 +75,8 @@ get_statement(Oid log, const char *sql)
 
 		statements = hash_create("eventstore statements", 32, &control,
 								 HASH_ELEM | HASH_BLOBS);
+		CacheRegisterSyscacheCallback(NAMESPACEOID, count_schema_change,
+									  (Datum) 0);
 	}
 	statement = hash_search(statements, &hash, HASH_ENTER, &found);
 	if (!found)
@@ -100,21 +119,52 @@ own_sql_cached_plan(const char *sql, int nargs, Oid *types, int options)
 		make_statement_plan(statement, sql, nargs, types, options);
 }
 
+/*
+ * Returns true if the statement has a plan, and its schema still has the name.  A
+ * plan that is out of date may be running, and is left.
+ */
+static bool
+has_current_plan(Statement *statement, Oid log)
+{
+	uint64		changes;
+	char	   *schema;
+
+	if (statement == NULL || statement->plan == NULL)
+		return false;
+	AcceptInvalidationMessages();
+	if (statement->changes == schema_changes)
+		return true;
+	changes = schema_changes;
+	schema = get_namespace_name(get_rel_namespace(log));
+	if (strcmp(schema, NameStr(statement->schema)) != 0)
+		return false;
+	statement->changes = changes;
+	return true;
+}
+
 /* The same for the extension's own statements, in which @extschema@ is replaced. */
 static SPIPlanPtr
 own_statement_plan(Oid log, const char *sql, int nargs, Oid *types)
 {
 	Statement  *statement = get_statement(log, sql);
-	const char *schema;
+	uint64		changes;
+	char	   *schema;
 	Datum		query;
 
-	if (statement != NULL && statement->plan != NULL)
+	if (has_current_plan(statement, log))
 		return statement->plan;
-	schema = quote_identifier(get_namespace_name(get_rel_namespace(log)));
+	changes = schema_changes;
+	schema = get_namespace_name(get_rel_namespace(log));
+	if (statement != NULL)
+	{
+		statement->plan = NULL;
+		statement->changes = changes;
+		namestrcpy(&statement->schema, schema);
+	}
 	query = DirectFunctionCall3Coll(replace_text, C_COLLATION_OID,
 									CStringGetTextDatum(sql),
 									CStringGetTextDatum(SCHEMA_MARK),
-									CStringGetTextDatum(schema));
+									CStringGetTextDatum(quote_identifier(schema)));
 	return make_statement_plan(statement, TextDatumGetCString(query), nargs, types, 0);
 }
 

@@ -31,6 +31,7 @@
 #include "miscadmin.h"
 #include "nodes/value.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/regproc.h"
 #include "utils/syscache.h"
 #include "utils/varlena.h"
@@ -183,13 +184,15 @@ fail_no_function(const char *name, const List *parts,
 				 const FunctionSignature *signature)
 {
 	int			count = list_length(parts);
+	const char *schema = count > 1 ? strVal(list_nth(parts, count - 2)) : NULL;
 
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_FUNCTION),
 			 errmsg("function \"%s\" does not exist", name),
-			 count > 1 ?
-			 errdetail("Schema \"%s\" has no function of this name.",
-					   strVal(list_nth(parts, count - 2))) :
+			 schema != NULL && !OidIsValid(get_namespace_oid(schema, true)) ?
+			 errdetail("Schema \"%s\" does not exist.", schema) :
+			 schema != NULL ?
+			 errdetail("Schema \"%s\" has no function of this name.", schema) :
 			 errdetail("There is no function of this name in the search_path, which is %s.",
 					   namespace_search_path),
 			 errhint("Name an existing function, such as '%s', declared as FUNCTION %s.",
@@ -308,6 +311,17 @@ user_function_find(const char *name, const FunctionSignature *signature)
 		find_by_signature(name, signature) : find_by_name(name, signature);
 	user_function_check(found, signature);
 	return found;
+}
+
+/*
+ * The name alone serves where the arguments are known: one with argument types
+ * would be wrong once the schema of such a type is renamed.
+ */
+char *
+user_function_name(Oid function)
+{
+	return quote_qualified_identifier(get_namespace_name(get_func_namespace(function)),
+									  get_func_name(function));
 }
 
 /* Returns the text of an es_function as a user sees it. */

@@ -218,8 +218,8 @@ stored_argument(FunctionCallInfo fcinfo, Oid log, int arg)
 	if (PG_ARGISNULL(arg))
 		return (Datum) 0;
 	if (arg == ARG_HANDLER)
-		return CStringGetTextDatum(format_procedure_qualified(projection_find_handler(log,
-																					  text_to_cstring(PG_GETARG_TEXT_PP(arg)))));
+		return CStringGetTextDatum(user_function_name(projection_find_handler(log,
+																			  text_to_cstring(PG_GETARG_TEXT_PP(arg)))));
 	if (arg == ARG_HANDLER_SCHEMA)
 		return CStringGetTextDatum(handler_schema_name(PG_GETARG_OID(arg)));
 	return PG_GETARG_DATUM(arg);
