@@ -41,8 +41,10 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_extension.h"
 #include "commands/dbcommands.h"
+#include "commands/prepare.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -50,12 +52,14 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/lock.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/portal.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -204,10 +208,15 @@ begin_worker_transaction(const char *activity)
 	proc_exit(0);
 }
 
+/*
+ * Ends the transaction, and releases advisory locks of the session, which would keep
+ * the same handler waiting in another worker, in an open transaction.
+ */
 static void
 end_worker_transaction(MemoryContext context)
 {
 	CommitTransactionCommand();
+	LockReleaseAll(USER_LOCKMETHOD, true);
 	worker_slot_set_working(false);
 	MemoryContextSwitchTo(context);
 	MemoryContextReset(context);
@@ -274,6 +283,7 @@ recover_from_error(MemoryContext context)
 	if (!ShutdownRequestPending || geterrcode() != ERRCODE_QUERY_CANCELED)
 		EmitErrorReport();
 	AbortCurrentTransaction();
+	LockReleaseAll(USER_LOCKMETHOD, true);
 	MemoryContextSwitchTo(context);
 	FlushErrorState();
 	MemoryContextReset(context);
@@ -340,6 +350,24 @@ notify_and_publish(MemoryContext context, bool notifies)
 }
 
 /*
+ * Discards what a handler has left in the session: cursors, prepared statements and
+ * temporary tables.  The next handler finds a session as new.  Settings are put back
+ * by run_as_end, a background process cannot LISTEN, and plans are kept.
+ */
+static void
+discard_session_objects(void)
+{
+	Oid			schema;
+	Oid			toast;
+
+	PortalHashTableDeleteAll();
+	DropAllPreparedStatements();
+	GetTempNamespaceState(&schema, &toast);
+	if (OidIsValid(schema))
+		ResetTempTableNamespace();
+}
+
+/*
  * Runs one batch of a projection, if one is due.  SPI wants a snapshot to be
  * there, as it is where a client's statement runs.
  */
@@ -352,6 +380,8 @@ run_due_projection(MemoryContext context)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	ran = projection_run_due(log);
 	PopActiveSnapshot();
+	if (ran)
+		discard_session_objects();
 	end_worker_transaction(context);
 	return ran;
 }
