@@ -152,13 +152,16 @@ make_worker_slots(void)
 void
 worker_slot_init(void)
 {
-	if (!process_shared_preload_libraries_in_progress)
-		return;
+	/* known without preloading, too, so that its line is no invalid parameter */
 	DefineCustomStringVariable("eventstore.databases",
 							   "Databases that have workers.",
 							   "A list of names. Each takes eventstore.workers processes.",
-							   &databases, "", PGC_POSTMASTER, GUC_LIST_INPUT,
+							   &databases, "",
+							   process_shared_preload_libraries_in_progress ?
+							   PGC_POSTMASTER : PGC_SIGHUP, GUC_LIST_INPUT,
 							   check_databases, NULL, NULL);
+	if (!process_shared_preload_libraries_in_progress)
+		return;
 	slot_count = list_length(worker_slot_databases());
 	if (slot_count == 0)
 		return;

@@ -598,14 +598,14 @@ make_stats_memory(void)
 void
 stats_shmem_init(void)
 {
-	if (!process_shared_preload_libraries_in_progress)
-		return;
+	/* known without preloading, too, so that its line is no invalid parameter */
 	DefineCustomIntVariable("eventstore.stats_categories",
 							"Number of categories with counters of their own.",
 							"In all databases, including topics and groups of the inbox; 0 counts nothing.",
 							&stats_categories, 1000, 0, 100000,
-							PGC_POSTMASTER, 0, NULL, NULL, NULL);
-	if (stats_categories == 0)
+							process_shared_preload_libraries_in_progress ?
+							PGC_POSTMASTER : PGC_SIGHUP, 0, NULL, NULL, NULL);
+	if (!process_shared_preload_libraries_in_progress || stats_categories == 0)
 		return;
 	next_request_hook = shmem_request_hook;
 	shmem_request_hook = request_stats_memory;

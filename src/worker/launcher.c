@@ -296,12 +296,14 @@ register_launcher(void)
 void
 launcher_init(void)
 {
-	if (!process_shared_preload_libraries_in_progress)
-		return;
+	/* known without preloading, too, so that its line is no invalid parameter */
 	DefineCustomIntVariable("eventstore.workers",
 							"Number of workers for each database.",
 							NULL, &workers, 2, 1, MAX_WORKERS,
-							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+							process_shared_preload_libraries_in_progress ?
+							PGC_POSTMASTER : PGC_SIGHUP, 0, NULL, NULL, NULL);
+	if (!process_shared_preload_libraries_in_progress)
+		return;
 	/* nothing may write to the server of pg_upgrade */
 	if (worker_slot_databases() != NIL && !IsBinaryUpgrade)
 		register_launcher();
