@@ -59,3 +59,23 @@ COMMENT ON COLUMN es_visible_failures.first_failed_at IS 'as in es_failures';
 COMMENT ON COLUMN es_visible_failures.last_failed_at IS 'as in es_failures';
 COMMENT ON FUNCTION es_failures(text, text, text, bigint, bigint, text, text, text) IS
     'lists failures, the newest first: of a projection, stream, type, subscription, topic or group; at most max_count after skipping some';
+
+CREATE FUNCTION es_horizon_holders(
+    OUT pid int, OUT gid text, OUT since timestamptz, OUT username text, OUT application_name text,
+    OUT client_addr text, OUT state text, OUT streams text[], OUT remedy text)
+    RETURNS SETOF record AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED ROWS 10;
+REVOKE EXECUTE ON FUNCTION es_horizon_holders() FROM PUBLIC;
+
+CREATE VIEW es_horizon_holders AS SELECT * FROM es_horizon_holders();
+
+COMMENT ON FUNCTION es_horizon_holders() IS 'rows of the view es_horizon_holders';
+COMMENT ON VIEW es_horizon_holders IS 'transactions that may own a position and are not over, so that they hold the horizon; the oldest first';
+COMMENT ON COLUMN es_horizon_holders.pid IS 'process of the session; null: the transaction is prepared';
+COMMENT ON COLUMN es_horizon_holders.gid IS 'name of the prepared transaction; null: it is of a session';
+COMMENT ON COLUMN es_horizon_holders.since IS 'when the transaction began, or was prepared';
+COMMENT ON COLUMN es_horizon_holders.username IS 'role of the session, or that has prepared the transaction';
+COMMENT ON COLUMN es_horizon_holders.application_name IS 'application_name of the session';
+COMMENT ON COLUMN es_horizon_holders.client_addr IS 'address of the client; null: a Unix socket, or prepared';
+COMMENT ON COLUMN es_horizon_holders.state IS 'state of the session, as in pg_stat_activity, or prepared';
+COMMENT ON COLUMN es_horizon_holders.streams IS 'streams that it has locked, as far as they are among those of the last 1000 events; null: unknown';
+COMMENT ON COLUMN es_horizon_holders.remedy IS 'statement that ends it; what it has appended is lost';

@@ -60,6 +60,9 @@ SELECT bag_eq(
      'OUT category text, OUT appends bigint, OUT events bigint, OUT bytes bigint, OUT conflicts bigint, OUT retries bigint,'
      ' OUT duplicates bigint, OUT lock_waits bigint, OUT lock_wait_time double precision,'
      ' OUT stats_reset timestamp with time zone', 'SETOF record'),
+    ('es_horizon_holders',
+     'OUT pid integer, OUT gid text, OUT since timestamp with time zone, OUT username text, OUT application_name text,'
+     ' OUT client_addr text, OUT state text, OUT streams text[], OUT remedy text', 'SETOF record'),
     ('es_inbox_stats',
      'OUT topic text, OUT group_id text, OUT acknowledged bigint, OUT skipped bigint, OUT failed bigint,'
      ' OUT duplicates bigint, OUT errors bigint, OUT stats_reset timestamp with time zone', 'SETOF record'),
@@ -214,6 +217,7 @@ SELECT bag_eq(
               ('es_channel',        'c',   'i', 's', true),
               ('es_start_worker',   'c',   'v', 'u', true),
               ('es_stats',          'c',   'v', 's', true),
+              ('es_horizon_holders', 'c', 'v', 'r', true),
               ('es_inbox_stats',    'c',   'v', 's', true),
               ('es_stats_reset',    'c',   'v', 'u', true),
               ('es_uuid7',          'c',   'v', 's', true),

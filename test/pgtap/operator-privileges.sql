@@ -2,7 +2,7 @@
 -- what their owners see, and that neither gets the rights of the other.
 -- Not in one transaction: a rebuild needs one of its own.
 SET client_min_messages = error;
-SELECT plan(42);
+SELECT plan(43);
 
 CREATE ROLE es_test_owner;
 CREATE ROLE es_test_operator;
@@ -129,6 +129,10 @@ RESET ROLE;
 \set rebuilt `psql -XAtq -d :'DBNAME' -c "SET client_min_messages = error" -c "SET ROLE es_test_operator" -c "SELECT es_rebuild_projection('parks')"`
 SELECT is(:'rebuilt'::text, '2', 'rebuilds in another one');
 SELECT is((SELECT string_agg(DISTINCT who, ' ') FROM es_test.seen), 'es_test_owner', 'as the owner');
+
+GRANT SELECT ON appender, es_test.seen TO es_test_operator;
+\set dump `pg_dump --role=es_test_operator -d :'DBNAME' 2>&1 >/dev/null`
+SELECT is(:'dump'::text, '', 'an operator that may read all other tables dumps the database');
 
 SELECT es_drop_subscription('s'), es_drop_projection('parks');
 DROP TRIGGER appender ON es_events;

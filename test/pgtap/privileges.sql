@@ -37,6 +37,7 @@ SELECT bag_eq(
               ('es_rewrite(uuid,jsonb,jsonb)'),
               ('es_start_worker()'),
               ('es_stats()'),
+              ('es_horizon_holders()'),
               ('es_inbox_stats()'),
               ('es_stats_reset()'),
               ('es_import_row()'),

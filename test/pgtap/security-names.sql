@@ -152,6 +152,7 @@ SELECT public.es_drop_event_type('opened')
 SELECT 1::public.es_expected_version OPERATOR(public.*=) 2::pg_catalog.int8::public.es_expected_version, 'any'::public.es_expected_version OPERATOR(public.*<>) 'none'
 SELECT * FROM public.es_privileges
 SELECT * FROM public.es_stats(), public.es_inbox_stats()
+SELECT pg_catalog.count(*) FROM public.es_horizon_holders(), public.es_horizon_holders AS v
 SELECT public.es_stats_reset(), (SELECT pg_catalog.count(*) FROM public.es_stats), (SELECT pg_catalog.count(*) FROM public.es_inbox_stats)
 $calls$, '\n') line
  WHERE line <> '';

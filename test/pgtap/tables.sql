@@ -177,6 +177,7 @@ SELECT bag_eq(
               ('es_failures_id_seq',   'S', 'p', NULL,   false, NULL),
               ('es_subscriptions',     'r', 'p', 'heap', false, NULL),
               ('es_partitions',        'r', 'p', 'heap', false, '{fillfactor=50}'),
+              ('es_horizon_holders', 'v', 'p', NULL, false, NULL),
               ('es_visible_failures', 'v', 'p', NULL, false, '{security_barrier=true}'),
               ('es_subscription_status', 'v', 'p', NULL, false, '{security_barrier=true}'),
               ('es_inbox',             'r', 'p', 'heap', false, '{fillfactor=95}'),
