@@ -189,7 +189,7 @@ sub has_worker
 	my ($database) = @_;
 
 	return $node->poll_query_until('postgres',
-		"SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'eventstore worker' AND datname = '$database' AND wait_event = 'Extension'");
+		"SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'eventstore worker' AND datname = '$database' AND wait_event_type = 'Extension'");
 }
 has_worker('app') or die 'the database has no worker';
 wait_until('the database to be renamed', sub {
