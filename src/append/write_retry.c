@@ -167,7 +167,7 @@ add_different_keys(StringInfo names, int *count, Jsonb *one, Jsonb *other,
 
 /*
  * Says in which keys the data differ; "" if they are not both objects.  The values
- * are nobody's business who reads a log of errors.
+ * stay out of the server's log.
  */
 static const char *
 different_keys(Datum given, Datum stored)
@@ -188,31 +188,39 @@ different_keys(Datum given, Datum stored)
 	return names.data;
 }
 
+/* Returns true if the caller may know what the other event says. */
+static bool
+may_know_other(Log *log)
+{
+	return log == NULL || log_may_read(log);
+}
+
 /*
- * Says how an event differs from another one, of which the caller may know; NULL if
- * it is the same, or if its composite key decides.
+ * Says how an event differs from another one; NULL if it is the same, or if its
+ * composite key decides.  log: where the other one is stored, of which the caller may
+ * not know; NULL: the caller has given it.
  */
 static const char *
-event_difference(const NewEvent *event, text *type, Datum data, bool may_know)
+event_difference(const NewEvent *event, text *type, Datum data, Log *log)
 {
 	if (!DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID,
 											  PointerGetDatum(event->type),
 											  PointerGetDatum(type))))
-		return may_know ?
+		return may_know_other(log) ?
 			psprintf("is of type \"%s\", not \"%s\"", text_to_cstring(type),
 					 text_to_cstring(event->type)) :
 			"is of another type";
 	if (event->id_is_key || same_json(event->data, data))
 		return NULL;
 	return psprintf("has other data%s",
-					may_know ? different_keys(event->data, data) : "");
+					may_know_other(log) ? different_keys(event->data, data) : "");
 }
 
 /*
  * Refuses an event that is not the one that is stored in its stream at the version.
- * id: that tells the append.
+ * id: that tells the append.  Returns the position.
  */
-static void
+static int64
 check_same_event(Log *log, const NewEvent *event, int64 version,
 				 const pg_uuid_t *id)
 {
@@ -220,12 +228,12 @@ check_same_event(Log *log, const NewEvent *event, int64 version,
 	const char *difference;
 
 	log_read_event(log, event->stream, version, &stored);
-	difference = event_difference(event, stored.type, stored.data,
-								  log_may_read(log));
+	difference = event_difference(event, stored.type, stored.data, log);
 	if (difference != NULL && !rewrite_is_recorded(log, stored.position))
 		log_fail_duplicate(id,
 						   psprintf("The event that is stored in this stream at version " INT64_FORMAT " %s.",
 									version, difference));
+	return stored.position;
 }
 
 /*
@@ -252,10 +260,10 @@ batch_is_retry(Log *log, Write *write)
 	for (i = 0; i < write->count; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		check_same_event(log, &write->events[i], first + i, &stored->id);
+		write->position = check_same_event(log, &write->events[i], first + i,
+										   &stored->id);
 	}
 	write->version = last;
-	write->position = log_position(log, write->stream, last);
 	stats_count(stream_stats(write->stream), STATS_DUPLICATES, 1);
 	return true;
 }
@@ -271,7 +279,7 @@ check_same_row(const NewEvent *row, const NewEvent *first)
 						   psprintf("The id is given for stream \"%s\" and again for stream \"%s\".",
 									text_to_cstring(first->stream),
 									text_to_cstring(row->stream)));
-	difference = event_difference(row, first->type, first->data, true);
+	difference = event_difference(row, first->type, first->data, NULL);
 	if (difference != NULL)
 		log_fail_duplicate(&row->id,
 						   psprintf("The event that row " INT64_FORMAT " gives this id %s.",
@@ -302,7 +310,7 @@ row_is_retry(Log *log, HTAB *ids, const NewEvent *row)
 		return false;
 	if (!stored.same_stream)
 		log_fail_duplicate(&row->id, stored.place);
-	check_same_event(log, row, stored.version, &row->id);
+	(void) check_same_event(log, row, stored.version, &row->id);
 	return true;
 }
 

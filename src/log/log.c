@@ -204,31 +204,14 @@ log_last_version(Log *log, text *stream, int64 expected)
 	return last;
 }
 
-/* Fetches an event that is stored into log->slot. */
-static void
-fetch_stored(Log *log, text *stream, int64 version)
-{
-	if (!fetch_version(log, stream, BTEqualStrategyNumber, F_INT8EQ, version))
-		elog(ERROR, "event " INT64_FORMAT " of a stream is missing", version);
-}
-
-/*
- * The position of an event that is stored.
- */
-int64
-log_position(Log *log, text *stream, int64 version)
-{
-	fetch_stored(log, stream, version);
-	return DatumGetInt64(fetched_column(log, Anum_es_events_position));
-}
-
 /*
  * Reads what an event says that is stored.
  */
 void
 log_read_event(Log *log, text *stream, int64 version, StoredContent *content)
 {
-	fetch_stored(log, stream, version);
+	if (!fetch_version(log, stream, BTEqualStrategyNumber, F_INT8EQ, version))
+		elog(ERROR, "event " INT64_FORMAT " of a stream is missing", version);
 	content->position = DatumGetInt64(fetched_column(log, Anum_es_events_position));
 	content->type = DatumGetTextPP(fetched_column(log, Anum_es_events_type));
 	content->data = fetched_column(log, Anum_es_events_data);

@@ -91,9 +91,6 @@ extern bool log_find_id(Log *log, const pg_uuid_t *id, text *stream,
 /* The greatest position in the table, 0 without one. */
 extern int64 log_last_position(Log *log);
 
-/* The position of a stored event. */
-extern int64 log_position(Log *log, text *stream, int64 version);
-
 /* Reads a stored event; its values last until the next look-up. */
 extern void log_read_event(Log *log, text *stream, int64 version,
 						   StoredContent *content);

@@ -453,9 +453,11 @@ event_type_check_filter(Oid log, ArrayType *types)
 	int			i;
 
 	event_check_type_names(types);
+	if (!event_type_strict)
+		return;
 	count = argument_texts("types", types, &values);
 	AcceptInvalidationMessages();
-	for (i = 0; event_type_strict && i < count; i++)
+	for (i = 0; i < count; i++)
 	{
 		text	   *type = DatumGetTextPP(values[i]);
 
