@@ -168,8 +168,8 @@ log_lock_of_stream(text *stream)
 }
 
 /*
- * Takes the lock of those who append, to the end of the transaction.  Errors of the
- * wait for one who has locked the whole log name it.
+ * Takes the lock that every append holds, to the end of the transaction.  It waits for
+ * a transaction that has locked the whole log; errors of that wait name the log.
  */
 void
 log_lock_to_append(Oid log)

@@ -412,7 +412,7 @@ projection_apply(Projection *projection, Tuplestorestate *events,
 
 /*
  * Refuses to go on inside a handler: functions that run or change projections
- * count on none being at work in their own transaction.
+ * rely on none running in their own transaction.
  */
 void
 projection_check_outside_handler(const char *function)
