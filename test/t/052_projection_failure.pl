@@ -59,14 +59,6 @@ sub value
 	return $node->safe_psql('postgres', $sql);
 }
 
-sub becomes_true
-{
-	my ($sql, $name) = @_;
-
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	return ok($node->poll_query_until('postgres', $sql), $name);
-}
-
 sub fix
 {
 	my ($handler) = @_;
@@ -124,10 +116,10 @@ sub all_go_on
 # Park
 #
 
-becomes_true('SELECT count(*) > 1000 FROM es_events', 'events are appended');
+becomes_true($node, 'SELECT count(*) > 1000 FROM es_events', 'events are appended');
 append_poison('account-1', 'order-1', 'order-2');
-becomes_true(q{SELECT count(DISTINCT stream) = 3 FROM es_failures}, 'three streams are parked');
-becomes_true(q{SELECT count(*) > 30 FROM es_failures}, 'and more of their events behind them');
+becomes_true($node, q{SELECT count(DISTINCT stream) = 3 FROM es_failures}, 'three streams are parked');
+becomes_true($node, q{SELECT count(*) > 30 FROM es_failures}, 'and more of their events behind them');
 parked_in_order('three streams');
 all_go_on('three streams parked', @others, 'by_handler');
 parked_in_order('three streams, later');
@@ -141,12 +133,12 @@ value(q{INSERT INTO es_import (stream, type, data)
 	SELECT 'mixed-' || i % 7, 'paid', CASE WHEN i % 5 = 0 THEN '{"n": 1, "poison": 1}' ELSE '{"n": 1}' END::jsonb
 	  FROM generate_series(1, 100) AS i});
 append_poison('order-1', 'order-2');
-becomes_true(q{SELECT count(DISTINCT stream) = 10 FROM es_failures}, 'streams of one batch are parked');
+becomes_true($node, q{SELECT count(DISTINCT stream) = 10 FROM es_failures}, 'streams of one batch are parked');
 all_go_on('ten streams parked', @others, 'by_handler');
 parked_in_order('ten streams');
 
 # They are tried again by themselves before they are parked for good.
-becomes_true(q{SELECT bool_and(retry_at IS NULL AND attempts = 2) FROM es_failures WHERE sqlstate IS NOT NULL},
+becomes_true($node, q{SELECT bool_and(retry_at IS NULL AND attempts = 2) FROM es_failures WHERE sqlstate IS NOT NULL},
 	'all are parked for good');
 like(PostgreSQL::Test::Utils::slurp_file($node->logfile),
 	qr/WARNING:  projection "by_handler" has parked the event at position \d+ \(version \d+ of stream "mixed-0", type "paid"\): poison/,
@@ -193,7 +185,7 @@ all_go_on('all retried', @others, 'by_handler');
 # Stop
 #
 
-becomes_true(q{SELECT state = 'failed' FROM es_projections WHERE name = 'by_category'}, 'the other projection has stopped');
+becomes_true($node, q{SELECT state = 'failed' FROM es_projections WHERE name = 'by_category'}, 'the other projection has stopped');
 is_query($node, q{
 	SELECT p.position < bad.position, sqlstate, message, detail,
 	       (SELECT count(*) FROM es_events WHERE es_category(stream) = 'account' AND type IN ('paid', 'noted')
@@ -208,7 +200,7 @@ like(
 		SELECT es_wait('by_category', (SELECT max(position) FROM es_events), '60s')}))[2],
 	qr/ES005.*poison/s, 'a client that waits for it gets an error');
 value(q{SELECT es_resume_projection('by_category')});
-becomes_true(q{SELECT state = 'failed' FROM es_projections WHERE name = 'by_category'}, 'resumed too early it stops again');
+becomes_true($node, q{SELECT state = 'failed' FROM es_projections WHERE name = 'by_category'}, 'resumed too early it stops again');
 equals_fold($node, 'stopped', projections => ['by_category']);
 all_go_on('one has stopped', @others, 'by_handler');
 fix('by_category');

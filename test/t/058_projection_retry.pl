@@ -24,14 +24,6 @@ sub value
 	return $node->safe_psql('postgres', $sql);
 }
 
-sub becomes_true
-{
-	my ($sql, $name) = @_;
-
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	return ok($node->poll_query_until('postgres', $sql), $name);
-}
-
 # How often a line of the server's log fits.
 sub logged
 {
@@ -70,11 +62,11 @@ END
 
 # What fails for want of a privilege goes on when that is there, without being resumed.
 append("order-$_", $_) foreach 1 .. 5;
-becomes_true(q{SELECT count(*) = 5 FROM granted}, 'events are handled');
+becomes_true($node, q{SELECT count(*) = 5 FROM granted}, 'events are handled');
 value('REVOKE INSERT ON granted FROM shop');
 my $bad = append('order-1', 6);
 append('order-1', 7);
-becomes_true(q{SELECT attempts > 8 FROM es_projections WHERE name = 'stops'}, 'a projection tries again and again');
+becomes_true($node, q{SELECT attempts > 8 FROM es_projections WHERE name = 'stops'}, 'a projection tries again and again');
 is_query($node, q{SELECT state, failed_position, failed_stream, failed_version, failed_type, sqlstate FROM es_projection_status WHERE name = 'stops'},
 	"retrying|$bad|order-1|2|added|42501", 'more often than its attempts: it has not failed');
 is(logged(qr/WARNING:  projection "stops" waits at the event at position $bad \(version 2 of stream "order-1", type "added"\): permission denied/),
@@ -83,9 +75,9 @@ is(logged(qr/\n\tprojection "stops", event at position $bad \(version 2 of strea
 	1, 'with the id of the event');
 $node->stop('immediate');
 $node->start;
-becomes_true(q{SELECT attempts > 10 FROM es_projections WHERE name = 'stops'}, 'after a crash it goes on trying');
+becomes_true($node, q{SELECT attempts > 10 FROM es_projections WHERE name = 'stops'}, 'after a crash it goes on trying');
 value('GRANT INSERT ON granted TO shop');
-becomes_true(q{SELECT count(*) = 7 FROM granted}, 'granted again: it goes on by itself');
+becomes_true($node, q{SELECT count(*) = 7 FROM granted}, 'granted again: it goes on by itself');
 is_query($node, q{SELECT state, attempts, last_error IS NULL, failing_since IS NULL FROM es_projection_status WHERE name = 'stops'},
 	'running|0|t|t', 'and nothing is wrong any more');
 is(logged(qr/LOG:  projection "stops" goes on after \d+ failed attempts/), 1, 'the log says so');
@@ -94,10 +86,10 @@ is(logged(qr/LOG:  projection "stops" goes on after \d+ failed attempts/), 1, 't
 value(q{ALTER FUNCTION take_granted RENAME TO take_granted_right;
 	CREATE FUNCTION take_granted(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE 'not yet'; END $$});
 $bad = append('order-2', 8);
-becomes_true(q{SELECT state = 'failed' AND attempts > 3 FROM es_projection_status WHERE name = 'stops'}, 'a projection has failed, and tries on');
+becomes_true($node, q{SELECT state = 'failed' AND attempts > 3 FROM es_projection_status WHERE name = 'stops'}, 'a projection has failed, and tries on');
 is(logged(qr/WARNING:  projection "stops" has failed at the event at position $bad /), 1, 'the log says it once');
 value(q{DROP FUNCTION take_granted; ALTER FUNCTION take_granted_right RENAME TO take_granted});
-becomes_true(q{SELECT state = 'running' FROM es_projection_status WHERE name = 'stops'}, 'replaced: it goes on by itself');
+becomes_true($node, q{SELECT state = 'running' FROM es_projection_status WHERE name = 'stops'}, 'replaced: it goes on by itself');
 
 # A parked event does not hold other streams, though it is tried again all the time.
 $bad = append('order-3', 'poison');
@@ -112,22 +104,22 @@ is(value("SELECT es_wait('parks', $bad, '1ms')"), 'f', 'es_wait does not take it
 # es_wait waits for it; with it comes what waits behind it; crashes in between.
 foreach my $crash (1 .. 2)
 {
-	becomes_true(qq{SELECT attempts > 3 * $crash FROM es_failures WHERE position = $bad}, "it is tried again ($crash)");
+	becomes_true($node, qq{SELECT attempts > 3 * $crash FROM es_failures WHERE position = $bad}, "it is tried again ($crash)");
 	$node->stop('immediate');
 	$node->start;
 }
 my $folder = PostgreSQL::Test::Utils::tempdir();
 PostgreSQL::Test::Utils::append_to_file("$folder/wait.sql", "SELECT es_wait('parks', $bad, '10min');\n");
 my $waits = start_psql($node, "$folder/wait.sql", "$folder/wait");
-becomes_true(q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query ~ '^SELECT es_wait' AND state = 'active'}, 'somebody waits for it');
+becomes_true($node, q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query ~ '^SELECT es_wait' AND state = 'active'}, 'somebody waits for it');
 value(q{CREATE OR REPLACE FUNCTION take(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 	BEGIN
 		INSERT INTO taken VALUES (event.position, event.stream, CASE WHEN event.data->>'n' <> 'poison' THEN (event.data->>'n')::int END);
 	END $$});
 ok(finish_psql($waits), 'es_wait ends when it has taken effect');
 is(slurp_file("$folder/wait.out"), "t\n", 'and is true');
-becomes_true(q{SELECT count(*) = 0 FROM es_failures}, 'nothing is parked any more');
-becomes_true(q{SELECT bool_and(position >= horizon AND state = 'running') FROM es_projection_status}, 'both have come to the end');
+becomes_true($node, q{SELECT count(*) = 0 FROM es_failures}, 'nothing is parked any more');
+becomes_true($node, q{SELECT bool_and(position >= horizon AND state = 'running') FROM es_projection_status}, 'both have come to the end');
 is_query($node, q{SELECT (SELECT string_agg(position::text, ' ' ORDER BY position) FROM taken) = string_agg(position::text, ' ' ORDER BY position),
 		(SELECT string_agg(position::text, ' ' ORDER BY position) FROM granted) = string_agg(position::text, ' ' ORDER BY position) FROM es_events},
 	't|t', 'each event has taken effect once');
@@ -149,7 +141,7 @@ is(logged(qr/WARNING:  projection "parks" has parked the event at position $bad 
 # Projections that wait, and parked events, cost no more than an idle worker.
 value('REVOKE INSERT ON granted FROM shop');
 append('order-6', 11);
-becomes_true(q{SELECT attempts > 0 FROM es_projections WHERE name = 'stops'}, 'a projection waits');
+becomes_true($node, q{SELECT attempts > 0 FROM es_projections WHERE name = 'stops'}, 'a projection waits');
 
 # What the workers write and call while nothing happens.
 sub cost
@@ -177,7 +169,7 @@ my ($rows, $waiting) = cost();
 is($rows, 0, 'a projection that waits writes nothing');
 value('GRANT INSERT ON granted TO shop');
 value(q{SELECT es_resume_projection('stops')});
-becomes_true(q{SELECT state = 'running' AND position >= horizon FROM es_projection_status WHERE name = 'stops'}, 'resumed: it goes on at once');
+becomes_true($node, q{SELECT state = 'running' AND position >= horizon FROM es_projection_status WHERE name = 'stops'}, 'resumed: it goes on at once');
 sleep 1;
 my ($none, $idle) = cost();
 cmp_ok($waiting, '<=', 2 * $idle + 10, "it uses the processor as an idle one does: $waiting ticks, $idle idle");

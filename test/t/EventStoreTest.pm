@@ -17,7 +17,7 @@ our @EXPORT = qw(
   few_or_many use_seed
   new_store new_standby
   start_psql finish_psql wait_until median log_digest burn_xids
-  is_query holds_versions_dense holds_horizon_at_end);
+  is_query becomes_true holds_versions_dense holds_horizon_at_end);
 
 my $patience = $PostgreSQL::Test::Utils::timeout_default;
 
@@ -177,6 +177,15 @@ sub is_query
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	is($node->safe_psql('postgres', $sql), $expected, $name);
 	return;
+}
+
+# Within the tests' patience.
+sub becomes_true
+{
+	my ($node, $sql, $name) = @_;
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return ok($node->poll_query_until('postgres', $sql), $name);
 }
 
 sub holds_versions_dense
