@@ -135,10 +135,14 @@ CREATE VIEW es_projection_status WITH (security_barrier) AS
            p.sqlstate, p.message AS last_error, p.detail AS error_detail, p.context AS error_context,
            p.attempts, p.next_attempt, p.failing_since, p.failed_position,
            e.stream AS failed_stream, e.version AS failed_version, e.type AS failed_type, e.id AS failed_event_id,
-           (SELECT count(*) FROM es_failures f WHERE f.projection = p.name) AS parked
+           (SELECT count(*) FROM es_failures f WHERE f.projection = p.name) AS parked,
+           h.held_since AS horizon_held_since
       FROM es_projections p
       LEFT JOIN es_events e ON e.position = p.failed_position
-     CROSS JOIN (SELECT es_horizon() AS horizon OFFSET 0) h
+     CROSS JOIN (SELECT x.horizon,
+                        (SELECT e.recorded_at FROM es_events e WHERE e.position > x.horizon
+                          ORDER BY e.position LIMIT 1) AS held_since
+                   FROM (SELECT es_horizon() AS horizon OFFSET 0) x OFFSET 0) h
      CROSS JOIN LATERAL (
          SELECT CASE WHEN p.mode = 'sync' AND p.state = 'running' THEN h.horizon ELSE p.position END AS position) c
       LEFT JOIN LATERAL (
@@ -216,6 +220,7 @@ COMMENT ON COLUMN es_projection_status.failed_version IS 'its version';
 COMMENT ON COLUMN es_projection_status.failed_type IS 'its type';
 COMMENT ON COLUMN es_projection_status.failed_event_id IS 'its id';
 COMMENT ON COLUMN es_projection_status.parked IS 'how many events are in es_failures';
+COMMENT ON COLUMN es_projection_status.horizon_held_since IS 'since when events above the horizon wait for an append that is open; null: none does';
 COMMENT ON FUNCTION es_create_projection(text, es_function, text, regnamespace, regclass, regclass[], text, text[], text, bigint, bigint, text, bigint, interval) IS
     'creates a projection of a handler, a query, a schema of handlers or a materialized view';
 COMMENT ON FUNCTION es_drop_projection(text) IS

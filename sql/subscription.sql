@@ -98,10 +98,14 @@ CREATE VIEW es_subscription_status WITH (security_barrier) AS
                         AND es_partition(e.stream, s.partitions::bigint) = p.partition
                         AND e.position <> ALL (p.settled))
            END AS in_flight,
-           f.parked, f.oldest_parked_age
+           f.parked, f.oldest_parked_age,
+           h.held_since AS horizon_held_since
       FROM es_subscriptions s
       JOIN es_partitions p ON p.subscription = s.name
-     CROSS JOIN (SELECT es_horizon() AS horizon OFFSET 0) h
+     CROSS JOIN (SELECT x.horizon,
+                        (SELECT e.recorded_at FROM es_events e WHERE e.position > x.horizon
+                          ORDER BY e.position LIMIT 1) AS held_since
+                   FROM (SELECT es_horizon() AS horizon OFFSET 0) x OFFSET 0) h
      CROSS JOIN LATERAL (
          SELECT count(*) AS parked, clock_timestamp() - min(f.first_failed_at) AS oldest_parked_age
            FROM es_failures f
@@ -156,6 +160,7 @@ COMMENT ON COLUMN es_subscription_status.lag_seconds IS 'age of the first of the
 COMMENT ON COLUMN es_subscription_status.in_flight IS 'how many of its events are in flight';
 COMMENT ON COLUMN es_subscription_status.parked IS 'how many events are parked in es_failures, with those that wait behind them';
 COMMENT ON COLUMN es_subscription_status.oldest_parked_age IS 'age of the oldest of them; null: there is none';
+COMMENT ON COLUMN es_subscription_status.horizon_held_since IS 'since when events above the horizon wait for an append that is open; null: none does';
 COMMENT ON FUNCTION es_create_subscription(text, text, text[], bigint, bigint, interval, bigint, bigint) IS
     'creates a subscription to all events, to a category or to some types';
 COMMENT ON FUNCTION es_drop_subscription(text) IS

@@ -336,7 +336,8 @@ SELECT bag_eq(
               (21, 'failed_version',    'bigint'),
               (22, 'failed_type',       'text'),
               (23, 'failed_event_id',   'uuid'),
-              (24, 'parked',            'bigint') $$,
+              (24, 'parked',            'bigint'),
+              (25, 'horizon_held_since', 'timestamp with time zone') $$,
     'es_projection_status has these columns');
 
 SELECT bag_eq(
@@ -456,7 +457,8 @@ SELECT bag_eq(
               (8,  'lag_seconds',       'numeric'),
               (9,  'in_flight',         'bigint'),
               (10, 'parked',            'bigint'),
-              (11, 'oldest_parked_age', 'interval') $$,
+              (11, 'oldest_parked_age', 'interval'),
+              (12, 'horizon_held_since', 'timestamp with time zone') $$,
     'es_subscription_status has these columns');
 
 SELECT bag_eq(

@@ -65,13 +65,19 @@ my ($last, $slow, $quick, $idle);
 
 $primary->safe_psql('postgres', 'CREATE TABLE nothing ()');
 $primary->safe_psql('postgres', append('first-1'));
+$primary->safe_psql('postgres', q{SELECT es_create_subscription('all')});
 $last = last_position();
 $slow = session($primary);
 $slow->query_safe(append('slow-1'));
 $primary->safe_psql('postgres', append('quick-1'));
 is(reads_there($last), '', 'an append in flight holds a reader');
+is_query($primary, 'SELECT count(*) FROM es_horizon_holders', '1', 'the primary names it');
+is_query($standby, 'SELECT count(*) FROM es_horizon_holders', '0', 'the standby does not know it');
+is_query($standby, q{SELECT horizon_held_since = recorded_at FROM es_subscription_status, es_events WHERE stream = 'quick-1'},
+	't', 'but its status says since when an event waits');
 finish($slow, 'COMMIT');
 is(reads_there($last), 'slow-1,quick-1', 'and is read first');
+is_query($standby, 'SELECT horizon_held_since IS NULL FROM es_subscription_status', 't', 'then none waits');
 
 $last = last_position();
 $slow = session($primary);
