@@ -51,6 +51,40 @@ CREATE FUNCTION es_discard(failure_id bigint)
     RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 REVOKE EXECUTE ON FUNCTION es_retry(bigint), es_discard(bigint) FROM PUBLIC;
 
+-- Events that a projection leaves out for good.
+CREATE TABLE es_skipped_events (
+    projection text COLLATE "C" NOT NULL,
+    position   bigint           NOT NULL,
+    event_id   uuid             NOT NULL,
+    stream     text COLLATE "C" NOT NULL,
+    type       text COLLATE "C" NOT NULL,
+    reason     text,
+    skipped_by name             NOT NULL,
+    skipped_at timestamptz      NOT NULL,
+    PRIMARY KEY (projection, position)
+);
+
+SELECT pg_catalog.pg_extension_config_dump('es_skipped_events', '');
+
+CREATE FUNCTION es_skip_event(projection text, "position" bigint, reason text DEFAULT NULL)
+    RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+CREATE FUNCTION es_unskip_event(projection text, "position" bigint)
+    RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE EXECUTE ON FUNCTION es_skip_event(text, bigint, text), es_unskip_event(text, bigint) FROM PUBLIC;
+
+COMMENT ON TABLE es_skipped_events IS 'events that a projection leaves out: es_skip_event';
+COMMENT ON COLUMN es_skipped_events.projection IS 'the projection';
+COMMENT ON COLUMN es_skipped_events.position IS 'the event''s position';
+COMMENT ON COLUMN es_skipped_events.event_id IS 'the event''s id';
+COMMENT ON COLUMN es_skipped_events.stream IS 'the event''s stream';
+COMMENT ON COLUMN es_skipped_events.type IS 'the event''s type';
+COMMENT ON COLUMN es_skipped_events.reason IS 'why, as the caller gave it';
+COMMENT ON COLUMN es_skipped_events.skipped_by IS 'role that called es_skip_event';
+COMMENT ON COLUMN es_skipped_events.skipped_at IS 'when it was called';
+COMMENT ON FUNCTION es_skip_event(text, bigint, text) IS
+    'lets a projection leave out the event at a position, now and in every rebuild';
+COMMENT ON FUNCTION es_unskip_event(text, bigint) IS
+    'ends es_skip_event: the projection gets the event again, if it is still ahead, or in a rebuild';
 COMMENT ON SEQUENCE es_failures_id_seq IS 'ids of failures';
 COMMENT ON TABLE es_failures IS 'failures: events of projections and subscriptions that could not be handled, events of the same streams that wait behind them, and messages of the inbox';
 COMMENT ON COLUMN es_failures.id IS 'its id, for es_retry and es_discard';

@@ -21,6 +21,7 @@ CREATE VIEW es_privileges AS
         ('es_projections',          'SELECT', '{operator}'),
         ('es_published_horizon',    'SELECT', '{operator}'),
         ('es_rewrites',             'SELECT', '{operator}'),
+        ('es_skipped_events',       'SELECT', '{operator}'),
         ('es_snapshots',            'SELECT', '{operator}'),
         ('es_snapshots',            'DELETE', '{operator}'),
         ('es_snapshots_id_seq',     'SELECT', '{operator}'),
@@ -116,10 +117,12 @@ CREATE VIEW es_privileges AS
         ('es_retry',                'EXECUTE', '{operator}'),
         ('es_rewrite',              'EXECUTE', '{operator}'),
         ('es_run_projections',      'EXECUTE', '{operator}'),
+        ('es_skip_event',           'EXECUTE', '{operator}'),
         ('es_snapshot',             'EXECUTE', '{operator}'),
         ('es_start_worker',         'EXECUTE', '{operator}'),
         ('es_stats',                'EXECUTE', '{operator}'),
         ('es_stats_reset',          'EXECUTE', '{operator}'),
+        ('es_unskip_event',         'EXECUTE', '{operator}'),
         ('es_work',                 'EXECUTE', '{operator}')),
     member AS (
         SELECT d.classid, d.objid

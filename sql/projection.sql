@@ -151,6 +151,7 @@ CREATE VIEW es_projection_status WITH (security_barrier) AS
            FROM pg_locks l
           WHERE l.locktype = 'advisory'
             AND l.objsubid IN (4, 5)
+            AND l.objid <> 0::oid
             AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
             AND l.classid = ((hashtext(p.name)::bigint + 4294967296) % 4294967296)::oid
          HAVING count(*) > 0) r ON true

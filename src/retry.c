@@ -119,8 +119,7 @@ es_retry(PG_FUNCTION_ARGS)
 Datum
 es_discard(PG_FUNCTION_ARGS)
 {
-	Failure		failure,
-				next;
+	Failure		failure;
 	Partition  *partition;
 	Projection *projection = begin_retry(fcinfo, "es_discard()", &failure,
 										 &partition);
@@ -128,17 +127,15 @@ es_discard(PG_FUNCTION_ARGS)
 
 	if (failure.kind == FAILURE_INBOX)
 		inbox_discard(log, failure.id);
+	else if (failure.kind == FAILURE_PROJECTION)
+		projection_discard(projection, &failure);
 	else
+	{
 		(void) failure_remove(log, failure.id);
-	if (failure.kind == FAILURE_SUBSCRIPTION)
 		failure_release(subscription_failures(log, failure.name,
 											  failure.partition),
 						failure.stream);
-	if (failure.kind == FAILURE_PROJECTION &&
-		failure_first(projection_failures(projection), failure.stream,
-					  &next) && !next.failed)
-		(void) projection_retry_stream(projection, failure.stream,
-									   &projection_retry_by_user);
+	}
 	wake_partition(partition);
 	SPI_finish();
 	PG_RETURN_VOID();

@@ -205,8 +205,8 @@ extern int64 projection_run_batch(const ProjectionRun *run,
 								  Projection *projection);
 
 /*
- * Reads the next events that the projection wants: after its checkpoint, not
- * beyond upto, at most limit, into batch->events, which the caller made.
+ * Reads the next events that the projection wants and does not skip: after its checkpoint,
+ * not beyond upto, at most limit, into batch->events, which the caller made.
  * batch->upto is the checkpoint when these are handled.  A batch is either of
  * the projection's history or not.
  */

@@ -123,7 +123,7 @@ projection_pass_over(const ProjectionRun *run, const char *name)
 
 /*
  * Reads the next events that the projection wants, with its owner's privileges
- * and row security.  Nothing else up to batch->upto is wanted.
+ * and row security, except for those that are skipped.  Nothing else up to batch->upto is wanted.
  */
 void
 projection_read_batch(const Projection *projection, Snapshot snapshot, int64 upto,
@@ -140,6 +140,7 @@ projection_read_batch(const Projection *projection, Snapshot snapshot, int64 upt
 		projection->position < projection->history;
 	if (!projection->rebuilding && batch->history)
 		upto = Min(upto, projection->history);
+	source.except = projection_skipped_positions(projection, projection->position, upto);
 	event_reader_read(&source, snapshot, projection->position, upto, limit, batch);
 }
 

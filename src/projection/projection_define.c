@@ -34,6 +34,7 @@
 #include "type/type.h"
 #include "failure/failure.h"
 #include "projection/projection.h"
+#include "projection/projection_failure.h"
 #include "projection/rebuild.h"
 
 PG_FUNCTION_INFO_V1(es_create_projection);
@@ -459,6 +460,7 @@ es_drop_projection(PG_FUNCTION_ARGS)
 	projection = begin_projection_change(fcinfo, "es_drop_projection()", projection_lock_own);
 	projection_end_trigger(projection);
 	failure_remove_after(projection_failures(projection), 0);
+	projection_forget_skipped(projection);
 	(void) own_sql_run(projection->log,
 					   "DELETE FROM @extschema@.es_projections WHERE name = $1",
 					   1, &type, &value, NULL);

@@ -94,6 +94,9 @@ typedef struct RetryMode
 /* How es_retry and es_discard do it. */
 extern const RetryMode projection_retry_by_user;
 
+/* Removes the failure; events of its stream that only waited behind it are handled. */
+extern void projection_discard(Projection *projection, const Failure *failure);
+
 /*
  * Tries the parked events of the stream in order until one fails; returns how many
  * took effect.
@@ -108,5 +111,17 @@ extern int64 projection_retry_stream(Projection *projection, char *stream,
  */
 extern bool projection_retry_due(Oid log, const char *name,
 								 bool own_transaction, int64 *handled);
+
+/* projection_skip.c: events that are left out by name. */
+
+/*
+ * Returns the positions of events after one position and up to another that the
+ * projection leaves out.
+ */
+extern Int8Array projection_skipped_positions(const Projection *projection,
+											  int64 after, int64 upto);
+
+/* Forgets all of them: the projection is dropped. */
+extern void projection_forget_skipped(const Projection *projection);
 
 #endif							/* EVENTSTORE_PROJECTION_FAILURE_H */

@@ -172,6 +172,18 @@ projection_retry_stream(Projection *projection, char *stream,
 	return handled;
 }
 
+void
+projection_discard(Projection *projection, const Failure *failure)
+{
+	Failure		next;
+
+	(void) failure_remove(projection->log, failure->id);
+	if (failure_first(projection_failures(projection), failure->stream, &next) &&
+		!next.failed)
+		(void) projection_retry_stream(projection, failure->stream,
+									   &projection_retry_by_user);
+}
+
 /* Claims a projection some of whose parked events are due; NULL if there is none. */
 static Projection *
 claim_due_retry(Oid log, const char *name)

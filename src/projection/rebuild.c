@@ -98,6 +98,15 @@ rebuild_lock(const char *name, bool wait)
 	return result != LOCKACQUIRE_NOT_AVAIL;
 }
 
+bool
+rebuild_lock_out(const char *name)
+{
+	LOCKTAG		tag;
+
+	rebuild_lock_tag(&tag, name, 0, REBUILD_LOCK_CLASS);
+	return LockAcquire(&tag, ShareLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+}
+
 /*
  * Makes the rebuild the only one of the projection, and shows when it began.
  */

@@ -64,6 +64,12 @@ extern void projection_drop_left_triggers(Oid log);
  */
 extern bool rebuild_lock(const char *name, bool wait);
 
+/*
+ * Keeps the projection from being rebuilt until the transaction ends, as any number
+ * of sessions can; returns false if it is being rebuilt.
+ */
+extern bool rebuild_lock_out(const char *name);
+
 /* rebuild_tables.c: the new tables. */
 
 /* A table of the read model, and the new one. */

@@ -148,6 +148,8 @@ SELECT bag_eq(
      'stream text, decider es_function, command jsonb, reducer es_function, metadata jsonb DEFAULT NULL::jsonb,'
      ' expected es_expected_version DEFAULT ''any''::es_expected_version,'
      ' OUT version bigint, OUT "position" bigint, OUT state jsonb, OUT events integer', 'record'),
+    ('es_skip_event', 'projection text, "position" bigint, reason text DEFAULT NULL::text', 'void'),
+    ('es_unskip_event', 'projection text, "position" bigint', 'void'),
     ('es_discard', 'failure_id bigint', 'void') $$,
     'functions, arguments and results');
 
@@ -240,6 +242,8 @@ SELECT bag_eq(
               ('es_inbox',              'sql', 's', 's', false),
               ('es_retry',              'c',   'v', 'u', false),
               ('es_discard',            'c',   'v', 'u', false),
+              ('es_skip_event',         'c',   'v', 'u', false),
+              ('es_unskip_event',       'c',   'v', 'u', false),
               ('es_create_subscription', 'c',  'v', 'u', false),
               ('es_drop_subscription',  'c',   'v', 'u', false),
               ('es_seek',               'c',   'v', 'u', false),

@@ -1,6 +1,6 @@
 -- Who may do what before anything is granted, and what single grants give.
 BEGIN;
-SELECT plan(99);
+SELECT plan(102);
 
 CREATE TEMP VIEW members AS
 SELECT classid, objid
@@ -70,6 +70,8 @@ SELECT bag_eq(
               ('es_reducer(regnamespace)'),
               ('es_execute(text,es_function,jsonb,es_function,jsonb,es_expected_version)'),
               ('es_discard(bigint)'),
+              ('es_skip_event(text,bigint,text)'),
+              ('es_unskip_event(text,bigint)'),
               ('es_grant(regrole,text)'),
               ('es_revoke(regrole,text)'),
               ('es_projection_sync()'),
@@ -129,6 +131,9 @@ SELECT throws_ok('SELECT * FROM es_subscription_status', '42501', NULL, 'nobody:
 SELECT is(es_partition('account-1', 1), 0, 'nobody: es_partition');
 SELECT throws_ok($$ SELECT es_retry(1) $$, '42501', NULL, 'nobody: es_retry');
 SELECT throws_ok($$ SELECT es_discard(1) $$, '42501', NULL, 'nobody: es_discard');
+SELECT throws_ok($$ SELECT es_skip_event('p', 1) $$, '42501', NULL, 'nobody: es_skip_event');
+SELECT throws_ok($$ SELECT es_unskip_event('p', 1) $$, '42501', NULL, 'nobody: es_unskip_event');
+SELECT throws_ok('SELECT * FROM es_skipped_events', '42501', NULL, 'nobody: the table of skipped events');
 SELECT throws_ok($$ SELECT es_receive('t', 'g', 'p', 'es_category(text)') $$, '42501', NULL, 'nobody: es_receive');
 SELECT throws_ok($$ SELECT es_define_event_type('t') $$, '42501', NULL, 'nobody: es_define_event_type');
 SELECT throws_ok($$ SELECT es_drop_event_type('t') $$, '42501', NULL, 'nobody: es_drop_event_type');

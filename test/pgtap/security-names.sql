@@ -135,6 +135,7 @@ SELECT public.es_create_projection('fail:nr', ':schema.fail(public.es_recorded_e
 SELECT public.es_run_projections(), public.es_run_projections('fail:nr', 3)
 SELECT public.es_wait('async:nr', 1, '10ms')
 SELECT public.es_retry(f.id), public.es_discard(f.id) FROM (SELECT f.id FROM public.es_failures('fail:nr', 'account-:user', NULL, 1, 0) f OFFSET 0) f
+SELECT public.es_skip_event('fail:nr', e.position, 'why'), public.es_unskip_event('fail:nr', e.position) FROM public.es_read_category('account', 0, 1) e
 SELECT public.es_pause_projection('fail:nr'), public.es_drop_projection('fail:nr')
 SELECT public.es_alter_projection('async:nr', 'sync', 10, 'stop', 2, '1s')
 SELECT public.es_append('account-:user', 'any', 'opened', '{"n": :nr, "at": "2021-01-01"}')
@@ -180,6 +181,7 @@ CREATE TEMP TABLE es_events (name text);
 CREATE TEMP TABLE es_projections (name text);
 CREATE TEMP TABLE es_snapshots (name text);
 CREATE TEMP TABLE es_failures (name text);
+CREATE TEMP TABLE es_skipped_events (name text);
 CREATE TEMP TABLE es_inbox (name text);
 CREATE TEMP TABLE es_subscriptions (name text);
 CREATE TEMP TABLE es_partitions (name text);
@@ -245,7 +247,7 @@ SELECT is_empty(
 
 SELECT * FROM finish();
 DROP TABLE calls, done;
-DROP TABLE pg_temp.es_events, pg_temp.es_projections, pg_temp.es_snapshots, pg_temp.es_failures, pg_temp.es_inbox, pg_temp.es_subscriptions,
+DROP TABLE pg_temp.es_events, pg_temp.es_projections, pg_temp.es_snapshots, pg_temp.es_failures, pg_temp.es_skipped_events, pg_temp.es_inbox, pg_temp.es_subscriptions,
     pg_temp.es_partitions, pg_temp.es_event_types, pg_temp.es_upcasters, pg_temp.es_privileges;
 DROP TABLE pg_temp.pg_class, pg_temp.pg_index, pg_temp.pg_constraint, pg_temp.pg_attribute, pg_temp.pg_locks;
 DROP EXTENSION eventstore CASCADE;

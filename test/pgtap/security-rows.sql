@@ -238,7 +238,7 @@ SELECT is_empty(
               'es_stream_version', 'es_snapshot', 'es_append', 'es_append_batch', 'es_import_fires', 'es_import_row', 'es_import_flush', 'es_wait', 'es_retry',
               'es_create_projection', 'es_alter_projection', 'es_run_projections',
               -- read what a projection or subscription reads, in the same way
-              'es_work', 'es_rebuild_projection', 'es_resume_projection', 'es_discard', 'es_nack', 'es_ack', 'es_projection_sync',
+              'es_work', 'es_rebuild_projection', 'es_resume_projection', 'es_discard', 'es_skip_event', 'es_unskip_event', 'es_nack', 'es_ack', 'es_projection_sync',
               -- return positions only
               'es_horizon', 'es_create_subscription', 'es_seek', 'es_projection_restore', 'es_pause_projection', 'es_drop_projection', 'es_drop_subscription',
               -- write, and return nothing: es_rewrite is given an id, es_receive a message

@@ -175,6 +175,7 @@ SELECT bag_eq(
               ('es_projections',       'r', 'p', 'heap', false, '{fillfactor=50}'),
               ('es_failures',          'r', 'p', 'heap', false, NULL),
               ('es_failures_id_seq',   'S', 'p', NULL,   false, NULL),
+              ('es_skipped_events',    'r', 'p', 'heap', false, NULL),
               ('es_subscriptions',     'r', 'p', 'heap', false, NULL),
               ('es_partitions',        'r', 'p', 'heap', false, '{fillfactor=50}'),
               ('es_horizon_holders', 'v', 'p', NULL, false, NULL),

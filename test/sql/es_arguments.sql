@@ -32,6 +32,7 @@ SELECT es_create_subscription('s');
 SELECT es_create_projection('p', handler => 'handle', tables => '{read_model}');
 SELECT es_create_projection('parks', handler => 'handle_fails', on_failure => 'park', max_attempts => 1);
 SELECT es_run_projections('parks');
+SELECT es_skip_event('parks', 6);
 SELECT es_receive('t', 'g', 'failed', 'receive_fails', max_retries => 0);
 SELECT es_receive('t', 'g', 'stored', 'receive');
 SELECT DISTINCT token > 0 AS delivered FROM es_poll('s', 'c', 3);
@@ -79,6 +80,7 @@ INSERT INTO plain VALUES
     ('es_append_batch.ids', 'NULL'), ('es_create_projection.name', '''new'''), ('es_create_projection.handler', '''handle'''),
     ('es_create_subscription.name', '''new'''), ('es_receive.handler', '''receive'''), ('es_define_upcaster.type', '''b'''),
     ('es_drop_event_type.type', '''defined'''), ('es_describe_event_type.type', '''defined'''),
+    ('es_unskip_event.projection', '''parks'''), ('es_unskip_event.position', '6'),
     ('es_recorded_event.event', '(SELECT e FROM es_events AS e LIMIT 1)'), ('es_retry.failure_id', '(SELECT min(id) FROM es_failures WHERE projection = ''parks'')'),
     ('es_drop_subscription.name', '''s'''), ('es_poll.consumer', '''c'''), ('es_wait.position', '0'), ('es_wait.timeout', '''0'''), ('es_inbox.entity_id', 'NULL'),
     ('es_failures.stream', 'NULL'), ('es_failures.type', 'NULL'), ('es_failures.projection', 'NULL'),
