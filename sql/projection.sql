@@ -58,7 +58,10 @@ CREATE FUNCTION es_resume_projection(name text)
     RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 CREATE FUNCTION es_alter_projection(
     name text, mode text DEFAULT NULL, batch_size bigint DEFAULT NULL, on_failure text DEFAULT NULL,
-    max_attempts bigint DEFAULT NULL, min_interval interval DEFAULT NULL)
+    max_attempts bigint DEFAULT NULL, min_interval interval DEFAULT NULL,
+    handler es_function DEFAULT NULL, query text DEFAULT NULL, handler_schema regnamespace DEFAULT NULL,
+    category text DEFAULT NULL, types text[] DEFAULT NULL, start_position bigint DEFAULT NULL,
+    all_categories boolean DEFAULT false, all_types boolean DEFAULT false)
     RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 CREATE FUNCTION es_rebuild_projection(name text)
     RETURNS bigint AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
@@ -74,7 +77,7 @@ CREATE FUNCTION es_replaying()
 REVOKE EXECUTE ON FUNCTION
     es_create_projection(text, es_function, text, regnamespace, regclass, regclass[], text, text[], text, bigint, bigint, text, bigint, interval),
     es_drop_projection(text), es_pause_projection(text), es_resume_projection(text),
-    es_alter_projection(text, text, bigint, text, bigint, interval), es_rebuild_projection(text),
+    es_alter_projection(text, text, bigint, text, bigint, interval, es_function, text, regnamespace, text, text[], bigint, boolean, boolean), es_rebuild_projection(text),
     es_run_projections(text, bigint), es_wait(text, bigint, interval)
     FROM PUBLIC;
 REVOKE EXECUTE ON PROCEDURE es_work(boolean) FROM PUBLIC;
@@ -230,8 +233,8 @@ COMMENT ON FUNCTION es_pause_projection(text) IS
     'stops a projection until it is resumed';
 COMMENT ON FUNCTION es_resume_projection(text) IS
     'resumes a paused projection; lets one that retries or has failed try at once';
-COMMENT ON FUNCTION es_alter_projection(text, text, bigint, text, bigint, interval) IS
-    'changes settings of a projection; null leaves one as it is';
+COMMENT ON FUNCTION es_alter_projection(text, text, bigint, text, bigint, interval, es_function, text, regnamespace, text, text[], bigint, boolean, boolean) IS
+    'changes settings, code or filter of a projection; null leaves one as it is';
 COMMENT ON FUNCTION es_rebuild_projection(text) IS
     'rebuilds the read model from the log while it is read; returns the number of events';
 COMMENT ON FUNCTION es_run_projections(text, bigint) IS

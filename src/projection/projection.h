@@ -244,6 +244,12 @@ extern void projection_begin_sync(Projection *projection);
  */
 extern void projection_end_sync(Projection *projection);
 
+/*
+ * Locks the log if the projection is sync and running, so that every append is either
+ * before or after what is changed now; returns false if it need not.
+ */
+extern bool projection_lock_sync(Projection *projection, const char *purpose);
+
 /* Disables the trigger of a projection that is dropped, if it is sync. */
 extern void projection_end_trigger(Projection *projection);
 

@@ -223,6 +223,20 @@ lock_projected_log(Projection *projection, const char *purpose, Replay *replay)
 						   replay);
 }
 
+/*
+ * Locks the log if the projection is sync and running, so that every append is either
+ * before or after what is changed now; returns false if it need not.
+ */
+bool
+projection_lock_sync(Projection *projection, const char *purpose)
+{
+	if (!projection->sync || !projection->running)
+		return false;
+	check_not_appending(projection);
+	lock_projected_log(projection, purpose, NULL);
+	return true;
+}
+
 /* Makes a projection sync: steps 1 to 4 of the header. */
 void
 projection_begin_sync(Projection *projection)

@@ -50,15 +50,20 @@ typedef struct EventRetry
 	EventBatch	batch;
 } EventRetry;
 
-/* Reads the event of a failure as a batch of its own. */
+/*
+ * Reads the event of a failure as a batch of its own, whatever the filter is by now.
+ */
 static void
 read_failed_event(EventRetry *retry)
 {
 	Projection *projection = retry->projection;
+	Projection	unfiltered = *projection;
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 
-	projection->position = retry->position - 1;
-	projection_read_batch(projection, snapshot, retry->position, 1,
+	projection->position = unfiltered.position = retry->position - 1;
+	unfiltered.category = NULL;
+	unfiltered.types = NULL;
+	projection_read_batch(&unfiltered, snapshot, retry->position, 1,
 						  &retry->batch);
 	UnregisterSnapshot(snapshot);
 	if (retry->batch.count == 0)

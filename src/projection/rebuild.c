@@ -120,7 +120,7 @@ hold_rebuild_locks(const Projection *projection)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("projection \"%s\" is being rebuilt", projection->name),
-				 errdetail("Another transaction rebuilds it."),
+				 errdetail("Another transaction rebuilds it, or changes it."),
 				 errhint("es_projection_status shows how far it is.")));
 	rebuild_lock_tag(&tag, projection->name, 1,
 					 REBUILD_LOCK_CLASS);
@@ -297,6 +297,18 @@ rebuild_view(Projection *projection)
 					  0, NULL, NULL, NULL);
 }
 
+/* Says where the rebuild begins, unless it is at the beginning of the log. */
+static void
+notice_rebuild_start(const Projection *projection)
+{
+	if (projection->start_position > 0)
+		ereport(NOTICE,
+				(errmsg("rebuilding projection \"%s\" of the events after position " INT64_FORMAT,
+						projection->name, projection->start_position),
+				 errdetail("Earlier events are left out, as its start_position says."),
+				 errhint("es_alter_projection() changes the start_position.")));
+}
+
 /*
  * Does steps 1 to 5 of the header; returns the number of events.
  */
@@ -310,7 +322,7 @@ rebuild_read_model(Projection *projection)
 	check_untouched(projection,
 					"The transaction has written to table \"%s\" before.",
 					"Call es_rebuild_projection() in a transaction of its own.");
-	hold_rebuild_locks(projection);
+	notice_rebuild_start(projection);
 	rebuild.tables = rebuild_make_tables(projection);
 	projection->rebuilding = true;
 	projection->batch_limit = 0;
@@ -363,6 +375,21 @@ check_no_temporary_objects(const Projection *projection)
 }
 
 /*
+ * Locks the projection against other rebuilds and changes of its code, and reads it
+ * again: it may have been changed before the lock was there.
+ */
+static Projection *
+begin_rebuild(Projection *projection)
+{
+	hold_rebuild_locks(projection);
+	projection = projection_get(projection->log, projection->name, "");
+	projection_check_operator(projection);
+	check_has_tables(projection);
+	check_no_temporary_objects(projection);
+	return projection;
+}
+
+/*
  * es_rebuild_projection(name) returns bigint: makes the read model anew;
  * returns how many events were handled.
  */
@@ -383,11 +410,7 @@ es_rebuild_projection(PG_FUNCTION_ARGS)
 	if (projection->kind == PROJECTION_REFRESH)
 		rebuild_view(projection_lock_operated(log, projection->name));
 	else
-	{
-		check_has_tables(projection);
-		check_no_temporary_objects(projection);
-		handled = rebuild_read_model(projection);
-	}
+		handled = rebuild_read_model(begin_rebuild(projection));
 	SPI_finish();
 	PG_RETURN_INT64(handled);
 }

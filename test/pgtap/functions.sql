@@ -81,7 +81,11 @@ SELECT bag_eq(
     ('es_alter_projection',
      'name text, mode text DEFAULT NULL::text, batch_size bigint DEFAULT NULL::bigint,'
      ' on_failure text DEFAULT NULL::text, max_attempts bigint DEFAULT NULL::bigint,'
-     ' min_interval interval DEFAULT NULL::interval', 'void'),
+     ' min_interval interval DEFAULT NULL::interval, handler es_function DEFAULT NULL::es_function,'
+     ' query text DEFAULT NULL::text, handler_schema regnamespace DEFAULT NULL::regnamespace,'
+     ' category text DEFAULT NULL::text, types text[] DEFAULT NULL::text[],'
+     ' start_position bigint DEFAULT NULL::bigint, all_categories boolean DEFAULT false,'
+     ' all_types boolean DEFAULT false', 'void'),
     ('es_drop_projection', 'name text', 'void'),
     ('es_pause_projection', 'name text', 'void'),
     ('es_resume_projection', 'name text', 'void'),

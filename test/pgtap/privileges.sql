@@ -45,7 +45,7 @@ SELECT bag_eq(
               ('es_events_complete()'),
               ('es_events_refuse()'),
               ('es_create_projection(text,es_function,text,regnamespace,regclass,regclass[],text,text[],text,bigint,bigint,text,bigint,interval)'),
-              ('es_alter_projection(text,text,bigint,text,bigint,interval)'),
+              ('es_alter_projection(text,text,bigint,text,bigint,interval,es_function,text,regnamespace,text,text[],bigint,boolean,boolean)'),
               ('es_drop_projection(text)'),
               ('es_pause_projection(text)'),
               ('es_resume_projection(text)'),

@@ -1,0 +1,250 @@
+/*-------------------------------------------------------------------------
+ *
+ * projection_alter.c
+ *		es_alter_projection(): new settings, new code, another filter.
+ *
+ * Code and filter take effect from the checkpoint on; what was handled stays as it is,
+ * until a rebuild makes all of it anew.  So that each event is handled by either the
+ * old or the new:
+ *
+ *	1. the lock of rebuilds is taken, so that none goes on with the old;
+ *	2. the row is locked, so that no batch is running.  A runner reads the row under
+ *	   its lock, and applies the whole batch by what it has read;
+ *	3. for a sync projection the log is locked, too: open appends are waited for, and
+ *	   later ones come after the change.  An invalidation of es_events makes sessions
+ *	   read the row again (projection_sync.c);
+ *	4. the row is changed, and checked as that of a new projection.
+ *
+ * Only what needs it takes these locks: settings take the row's alone.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+
+#include "base/base.h"
+#include "failure/failure.h"
+#include "projection/projection_define.h"
+#include "projection/rebuild.h"
+
+PG_FUNCTION_INFO_V1(es_alter_projection);
+
+/* Arguments of es_alter_projection, in their order. */
+static const DefinitionPart alter_parts[] = {
+	DEFINE_NAME, DEFINE_MODE, DEFINE_BATCH_SIZE, DEFINE_ON_FAILURE,
+	DEFINE_MAX_ATTEMPTS, DEFINE_MIN_INTERVAL, DEFINE_HANDLER, DEFINE_QUERY,
+	DEFINE_HANDLER_SCHEMA, DEFINE_CATEGORY, DEFINE_TYPES, DEFINE_START_POSITION
+};
+
+/* What is to be changed. */
+typedef struct Alteration
+{
+	Definition	definition;
+	bool		all_categories;
+	bool		all_types;
+	bool		code;			/* is there new code? */
+	bool		filter;			/* another filter? */
+} Alteration;
+
+/* Returns a boolean argument; null is false. */
+static bool
+is_true_argument(FunctionCallInfo fcinfo, int argument)
+{
+	return !PG_ARGISNULL(argument) && PG_GETARG_BOOL(argument);
+}
+
+/* Refuses both a list and all. */
+static void
+check_list_or_all(const Alteration *alteration, DefinitionPart part, bool all,
+				  const char *list_name, const char *all_name)
+{
+	if (all && definition_has(&alteration->definition, part))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s and %s exclude each other", list_name, all_name),
+				 errdetail("%s is given, and %s is true.", list_name, all_name)));
+}
+
+/* Takes the arguments. */
+static void
+take_alteration(Alteration *alteration, FunctionCallInfo fcinfo)
+{
+	const Definition *definition = &alteration->definition;
+
+	argument_not_null(fcinfo, 0, "name");
+	definition_take(&alteration->definition, fcinfo, alter_parts,
+					lengthof(alter_parts));
+	alteration->all_categories = is_true_argument(fcinfo, lengthof(alter_parts));
+	alteration->all_types = is_true_argument(fcinfo, lengthof(alter_parts) + 1);
+	check_list_or_all(alteration, DEFINE_CATEGORY, alteration->all_categories,
+					  "category", "all_categories");
+	check_list_or_all(alteration, DEFINE_TYPES, alteration->all_types, "types",
+					  "all_types");
+	alteration->code = definition_count_kinds(definition) > 0;
+	alteration->filter = alteration->all_categories || alteration->all_types ||
+		definition_has(definition, DEFINE_CATEGORY) ||
+		definition_has(definition, DEFINE_TYPES);
+}
+
+/* Refuses what is wrong by itself, or for this projection. */
+static void
+check_alteration(const Alteration *alteration, const Projection *projection)
+{
+	int			kinds = definition_count_kinds(&alteration->definition);
+
+	if (kinds > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a projection has exactly one of handler, query, handler_schema and refresh"),
+				 errdetail("%d of them are given.", kinds)));
+	if (kinds > 0 && projection->kind == PROJECTION_REFRESH)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("projection \"%s\" refreshes a view and has no code",
+						projection->name),
+				 errdetail("Its materialized view is what the projection is made of."),
+				 errhint("Drop it and create one with a handler or a query.")));
+	definition_check(&alteration->definition,
+					 projection->kind == PROJECTION_REFRESH);
+}
+
+/* Changes settings; null leaves one as it is. */
+static void
+update_settings(const Alteration *alteration, const Projection *projection)
+{
+	static const DefinitionPart parts[5] = {DEFINE_BATCH_SIZE, DEFINE_ON_FAILURE,
+	DEFINE_MAX_ATTEMPTS, DEFINE_MIN_INTERVAL, DEFINE_START_POSITION};
+	Oid			types[5] = {INT8OID, TEXTOID, INT8OID, INTERVALOID, INT8OID};
+	Datum		values[5];
+	char		nulls[5];
+	int			i;
+
+	for (i = 0; i < 5; i++)
+		values[i] = definition_stored(&alteration->definition, parts[i], &nulls[i]);
+	projection_update(projection,
+					  "batch_size = coalesce($2, batch_size),"
+					  " on_failure = coalesce($3, on_failure),"
+					  " max_attempts = coalesce($4, max_attempts),"
+					  " min_interval = coalesce($5, min_interval),"
+					  " start_position = coalesce($6, start_position),"
+					  " next_attempt = NULL",
+					  5, types, values, nulls);
+}
+
+/* Changes the filter. */
+static void
+update_filter(const Alteration *alteration, const Projection *projection)
+{
+	Oid			types[4] = {BOOLOID, TEXTOID, BOOLOID, TEXTARRAYOID};
+	Datum		values[4];
+	char		nulls[4] = {' ', ' ', ' ', ' '};
+
+	values[0] = BoolGetDatum(alteration->all_categories);
+	values[1] = definition_stored(&alteration->definition, DEFINE_CATEGORY, &nulls[1]);
+	values[2] = BoolGetDatum(alteration->all_types);
+	values[3] = definition_stored(&alteration->definition, DEFINE_TYPES, &nulls[3]);
+	projection_update(projection,
+					  "category = CASE WHEN NOT $2 THEN coalesce($3, category) END,"
+					  " types = CASE WHEN NOT $4 THEN coalesce($5, types) END",
+					  4, types, values, nulls);
+}
+
+/* Changes the code, and with it what it is run with. */
+static void
+update_code(const Alteration *alteration, const Projection *projection)
+{
+	const Definition *definition = &alteration->definition;
+	Oid			types[5] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID};
+	Datum		values[5];
+	char		nulls[5] = {' ', ' ', ' ', ' ', ' '};
+
+	values[0] = definition_stored(definition, DEFINE_HANDLER, &nulls[0]);
+	values[1] = definition_stored(definition, DEFINE_QUERY, &nulls[1]);
+	values[2] = definition_stored(definition, DEFINE_HANDLER_SCHEMA, &nulls[2]);
+	values[3] = CStringGetTextDatum(run_as_session_path());
+	values[4] = settings_of_session();
+	projection_update(projection,
+					  "handler = $2, query = $3, handler_schema = $4,"
+					  " search_path = $5, settings = $6",
+					  5, types, values, nulls);
+}
+
+/* Says what the change does not reach, if the projection has handled anything. */
+static void
+notice_handled_events(const Projection *projection, int64 position)
+{
+	if (position <= projection->start_position ||
+		projection->kind == PROJECTION_REFRESH)
+		return;
+	ereport(NOTICE,
+			(errmsg("projection \"%s\" is changed for events after position " INT64_FORMAT,
+					projection->name, position),
+			 errdetail("What it has handled before stays as it is."),
+			 projection->tables == NIL ? 0 :
+			 errhint("es_rebuild_projection() makes it anew of all events after position " INT64_FORMAT ".",
+					 projection->start_position)));
+}
+
+/*
+ * Changes code and filter: steps 3 and 4 of the header.  What was wrong is forgotten,
+ * as its cause may be gone.  Returns the projection as it is now.
+ */
+static Projection *
+change_definition(const Alteration *alteration, Projection *projection)
+{
+	bool		locked = projection_lock_sync(projection, "to change sync projection");
+	bool		failed = projection->failed;
+
+	if (alteration->code)
+		update_code(alteration, projection);
+	if (alteration->filter)
+		update_filter(alteration, projection);
+	projection_update(projection, "name = name" PROJECTION_GOES_ON, 0, NULL, NULL,
+					  NULL);
+	failure_hasten(projection_failures(projection));
+	projection = projection_lock_own(projection->log, projection->name);
+	projection_check_definition(projection);
+	if (locked)
+		CacheInvalidateRelcacheByRelid(projection->log);
+	notice_handled_events(projection, locked ?
+						  projection_last_position(projection->log) :
+						  projection->position);
+	if (failed && projection->sync)
+		projection_begin_sync(projection);
+	return projection;
+}
+
+/*
+ * es_alter_projection(name, mode, batch_size, on_failure, max_attempts, min_interval,
+ * handler, query, handler_schema, category, types, start_position, all_categories,
+ * all_types): changes what is not null.
+ */
+Datum
+es_alter_projection(PG_FUNCTION_ARGS)
+{
+	Alteration	alteration;
+	const Definition *definition = &alteration.definition;
+	Projection *projection;
+
+	take_alteration(&alteration, fcinfo);
+	/* in this order, as in a rebuild */
+	if (alteration.code || alteration.filter ||
+		definition_has(definition, DEFINE_START_POSITION))
+		(void) rebuild_lock(text_to_cstring(PG_GETARG_TEXT_PP(0)), true);
+	projection = projection_begin_change(fcinfo, "es_alter_projection()",
+										 projection_lock_own);
+	check_alteration(&alteration, projection);
+	update_settings(&alteration, projection);
+	if (alteration.code || alteration.filter)
+		projection = change_definition(&alteration, projection);
+	if (definition_has(definition, DEFINE_MODE))
+		projection_change_mode(projection,
+							   TextDatumGetCString(definition->parts[DEFINE_MODE].value));
+	SPI_finish();
+	PG_RETURN_VOID();
+}

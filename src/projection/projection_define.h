@@ -1,0 +1,68 @@
+/*-------------------------------------------------------------------------
+ *
+ * projection_define.h
+ *		What a projection is made of, as arguments of SQL functions.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef EVENTSTORE_PROJECTION_DEFINE_H
+#define EVENTSTORE_PROJECTION_DEFINE_H
+
+#include "fmgr.h"
+
+#include "projection/projection.h"
+
+/* projection_definition.c: checking what is given. */
+
+/* The parts of a definition, in the order of es_create_projection's arguments. */
+typedef enum DefinitionPart
+{
+	DEFINE_NAME, DEFINE_HANDLER, DEFINE_QUERY, DEFINE_HANDLER_SCHEMA,
+	DEFINE_REFRESH, DEFINE_TABLES, DEFINE_CATEGORY, DEFINE_TYPES, DEFINE_MODE,
+	DEFINE_START_POSITION, DEFINE_BATCH_SIZE, DEFINE_ON_FAILURE,
+	DEFINE_MAX_ATTEMPTS, DEFINE_MIN_INTERVAL, DEFINE_PARTS
+} DefinitionPart;
+
+/* A definition, or what is to be changed in one. */
+typedef struct Definition
+{
+	Oid			log;
+	NullableDatum parts[DEFINE_PARTS];	/* null: not given */
+} Definition;
+
+/* Takes the arguments of the call, which are these parts. */
+extern void definition_take(Definition *definition, FunctionCallInfo fcinfo,
+							const DefinitionPart *parts, int count);
+
+/* Returns true if the part is given. */
+extern bool definition_has(const Definition *definition, DefinitionPart part);
+
+/* Returns how many of handler, query, handler_schema and refresh are given. */
+extern int	definition_count_kinds(const Definition *definition);
+
+/*
+ * Refuses what is wrong by itself.  refresh: the projection refreshes a materialized
+ * view.
+ */
+extern void definition_check(const Definition *definition, bool refresh);
+
+/*
+ * Returns the part as it is stored, handlers and schemas by name.  null: set as for SPI.
+ */
+extern Datum definition_stored(const Definition *definition,
+							   DefinitionPart part, char *null);
+
+/* projection_define.c: making and dropping. */
+
+/*
+ * Opens SPI and the projection that the first argument names.  lock: finds it, if the
+ * caller may change it so.
+ */
+extern Projection *projection_begin_change(FunctionCallInfo fcinfo,
+										   const char *function,
+										   Projection *(*lock) (Oid log, const char *name));
+
+/* Changes the mode of a projection whose row is locked. */
+extern void projection_change_mode(Projection *projection, const char *mode);
+
+#endif							/* EVENTSTORE_PROJECTION_DEFINE_H */
