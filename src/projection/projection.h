@@ -230,27 +230,4 @@ extern bool projection_run_due(Oid log);
 /* Registers the cache's callback. */
 extern void projection_sync_init(void);
 
-/* projection_mode.c: becoming sync, and ceasing to be. */
-
-/* Refuses a projection that cannot be sync. */
-extern void projection_check_sync(const Projection *projection);
-
-/* Makes a projection sync, and writes its row, which the caller has locked. */
-extern void projection_begin_sync(Projection *projection);
-
-/*
- * Ends being sync: disables the trigger and moves projection->position to the
- * end of the log.  The caller has locked the row, and updates it.
- */
-extern void projection_end_sync(Projection *projection);
-
-/*
- * Locks the log if the projection is sync and running, so that every append is either
- * before or after what is changed now; returns false if it need not.
- */
-extern bool projection_lock_sync(Projection *projection, const char *purpose);
-
-/* Disables the trigger of a projection that is dropped, if it is sync. */
-extern void projection_end_trigger(Projection *projection);
-
 #endif							/* EVENTSTORE_PROJECTION_H */

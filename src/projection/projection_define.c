@@ -21,7 +21,6 @@
 #include "base/base.h"
 #include "log/log.h"
 #include "failure/failure.h"
-#include "projection/projection.h"
 #include "projection/projection_define.h"
 #include "projection/projection_failure.h"
 #include "projection/rebuild.h"

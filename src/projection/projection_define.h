@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * projection_define.h
- *		What a projection is made of, as arguments of SQL functions.
+ *		How a projection is defined and changed: arguments of SQL functions, and
+ *		its mode.
  *
  *-------------------------------------------------------------------------
  */
@@ -64,5 +65,28 @@ extern Projection *projection_begin_change(FunctionCallInfo fcinfo,
 
 /* Changes the mode of a projection whose row is locked. */
 extern void projection_change_mode(Projection *projection, const char *mode);
+
+/* projection_mode.c: becoming sync, and ceasing to be. */
+
+/* Refuses a projection that cannot be sync. */
+extern void projection_check_sync(const Projection *projection);
+
+/* Makes a projection sync, and writes its row, which the caller has locked. */
+extern void projection_begin_sync(Projection *projection);
+
+/*
+ * Ends being sync: disables the trigger and moves projection->position to the
+ * end of the log.  The caller has locked the row, and updates it.
+ */
+extern void projection_end_sync(Projection *projection);
+
+/*
+ * Locks the log if the projection is sync and running, so that every append is either
+ * before or after what is changed now; returns false if it need not.
+ */
+extern bool projection_lock_sync(Projection *projection, const char *purpose);
+
+/* Disables the trigger of a projection that is dropped, if it is sync. */
+extern void projection_end_trigger(Projection *projection);
 
 #endif							/* EVENTSTORE_PROJECTION_DEFINE_H */

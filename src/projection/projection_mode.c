@@ -46,7 +46,7 @@
 #include "base/wait.h"
 #include "log/log.h"
 #include "failure/failure.h"
-#include "projection/projection.h"
+#include "projection/projection_define.h"
 #include "projection/rebuild.h"
 
 PG_FUNCTION_INFO_V1(es_projection_restore);
