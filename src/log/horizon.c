@@ -22,11 +22,11 @@
  *	   standby the locks of the primary are not known; there S.xmin is the oldest,
  *	   and a worker of the primary publishes what is stable (published_horizon.c).
  *
- *	2. Search the position index backward under S, to the first event whose
- *	   next_xid is not above the oldest transaction in doubt, or that the primary
- *	   has published: everything below it is stable.  A gap below an event whose
- *	   next_xid is above that transaction is in doubt.  The horizon is the event
- *	   below the lowest such gap, or the last event.
+ *	2. Search the position index under S (horizon_search.c) for the lowest gap that
+ *	   is in doubt.  The horizon is the event below it, or the last event.
+ *
+ * On the primary a session keeps the position that it has found.  What was stable for
+ * a snapshot is stable for every later one, so the next search need not go below it.
  *
  * The only lock is one that keeps es_events from being dropped, and nothing waits.
  *
@@ -64,9 +64,23 @@ typedef struct HorizonCache
 	TransactionId xmax;
 	uint32		xcnt;
 	CommandId	curcid;
-	uint64		completions;	/* of transactions, when S was taken */
 	int64		horizon;
 } HorizonCache;
+
+/*
+ * A position up to which everything was found to be stable, and the snapshot for which
+ * it was: its xmax and how many transactions below it were running.
+ */
+typedef struct KeptPosition
+{
+	Oid			log;
+	Oid			file;			/* relfilenode */
+	FullTransactionId xmax;
+	uint32		xcnt;
+	int64		position;
+} KeptPosition;
+
+static KeptPosition kept;
 
 /* The transactions that may own a position that S does not see. */
 typedef struct InDoubt
@@ -76,7 +90,7 @@ typedef struct InDoubt
 	TransactionId *holders;		/* ids with a write lock on es_events */
 	int			holder_count;
 	bool		holders_unknown;	/* an id may be missing among them */
-	int64		stable;			/* up to here, as the primary has published */
+	int64		stable;			/* up to here, as is known already */
 } InDoubt;
 
 /*
@@ -200,54 +214,58 @@ find_oldest_in_doubt(InDoubt *in_doubt, Oid log, Snapshot snapshot)
 }
 
 /*
- * Walks the log backward from its last event to the first one below which
- * everything is stable, and returns the horizon.
+ * Returns true if the snapshot is that of the kept position, or a later one.  Those
+ * with the same xmax know of ever fewer running transactions below it.
  */
-static int64
-search_backward(const InDoubt *in_doubt, IndexScanDesc scan, TupleTableSlot *slot)
+static bool
+is_later(const InDoubt *in_doubt, Snapshot snapshot)
 {
-	int64		horizon = 0;
-	int64		upper = 0;		/* the event before; 0: this is the last */
+	FullTransactionId xmax = xid_with_epoch(in_doubt, snapshot->xmax);
 
-	while (index_getnext_slot(scan, BackwardScanDirection, slot))
-	{
-		bool		isnull;
-		int64		position;
-		FullTransactionId next_xid;
-
-		CHECK_FOR_INTERRUPTS();
-		position = DatumGetInt64(slot_getattr(slot, Anum_es_events_position,
-											  &isnull));
-		next_xid = DatumGetFullTransactionId(slot_getattr(slot,
-														  Anum_es_events_next_xid,
-														  &isnull));
-		if (upper == 0 || position != upper - 1)
-			horizon = position;
-		if (!FullTransactionIdFollows(next_xid, in_doubt->oldest) ||
-			position <= in_doubt->stable)
-			return horizon;
-		upper = position;
-	}
-	return upper > 1 ? 0 : horizon;
+	return FullTransactionIdFollows(xmax, kept.xmax) ||
+		(FullTransactionIdEquals(xmax, kept.xmax) && snapshot->xcnt <= kept.xcnt);
 }
 
 /*
- * The horizon that follows from the oldest transaction in doubt.
+ * The position up to which everything is known to be stable for the snapshot: it was
+ * for an earlier one.  0: none is known.
  */
 static int64
-search_log(const InDoubt *in_doubt, Relation log, Snapshot snapshot)
+kept_position(const InDoubt *in_doubt, Relation log, Snapshot snapshot)
 {
-	Relation	index = log_index_open_position(log);
-	TupleTableSlot *slot = table_slot_create(log, NULL);
-	IndexScanDesc scan = compat_index_beginscan(log, index, snapshot, 0);
-	int64		horizon;
+	if (kept.log != RelationGetRelid(log) || kept.file != log->rd_rel->relfilenode ||
+		!is_later(in_doubt, snapshot))
+		return 0;
+	return kept.position;
+}
 
-	index_rescan(scan, NULL, 0, NULL, 0);
-	horizon = search_backward(in_doubt, scan, slot);
-	index_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
-	index_close(index, AccessShareLock);
-	return horizon;
+/*
+ * Keeps what was found.  A transaction with an id sees events of its own, which may be
+ * rolled back, or be prepared and appear to this backend later.
+ */
+static void
+keep_position(const InDoubt *in_doubt, Relation log, Snapshot snapshot,
+			  int64 position)
+{
+	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		return;
+	if (kept.log == RelationGetRelid(log) && kept.file == log->rd_rel->relfilenode &&
+		!is_later(in_doubt, snapshot))
+		return;
+	kept = (KeptPosition)
+	{
+		.log = RelationGetRelid(log),
+			.file = log->rd_rel->relfilenode,
+			.xmax = xid_with_epoch(in_doubt, snapshot->xmax),
+			.xcnt = snapshot->xcnt,
+			.position = position
+	};
+}
+
+static int64
+search(const InDoubt *in_doubt, Relation log, Snapshot snapshot)
+{
+	return horizon_search(log, snapshot, in_doubt->oldest, in_doubt->stable);
 }
 
 /*
@@ -264,27 +282,32 @@ horizon_find(Oid relid, Snapshot snapshot)
 	{
 		find_oldest_by_xmin(&in_doubt, snapshot);
 		in_doubt.stable = published_horizon_read(relid, snapshot);
+		horizon = search(&in_doubt, log, snapshot);
 	}
 	else
+	{
 		find_oldest_in_doubt(&in_doubt, relid, snapshot);
-	horizon = search_log(&in_doubt, log, snapshot);
+		in_doubt.stable = kept_position(&in_doubt, log, snapshot);
+		horizon = search(&in_doubt, log, snapshot);
+		keep_position(&in_doubt, log, snapshot, horizon);
+	}
 	table_close(log, AccessShareLock);
 	return horizon;
 }
 
 /*
- * The horizon that a standby finds by itself at this moment of the primary.  The
- * search ends at the position that is known to be stable.
+ * The horizon that a standby finds by itself at this moment of the primary, with what
+ * is published to it.
  */
 static int64
-find_standby_horizon(Oid relid, Snapshot snapshot, int64 stable)
+find_standby_horizon(Oid relid, Snapshot snapshot)
 {
-	InDoubt		in_doubt = {.stable = stable};
+	InDoubt		in_doubt = {.stable = published_horizon_read(relid, snapshot)};
 	Relation	log = table_open(relid, AccessShareLock);
 	int64		horizon;
 
 	find_oldest_by_xmin(&in_doubt, snapshot);
-	horizon = search_log(&in_doubt, log, snapshot);
+	horizon = search(&in_doubt, log, snapshot);
 	table_close(log, AccessShareLock);
 	return horizon;
 }
@@ -312,7 +335,7 @@ horizon_publish(Oid log)
 	if (horizon <= published)
 		return false;
 	if (!TimestampDifferenceExceeds(published_at, now, PUBLISH_INTERVAL) ||
-		(find_standby_horizon(log, snapshot, published) < horizon &&
+		(find_standby_horizon(log, snapshot) < horizon &&
 		 !published_horizon_write(log, horizon)))
 		return true;
 	published = horizon;
@@ -322,14 +345,13 @@ horizon_publish(Oid log)
 
 /*
  * Returns true if the cached horizon is that of this snapshot.  Snapshots are
- * compared by what they see, since their addresses are used again.
+ * compared by what they see, since their addresses are used again: two with the same
+ * xmax and the same number of running transactions see the same.
  */
 static bool
 horizon_cache_serves(const HorizonCache *cache, const HorizonCache *now)
 {
-	return cache->completions != 0 &&
-		cache->completions == now->completions &&
-		cache->lxid == now->lxid &&
+	return cache->lxid == now->lxid &&
 		cache->subid == now->subid &&
 		cache->xmin == now->xmin &&
 		cache->xmax == now->xmax &&
@@ -376,8 +398,7 @@ es_horizon(PG_FUNCTION_ARGS)
 		.xmin = snapshot->xmin,
 		.xmax = snapshot->xmax,
 		.xcnt = snapshot->xcnt,
-		.curcid = snapshot->curcid,
-		.completions = snapshot->snapXactCompletionCount
+		.curcid = snapshot->curcid
 	};
 
 	if (cache == NULL)

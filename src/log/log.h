@@ -215,6 +215,15 @@ extern int64 published_horizon_read(Oid log, Snapshot snapshot);
 /* Publishes a higher position.  Returns false if another worker is doing so. */
 extern bool published_horizon_write(Oid log, int64 position);
 
+/* horizon_search.c */
+
+/*
+ * The horizon that follows if no transaction below "oldest" is in doubt, and everything
+ * up to "stable" is known to be stable.
+ */
+extern int64 horizon_search(Relation log, Snapshot snapshot,
+							FullTransactionId oldest, int64 stable);
+
 /* horizon.c */
 
 /* The horizon for a reader with the snapshot; 0 if there is none. */

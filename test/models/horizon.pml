@@ -9,6 +9,9 @@
  *				the primary's WAL as late as it likes
  *	-DLOADS		the second appender is a load: its rows come with positions of their own,
  *				the higher one first, and raise the sequence
+ *	-DKEEP		the reader searches in either direction, keeps what it has found for later
+ *				snapshots, uses an older snapshot again (a cursor), and also reads in
+ *				the first appender's transaction, which may then be prepared
  *	-DBREAK_...	a mistake that must be found; "run" lists them
  *
  * Safety: of what a reader has passed (positions up to the horizon that it got)
@@ -51,6 +54,10 @@ byte owner[P];
 byte event_next_xid[P];
 
 byte passed = 0;				/* by the reader, the highest ever */
+
+#ifdef KEEP
+#define own_position	(owner[1] == 0 -> 1 : (owner[2] == 0 -> 2 : (owner[3] == 0 -> 3 : 0)))
+#endif
 
 /*
  * The reader's snapshot: s_xmax, s_running (of those below), the next id after
@@ -381,8 +388,8 @@ inline search(seen)
 	fi
 }
 
-/* Passes everything up to h; what is there must have been seen. */
-inline pass(h, by, seen)
+/* What is there up to h must have been seen. */
+inline check_seen(h, seen)
 {
 	p = 1;
 	do
@@ -391,7 +398,13 @@ inline pass(h, by, seen)
 		assert(owner[p] != NOBODY);
 		assert(seen || !committed[owner[p]]);
 		p++
-	od;
+	od
+}
+
+/* Passes everything up to h. */
+inline pass(h, by, seen)
+{
+	check_seen(h, seen);
 	if
 	:: h > by -> by = h
 	:: else
@@ -443,6 +456,122 @@ proctype Worker()
 		forget()
 	};
 	atomic { LOG(row, found); found = 0 }
+}
+#elif defined(KEEP)
+#define COUNT(set)	(((set) & 1) + (((set) >> 1) & 1) + (((set) >> 2) & 1))
+
+/* The snapshot is that of the kept position, or a later one. */
+#if defined(BREAK_KEEP_OLDER)
+#define LATER		true
+#elif defined(BREAK_KEEP_COUNT)
+#define LATER		(s_xmax >= k_xmax)
+#else
+#define LATER		(s_xmax > k_xmax || (s_xmax == k_xmax && COUNT(s_running) <= k_running))
+#endif
+
+/* Everything below such an event is stable. */
+#ifdef BREAK_FORWARD_START
+#define PROVES(p)	true
+#else
+#define PROVES(p)	(event_next_xid[p] <= w)
+#endif
+
+/*
+ * Walks forward from the kept position, or from an event that proves more, to the first
+ * gap in doubt: the horizon.
+ */
+inline search_forward(seen)
+{
+	h = 0;
+	if
+	:: LATER -> h = k
+	:: else
+	fi;
+	p = h + 1;
+	do
+	:: p < next_position && seen && PROVES(p) -> h = p; p++
+	:: p < next_position -> p++
+	:: break
+	od;
+	p = h + 1;
+	do
+	:: p == next_position -> break
+	:: else ->
+		if
+#ifdef BREAK_FORWARD_GAP
+		:: seen -> h = p
+#else
+		:: seen && (p == h + 1 || event_next_xid[p] <= w) -> h = p
+		:: seen && p != h + 1 && event_next_xid[p] > w -> break
+#endif
+		:: else
+		fi;
+		p++
+	od
+}
+
+/* Either direction may be the first to decide. */
+inline search_both(seen)
+{
+	find_limit();
+	if
+	:: search(seen)
+	:: search_forward(seen)
+	fi
+}
+
+inline keep()
+{
+	if
+	:: LATER -> k = h; k_xmax = s_xmax; k_running = COUNT(s_running)
+	:: else
+	fi
+}
+
+#define SEES_OWN(t)	((t) == 0 || SEES(t))
+
+proctype Reader()
+{
+	byte s_xmax, s_next, s_running;
+	bool s_quiet, s_all_ended, stop;
+	byte locks, holders, open, w, h, p, upper;
+	byte k, k_xmax, k_running;	/* what is kept, and for which snapshot */
+	byte o_xmax, o_running;		/* a snapshot of before */
+
+end:
+	do
+	:: atomic { take_snapshot(); s_all_ended = 0 };
+		if
+		:: atomic { o_xmax = s_xmax; o_running = s_running }
+		:: atomic { o_xmax != 0 -> s_xmax = o_xmax; s_running = o_running; s_quiet = 0 }
+		:: true
+		fi;
+		find_oldest_in_doubt();
+		atomic {
+			search_both(SEES(owner[p]));
+			pass(h, passed, SEES(owner[p]));
+			find_last(SEES(owner[p]));
+			assert(!s_quiet || JUST_ENDED(UNRELATED) || h == p);
+			keep();
+			forget()
+		}
+	:: atomic {
+			/* In a statement of the first appender. */
+			at_backend[0] && running[0] && event_next_xid[own_position] != 0 ->
+			take_snapshot();
+			s_quiet = 0; s_all_ended = 0;
+			s_running = s_running & ~BIT(0);
+			find_oldest_in_doubt();
+			holders = holders & ~BIT(0);
+			open = open | BIT(0);
+			search_both(SEES_OWN(owner[p]));
+			check_seen(h, SEES_OWN(owner[p]));
+#ifdef BREAK_KEEP_OWN
+			keep();
+#endif
+			forget()
+		}
+	od
 }
 #else
 proctype Reader()

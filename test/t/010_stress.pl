@@ -29,6 +29,7 @@ use_seed();
 
 # What a reader reads, and under which isolation level.  "last" is the last
 # position of what it read before, "bound" the horizon of a statement before.
+# "late" is opened as a cursor, and read after the session has found a later horizon.
 my %readers = (
 	read => { sql => 'SELECT position, id FROM es_read(last, 100)' },
 	two_statements => {
@@ -37,6 +38,9 @@ my %readers = (
 	repeatable => {
 		isolation => 'repeatable read',
 		sql => 'SELECT position, id FROM es_read(last, 100)' },
+	late => {
+		sql => 'SELECT position, id FROM es_read(last, 100)',
+		cursor => 1 },
 	category => {
 		sql => q{SELECT position, id FROM es_read_category('stress', last, 100)},
 		log => q{WHERE es_category(stream) = 'stress'} },
@@ -50,6 +54,19 @@ sub create_reader
 {
 	my ($name, $reader) = @_;
 	my $reads_together = $reader->{isolation} ? 3 : 1;
+	my $query = <<"END";
+SELECT array_agg(position), array_agg(id)
+			  FROM ($reader->{sql}) AS events
+END
+	my $read = "$query INTO chunk_positions, chunk_ids;";
+
+	$read = <<"END" if $reader->{cursor};
+OPEN late FOR $query;
+			PERFORM pg_sleep(0.001);
+			PERFORM es_horizon();
+			FETCH late INTO chunk_positions, chunk_ids;
+			CLOSE late;
+END
 
 	$node->safe_psql('postgres', <<"END");
 CREATE UNLOGGED TABLE seen_$name (ordinal bigint GENERATED ALWAYS AS IDENTITY, position bigint, id uuid);
@@ -64,6 +81,7 @@ DECLARE
 	stopping bool := false;
 	chunk_positions bigint[];
 	chunk_ids uuid[];
+	late refcursor;
 	reads bigint := 0;
 	empty bigint := 0;
 BEGIN
@@ -75,8 +93,7 @@ BEGIN
 		ids := '{}';
 		FOR i IN 1 .. $reads_together LOOP
 			bound := es_horizon();
-			SELECT array_agg(position), array_agg(id) INTO chunk_positions, chunk_ids
-			  FROM ($reader->{sql}) AS events;
+			$read
 			reads := reads + 1;
 			IF chunk_positions IS NULL THEN
 				PERFORM pg_sleep(0.001);
