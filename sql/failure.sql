@@ -17,7 +17,7 @@ CREATE TABLE es_failures (
     payload         text,
     metadata        jsonb,
     handler         text,
-    receiver        name,
+    receiver        es_role,
     search_path     text,
     sqlstate        text,
     message         text,

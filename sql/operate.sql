@@ -5,13 +5,11 @@ CREATE VIEW es_visible_failures WITH (security_barrier) AS
     SELECT f.*
       FROM es_failures f
      WHERE pg_catalog.has_table_privilege('es_failures'::regclass::oid, 'SELECT')
-        OR EXISTS (SELECT FROM pg_roles r
-                    WHERE r.rolname = CASE WHEN f.topic IS NOT NULL THEN f.receiver
-                                           WHEN f.projection IS NOT NULL THEN
-                                               (SELECT p.owner FROM es_projections p WHERE p.name = f.projection)
-                                           ELSE (SELECT s.owner FROM es_subscriptions s WHERE s.name = f.subscription)
-                                      END
-                      AND pg_catalog.pg_has_role(r.oid, 'USAGE'));
+        OR pg_catalog.pg_has_role((CASE WHEN f.topic IS NOT NULL THEN f.receiver
+                                        WHEN f.projection IS NOT NULL THEN
+                                            (SELECT p.owner FROM es_projections p WHERE p.name = f.projection)
+                                        ELSE (SELECT s.owner FROM es_subscriptions s WHERE s.name = f.subscription)
+                                   END)::oid, 'USAGE');
 
 CREATE FUNCTION es_failures(projection text DEFAULT NULL, stream text DEFAULT NULL, type text DEFAULT NULL,
                             max_count bigint DEFAULT 20, skip bigint DEFAULT 0, subscription text DEFAULT NULL,

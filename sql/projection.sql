@@ -1,9 +1,9 @@
 -- Handlers are stored by name, not as regprocedure, which pg_upgrade refuses in a
--- table.  Owners are stored by name, not as regrole: a restore must not lose all
--- projections because one role is missing.
+-- table.  Owners are of a type that keeps the name of a role that is missing: a restore
+-- must not lose all projections because of it.
 CREATE TABLE es_projections (
     name           text COLLATE "C" NOT NULL PRIMARY KEY,
-    owner          name        NOT NULL,
+    owner          es_role     NOT NULL,
     search_path    text        NOT NULL,
     settings       text[]      NOT NULL DEFAULT '{}',
     handler        text,
@@ -160,7 +160,7 @@ CREATE VIEW es_projection_status WITH (security_barrier) AS
          HAVING count(*) > 0) r ON true
      WHERE pg_catalog.has_table_privilege('es_failures'::regclass::oid, 'SELECT')
         OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')
-        OR EXISTS (SELECT FROM pg_roles o WHERE o.rolname = p.owner AND pg_catalog.pg_has_role(o.oid, 'USAGE'));
+        OR pg_catalog.pg_has_role(p.owner::oid, 'USAGE');
 
 COMMENT ON TABLE es_projections IS 'projections: their definitions, checkpoints and errors';
 COMMENT ON COLUMN es_projections.name IS 'its name, which the trigger of a sync projection has, too';

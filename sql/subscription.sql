@@ -1,7 +1,6 @@
--- The owner is stored by name, as that of a projection, so that it can be restored.
 CREATE TABLE es_subscriptions (
     name           text COLLATE "C" NOT NULL PRIMARY KEY,
-    owner          name        NOT NULL,
+    owner          es_role     NOT NULL,
     category       text COLLATE "C",
     types          text[] COLLATE "C",
     start_position bigint      NOT NULL CHECK (start_position >= 0),
@@ -116,7 +115,7 @@ CREATE VIEW es_subscription_status WITH (security_barrier) AS
                            AND g.message IS NOT NULL AND g.retry_at IS NULL)) f
      WHERE pg_catalog.has_table_privilege('es_failures'::regclass::oid, 'SELECT')
         OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')
-        OR EXISTS (SELECT FROM pg_roles o WHERE o.rolname = s.owner AND pg_catalog.pg_has_role(o.oid, 'USAGE'));
+        OR pg_catalog.pg_has_role(s.owner::oid, 'USAGE');
 
 COMMENT ON TABLE es_subscriptions IS 'subscriptions: which events each delivers, and how';
 COMMENT ON COLUMN es_subscriptions.name IS 'name of the subscription';

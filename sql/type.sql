@@ -10,7 +10,7 @@ COMMENT ON FUNCTION es_digest(text, jsonb, text[]) IS
     'id of an event from its type and its composite key: the UUID of version 5, in the OID namespace, of type : es_digest_string';
 
 -- Definitions of types of events, which are optional. Upcasters are stored by
--- their signatures and owners by their names, as handlers of projections are.
+-- their signatures.
 CREATE TABLE es_event_types (
     type           text COLLATE "C" NOT NULL PRIMARY KEY,
     required       text[] COLLATE "C" NOT NULL,
@@ -24,7 +24,7 @@ CREATE TABLE es_upcasters (
     type           text COLLATE "C" NOT NULL,
     from_version   int         NOT NULL CHECK (from_version > 0),
     upcaster       text        NOT NULL,
-    owner          name        NOT NULL,
+    owner          es_role     NOT NULL,
     search_path    text        NOT NULL,
     settings       text[]      NOT NULL DEFAULT '{}',
     defined_at     timestamptz NOT NULL DEFAULT clock_timestamp(),

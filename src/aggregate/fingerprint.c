@@ -176,9 +176,10 @@ hash_upcasters(Oid log)
 	{
 		Upcaster   *upcaster = lfirst(cell);
 		Oid			function = find_upcaster_function(log, upcaster->signature);
-		char	   *words = psprintf("%s %d %s %s %s", upcaster->type,
+		char	   *words = psprintf("%s %d %s %u %s", upcaster->type,
 									 upcaster->from_version,
-									 upcaster->signature, upcaster->owner,
+									 upcaster->signature,
+									 role_find(&upcaster->owner),
 									 upcaster->search_path);
 
 		hash = hash_bytes_extended((unsigned char *) words, strlen(words),

@@ -36,6 +36,22 @@ extern pg_uuid_t *uuid_generate_v5(const pg_uuid_t *namespace, const char *name,
 								   int length);
 extern char *uuid_to_cstring(const pg_uuid_t *uuid);
 
+/* Until context_pop, or an error, the callback adds to the context of errors. */
+static inline void
+context_push(ErrorContextCallback *context, void (*callback) (void *arg), void *arg)
+{
+	context->callback = callback;
+	context->arg = arg;
+	context->previous = error_context_stack;
+	error_context_stack = context;
+}
+
+static inline void
+context_pop(const ErrorContextCallback *context)
+{
+	error_context_stack = context->previous;
+}
+
 /* subtransaction.c */
 
 /*
@@ -111,8 +127,18 @@ extern void run_as_end(RunAs saved);
 
 extern Oid	run_as_owner(Oid relid);
 
-/* The session's search_path without pg_temp, to be stored. */
-extern char *run_as_session_path(void);
+/* Stands for the extension's schema, whatever its name is. */
+#define SCHEMA_MARK "@extschema@"
+
+/* The session's search_path without pg_temp, to be kept; and that as it is to be used. */
+extern char *run_as_session_path(Oid log);
+extern char *run_as_kept_path(Oid log, const char *kept);
+
+/*
+ * For an error context callback: says which schema of a path that was kept does not
+ * exist, if that may be why a name was not found.
+ */
+extern void run_as_path_context(Oid log, const char *kept);
 
 /* own_table.c */
 

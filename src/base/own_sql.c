@@ -26,9 +26,6 @@
 
 #include "base/base.h"
 
-/* Stands for the extension's schema in our own statements. */
-#define SCHEMA_MARK "@extschema@"
-
 /*
  * A statement whose plan is saved, by a hash of its text.  log: 0 for a statement
  * that does not depend on it.

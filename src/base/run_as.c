@@ -23,6 +23,7 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/objectaccess.h"
@@ -33,6 +34,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -150,11 +152,33 @@ run_as_owner(Oid relid)
 }
 
 /*
- * The search_path of the session, to be stored.  It goes without pg_temp, which is
+ * Adds a schema of the session's search_path to one that is kept.  Names that may
+ * change meanwhile are not kept: that of the extension's schema, and the user's if it
+ * stands for a schema.
+ */
+static void
+keep_schema(StringInfo kept, Oid log, const char *name)
+{
+	Oid			schema = get_rel_namespace(log);
+
+	if (strcmp(name, "$user") == 0)
+	{
+		char	   *user = GetUserNameFromId(GetUserId(), false);
+
+		if (OidIsValid(get_namespace_oid(user, true)))
+			name = user;
+	}
+	appendStringInfo(kept, "%s%s", kept->len > 0 ? ", " : "",
+					 get_namespace_oid(name, true) == schema ? SCHEMA_MARK :
+					 quote_identifier(name));
+}
+
+/*
+ * The search_path of the session, to be kept.  It goes without pg_temp, which is
  * added at the end when the path is used.
  */
 char *
-run_as_session_path(void)
+run_as_session_path(Oid log)
 {
 	char	   *path = pstrdup(namespace_search_path);
 	StringInfoData kept;
@@ -166,12 +190,88 @@ run_as_session_path(void)
 		names = NIL;
 	foreach(cell, names)
 	{
-		if (strcmp(lfirst(cell), "pg_temp") == 0)
-			continue;
-		appendStringInfo(&kept, "%s%s", kept.len > 0 ? ", " : "",
-						 quote_identifier(lfirst(cell)));
+		if (strcmp(lfirst(cell), "pg_temp") != 0)
+			keep_schema(&kept, log, lfirst(cell));
 	}
 	if (kept.len == 0)
 		appendStringInfoString(&kept, "pg_catalog");
 	return kept.data;
+}
+
+/*
+ * A path that was kept, with the present name of the extension's schema.
+ */
+char *
+run_as_kept_path(Oid log, const char *kept)
+{
+	StringInfoData path;
+	bool		quoted = false;
+
+	if (strstr(kept, SCHEMA_MARK) == NULL)
+		return pstrdup(kept);
+	initStringInfo(&path);
+	while (*kept != '\0')
+	{
+		if (!quoted && strncmp(kept, SCHEMA_MARK, strlen(SCHEMA_MARK)) == 0)
+		{
+			appendStringInfoString(&path,
+								   quote_identifier(get_namespace_name(get_rel_namespace(log))));
+			kept += strlen(SCHEMA_MARK);
+			continue;
+		}
+		quoted ^= *kept == '"';
+		appendStringInfoChar(&path, *kept++);
+	}
+	return path.data;
+}
+
+/* The first schema of a path that was kept that does not exist; NULL if all do. */
+static char *
+find_missing_schema(Oid log, const char *kept)
+{
+	List	   *names;
+	ListCell   *cell;
+
+	if (!SplitIdentifierString(run_as_kept_path(log, kept), ',', &names))
+		return NULL;
+	foreach(cell, names)
+	{
+		if (strcmp(lfirst(cell), "$user") != 0 &&
+			!OidIsValid(get_namespace_oid(lfirst(cell), true)))
+			return lfirst(cell);
+	}
+	return NULL;
+}
+
+/* Returns true if the error that is raised is that a name was not found. */
+static bool
+is_name_missing(void)
+{
+	switch (geterrcode())
+	{
+		case ERRCODE_UNDEFINED_TABLE:
+		case ERRCODE_UNDEFINED_FUNCTION:
+		case ERRCODE_UNDEFINED_OBJECT:
+		case ERRCODE_UNDEFINED_SCHEMA:
+			return true;
+		default:
+			return false;
+	}
+}
+
+/*
+ * Names the schema of a path that was kept that does not exist.  A name is looked up
+ * where the server can look up others, so this can.
+ */
+void
+run_as_path_context(Oid log, const char *kept)
+{
+	char	   *schema;
+
+	if (!is_name_missing() || !IsTransactionState())
+		return;
+	schema = find_missing_schema(log, kept);
+	if (schema != NULL)
+		errcontext("schema \"%s\" of the search_path that is kept, %s, does not exist",
+				   schema, kept);
 }

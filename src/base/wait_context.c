@@ -12,6 +12,7 @@
  */
 #include "postgres.h"
 
+#include "base/base.h"
 #include "base/wait.h"
 
 /*
@@ -54,10 +55,7 @@ wait_context_begin(WaitContext *context, const char *what, const char *name,
 	context->what = what;
 	context->name = name;
 	context->partition = partition;
-	context->callback.callback = add_wait_context;
-	context->callback.arg = context;
-	context->callback.previous = error_context_stack;
-	error_context_stack = &context->callback;
+	context_push(&context->callback, add_wait_context, context);
 }
 
 /*
@@ -66,5 +64,5 @@ wait_context_begin(WaitContext *context, const char *what, const char *name,
 void
 wait_context_end(const WaitContext *context)
 {
-	error_context_stack = context->callback.previous;
+	context_pop(&context->callback);
 }

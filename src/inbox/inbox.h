@@ -8,6 +8,8 @@
 #ifndef EVENTSTORE_INBOX_H
 #define EVENTSTORE_INBOX_H
 
+#include "base/role.h"
+
 /* A message, and the role that handles it. */
 typedef struct Message
 {
@@ -23,8 +25,8 @@ typedef struct Message
 	Oid			handler;		/* 0: it is found by its signature */
 	char	   *signature;
 	Oid			receiver;		/* whose rights the handler has; 0: no role */
-	char	   *receiver_name;
-	char	   *search_path;
+	Role		receiver_role;	/* of a message that is retried */
+	char	   *search_path;	/* as it is kept */
 	bool		retried;		/* the receiver is not the caller */
 
 	bool		acknowledged;	/* else skipped */

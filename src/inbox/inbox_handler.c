@@ -127,6 +127,15 @@ call_message_handler(const Message *message, AckEvent *ack)
 	return !fcinfo->isnull && read_ack_event(result, ack);
 }
 
+/* Names a schema that is missing in the search_path of a message. */
+static void
+add_message_context(void *arg)
+{
+	const Message *message = arg;
+
+	run_as_path_context(message->log, message->search_path);
+}
+
 /*
  * Calls the handler of a message that is retried, as its receiver.  pg_temp
  * comes last, so that no temporary table of the caller hides a table of the
@@ -136,9 +145,14 @@ static bool
 call_as_receiver(const Message *message, AckEvent *ack)
 {
 	RunAs		saved = run_as(message->receiver, true,
-							   psprintf("%s, pg_temp", message->search_path));
-	bool		acknowledged = call_message_handler(message, ack);
+							   psprintf("%s, pg_temp",
+										run_as_kept_path(message->log, message->search_path)));
+	ErrorContextCallback context;
+	bool		acknowledged;
 
+	context_push(&context, add_message_context, unconstify(Message *, message));
+	acknowledged = call_message_handler(message, ack);
+	context_pop(&context);
 	run_as_end(saved);
 	return acknowledged;
 }

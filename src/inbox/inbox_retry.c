@@ -53,7 +53,7 @@ load_failed_message(Oid log, int64 id, Message *message)
 
 	if (own_sql_run(log,
 					"SELECT topic, group_id, payload, metadata, checksum,"
-					" handler, receiver::text, search_path, message_id"
+					" handler, receiver, search_path, message_id"
 					" FROM @extschema@.es_failures"
 					" WHERE id = $1 AND topic IS NOT NULL",
 					1, &type, &value, NULL) == 0)
@@ -65,8 +65,8 @@ load_failed_message(Oid log, int64 id, Message *message)
 	message->metadata = own_sql_value(4);
 	message->checksum = DatumGetTextPP(own_sql_value(5));
 	message->signature = own_sql_text(6);
-	message->receiver_name = own_sql_text(7);
-	message->receiver = get_role_oid(message->receiver_name, true);
+	message->receiver_role = *(Role *) DatumGetPointer(own_sql_value(7));
+	message->receiver = role_find(&message->receiver_role);
 	message->search_path = own_sql_text(8);
 	message->message_id = nullable_text(9);
 	message->retried = true;
@@ -99,7 +99,7 @@ check_receiver(const Message *message, int64 id)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be the receiver of the message that failed"),
 				 errdetail("The message of failure " INT64_FORMAT " was received by \"%s\".",
-						   id, message->receiver_name),
+						   id, role_name(&message->receiver_role)),
 				 errhint("Ask that role, or become a member of it.")));
 }
 
@@ -111,8 +111,9 @@ check_receiver_exists(const Message *message)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("the receiver of the message does not exist"),
-				 errdetail("There is no role \"%s\".", message->receiver_name),
-				 errhint("Create the role, receive the message again, or es_discard() the failure.")));
+				 errdetail("%s", role_missing_detail(&message->receiver_role)),
+				 errhint("%s", role_missing_hint(&message->receiver_role,
+												 "receive the message again, or es_discard() the failure"))));
 }
 
 /*
@@ -138,7 +139,7 @@ check_receiver_may_receive(const Message *message)
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("the receiver of the message may not receive messages any more"),
 			 errdetail("Role \"%s\" has no privilege to execute es_receive.",
-					   message->receiver_name),
+					   role_name(&message->receiver_role)),
 			 errhint("Make it a writer again by es_grant(), or es_discard() the failure.")));
 }
 

@@ -171,7 +171,8 @@ write_as_receiver(const Message *message, Write *write)
 		return;
 	}
 	saved = run_as(message->receiver, true,
-				   psprintf("%s, pg_temp", message->search_path));
+				   psprintf("%s, pg_temp",
+							run_as_kept_path(message->log, message->search_path)));
 	write_events(write);
 	run_as_end(saved);
 }
@@ -319,13 +320,13 @@ inbox_record_failure(const Message *message, const ErrorData *error,
 					 int64 attempts)
 {
 	Oid			types[14] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID,
-		TEXTOID, TEXTOID, TEXTOID, INT8OID, TEXTOID, TEXTOID, TEXTOID,
+		TEXTOID, OIDOID, TEXTOID, INT8OID, TEXTOID, TEXTOID, TEXTOID,
 	TEXTOID, TEXTOID};
 	Datum		values[14] = {
 		PointerGetDatum(message->topic), PointerGetDatum(message->group_id),
 		PointerGetDatum(message->checksum), PointerGetDatum(message->payload),
 		message->metadata, CStringGetTextDatum(message->signature),
-		CStringGetTextDatum(message->receiver_name),
+		ObjectIdGetDatum(message->receiver),
 		CStringGetTextDatum(message->search_path), Int64GetDatum(attempts)
 	};
 	char		nulls[14];
@@ -342,7 +343,7 @@ inbox_record_failure(const Message *message, const ErrorData *error,
 					   " detail, context, message_id, first_failed_at,"
 					   " last_failed_at)"
 					   " SELECT $1, $2, $3, $4, $5, $6,"
-					   " $7::name, $8, least($9, 2147483647)::int, $10, $11,"
+					   " $7, $8, least($9, 2147483647)::int, $10, $11,"
 					   " $12, $13, $14, t.now, t.now FROM clock_timestamp() AS t (now)"
 					   " ON CONFLICT (topic, group_id, checksum) DO UPDATE SET"
 					   " payload = excluded.payload,"
@@ -499,8 +500,8 @@ handle_or_record(Message *message, int64 retry_count)
 {
 	ErrorData  *error;
 
-	message->receiver_name = GetUserNameFromId(GetUserId(), false);
-	message->search_path = run_as_session_path();
+	message->receiver = GetUserId();
+	message->search_path = run_as_session_path(message->log);
 	message->signature = format_procedure_qualified(message->handler);
 	error = subtransaction_try(inbox_handle, message);
 	if (error == NULL)

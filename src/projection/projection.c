@@ -35,16 +35,15 @@ enum
 	LOAD_MODE, LOAD_STATE, LOAD_ON_FAILURE, LOAD_START_POSITION,
 	LOAD_POSITION, LOAD_HISTORY, LOAD_BATCH_SIZE, LOAD_MAX_ATTEMPTS,
 	LOAD_ATTEMPTS, LOAD_BATCH_LIMIT, LOAD_SUSPECT_UPTO, LOAD_NAME,
-	LOAD_MESSAGE, LOAD_CREATED_AT, LOAD_OWNER_NAME, LOAD_SETTINGS,
+	LOAD_MESSAGE, LOAD_CREATED_AT, LOAD_SETTINGS,
 	LOAD_ATTEMPTS_USED
 };
 
 #define LOAD_SQL \
-	"SELECT (SELECT r.oid FROM pg_roles r WHERE r.rolname = owner)," \
-	" search_path, handler, query, handler_schema, refresh," \
+	"SELECT owner, search_path, handler, query, handler_schema, refresh," \
 	" tables, category, types, mode, state, on_failure, start_position," \
 	" position, history, batch_size, max_attempts, attempts, batch_limit," \
-	" suspect_upto, name, message, created_at, owner, settings, attempts_used" \
+	" suspect_upto, name, message, created_at, settings, attempts_used" \
 	" FROM @extschema@.es_projections "
 
 static bool
@@ -108,8 +107,7 @@ make_projection(Oid log)
 	projection->log = log;
 	projection->name = own_sql_text(LOAD_NAME);
 	projection->created_at = DatumGetTimestampTz(own_sql_value(LOAD_CREATED_AT));
-	projection->owner = DatumGetObjectId(own_sql_value(LOAD_OWNER));
-	projection->owner_name = pstrdup(NameStr(*DatumGetName(own_sql_value(LOAD_OWNER_NAME))));
+	projection->owner = *(Role *) DatumGetPointer(own_sql_value(LOAD_OWNER));
 	projection->search_path = own_sql_text(LOAD_SEARCH_PATH);
 	projection->settings = settings_read(own_sql_value(LOAD_SETTINGS));
 	load_kind(projection);
@@ -205,9 +203,10 @@ projection_get_visible(Oid log, const char *name)
 bool
 projection_is_own(const Projection *projection)
 {
+	Oid			owner = role_find(&projection->owner);
+
 	return superuser() ||
-		(OidIsValid(projection->owner) &&
-		 has_privs_of_role(GetUserId(), projection->owner));
+		(OidIsValid(owner) && has_privs_of_role(GetUserId(), owner));
 }
 
 /* Refuses a projection that the caller does not own. */
@@ -218,7 +217,7 @@ check_projection_owner(const Projection *projection)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be owner of projection \"%s\"", projection->name),
-				 errdetail("Its owner is \"%s\".", projection->owner_name),
+				 errdetail("Its owner is \"%s\".", role_name(&projection->owner)),
 				 errhint("Ask the owner, or become a member of that role.")));
 }
 
@@ -243,14 +242,17 @@ projection_failures(const Projection *projection)
 Oid
 projection_owner_role(const Projection *projection)
 {
-	if (!OidIsValid(projection->owner))
+	Oid			owner = role_find(&projection->owner);
+
+	if (!OidIsValid(owner))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("the owner of projection \"%s\" does not exist",
 						projection->name),
-				 errdetail("There is no role \"%s\".", projection->owner_name),
-				 errhint("Create the role, or drop the projection and create it again.")));
-	return projection->owner;
+				 errdetail("%s", role_missing_detail(&projection->owner)),
+				 errhint("%s", role_missing_hint(&projection->owner,
+												 "drop the projection and create it again, with its position as start_position"))));
+	return owner;
 }
 
 /* Becomes the projection's owner, with its settings. */

@@ -16,6 +16,7 @@
 #include "utils/tuplestore.h"
 
 #include "base/base.h"
+#include "base/role.h"
 #include "base/setting.h"
 #include "read/read.h"
 #include "failure/failure.h"
@@ -34,9 +35,8 @@ typedef struct Projection
 	Oid			log;			/* es_events */
 	char	   *name;
 	TimestampTz created_at;
-	Oid			owner;			/* 0: there is no role of this name */
-	char	   *owner_name;
-	char	   *search_path;
+	Role		owner;
+	char	   *search_path;	/* as it is kept */
 	const Settings *settings;	/* with which it runs */
 	ProjectionKind kind;
 	char	   *target;			/* signature, schema's name, or statement */

@@ -166,7 +166,7 @@ update_code(const Alteration *alteration, const Projection *projection)
 	values[0] = definition_stored(definition, DEFINE_HANDLER, &nulls[0]);
 	values[1] = definition_stored(definition, DEFINE_QUERY, &nulls[1]);
 	values[2] = definition_stored(definition, DEFINE_HANDLER_SCHEMA, &nulls[2]);
-	values[3] = CStringGetTextDatum(run_as_session_path());
+	values[3] = CStringGetTextDatum(run_as_session_path(projection->log));
 	values[4] = settings_of_session();
 	projection_update(projection,
 					  "handler = $2, query = $3, handler_schema = $4,"

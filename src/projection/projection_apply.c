@@ -347,7 +347,8 @@ static RunAs
 become_owner(const Projection *projection)
 {
 	const char *path = psprintf(projection->rebuilding ? "pg_temp, %s" : "%s, pg_temp",
-								projection->search_path);
+								run_as_kept_path(projection->log,
+												 projection->search_path));
 
 	/* REFRESH restricts the view's query by itself, and needs a temp table */
 	return projection_run_as(projection,
@@ -503,8 +504,7 @@ projection_check_definition(Projection *projection)
 	RunAs		saved = become_owner(projection);
 	HandlerCalls calls;
 
-	if (pg_class_aclcheck(projection->log, projection->owner,
-						  ACL_SELECT) != ACLCHECK_OK)
+	if (pg_class_aclcheck(projection->log, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, "es_events");
 	if (projection->kind == PROJECTION_HANDLER ||
 		projection->kind == PROJECTION_SCHEMA)

@@ -13,6 +13,8 @@
 #include "postgres.h"
 
 #include "access/table.h"
+
+#include "base/base.h"
 #include "read/read.h"
 #include "projection/projection.h"
 #include "projection/projection_failure.h"
@@ -28,7 +30,9 @@ add_projection_context(void *arg)
 		what = event_slot_describe(context->event, true);
 	else if (context->events != NULL)
 		what = event_batch_describe(context->log, context->events);
-	errcontext("projection \"%s\", %s", context->name, what);
+	errcontext("projection \"%s\", %s", context->projection->name, what);
+	run_as_path_context(context->projection->log,
+						context->projection->search_path);
 }
 
 /*
@@ -39,20 +43,17 @@ projection_context_begin(ProjectionContext *context,
 						 const Projection *projection,
 						 Tuplestorestate *events)
 {
-	context->name = projection->name;
+	context->projection = projection;
 	context->events = projection->kind == PROJECTION_REFRESH ? NULL : events;
 	context->event = NULL;
 	context->log = table_open(projection->log, AccessShareLock);
-	context->callback.callback = add_projection_context;
-	context->callback.arg = context;
-	context->callback.previous = error_context_stack;
-	error_context_stack = &context->callback;
+	context_push(&context->callback, add_projection_context, context);
 }
 
 /* Ends it.  An error ends the context by itself. */
 void
 projection_context_end(const ProjectionContext *context)
 {
-	error_context_stack = context->callback.previous;
+	context_pop(&context->callback);
 	table_close(context->log, AccessShareLock);
 }

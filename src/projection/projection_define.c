@@ -75,7 +75,7 @@ static void
 insert_projection(const Definition *definition)
 {
 	Oid			types[17] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, REGCLASSOID,
-		REGCLASSARRAYOID, TEXTOID, TEXTARRAYOID, NAMEOID, INT8OID, INT8OID,
+		REGCLASSARRAYOID, TEXTOID, TEXTARRAYOID, OIDOID, INT8OID, INT8OID,
 	TEXTOID, INT8OID, INTERVALOID, TEXTOID, INT8OID, TEXTARRAYOID};
 	Datum		values[17];
 	char		nulls[17];
@@ -84,12 +84,11 @@ insert_projection(const Definition *definition)
 
 	for (i = 0; i < DEFINE_PARTS; i++)
 		values[i] = definition_stored(definition, i, &nulls[i]);
-	values[DEFINE_MODE] = DirectFunctionCall1(namein,	/* $9: the owner */
-											  CStringGetDatum(GetUserNameFromId(GetUserId(), false)));
+	values[DEFINE_MODE] = ObjectIdGetDatum(GetUserId());	/* $9: the owner */
 	if (!definition_has(definition, DEFINE_START_POSITION))
 		values[DEFINE_START_POSITION] = Int64GetDatum(horizon);
 	nulls[DEFINE_START_POSITION] = ' ';
-	values[14] = CStringGetTextDatum(run_as_session_path());
+	values[14] = CStringGetTextDatum(run_as_session_path(definition->log));
 	values[15] = Int64GetDatum(horizon);
 	values[16] = settings_of_session();
 	nulls[14] = nulls[15] = nulls[16] = ' ';

@@ -21,7 +21,7 @@
 typedef struct ProjectionContext
 {
 	ErrorContextCallback callback;
-	const char *name;			/* of the projection */
+	const Projection *projection;
 	Relation	log;
 	Tuplestorestate *events;	/* NULL: a view is refreshed */
 	TupleTableSlot *event;		/* the one at hand; NULL: all of them */

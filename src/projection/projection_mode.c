@@ -170,7 +170,7 @@ projection_check_sync(const Projection *projection)
 				 errmsg("projection \"%s\" cannot be sync", projection->name),
 				 errdetail("Each append would refresh the whole materialized view, and wait for the one before it."),
 				 errhint("Leave it async, or write a query that keeps a table.")));
-	if (check_enable_rls(projection->log, projection->owner,
+	if (check_enable_rls(projection->log, projection_owner_role(projection),
 						 true) == RLS_ENABLED)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),

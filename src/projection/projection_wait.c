@@ -41,8 +41,9 @@ PG_FUNCTION_INFO_V1(es_wait);
 static bool
 may_know_error(const Projection *projection)
 {
-	return (OidIsValid(projection->owner) &&
-			has_privs_of_role(GetUserId(), projection->owner)) ||
+	Oid			owner = role_find(&projection->owner);
+
+	return (OidIsValid(owner) && has_privs_of_role(GetUserId(), owner)) ||
 		pg_class_aclcheck(own_table_relid(projection->log, "es_projections"),
 						  GetUserId(), ACL_SELECT) == ACLCHECK_OK;
 }

@@ -370,7 +370,7 @@ check_no_temporary_objects(const Projection *projection)
 				 errmsg("projection \"%s\" cannot be rebuilt in this session",
 						projection->name),
 				 errdetail("The session has temporary objects, which code of the owner \"%s\" would find first.",
-						   projection->owner_name),
+						   role_name(&projection->owner)),
 				 errhint("DISCARD TEMP first, or rebuild it in another session.")));
 }
 

@@ -247,7 +247,9 @@ rebuild_swap_tables(const Projection *projection, List *tables)
 
 	prepare_swap(projection, tables);
 	saved = rebuild_run_as(projection, true,
-						   psprintf("%s, pg_temp", projection->search_path));
+						   psprintf("%s, pg_temp",
+									run_as_kept_path(projection->log,
+													 projection->search_path)));
 	PushActiveSnapshot(GetLatestSnapshot());
 	AfterTriggerBeginQuery();
 	swap_rows(projection, tables);

@@ -276,8 +276,9 @@ partition_source(const Partition *partition)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("the owner of subscription \"%s\" does not exist",
 						subscription->name),
-				 errdetail("There is no role \"%s\".", subscription->owner_name),
-				 errhint("Create the role, or drop the subscription and create it again.")));
+				 errdetail("%s", role_missing_detail(&subscription->owner_role)),
+				 errhint("%s", role_missing_hint(&subscription->owner_role,
+												 "drop the subscription and create it again"))));
 	return source;
 }
 

@@ -54,8 +54,8 @@ load_subscription(Subscription *subscription, Oid log, const TableRow *row)
 	slot_getsomeattrs(row->slot, SUB_COLUMNS);
 	subscription->log = log;
 	subscription->name = TextDatumGetCString(values[SUB_NAME]);
-	subscription->owner_name = pstrdup(NameStr(*DatumGetName(values[SUB_OWNER])));
-	subscription->owner = get_role_oid(subscription->owner_name, true);
+	subscription->owner_role = *(Role *) DatumGetPointer(values[SUB_OWNER]);
+	subscription->owner = role_find(&subscription->owner_role);
 	if (!nulls[SUB_CATEGORY])
 		subscription->category = DatumGetTextPCopy(values[SUB_CATEGORY]);
 	if (!nulls[SUB_TYPES])
@@ -93,7 +93,7 @@ check_subscription_owner(const Subscription *subscription)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be owner of subscription \"%s\"",
 						subscription->name),
-				 errdetail("Its owner is \"%s\".", subscription->owner_name),
+				 errdetail("Its owner is \"%s\".", role_name(&subscription->owner_role)),
 				 errhint("Ask the owner, or become a member of that role.")));
 }
 
@@ -184,7 +184,7 @@ static bool
 insert_subscription(FunctionCallInfo fcinfo, Oid log)
 {
 	Oid			types[ARG_COUNT + 1] = {TEXTOID, TEXTOID, TEXTARRAYOID, INT8OID,
-	INT8OID, INTERVALOID, INT8OID, INT8OID, NAMEOID};
+	INT8OID, INTERVALOID, INT8OID, INT8OID, OIDOID};
 	Datum		values[ARG_COUNT + 1];
 	char		nulls[ARG_COUNT + 1];
 	int			i;
@@ -198,8 +198,7 @@ insert_subscription(FunctionCallInfo fcinfo, Oid log)
 	if (PG_ARGISNULL(ARG_START_POSITION))
 		values[ARG_START_POSITION] = Int64GetDatum(horizon_now(log));
 	nulls[ARG_START_POSITION] = ' ';
-	values[ARG_COUNT] = DirectFunctionCall1(namein,
-											CStringGetDatum(GetUserNameFromId(GetUserId(), false)));
+	values[ARG_COUNT] = ObjectIdGetDatum(GetUserId());
 	return own_sql_run(log,
 					   "WITH s AS (INSERT INTO @extschema@.es_subscriptions"
 					   " (name, category, types, start_position, partitions,"

@@ -14,6 +14,7 @@
 #include "utils/timestamp.h"
 
 #include "base/base.h"
+#include "base/role.h"
 #include "read/read.h"
 #include "failure/failure.h"
 
@@ -24,8 +25,8 @@ typedef struct Subscription
 {
 	Oid			log;			/* es_events */
 	char	   *name;
-	Oid			owner;			/* 0: there is no role of this name */
-	char	   *owner_name;
+	Oid			owner;			/* 0: there is no such role */
+	Role		owner_role;
 	text	   *category;		/* NULL: any */
 	ArrayType  *types;			/* NULL: any */
 	int			partitions;

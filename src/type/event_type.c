@@ -304,7 +304,7 @@ read_upcaster_row(Definitions *all, const Datum *values, const bool *nulls)
 	upcaster->signature =
 		TextDatumGetCString(values[Anum_upcasters_upcaster - 1]);
 	upcaster->owner =
-		pstrdup(NameStr(*DatumGetName(values[Anum_upcasters_owner - 1])));
+		*(Role *) DatumGetPointer(values[Anum_upcasters_owner - 1]);
 	upcaster->search_path =
 		TextDatumGetCString(values[Anum_upcasters_search_path - 1]);
 	upcaster->settings = settings_read(values[Anum_upcasters_settings - 1]);

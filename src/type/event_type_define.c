@@ -322,16 +322,14 @@ remove_upcaster(Oid log, text *type, int from_version)
 static void
 store_upcaster(Oid log, text *type, int from_version, Oid function)
 {
-	Oid			types[6] = {TEXTOID, INT4OID, TEXTOID, NAMEOID, TEXTOID,
+	Oid			types[6] = {TEXTOID, INT4OID, TEXTOID, OIDOID, TEXTOID,
 	TEXTARRAYOID};
 	Datum		values[6] = {
 		PointerGetDatum(type),
 		Int32GetDatum(from_version),
 		CStringGetTextDatum(format_procedure_qualified(function)),
-		DirectFunctionCall1(namein,
-							CStringGetDatum(GetUserNameFromId(GetUserId(),
-															  false))),
-		CStringGetTextDatum(run_as_session_path()),
+		ObjectIdGetDatum(GetUserId()),
+		CStringGetTextDatum(run_as_session_path(log)),
 		settings_of_session()
 	};
 

@@ -19,6 +19,7 @@
 
 #include "eventstore.h"
 #include "base/base.h"
+#include "base/role.h"
 #include "base/setting.h"
 #include "log/log.h"
 
@@ -107,8 +108,8 @@ typedef struct Upcaster
 	char	   *type;
 	int			from_version;
 	char	   *signature;
-	char	   *owner;
-	char	   *search_path;
+	Role		owner;
+	char	   *search_path;	/* as it is kept */
 	const Settings *settings;	/* with which it runs */
 } Upcaster;
 

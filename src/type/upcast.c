@@ -42,6 +42,7 @@ typedef struct UpcasterCall
 struct Upcasting
 {
 	MemoryContext context;		/* of all of it */
+	Oid			log;
 	UpcasterCall *calls;		/* by type and from_version */
 	int			count;
 };
@@ -53,7 +54,7 @@ copy_upcaster(Upcaster *copy, const Upcaster *upcaster)
 	copy->type = pstrdup(upcaster->type);
 	copy->from_version = upcaster->from_version;
 	copy->signature = pstrdup(upcaster->signature);
-	copy->owner = pstrdup(upcaster->owner);
+	copy->owner = upcaster->owner;
 	copy->search_path = pstrdup(upcaster->search_path);
 	copy->settings = upcaster->settings;
 }
@@ -96,6 +97,7 @@ upcast_begin(Oid log)
 															 ALLOCSET_SMALL_SIZES));
 	upcasting = palloc0(sizeof(Upcasting));
 	upcasting->context = CurrentMemoryContext;
+	upcasting->log = log;
 	upcasting->calls = palloc0(sizeof(UpcasterCall) * count);
 	upcasting->count = count;
 	for (i = 0; i < count; i++)
@@ -175,6 +177,7 @@ find_calls(const Upcasting *upcasting, text *type, Datum metadata,
 /* The call that an error is raised in. */
 typedef struct CallAbout
 {
+	Oid			log;
 	const Upcaster *upcaster;
 	int64		position;
 } CallAbout;
@@ -192,21 +195,25 @@ upcaster_error_context(void *arg)
 	else
 		errcontext("upcaster of type \"%s\" from version %d, new event",
 				   context->upcaster->type, context->upcaster->from_version);
+	run_as_path_context(context->log, context->upcaster->search_path);
 }
 
 /* Looks up the role that the upcaster runs as. */
 static void
-look_up_upcaster_owner(UpcasterCall *call)
+look_up_upcaster_owner(Oid log, UpcasterCall *call)
 {
-	call->owner = get_role_oid(call->upcaster.owner, true);
+	call->owner = role_find(&call->upcaster.owner);
 	if (!OidIsValid(call->owner))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("role \"%s\" does not exist", call->upcaster.owner),
-				 errdetail("The upcaster %s runs as this role.",
-						   call->upcaster.signature),
+				 errmsg("role \"%s\" does not exist",
+						NameStr(call->upcaster.owner.name)),
+				 errdetail("The upcaster %s runs as this role. %s",
+						   call->upcaster.signature,
+						   role_missing_detail(&call->upcaster.owner)),
 				 errhint("Define the upcaster again, by es_define_upcaster().")));
-	call->path = psprintf("%s, pg_temp", call->upcaster.search_path);
+	call->path = psprintf("%s, pg_temp",
+						  run_as_kept_path(log, call->upcaster.search_path));
 }
 
 Oid
@@ -267,28 +274,25 @@ call_upcaster_function(Upcasting *upcasting, UpcasterCall *call, Datum data)
 static Datum
 call_upcaster(Upcasting *upcasting, UpcasterCall *call, int64 position, Datum data)
 {
-	CallAbout	about = {&call->upcaster, position};
+	CallAbout	about = {upcasting->log, &call->upcaster, position};
 	ErrorContextCallback context;
 	MemoryContext oldcontext;
 	RunAs		saved;
 
 	CHECK_FOR_INTERRUPTS();
 	check_stack_depth();
-	context.callback = upcaster_error_context;
-	context.arg = &about;
-	context.previous = error_context_stack;
-	error_context_stack = &context;
+	context_push(&context, upcaster_error_context, &about);
 	if (!OidIsValid(call->owner))
 	{
 		oldcontext = MemoryContextSwitchTo(upcasting->context);
-		look_up_upcaster_owner(call);
+		look_up_upcaster_owner(upcasting->log, call);
 		MemoryContextSwitchTo(oldcontext);
 	}
 	saved = run_as(call->owner, true, call->path);
 	settings_apply(call->upcaster.settings);
 	data = call_upcaster_function(upcasting, call, data);
 	run_as_end(saved);
-	error_context_stack = context.previous;
+	context_pop(&context);
 	return data;
 }
 

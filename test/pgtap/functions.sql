@@ -1,7 +1,7 @@
 -- Every function with its names and defaults, which callers write, and its
--- marks, which the planner trusts; the types es_expected_version, es_function and es_ack_event.
+-- marks, which the planner trusts; the types es_expected_version, es_function, es_role and es_ack_event.
 BEGIN;
-SELECT plan(18);
+SELECT plan(21);
 -- Defaults that are intervals are shown in it.
 SET LOCAL intervalstyle = postgres;
 
@@ -18,7 +18,7 @@ SELECT p.*
 SELECT bag_eq(
     $$ SELECT proname::text, pg_get_function_arguments(oid), pg_get_function_result(oid)
          FROM members
-        WHERE prorettype <> 'trigger'::regtype AND proname !~ '^es_(expected_version|function)_' $$,
+        WHERE prorettype <> 'trigger'::regtype AND proname !~ '^es_(expected_version|function|role)_' $$,
     $$ VALUES
     ('es_append',
      'stream text, expected es_expected_version, type text, data jsonb DEFAULT ''{}''::jsonb,'
@@ -199,7 +199,7 @@ SELECT bag_eq(
     $$ SELECT DISTINCT p.proname::text, l.lanname::text, p.provolatile::text, p.proparallel::text,
               p.proisstrict
          FROM members p JOIN pg_language l ON l.oid = p.prolang
-        WHERE p.proname !~ '^es_(expected_version|function)_' $$,
+        WHERE p.proname !~ '^es_(expected_version|function|role)_' $$,
     $$ VALUES ('es_append',         'c',   'v', 'u', false),
               ('es_append_batch',   'c',   'v', 'u', false),
               ('es_import_fires',   'c',   's', 's', false),
@@ -349,6 +349,33 @@ SELECT bag_eq(
               ('regproc', 'f', 'es_function_from_regproc(regproc)', 'i'),
               ('regprocedure', 'f', 'es_function_from_regprocedure(regprocedure)', 'i') $$,
     'text, oid, regproc and regprocedure become a function by themselves, nothing else does');
+
+--
+-- es_role
+--
+SELECT results_eq(
+    $$ SELECT typtype::text, typlen::int, typbyval, typalign::text, typcategory::text, typcollation,
+              typinput::text, typoutput::text, typreceive::text, typsend::text
+         FROM pg_type WHERE oid = 'es_role'::regtype $$,
+    $$ VALUES ('b', 68, false, 'i', 'S', 0::oid, 'es_role_in', 'es_role_out', 'es_role_recv', 'es_role_send') $$,
+    'es_role is an oid and a name inside');
+
+SELECT bag_eq(
+    $$ SELECT format_type(castsource, NULL), format_type(casttarget, NULL) AS target, castmethod::text, castfunc::regprocedure::text,
+              castcontext::text
+         FROM pg_cast
+        WHERE casttarget = 'es_role'::regtype
+           OR castsource = 'es_role'::regtype $$,
+    $$ VALUES ('oid', 'es_role', 'f', 'es_role_from_oid(oid)', 'a'), ('regrole', 'es_role', 'f', 'es_role_from_regrole(regrole)', 'a'),
+              ('name', 'es_role', 'i', '-', 'a'), ('text', 'es_role', 'i', '-', 'a'), ('es_role', 'oid', 'f', 'es_role_to_oid(es_role)', 'a'),
+              ('es_role', 'name', 'i', '-', 'i'), ('es_role', 'text', 'i', '-', 'i') $$,
+    'a role becomes a name or a text by itself, nothing becomes a role but in an assignment');
+
+SELECT bag_eq(
+    $$ SELECT DISTINCT p.provolatile::text, p.proparallel::text, p.proisstrict
+         FROM members p WHERE p.proname LIKE 'es\_role\_%' $$,
+    $$ VALUES ('s', 's', true) $$,
+    'its functions look roles up');
 
 --
 -- es_recorded_event

@@ -138,7 +138,7 @@ SELECT bag_eq(
               ('es_upcasters',   1, 'type',           'text',                     true),
               ('es_upcasters',   2, 'from_version',   'integer',                  true),
               ('es_upcasters',   3, 'upcaster',       'text',                     true),
-              ('es_upcasters',   4, 'owner',          'name',                     true),
+              ('es_upcasters',   4, 'owner',          'es_role',                  true),
               ('es_upcasters',   5, 'search_path',    'text',                     true),
               ('es_upcasters',   6, 'settings',       'text[]',                   true),
               ('es_upcasters',   7, 'defined_at',     'timestamp with time zone', true) $$,
@@ -218,7 +218,7 @@ SELECT bag_eq(
          LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
         WHERE a.attrelid = 'es_projections'::regclass AND a.attnum > 0 $$,
     $$ VALUES (1,  'name',           'text',                     true,  NULL),
-              (2,  'owner',          'name',                     true,  NULL),
+              (2,  'owner',          'es_role',                  true,  NULL),
               (3,  'search_path',    'text',                     true,  NULL),
               (4,  'settings',       'text[]',                   true,  '''{}''::text[]'),
               (5,  'handler',        'text',                     false, NULL),
@@ -277,7 +277,7 @@ SELECT bag_eq(
               (14, 'payload',         'text',                     false, '',  NULL),
               (15, 'metadata',        'jsonb',                    false, '',  NULL),
               (16, 'handler',         'text',                     false, '',  NULL),
-              (17, 'receiver',        'name',                     false, '',  NULL),
+              (17, 'receiver',        'es_role',                  false, '',  NULL),
               (18, 'search_path',     'text',                     false, '',  NULL),
               (19, 'sqlstate',        'text',                     false, '',  NULL),
               (20, 'message',         'text',                     false, '',  NULL),
@@ -346,9 +346,9 @@ SELECT bag_eq(
          FROM pg_attribute a
          JOIN pg_collation c ON c.oid = a.attcollation AND c.collname = 'C'
         WHERE a.attrelid IN ('es_projections'::regclass, 'es_failures'::regclass, 'es_inbox'::regclass) AND a.attnum > 0 $$,
-    $$ VALUES ('es_projections', 'name'), ('es_projections', 'owner'), ('es_projections', 'category'), ('es_projections', 'types'),
+    $$ VALUES ('es_projections', 'name'), ('es_projections', 'category'), ('es_projections', 'types'),
               ('es_failures', 'projection'), ('es_failures', 'subscription'), ('es_failures', 'topic'), ('es_failures', 'group_id'),
-              ('es_failures', 'stream'), ('es_failures', 'type'), ('es_failures', 'message_id'), ('es_failures', 'checksum'), ('es_failures', 'receiver'),
+              ('es_failures', 'stream'), ('es_failures', 'type'), ('es_failures', 'message_id'), ('es_failures', 'checksum'),
               ('es_inbox', 'topic'), ('es_inbox', 'group_id'), ('es_inbox', 'message_id'), ('es_inbox', 'checksum') $$,
     'their names are compared by their bytes, too');
 
@@ -407,7 +407,7 @@ SELECT bag_eq(
          LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
         WHERE a.attrelid = 'es_subscriptions'::regclass AND a.attnum > 0 $$,
     $$ VALUES (1,  'name',           'text',                     true,  NULL),
-              (2,  'owner',          'name',                     true,  NULL),
+              (2,  'owner',          'es_role',                  true,  NULL),
               (3,  'category',       'text',                     false, NULL),
               (4,  'types',          'text[]',                   false, NULL),
               (5,  'start_position', 'bigint',                   true,  NULL),
@@ -467,7 +467,7 @@ SELECT bag_eq(
          FROM pg_attribute a
          JOIN pg_collation c ON c.oid = a.attcollation AND c.collname = 'C'
         WHERE a.attrelid IN ('es_subscriptions'::regclass, 'es_partitions'::regclass) AND a.attnum > 0 $$,
-    $$ VALUES ('es_subscriptions', 'name'), ('es_subscriptions', 'owner'), ('es_subscriptions', 'category'), ('es_subscriptions', 'types'),
+    $$ VALUES ('es_subscriptions', 'name'), ('es_subscriptions', 'category'), ('es_subscriptions', 'types'),
               ('es_partitions', 'subscription'), ('es_partitions', 'stream') $$,
     'names of subscriptions, streams and types are compared by their bytes');
 

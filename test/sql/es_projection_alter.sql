@@ -26,7 +26,7 @@ SELECT es_run_projections('p');
 SET timezone = 'Asia/Tokyo';
 SET search_path = by_type, public;
 SELECT es_alter_projection('p', handler => 'two');
-SELECT search_path, settings FROM es_projections WHERE NOT 'TimeZone=Asia/Tokyo' = ANY (settings) OR search_path <> 'by_type, public';
+SELECT search_path, settings FROM es_projections WHERE NOT 'TimeZone=Asia/Tokyo' = ANY (settings) OR search_path <> 'by_type, @extschema@';
 RESET search_path;
 SET timezone = 'UTC';
 SELECT count(es_append('order-1', 'any', t)) FROM unnest('{a,b}'::text[]) t;

@@ -140,6 +140,57 @@ foreach my $names ([ 's1', 's2' ], [ 's2', '"Other ""Schema"' ], [ '"Other ""Sch
 }
 unlike(slurp_file($node->logfile), qr/eventstore worker.*ERROR/, 'without an error');
 
+# The extension's schema in the search_path that a definition keeps: for a projection, an
+# upcaster and a message that failed.
+sql('SET search_path = s1, public; CREATE TABLE s1.kept (position bigint)',
+	q{CREATE FUNCTION public.fall(payload text, metadata jsonb) RETURNS s1.es_ack_event LANGUAGE plpgsql AS
+	  $$ BEGIN PERFORM count(*) / count(*) FROM kept; RETURN jsonb_populate_record(NULL::es_ack_event, '{"entity_id": "x"}'); END $$});
+$node->safe_psql('postgres', q{SET search_path = s1, public;
+	SELECT es_create_projection('kept', query => 'INSERT INTO kept SELECT position FROM new_events', category => 'k', tables => '{kept}', mode => 'sync');
+	SELECT es_create_projection('kept_later', query => 'INSERT INTO kept SELECT position FROM new_events', category => 'k');
+	CREATE FUNCTION public.up_kept(data jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN data || jsonb_build_object('kept', (SELECT count(*) FROM kept)); END $$;
+	SELECT es_define_event_type('up_kept', schema_version => 2), es_define_upcaster('up_kept', 1, 'up_kept');
+	SELECT es_receive('kept', 'group', 'x', 'fall', max_retries => 0)});
+is_query($node, q{SELECT string_agg(DISTINCT search_path, ' ') FROM es_projections WHERE name LIKE 'kept%'}, '@extschema@, public', 'the schema is kept by a mark');
+sql('ALTER DATABASE postgres SET search_path = s2, public', 'ALTER SCHEMA s1 RENAME TO s2');
+$session->query('SET search_path = s2, public');
+foreach my $call (
+	q{SELECT version FROM es_append('k-1', 'any', 'up_kept', metadata => '{"schema_version": 1}')},
+	q{SELECT es_wait('kept_later', es_horizon(), '60s')},
+	q{SELECT data FROM es_load('k-1')},
+	q{SELECT es_rebuild_projection('kept')},
+	q{SELECT es_retry(id) FROM es_failures WHERE topic = 'kept'})
+{
+	unlike(error_of($call), qr/ERROR|WARNING/, "$call: by the schema's present name");
+}
+is_query($node, q{SELECT count(*) FROM es_failures}, '0', 'the message is handled');
+is_query($node, q{SELECT count(*) FROM kept}, '1', 'a rebuild fills the table in the schema');
+sql('ALTER SCHEMA s2 RENAME TO s1', 'ALTER DATABASE postgres SET search_path = public, s1, s2');
+$session->query('SET search_path = public, s1, s2');
+$session->query($_) foreach q{SELECT es_drop_projection('kept'), es_drop_projection('kept_later')}, q{SELECT es_drop_event_type('up_kept')};
+
+# Another schema of it: the error names it.
+sql('CREATE SCHEMA models', 'CREATE TABLE models.listed (position bigint)');
+$session->query($_) foreach 'SET search_path = models, public, s1',
+  q{SELECT es_create_projection('listed', query => 'INSERT INTO listed SELECT position FROM new_events', category => 'l', mode => 'sync')},
+  'SET search_path = public, s1, s2';
+sql('ALTER SCHEMA models RENAME TO moved');
+like(error_of(q{SELECT es_append('l-1', 'any', 'x')}),
+	qr/relation "listed" does not exist.*CONTEXT:.*schema "models" of the search_path that is kept, models, public, \@extschema\@, does not exist/s,
+	'a schema of the kept search_path is renamed, and the error says which');
+sql('ALTER SCHEMA moved RENAME TO models');
+is(error_of(q{SELECT es_append('l-1', 'any', 'x')}), '', 'the session goes on when the name is back');
+$session->query(q{SELECT es_drop_projection('listed')});
+
+# The owner, while a worker runs its projection.
+sql('CREATE ROLE ann', q{SELECT es_grant('ann', 'operator'), es_grant('ann', 'writer')}, 'CREATE TABLE owned (who text)', 'ALTER TABLE owned OWNER TO ann');
+sql('SET ROLE ann', q{SELECT es_create_projection('owned', query => 'INSERT INTO owned SELECT current_user FROM new_events', category => 'o')},
+	q{SELECT es_append('o-1', 'any', 'x')}, q{SELECT es_wait('owned', es_horizon(), '60s')}, 'RESET ROLE',
+	'ALTER ROLE ann RENAME TO anna', 'CREATE ROLE ann', q{SELECT es_append('o-1', 'any', 'x')});
+is_query($node, q{SELECT es_wait('owned', es_horizon(), '60s')}, 't', 'the worker goes on when the owner has another name');
+is_query($node, q{SELECT string_agg(who, ' ') FROM owned}, 'ann anna', 'as the same role');
+sql(q{SELECT es_drop_projection('owned')});
+
 # A handler, its schema, a table of the read model and a column of it.
 my $append = q{SELECT version > 0 FROM es_append('a-1', 'any', 'happened')};
 foreach my $case (
