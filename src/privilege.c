@@ -28,6 +28,7 @@
 #include "utils/syscache.h"
 
 #include "base/base.h"
+#include "base/role.h"
 #include "log/log.h"
 
 PG_FUNCTION_INFO_V1(es_grant);

@@ -19,6 +19,7 @@
 #include "utils/regproc.h"
 
 #include "base/base.h"
+#include "base/context.h"
 #include "append/append.h"
 #include "aggregate/aggregate.h"
 
@@ -83,18 +84,14 @@ NewEvent *
 decider_decide(Oid decider, text *stream, NullableDatum state, Datum command,
 			   int *count)
 {
-	ErrorContextCallback context = {
-		.previous = error_context_stack,
-		.callback = decider_context,
-		.arg = &decider
-	};
+	ErrorContextCallback context;
 	NewEvent   *events;
 	int			level = settings_begin(settings_fixed());
 
-	error_context_stack = &context;
+	context_push(&context, decider_context, &decider);
 	events = event_array_read(stream, call_decider(decider, state, command),
 							  count);
-	error_context_stack = context.previous;
+	context_pop(&context);
 	settings_end(level);
 	return events;
 }

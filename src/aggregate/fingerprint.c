@@ -37,6 +37,7 @@
 #include "utils/syscache.h"
 
 #include "base/base.h"
+#include "base/role.h"
 #include "type/type.h"
 #include "aggregate/aggregate.h"
 

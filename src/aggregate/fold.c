@@ -35,6 +35,7 @@
 #include "utils/timestamp.h"
 
 #include "base/base.h"
+#include "base/context.h"
 #include "log/log.h"
 #include "type/type.h"
 #include "read/read.h"
@@ -263,15 +264,11 @@ void
 fold_events(Fold *fold, StreamScan *scan, TimestampTz until)
 {
 	Merge	   *merge = begin_merge(fold);
-	ErrorContextCallback context = {
-		.previous = error_context_stack,
-		.callback = fold_context,
-		.arg = fold
-	};
+	ErrorContextCallback context;
 	TupleTableSlot *event;
 	int			level = settings_begin(settings_fixed());
 
-	error_context_stack = &context;
+	context_push(&context, fold_context, fold);
 	while ((event = stream_scan_next(scan)) != NULL)
 	{
 		TimestampTz recorded_at = int8_column(event, Anum_es_events_recorded_at);
@@ -283,7 +280,7 @@ fold_events(Fold *fold, StreamScan *scan, TimestampTz until)
 		fold_event(fold, merge, event);
 		record_folded(fold, event, recorded_at);
 	}
-	error_context_stack = context.previous;
+	context_pop(&context);
 	settings_end(level);
 	if (merge != NULL)
 		fold->state.state.value = merge_state(merge, &fold->state.state.isnull);

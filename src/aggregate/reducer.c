@@ -35,6 +35,7 @@
 
 #include "base/compat.h"
 #include "base/base.h"
+#include "base/role.h"
 #include "log/log.h"
 #include "type/type.h"
 #include "aggregate/aggregate.h"

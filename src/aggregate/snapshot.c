@@ -35,6 +35,7 @@
 
 #include "base/compat.h"
 #include "base/base.h"
+#include "base/role.h"
 #include "aggregate/aggregate.h"
 
 #define SNAPSHOTS	"es_snapshots"

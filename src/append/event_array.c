@@ -17,6 +17,7 @@
 #include "utils/timestamp.h"
 
 #include "eventstore.h"
+#include "base/context.h"
 #include "log/log.h"
 #include "append/append.h"
 
@@ -242,10 +243,7 @@ event_array_read(text *stream, Jsonb *array, int *count)
 	*count = JB_ROOT_COUNT(array);
 	events = event_array_make(stream, *count);
 
-	context.callback = batch_event_context;
-	context.arg = &number;
-	context.previous = error_context_stack;
-	error_context_stack = &context;
+	context_push(&context, batch_event_context, &number);
 	for (number = 1; number <= *count; number++)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -253,7 +251,7 @@ event_array_read(text *stream, Jsonb *array, int *count)
 						  getIthJsonbValueFromContainer(&array->root, number - 1),
 						  empty);
 	}
-	error_context_stack = context.previous;
+	context_pop(&context);
 	return events;
 }
 
@@ -266,11 +264,8 @@ event_array_check(NewEvent *events, int count)
 	ErrorContextCallback context;
 	int			number;
 
-	context.callback = batch_event_context;
-	context.arg = &number;
-	context.previous = error_context_stack;
-	error_context_stack = &context;
+	context_push(&context, batch_event_context, &number);
 	for (number = 1; number <= count; number++)
 		event_check_new(&events[number - 1]);
-	error_context_stack = context.previous;
+	context_pop(&context);
 }

@@ -37,6 +37,7 @@
 #include "utils/timestamp.h"
 
 #include "base/base.h"
+#include "base/context.h"
 #include "log/log.h"
 #include "append/append.h"
 
@@ -258,20 +259,16 @@ es_import_row(PG_FUNCTION_ARGS)
 	Import	   *rows;
 	NewEvent   *row;
 	MemoryContext oldcontext;
-	ErrorContextCallback context = {
-		.callback = import_row_context,
-		.arg = number,
-		.previous = error_context_stack
-	};
+	ErrorContextCallback context;
 
 	++*number;
 	rows = current_import();
 	row = &rows->rows[rows->count];
 	oldcontext = MemoryContextSwitchTo(rows->values);
-	error_context_stack = &context;
+	context_push(&context, import_row_context, number);
 	read_import_row(row, trigger->tg_trigtuple,
 					RelationGetDescr(trigger->tg_relation));
-	error_context_stack = context.previous;
+	context_pop(&context);
 	MemoryContextSwitchTo(oldcontext);
 	row->row = *number;
 	rows->count++;

@@ -41,6 +41,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
+#include "base/context.h"
 #include "base/wait.h"
 #include "stats/stats.h"
 #include "log/log.h"
@@ -194,16 +195,12 @@ add_insert_context(void *arg)
 static void
 insert_events(Write *write, Log *log)
 {
-	ErrorContextCallback context = {
-		.callback = add_insert_context,
-		.arg = write,
-		.previous = error_context_stack
-	};
+	ErrorContextCallback context;
 
 	notify_wake_at_end();
-	error_context_stack = &context;
+	context_push(&context, add_insert_context, write);
 	log_insert(log, write->events, write->count);
-	error_context_stack = context.previous;
+	context_pop(&context);
 	write->position = write->events[write->count - 1].position;
 }
 

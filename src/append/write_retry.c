@@ -33,6 +33,7 @@
 #include "utils/hsearch.h"
 
 #include "base/base.h"
+#include "base/context.h"
 #include "stats/stats.h"
 #include "log/log.h"
 #include "append/append.h"
@@ -359,15 +360,11 @@ leave_out_stored_rows(Log *log, Write *write)
 	HTAB	   *ids = hash_create("eventstore row ids", write->count, &control,
 								  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	const NewEvent *row = NULL;
-	ErrorContextCallback context = {
-		.callback = row_context,
-		.arg = &row,
-		.previous = error_context_stack
-	};
+	ErrorContextCallback context;
 
-	error_context_stack = &context;
+	context_push(&context, row_context, &row);
 	keep_new_rows(log, write, ids, &row);
-	error_context_stack = context.previous;
+	context_pop(&context);
 	hash_destroy(ids);
 }
 

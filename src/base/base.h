@@ -36,22 +36,6 @@ extern pg_uuid_t *uuid_generate_v5(const pg_uuid_t *namespace, const char *name,
 								   int length);
 extern char *uuid_to_cstring(const pg_uuid_t *uuid);
 
-/* Until context_pop, or an error, the callback adds to the context of errors. */
-static inline void
-context_push(ErrorContextCallback *context, void (*callback) (void *arg), void *arg)
-{
-	context->callback = callback;
-	context->arg = arg;
-	context->previous = error_context_stack;
-	error_context_stack = context;
-}
-
-static inline void
-context_pop(const ErrorContextCallback *context)
-{
-	error_context_stack = context->previous;
-}
-
 /* subtransaction.c */
 
 /*
@@ -106,39 +90,6 @@ extern Sleeper sleep_prepare(FunctionCallInfo fcinfo);
 /* Releases the statement's snapshot, and takes a new one, if it can. */
 extern void sleep_release_snapshot(const Sleeper *sleeper);
 extern void sleep_restore_snapshot(const Sleeper *sleeper);
-
-/* run_as.c */
-
-/* The role that ran before, and what must be restored. */
-typedef struct RunAs
-{
-	Oid			userid;
-	int			security;
-	int			guc_level;
-} RunAs;
-
-/*
- * Becomes the user, with this search_path, until run_as_end.  restricted: a user
- * that may not act as the caller is also kept from leaving anything behind in the
- * session.
- */
-extern RunAs run_as(Oid userid, bool restricted, const char *search_path);
-extern void run_as_end(RunAs saved);
-
-extern Oid	run_as_owner(Oid relid);
-
-/* Stands for the extension's schema, whatever its name is. */
-#define SCHEMA_MARK "@extschema@"
-
-/* The session's search_path without pg_temp, to be kept; and that as it is to be used. */
-extern char *run_as_session_path(Oid log);
-extern char *run_as_kept_path(Oid log, const char *kept);
-
-/*
- * For an error context callback: says which schema of a path that was kept does not
- * exist, if that may be why a name was not found.
- */
-extern void run_as_path_context(Oid log, const char *kept);
 
 /* own_table.c */
 

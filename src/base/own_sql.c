@@ -25,6 +25,7 @@
 #include "utils/syscache.h"
 
 #include "base/base.h"
+#include "base/role.h"
 
 /*
  * A statement whose plan is saved, by a hash of its text.  log: 0 for a statement

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * role.h
- *		Roles that own something, and what they keep of a session.
+ *		Roles that own something, and running as another role.
  *
  *-------------------------------------------------------------------------
  */
@@ -31,5 +31,38 @@ extern char *role_name(const Role *role);
  */
 extern char *role_missing_detail(const Role *role);
 extern char *role_missing_hint(const Role *role, const char *otherwise);
+
+/* run_as.c */
+
+/* The role that ran before, and what must be restored. */
+typedef struct RunAs
+{
+	Oid			userid;
+	int			security;
+	int			guc_level;
+} RunAs;
+
+/*
+ * Becomes the user, with this search_path, until run_as_end.  restricted: a user
+ * that may not act as the caller is also kept from leaving anything behind in the
+ * session.
+ */
+extern RunAs run_as(Oid userid, bool restricted, const char *search_path);
+extern void run_as_end(RunAs saved);
+
+extern Oid	run_as_owner(Oid relid);
+
+/* Stands for the extension's schema, whatever its name is. */
+#define SCHEMA_MARK "@extschema@"
+
+/* The session's search_path without pg_temp, to be kept; and that as it is to be used. */
+extern char *run_as_session_path(Oid log);
+extern char *run_as_kept_path(Oid log, const char *kept);
+
+/*
+ * For an error context callback: says which schema of a path that was kept does not
+ * exist, if that may be why a name was not found.
+ */
+extern void run_as_path_context(Oid log, const char *kept);
 
 #endif							/* EVENTSTORE_ROLE_H */

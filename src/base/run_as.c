@@ -42,6 +42,7 @@
 
 #include "base/compat.h"
 #include "base/base.h"
+#include "base/role.h"
 
 static object_access_hook_type next_access = NULL;
 

@@ -55,6 +55,7 @@
 #include "utils/lsyscache.h"
 
 #include "base/base.h"
+#include "base/context.h"
 #include "base/compat.h"
 #include "base/wait.h"
 
@@ -381,14 +382,10 @@ await_table_lock(const PatientLock *lock)
 		.queue_time = QUEUE_TIME,
 		.holders = palloc(sizeof(VirtualTransactionId))
 	};
-	ErrorContextCallback context = {
-		.callback = add_table_context,
-		.arg = &wait,
-		.previous = error_context_stack
-	};
+	ErrorContextCallback context;
 	bool		others_ended;
 
-	error_context_stack = &context;
+	context_push(&context, add_table_context, &wait);
 	do
 	{
 		others_ended = await_holders(&wait);
@@ -396,7 +393,7 @@ await_table_lock(const PatientLock *lock)
 			lock->catch_up(lock->arg);
 	} while (!await_turn(&wait, others_ended));
 	log_end_of_wait(&wait);
-	error_context_stack = context.previous;
+	context_pop(&context);
 	pfree(wait.holders);
 }
 

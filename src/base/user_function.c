@@ -38,6 +38,7 @@
 
 #include "base/compat.h"
 #include "base/base.h"
+#include "base/context.h"
 
 PG_FUNCTION_INFO_V1(es_function_out);
 PG_FUNCTION_INFO_V1(es_function_send);
@@ -245,10 +246,8 @@ signature_context(void *arg)
 static void
 begin_lookup(ErrorContextCallback *context, const FunctionSignature *signature)
 {
-	context->previous = error_context_stack;
-	context->callback = signature_context;
-	context->arg = unconstify(FunctionSignature *, signature);
-	error_context_stack = context;
+	context_push(context, signature_context,
+				 unconstify(FunctionSignature *, signature));
 }
 
 /*
@@ -267,7 +266,7 @@ find_by_name(const char *name, const FunctionSignature *signature)
 	begin_lookup(&context, signature);
 	candidates = FuncnameGetCandidates(parts, -1, NIL, false, false, false,
 									   true);
-	error_context_stack = context.previous;
+	context_pop(&context);
 
 	if (candidates == NULL)
 		fail_no_function(name, parts, signature);
@@ -294,7 +293,7 @@ find_by_signature(const char *name, const FunctionSignature *signature)
 	begin_lookup(&context, signature);
 	found = DatumGetObjectId(DirectFunctionCall1(regprocedurein,
 												 CStringGetDatum(name)));
-	error_context_stack = context.previous;
+	context_pop(&context);
 	return found;
 }
 

@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "base/base.h"
+#include "base/context.h"
 #include "base/wait.h"
 
 /*

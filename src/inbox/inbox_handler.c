@@ -23,6 +23,8 @@
 #include "utils/typcache.h"
 
 #include "base/base.h"
+#include "base/context.h"
+#include "base/role.h"
 #include "base/setting.h"
 #include "inbox/inbox.h"
 

@@ -41,6 +41,7 @@
 #include "utils/timestamp.h"
 
 #include "base/base.h"
+#include "base/role.h"
 #include "base/wait.h"
 #include "stats/stats.h"
 #include "log/log.h"

@@ -21,6 +21,7 @@
 #include "utils/timestamp.h"
 
 #include "base/base.h"
+#include "base/role.h"
 #include "base/wait.h"
 #include "failure/failure.h"
 #include "projection/projection.h"

@@ -28,6 +28,7 @@
 #include "utils/inval.h"
 
 #include "base/base.h"
+#include "base/role.h"
 #include "failure/failure.h"
 #include "projection/projection_define.h"
 #include "projection/rebuild.h"

@@ -39,6 +39,7 @@
 #include "utils/snapmgr.h"
 
 #include "base/base.h"
+#include "base/role.h"
 #include "log/log.h"
 #include "type/type.h"
 #include "read/read.h"

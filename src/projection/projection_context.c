@@ -15,6 +15,8 @@
 #include "access/table.h"
 
 #include "base/base.h"
+#include "base/context.h"
+#include "base/role.h"
 #include "read/read.h"
 #include "projection/projection.h"
 #include "projection/projection_failure.h"

@@ -19,6 +19,7 @@
 #include "utils/builtins.h"
 
 #include "base/base.h"
+#include "base/role.h"
 #include "log/log.h"
 #include "failure/failure.h"
 #include "projection/projection_define.h"

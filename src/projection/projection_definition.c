@@ -22,6 +22,7 @@
 #include "utils/timestamp.h"
 
 #include "base/base.h"
+#include "base/role.h"
 #include "log/log.h"
 #include "type/type.h"
 #include "projection/projection_define.h"

@@ -43,6 +43,7 @@
 #include "utils/rls.h"
 
 #include "base/base.h"
+#include "base/role.h"
 #include "base/wait.h"
 #include "log/log.h"
 #include "failure/failure.h"

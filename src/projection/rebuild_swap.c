@@ -34,6 +34,7 @@
 #include "utils/snapmgr.h"
 
 #include "base/base.h"
+#include "base/role.h"
 #include "base/compat.h"
 #include "projection/rebuild.h"
 

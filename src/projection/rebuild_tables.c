@@ -21,6 +21,7 @@
 #include "utils/plancache.h"
 
 #include "base/base.h"
+#include "base/role.h"
 #include "projection/rebuild.h"
 
 /* So many dead rows, and twice as many as live ones, are too many. */

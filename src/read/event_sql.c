@@ -18,6 +18,7 @@
 #include "utils/snapmgr.h"
 
 #include "base/base.h"
+#include "base/role.h"
 #include "log/log.h"
 #include "read/read.h"
 

@@ -45,6 +45,7 @@
 #include "utils/syscache.h"
 
 #include "base/base.h"
+#include "base/role.h"
 #include "log/log.h"
 #include "type/type.h"
 

@@ -24,6 +24,7 @@
 #include "utils/regproc.h"
 
 #include "base/base.h"
+#include "base/role.h"
 #include "log/log.h"
 #include "type/type.h"
 

@@ -27,6 +27,8 @@
 #include "utils/memutils.h"
 
 #include "base/base.h"
+#include "base/context.h"
+#include "base/role.h"
 #include "type/type.h"
 
 /* An upcaster that is called. */
