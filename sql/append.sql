@@ -204,3 +204,10 @@ COMMENT ON FUNCTION es_import_fires() IS
     'true: rows of es_import are appended in this session; an error where session_replication_role keeps its triggers from firing';
 COMMENT ON FUNCTION es_import_row() IS 'trigger of es_import: checks a row and adds it to the chunk';
 COMMENT ON FUNCTION es_import_flush() IS 'trigger of es_import: appends the rows of a statement';
+
+CREATE FUNCTION es_rewrite(id uuid, data jsonb, metadata jsonb DEFAULT NULL, schema_version bigint DEFAULT NULL)
+    RETURNS bigint AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE EXECUTE ON FUNCTION es_rewrite(uuid, jsonb, jsonb, bigint) FROM PUBLIC;
+
+COMMENT ON FUNCTION es_rewrite(uuid, jsonb, jsonb, bigint) IS
+    'replaces the data of an event, and its metadata unless null; schema_version: of the new data; returns its position';

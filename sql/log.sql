@@ -95,10 +95,3 @@ COMMENT ON TABLE es_rewrites IS 'events whose data were replaced by es_rewrite';
 COMMENT ON COLUMN es_rewrites.position IS 'position of the event';
 COMMENT ON COLUMN es_rewrites.rewritten_at IS 'when it was rewritten last';
 COMMENT ON COLUMN es_rewrites.rewritten_by IS 'role that called es_rewrite last';
-
-CREATE FUNCTION es_rewrite(id uuid, data jsonb, metadata jsonb DEFAULT NULL) RETURNS bigint
-    AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-REVOKE EXECUTE ON FUNCTION es_rewrite(uuid, jsonb, jsonb) FROM PUBLIC;
-
-COMMENT ON FUNCTION es_rewrite(uuid, jsonb, jsonb) IS
-    'replaces the data of an event, and its metadata unless null; returns its position';

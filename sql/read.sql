@@ -27,10 +27,10 @@ CREATE FUNCTION es_upcast_support(internal) RETURNS internal
 CREATE FUNCTION es_upcast(event es_recorded_event) RETURNS es_recorded_event
     AS 'MODULE_PATHNAME' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED
     COST 100 SUPPORT es_upcast_support;
-CREATE FUNCTION es_upcast_data("position" bigint, type text, data jsonb, metadata jsonb) RETURNS jsonb
+CREATE FUNCTION es_upcast_data("position" bigint, stream text, type text, data jsonb, metadata jsonb) RETURNS jsonb
     AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED
     COST 100 SUPPORT es_upcast_support;
-CREATE FUNCTION es_upcast_metadata("position" bigint, type text, data jsonb, metadata jsonb) RETURNS jsonb
+CREATE FUNCTION es_upcast_metadata("position" bigint, stream text, type text, data jsonb, metadata jsonb) RETURNS jsonb
     AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED
     COST 100 SUPPORT es_upcast_support;
 
@@ -45,8 +45,8 @@ CREATE FUNCTION es_load(stream text, after_version bigint DEFAULT 0, max_count b
     RETURNS SETOF es_recorded_event LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
     SELECT e.position, e.version, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
-           es_upcast_data(e.position, e.type, e.data, e.metadata) AS data,
-           es_upcast_metadata(e.position, e.type, e.data, e.metadata) AS metadata
+           es_upcast_data(e.position, e.stream, e.type, e.data, e.metadata) AS data,
+           es_upcast_metadata(e.position, e.stream, e.type, e.data, e.metadata) AS metadata
       FROM es_events e
      WHERE e.stream = es_load.stream
        AND e.version > greatest(after_version, 0)
@@ -59,8 +59,8 @@ CREATE FUNCTION es_load_backward(stream text, before_version bigint DEFAULT NULL
     RETURNS SETOF es_recorded_event LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
     SELECT e.position, e.version, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
-           es_upcast_data(e.position, e.type, e.data, e.metadata) AS data,
-           es_upcast_metadata(e.position, e.type, e.data, e.metadata) AS metadata
+           es_upcast_data(e.position, e.stream, e.type, e.data, e.metadata) AS data,
+           es_upcast_metadata(e.position, e.stream, e.type, e.data, e.metadata) AS metadata
       FROM es_events e
      WHERE e.stream = es_load_backward.stream
        AND e.version < coalesce(before_version, 9223372036854775807)
@@ -79,8 +79,8 @@ CREATE FUNCTION es_read(after_position bigint DEFAULT 0, max_count bigint DEFAUL
     RETURNS SETOF es_recorded_event LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
     SELECT e.position, e.version, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
-           es_upcast_data(e.position, e.type, e.data, e.metadata) AS data,
-           es_upcast_metadata(e.position, e.type, e.data, e.metadata) AS metadata
+           es_upcast_data(e.position, e.stream, e.type, e.data, e.metadata) AS data,
+           es_upcast_metadata(e.position, e.stream, e.type, e.data, e.metadata) AS metadata
       FROM es_events e
      WHERE e.position > greatest(after_position, 0)
        AND e.position <= least(
@@ -100,8 +100,8 @@ CREATE FUNCTION es_read_category(category text, after_position bigint DEFAULT 0,
     RETURNS SETOF es_recorded_event LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
     SELECT e.position, e.version, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
-           es_upcast_data(e.position, e.type, e.data, e.metadata) AS data,
-           es_upcast_metadata(e.position, e.type, e.data, e.metadata) AS metadata
+           es_upcast_data(e.position, e.stream, e.type, e.data, e.metadata) AS data,
+           es_upcast_metadata(e.position, e.stream, e.type, e.data, e.metadata) AS metadata
       FROM es_events e
      WHERE es_category(e.stream) = category
        AND (types IS NULL OR e.type = ANY (types))
@@ -128,8 +128,8 @@ CREATE FUNCTION es_last_event(stream text, type text DEFAULT NULL) RETURNS es_re
     LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
     SELECT e.position, e.version, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
-           es_upcast_data(e.position, e.type, e.data, e.metadata) AS data,
-           es_upcast_metadata(e.position, e.type, e.data, e.metadata) AS metadata
+           es_upcast_data(e.position, e.stream, e.type, e.data, e.metadata) AS data,
+           es_upcast_metadata(e.position, e.stream, e.type, e.data, e.metadata) AS metadata
       FROM es_events e
      WHERE e.stream = es_last_event.stream
        AND (es_last_event.type IS NULL OR e.type = es_last_event.type)
@@ -141,8 +141,8 @@ CREATE FUNCTION es_event(id uuid) RETURNS es_recorded_event
     LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
     SELECT e.position, e.version, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
-           es_upcast_data(e.position, e.type, e.data, e.metadata) AS data,
-           es_upcast_metadata(e.position, e.type, e.data, e.metadata) AS metadata
+           es_upcast_data(e.position, e.stream, e.type, e.data, e.metadata) AS data,
+           es_upcast_metadata(e.position, e.stream, e.type, e.data, e.metadata) AS metadata
       FROM es_events e
      WHERE e.id = es_event.id;
 END;
@@ -161,8 +161,8 @@ COMMENT ON FUNCTION es_recorded_event(es_events) IS 'row of es_events as an even
 COMMENT ON CAST (es_events AS es_recorded_event) IS 'row of es_events as an event, as it is stored';
 COMMENT ON FUNCTION es_upcast_support(internal) IS 'planner support: drops calls of es_upcast while no upcaster is defined';
 COMMENT ON FUNCTION es_upcast(es_recorded_event) IS 'event as of the current schema version of its type';
-COMMENT ON FUNCTION es_upcast_data(bigint, text, jsonb, jsonb) IS 'data of an event as of the current schema version of its type';
-COMMENT ON FUNCTION es_upcast_metadata(bigint, text, jsonb, jsonb) IS
+COMMENT ON FUNCTION es_upcast_data(bigint, text, text, jsonb, jsonb) IS 'data of an event as of the current schema version of its type';
+COMMENT ON FUNCTION es_upcast_metadata(bigint, text, text, jsonb, jsonb) IS
     'metadata of an event as of the current schema version of its type, which schema_version says';
 COMMENT ON FUNCTION es_load(text, bigint, bigint) IS
     'events of a stream in version order, after a version, at most max_count';

@@ -166,18 +166,40 @@ find_upcaster_function(Oid log, const char *signature)
 	return fcinfo->isnull ? InvalidOid : DatumGetObjectId(function);
 }
 
-/* A hash of all upcasters. */
+/* Adds which types are defined for one category: there, others' upcasters do not count. */
+static uint64
+hash_scopes(Oid log, uint64 hash)
+{
+	int			count;
+	const EventType *types = event_type_all(log, &count);
+	int			i;
+
+	for (i = 0; i < count; i++)
+	{
+		char	   *words;
+
+		if (types[i].category == NULL)
+			continue;
+		words = psprintf("%s %s", types[i].type, types[i].category);
+		hash = hash_bytes_extended((unsigned char *) words, strlen(words), hash);
+	}
+	return hash;
+}
+
+/* A hash of all upcasters; 0 while there is none. */
 static uint64
 hash_upcasters(Oid log)
 {
-	uint64		hash = 0;
+	List	   *upcasters = upcast_functions(log);
+	uint64		hash = upcasters == NIL ? 0 : hash_scopes(log, 0);
 	ListCell   *cell;
 
-	foreach(cell, upcast_functions(log))
+	foreach(cell, upcasters)
 	{
 		Upcaster   *upcaster = lfirst(cell);
 		Oid			function = find_upcaster_function(log, upcaster->signature);
-		char	   *words = psprintf("%s %d %s %u %s", upcaster->type,
+		char	   *words = psprintf("%s %s %d %s %u %s", upcaster->type,
+									 upcaster->category ? upcaster->category : "",
 									 upcaster->from_version,
 									 upcaster->signature,
 									 role_find(&upcaster->owner),

@@ -86,6 +86,11 @@ extern void write_locked(Write *write);
  */
 extern bool write_retry_find(Write *write, Log *log);
 
+/* rewrite.c */
+
+/* Returns true if the event at the position was rewritten. */
+extern bool rewrite_is_recorded(Log *log, int64 position);
+
 /* import.c */
 extern void import_init(void);
 

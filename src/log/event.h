@@ -32,6 +32,7 @@ extern void stream_count_retry(text *stream);
 
 /* The bytes of the name before the first '-', all without one. */
 extern int	stream_category_length(text *stream);
+extern char *stream_category(text *stream);
 extern bool stream_equal(text *a, text *b);
 extern uint64 stream_hash(text *stream);
 

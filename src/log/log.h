@@ -202,11 +202,6 @@ extern void log_guard_check_update(const TriggerDesc *triggers);
 /* Allows the caller's next UPDATE of es_events, or no more. */
 extern void log_guard_allow_rewrite(bool allow);
 
-/* rewrite.c */
-
-/* Returns true if the event at the position was rewritten. */
-extern bool rewrite_is_recorded(Log *log, int64 position);
-
 /* published_horizon.c */
 
 /* The published position, as the snapshot sees it; 0 if there is none. */

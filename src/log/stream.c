@@ -70,6 +70,12 @@ stream_category_length(text *stream)
 	return dash ? (int) (dash - name) : length;
 }
 
+char *
+stream_category(text *stream)
+{
+	return pnstrdup(VARDATA_ANY(stream), stream_category_length(stream));
+}
+
 /*
  * The part of a stream's name before the first '-'.  The database's encoding
  * is never one in which '-' is the second half of a character.

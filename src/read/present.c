@@ -69,7 +69,7 @@ static const AttrNumber stored_columns[Natts_es_recorded_event] = {
 /* Arguments of es_upcast_data and es_upcast_metadata, in their order. */
 enum
 {
-	ARG_POSITION, ARG_TYPE, ARG_DATA, ARG_METADATA
+	ARG_POSITION, ARG_STREAM, ARG_TYPE, ARG_DATA, ARG_METADATA
 };
 
 struct Presenter
@@ -157,22 +157,25 @@ present_values(Upcasting *upcasting, Datum *values, bool *nulls)
 	Datum	   *data = &values[Anum_es_recorded_event_data - 1];
 	Datum	   *metadata = &values[Anum_es_recorded_event_metadata - 1];
 	bool	   *no_metadata = &nulls[Anum_es_recorded_event_metadata - 1];
+	text	   *stream = NULL;
 	text	   *type;
 	int64		position;
 
 	if (nulls[Anum_es_recorded_event_type - 1] ||
 		nulls[Anum_es_recorded_event_data - 1])
 		return false;
+	if (!nulls[Anum_es_recorded_event_stream - 1])
+		stream = DatumGetTextPP(values[Anum_es_recorded_event_stream - 1]);
 	type = DatumGetTextPP(values[Anum_es_recorded_event_type - 1]);
 	if (*no_metadata)
 		*metadata = (Datum) 0;
-	if (!upcast_is_due(upcasting, type, *metadata))
+	if (upcast_version(upcasting, stream, type, *metadata) == 0)
 		return false;
 	position = nulls[Anum_es_recorded_event_position - 1] ? 0 :
 		DatumGetInt64(values[Anum_es_recorded_event_position - 1]);
-	*data = upcast_data(upcasting, position, type, *data, *metadata,
+	*data = upcast_data(upcasting, position, stream, type, *data, *metadata,
 						PG_INT32_MAX);
-	*metadata = upcast_metadata(upcasting, type, *metadata);
+	*metadata = upcast_metadata(upcasting, stream, type, *metadata);
 	*no_metadata = false;
 	return true;
 }
@@ -214,6 +217,7 @@ present_data(Presenter *presenter, TupleTableSlot *event)
 		return data;
 	return upcast_data(presenter->upcasting,
 					   DatumGetInt64(slot_column(event, Anum_es_events_position)),
+					   DatumGetTextPP(slot_column(event, Anum_es_events_stream)),
 					   DatumGetTextPP(slot_column(event, Anum_es_events_type)),
 					   data, slot_column(event, Anum_es_events_metadata),
 					   PG_INT32_MAX);
@@ -340,8 +344,15 @@ argument_or_zero(FunctionCallInfo fcinfo, int number)
 	return PG_ARGISNULL(number) ? (Datum) 0 : PG_GETARG_DATUM(number);
 }
 
+/* The argument that names the stream; NULL for null. */
+static text *
+stream_argument(FunctionCallInfo fcinfo)
+{
+	return PG_ARGISNULL(ARG_STREAM) ? NULL : PG_GETARG_TEXT_PP(ARG_STREAM);
+}
+
 /*
- * es_upcast_data(position, type, data, metadata): data as of the current schema
+ * es_upcast_data(position, stream, type, data, metadata): data as of the current schema
  * version.
  */
 Datum
@@ -356,6 +367,7 @@ es_upcast_data(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(upcast_data(upcasting,
 								PG_ARGISNULL(ARG_POSITION) ? 0 :
 								PG_GETARG_INT64(ARG_POSITION),
+								stream_argument(fcinfo),
 								PG_GETARG_TEXT_PP(ARG_TYPE),
 								PG_GETARG_DATUM(ARG_DATA),
 								argument_or_zero(fcinfo, ARG_METADATA),
@@ -363,7 +375,7 @@ es_upcast_data(PG_FUNCTION_ARGS)
 }
 
 /*
- * es_upcast_metadata(position, type, data, metadata): metadata that says of
+ * es_upcast_metadata(position, stream, type, data, metadata): metadata that says of
  * which version es_upcast_data is.
  */
 Datum
@@ -373,8 +385,8 @@ es_upcast_metadata(PG_FUNCTION_ARGS)
 	Datum		metadata = argument_or_zero(fcinfo, ARG_METADATA);
 
 	if (upcasting != NULL && !PG_ARGISNULL(ARG_TYPE))
-		metadata = upcast_metadata(upcasting, PG_GETARG_TEXT_PP(ARG_TYPE),
-								   metadata);
+		metadata = upcast_metadata(upcasting, stream_argument(fcinfo),
+								   PG_GETARG_TEXT_PP(ARG_TYPE), metadata);
 	if (metadata == (Datum) 0)
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(metadata);

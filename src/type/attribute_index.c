@@ -191,34 +191,71 @@ scalar_index_kind(const char *word)
 		INDEX_VALUE : INDEX_TEXT;
 }
 
-/* The kind of the index, by what the attribute is defined to have. */
+/* The kind of an index on what one definition says that an attribute has. */
 static IndexKind
-attribute_index_kind(const AttributeIndex *index)
+defined_index_kind(const EventAttribute *attribute)
 {
-	const EventType *type = event_type_find(index->log,
-											cstring_to_text(index->type));
+	switch (attribute->kind)
+	{
+		case ATTRIBUTE_STRING:
+			return INDEX_TEXT;
+		case ATTRIBUTE_OBJECT:
+		case ATTRIBUTE_ARRAY:
+			return INDEX_CONTAINER;
+		case ATTRIBUTE_SCALAR:
+			return scalar_index_kind(attribute->word);
+		default:
+			return INDEX_VALUE;
+	}
+}
+
+/* Returns what a definition says of an attribute; NULL: nothing. */
+static const EventAttribute *
+find_defined_attribute(const EventType *type, const char *name)
+{
 	ListCell   *cell;
 
-	foreach(cell, type == NULL ? NIL : type->attributes)
+	foreach(cell, type->attributes)
 	{
 		const EventAttribute *attribute = lfirst(cell);
 
-		if (strcmp(attribute->name, index->attribute) != 0)
-			continue;
-		switch (attribute->kind)
-		{
-			case ATTRIBUTE_STRING:
-				return INDEX_TEXT;
-			case ATTRIBUTE_OBJECT:
-			case ATTRIBUTE_ARRAY:
-				return INDEX_CONTAINER;
-			case ATTRIBUTE_SCALAR:
-				return scalar_index_kind(attribute->word);
-			default:
-				return INDEX_VALUE;
-		}
+		if (strcmp(attribute->name, name) == 0)
+			return attribute;
 	}
-	return INDEX_VALUE;
+	return NULL;
+}
+
+/*
+ * The kind of the index, by what the attribute is defined to have.  One index has the
+ * events of all categories: where their definitions differ it is one for values of any
+ * kind.
+ */
+static IndexKind
+attribute_index_kind(const AttributeIndex *index)
+{
+	IndexKind	kind = INDEX_VALUE;
+	bool		found = false;
+	int			count;
+	const EventType *types = event_type_all(index->log, &count);
+	int			i;
+
+	for (i = 0; i < count; i++)
+	{
+		const EventAttribute *attribute;
+		IndexKind	defined;
+
+		if (strcmp(types[i].type, index->type) != 0)
+			continue;
+		attribute = find_defined_attribute(&types[i], index->attribute);
+		if (attribute == NULL)
+			continue;
+		defined = defined_index_kind(attribute);
+		if (found && defined != kind)
+			return INDEX_VALUE;
+		kind = defined;
+		found = true;
+	}
+	return kind;
 }
 
 /* The statement that makes the index. */

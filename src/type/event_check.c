@@ -295,9 +295,9 @@ check_attribute_value(Check *check, EventAttribute *attribute, const JsonbValue 
 					  value_kind(value), kind_name(attribute->kind));
 }
 
-/* Checks what metadata says about the schema version. */
+/* Checks what metadata says about the schema version, which is at most the current one. */
 static void
-check_schema_version(Check *check, const EventType *type)
+check_schema_version(Check *check, int current)
 {
 	int			version = schema_version_read(check->event->metadata);
 	JsonbValue	buffer;
@@ -311,9 +311,9 @@ check_schema_version(Check *check, const EventType *type)
 					  value->type == jbvNumeric ? short_scalar_text(value) :
 					  value_kind(value));
 	}
-	else if (version > type->schema_version)
+	else if (version > current)
 		add_violation(check, "metadata has schema_version %d, but the type is defined as of version %d",
-					  version, type->schema_version);
+					  version, current);
 }
 
 /* Checks the attributes of the event. */
@@ -343,22 +343,40 @@ check_event_data(Check *check, const EventType *type)
 	}
 }
 
+/* Adds that the type is not defined. */
+static void
+add_undefined(Check *check)
+{
+	const NewEvent *event = check->event;
+
+	check->undefined = true;
+	if (event_type_is_defined(check->log, event->type))
+		add_violation(check, "type \"%s\" is not defined for category \"%s\"",
+					  text_to_cstring(event->type),
+					  stream_category(event->stream));
+	else
+		add_violation(check, "type \"%s\" is not defined",
+					  text_to_cstring(event->type));
+}
+
 /* Checks one event. */
 static void
 check_event(Check *check)
 {
-	const EventType *type = event_type_find(check->log, check->event->type);
+	const EventType *type = event_type_find(check->log, check->event->stream,
+											check->event->type);
 
 	if (type != NULL)
 	{
-		check_schema_version(check, type);
+		check_schema_version(check, type->schema_version);
 		check_event_data(check, type);
 	}
-	else if (event_type_strict)
+	else
 	{
-		check->undefined = true;
-		add_violation(check, "type \"%s\" is not defined",
-					  text_to_cstring(check->event->type));
+		if (event_type_strict)
+			add_undefined(check);
+		if (event_type_has_upcaster(check->log, check->event->type))
+			check_schema_version(check, PG_INT32_MAX);
 	}
 }
 
@@ -402,6 +420,20 @@ check_events(Check *check)
 	return true;
 }
 
+/* Returns the call that shows what an event must be like. */
+static char *
+describe_call(const Check *check)
+{
+	const NewEvent *event = &check->events[0];
+	const EventType *type = event_type_find(check->log, event->stream, event->type);
+
+	return type == NULL || type->category == NULL ?
+		psprintf("es_describe_event_type(%s)",
+				 quote_literal_cstr(text_to_cstring(event->type))) :
+		psprintf("es_describe_event_type(%s, %s)",
+				 quote_literal_cstr(type->type), quote_literal_cstr(type->category));
+}
+
 /* Raises the violations. */
 static void
 raise_violations(Check *check)
@@ -420,8 +452,7 @@ raise_violations(Check *check)
 			 check->undefined ?
 			 errhint("eventstore.strict_types is on: define the type by es_define_event_type() first.") :
 			 check->count == 1 ?
-			 errhint("es_describe_event_type(%s) shows what an event must be like.",
-					 quote_literal_cstr(type)) :
+			 errhint("%s shows what an event must be like.", describe_call(check)) :
 			 errhint("es_describe_event_type() shows what events of a type must be like.")));
 }
 

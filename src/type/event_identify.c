@@ -60,7 +60,7 @@ set_composite_id(NewEvent *event, const EventType *type)
 	data = event_new_data(event);
 	if (!has_composite_key(type, data))
 		return false;
-	event->id = *composite_key_id(event->type, data, type->composite_key);
+	event->id = *composite_key_id(type->key_type, data, type->composite_key);
 	event->has_id = true;
 	event->id_is_key = true;
 	return true;
@@ -83,8 +83,9 @@ static Datum
 upcast_new_data(Upcasting *upcasting, const NewEvent *event, const EventType *type,
 				MemoryContext context)
 {
-	Datum		data = upcast_data(upcasting, 0, event->type, event->data,
-								   event->metadata, type->schema_version);
+	Datum		data = upcast_data(upcasting, 0, event->stream, event->type,
+								   event->data, event->metadata,
+								   type->schema_version);
 	MemoryContext oldcontext;
 
 	if (data == event->data)
@@ -103,7 +104,7 @@ static bool
 identify_event(Oid log, Upcasting *upcasting, NewEvent *event,
 			   MemoryContext context)
 {
-	const EventType *type = event_type_find(log, event->type);
+	const EventType *type = event_type_find(log, event->stream, event->type);
 	MemoryContext oldcontext;
 	int			version;
 
@@ -119,7 +120,8 @@ identify_event(Oid log, Upcasting *upcasting, NewEvent *event,
 	else if (version != SCHEMA_VERSION_BAD && version < type->schema_version)
 	{
 		event->upcast = upcast_new_data(upcasting, event, type, context);
-		type = event_type_find(log, event->type);	/* users' code has run */
+		/* users' code has run */
+		type = event_type_find(log, event->stream, event->type);
 	}
 	return type == NULL || set_composite_id(event, type);
 }

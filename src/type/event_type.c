@@ -55,6 +55,7 @@ enum
 	Anum_types_attributes,
 	Anum_types_schema_version,
 	Anum_types_description,
+	Anum_types_category,
 	Anum_types_defined_at,
 	Natts_types = Anum_types_defined_at
 };
@@ -68,6 +69,7 @@ enum
 	Anum_upcasters_owner,
 	Anum_upcasters_search_path,
 	Anum_upcasters_settings,
+	Anum_upcasters_category,
 	Anum_upcasters_defined_at,
 	Natts_upcasters = Anum_upcasters_defined_at
 };
@@ -80,9 +82,10 @@ typedef struct Definitions
 	MemoryContext context;		/* of all of it */
 	Oid			log;
 	uint64		generation;		/* of changes, before it was read */
-	EventType  *types;			/* in the order of their names */
+	EventType  *types;			/* by type, then category */
 	int			type_count;
-	Upcaster   *upcasters;		/* by type, then from_version */
+	bool		by_category;	/* some are of one category */
+	Upcaster   *upcasters;		/* by type, category, from_version */
 	int			upcaster_count;
 	int			type_room;
 	int			upcaster_room;
@@ -254,6 +257,24 @@ read_attribute_kinds(EventType *type, Jsonb *kinds)
 	}
 }
 
+/* Returns the text of a column; NULL for null. */
+static char *
+text_or_null(const Datum *values, const bool *nulls, int column)
+{
+	return nulls[column - 1] ? NULL : TextDatumGetCString(values[column - 1]);
+}
+
+/*
+ * Returns what the ids of composite keys begin with.  Two categories with a type of
+ * one name must not give their events the same ids.
+ */
+static text *
+make_key_type(const EventType *type)
+{
+	return cstring_to_text(type->category == NULL ? type->type :
+						   psprintf("%s-%s", type->category, type->type));
+}
+
 /* Reads a row of es_event_types. */
 static void
 read_type_row(Definitions *all, const Datum *values, const bool *nulls)
@@ -270,6 +291,9 @@ read_type_row(Definitions *all, const Datum *values, const bool *nulls)
 	type = &all->types[all->type_count++];
 	memset(type, 0, sizeof(EventType));
 	type->type = TextDatumGetCString(values[Anum_types_type - 1]);
+	type->category = text_or_null(values, nulls, Anum_types_category);
+	type->key_type = make_key_type(type);
+	all->by_category = all->by_category || type->category != NULL;
 	mark_required(type, DatumGetArrayTypeP(values[Anum_types_required - 1]),
 				  false);
 	if (!nulls[Anum_types_composite_key - 1])
@@ -308,6 +332,7 @@ read_upcaster_row(Definitions *all, const Datum *values, const bool *nulls)
 	upcaster->search_path =
 		TextDatumGetCString(values[Anum_upcasters_search_path - 1]);
 	upcaster->settings = settings_read(values[Anum_upcasters_settings - 1]);
+	upcaster->category = text_or_null(values, nulls, Anum_upcasters_category);
 }
 
 /* Reads all rows of a table, with a snapshot of its own. */
@@ -330,10 +355,24 @@ read_definition_rows(Relation rel, Definitions *all,
 	systable_endscan(scan);
 }
 
+/* Compares two categories; that of none comes first. */
 static int
-compare_type_names(const void *a, const void *b)
+compare_categories(const char *one, const char *other)
 {
-	return strcmp(((const EventType *) a)->type, ((const EventType *) b)->type);
+	if (one == NULL || other == NULL)
+		return (one != NULL) - (other != NULL);
+	return strcmp(one, other);
+}
+
+static int
+compare_types(const void *a, const void *b)
+{
+	const EventType *one = a;
+	const EventType *other = b;
+	int			result = strcmp(one->type, other->type);
+
+	return result != 0 ? result :
+		compare_categories(one->category, other->category);
 }
 
 static int
@@ -343,6 +382,8 @@ compare_upcasters(const void *a, const void *b)
 	const Upcaster *other = b;
 	int			result = strcmp(one->type, other->type);
 
+	if (result == 0)
+		result = compare_categories(one->category, other->category);
 	if (result == 0)
 		result = (one->from_version > other->from_version) -
 			(one->from_version < other->from_version);
@@ -367,7 +408,7 @@ read_definitions(Definitions *all)
 	table_close(types, AccessShareLock);
 	table_close(upcasters, AccessShareLock);
 	if (all->type_count > 1)
-		qsort(all->types, all->type_count, sizeof(EventType), compare_type_names);
+		qsort(all->types, all->type_count, sizeof(EventType), compare_types);
 	if (all->upcaster_count > 1)
 		qsort(all->upcasters, all->upcaster_count, sizeof(Upcaster),
 			  compare_upcasters);
@@ -429,20 +470,73 @@ bool
 event_type_is_checked(Oid log)
 {
 	AcceptInvalidationMessages();
-	return get_definitions(log)->type_count > 0 || event_type_strict;
+	return event_type_strict || get_definitions(log)->type_count > 0 ||
+		definitions->upcaster_count > 0;
+}
+
+/* Returns the definition of exactly this type and category; NULL if there is none. */
+static const EventType *
+find_type(const Definitions *all, char *type, char *category)
+{
+	EventType	key = {.type = type,.category = category};
+
+	return bsearch(&key, all->types, all->type_count, sizeof(EventType),
+				   compare_types);
 }
 
 const EventType *
-event_type_find(Oid log, text *type)
+event_type_find(Oid log, text *stream, text *type)
 {
 	const Definitions *all = get_definitions(log);
-	EventType	key;
+	const EventType *found = NULL;
+	char	   *name;
 
 	if (all->type_count == 0)
 		return NULL;
-	key.type = text_to_cstring(type);
-	return bsearch(&key, all->types, all->type_count, sizeof(EventType),
-				   compare_type_names);
+	name = text_to_cstring(type);
+	if (all->by_category)
+		found = find_type(all, name, stream_category(stream));
+	return found != NULL ? found : find_type(all, name, NULL);
+}
+
+const EventType *
+event_type_all(Oid log, int *count)
+{
+	const Definitions *all = get_definitions(log);
+
+	*count = all->type_count;
+	return all->types;
+}
+
+bool
+event_type_is_defined(Oid log, text *type)
+{
+	const Definitions *all = get_definitions(log);
+	char	   *name = text_to_cstring(type);
+	int			i;
+
+	for (i = 0; i < all->type_count; i++)
+	{
+		if (strcmp(all->types[i].type, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+bool
+event_type_has_upcaster(Oid log, text *type)
+{
+	const Definitions *all = get_definitions(log);
+	char	   *name = text_to_cstring(type);
+	int			i;
+
+	for (i = 0; i < all->upcaster_count; i++)
+	{
+		if (all->upcasters[i].category == NULL &&
+			strcmp(all->upcasters[i].type, name) == 0)
+			return true;
+	}
+	return false;
 }
 
 void
@@ -461,7 +555,7 @@ event_type_check_filter(Oid log, ArrayType *types)
 	{
 		text	   *type = DatumGetTextPP(values[i]);
 
-		if (!event_is_reserved(type) && event_type_find(log, type) == NULL)
+		if (!event_is_reserved(type) && !event_type_is_defined(log, type))
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("type \"%s\" is not defined", text_to_cstring(type)),

@@ -37,17 +37,20 @@ PG_FUNCTION_INFO_V1(es_define_upcaster);
 enum
 {
 	ARG_TYPE, ARG_REQUIRED, ARG_COMPOSITE_KEY, ARG_ATTRIBUTES,
-	ARG_SCHEMA_VERSION, ARG_DESCRIPTION, ARG_COUNT
+	ARG_SCHEMA_VERSION, ARG_DESCRIPTION, ARG_CATEGORY, ARG_COUNT
 };
 
 /* Arguments of es_define_upcaster after the type. */
 enum
 {
-	ARG_FROM_VERSION = 1, ARG_UPCASTER
+	ARG_FROM_VERSION = 1, ARG_UPCASTER, ARG_UPCASTER_CATEGORY
 };
 
+/* The argument of es_drop_event_type and es_describe_event_type after the type. */
+#define ARG_OF_CATEGORY		1
+
 /* Columns of es_describe_event_type. */
-#define DESCRIPTION_COLUMNS	7
+#define DESCRIPTION_COLUMNS	8
 
 /* Upcasters lead to versions of at most PG_INT32_MAX. */
 #define MAX_FROM_VERSION	(PG_INT32_MAX - 1)
@@ -176,6 +179,16 @@ event_type_argument(FunctionCallInfo fcinfo)
 	return type;
 }
 
+/* Returns the category that an argument names; NULL for none. */
+static text *
+category_argument(FunctionCallInfo fcinfo, int argument)
+{
+	if (PG_ARGISNULL(argument))
+		return NULL;
+	event_check_category(PG_GETARG_TEXT_PP(argument));
+	return PG_GETARG_TEXT_PP(argument);
+}
+
 /* Refuses a wrong definition. */
 static void
 check_type_definition(FunctionCallInfo fcinfo)
@@ -190,17 +203,19 @@ check_type_definition(FunctionCallInfo fcinfo)
 		check_attribute_words(PG_GETARG_JSONB_P(ARG_ATTRIBUTES));
 	argument_range("schema_version", PG_GETARG_INT64(ARG_SCHEMA_VERSION), 1,
 				   PG_INT32_MAX);
+	(void) category_argument(fcinfo, ARG_CATEGORY);
 }
 
 /*
  * es_define_event_type(type, required, composite_key, attributes,
- * schema_version, description): defines a type, or replaces its definition.
+ * schema_version, description, category): defines a type, for all categories or for
+ * one, or replaces this definition.
  */
 Datum
 es_define_event_type(PG_FUNCTION_ARGS)
 {
 	Oid			types[ARG_COUNT] = {TEXTOID, TEXTARRAYOID, TEXTARRAYOID,
-	JSONBOID, INT8OID, TEXTOID};
+	JSONBOID, INT8OID, TEXTOID, TEXTOID};
 	Datum		values[ARG_COUNT];
 	char		nulls[ARG_COUNT];
 	int			i;
@@ -215,9 +230,9 @@ es_define_event_type(PG_FUNCTION_ARGS)
 	SPI_connect();
 	(void) own_sql_run(log_relid(fcinfo->flinfo->fn_oid),
 					   "INSERT INTO @extschema@.es_event_types (type, required,"
-					   " composite_key, attributes, schema_version, description)"
-					   " VALUES ($1, $2, $3, $4, $5, $6)"
-					   " ON CONFLICT (type) DO UPDATE SET"
+					   " composite_key, attributes, schema_version, description,"
+					   " category) VALUES ($1, $2, $3, $4, $5, $6, $7)"
+					   " ON CONFLICT (type, category) DO UPDATE SET"
 					   " (required, composite_key, attributes, schema_version,"
 					   " description, defined_at) = (excluded.required,"
 					   " excluded.composite_key, excluded.attributes,"
@@ -228,54 +243,112 @@ es_define_event_type(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Refuses a type of which nothing is defined. */
-static void
-refuse_unknown_type(text *type)
+/* The values of $1 and $2 in statements on the definitions of a type. */
+typedef struct TypeKey
 {
+	Oid			types[2];
+	Datum		values[2];
+	char		nulls[2];
+} TypeKey;
+
+static TypeKey
+type_key(text *type, text *category)
+{
+	TypeKey		key = {{TEXTOID, TEXTOID},
+	{PointerGetDatum(type), PointerGetDatum(category)},
+	{' ', category ? ' ' : 'n'}};
+
+	return key;
+}
+
+/* Returns the categories for which the type is defined, as a list; NULL for none. */
+static char *
+defined_categories(Oid log, text *type)
+{
+	Oid			types = TEXTOID;
+	Datum		value = PointerGetDatum(type);
+
+	(void) own_sql_run(log,
+					   "SELECT pg_catalog.string_agg(pg_catalog.quote_ident(category), ', '"
+					   " ORDER BY category) FROM @extschema@.es_event_types WHERE type = $1",
+					   1, &types, &value, NULL);
+	return own_sql_text(1);
+}
+
+/* Refuses a type of which nothing is defined, for all categories or for one. */
+static void
+refuse_unknown_type(Oid log, text *type, text *category)
+{
+	char	   *others = defined_categories(log, type);
+
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("event type \"%s\" is not defined", text_to_cstring(type)),
-			 errdetail("Neither the type nor an upcaster of it is defined."),
+			 category == NULL ?
+			 errmsg("event type \"%s\" is not defined", text_to_cstring(type)) :
+			 errmsg("event type \"%s\" is not defined for category \"%s\"",
+					text_to_cstring(type), text_to_cstring(category)),
+			 others == NULL ?
+			 errdetail("Neither the type nor an upcaster of it is defined.") :
+			 errdetail("It is defined for the categories %s.", others),
 			 errhint("The table es_event_types has all types that are defined.")));
 }
 
 /*
- * es_drop_event_type(type): removes the definition of the type and its
- * upcasters.
+ * es_drop_event_type(type, category): removes the definition of the type, that for
+ * all categories or that for one, and its upcasters.
  */
 Datum
 es_drop_event_type(PG_FUNCTION_ARGS)
 {
 	text	   *type = event_type_argument(fcinfo);
+	text	   *category = category_argument(fcinfo, ARG_OF_CATEGORY);
 	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
-	Oid			types = TEXTOID;
-	Datum		value = PointerGetDatum(type);
+	TypeKey		key = type_key(type, category);
 	uint64		dropped;
 
 	PreventCommandIfReadOnly("es_drop_event_type()");
 	SPI_connect();
 	dropped = own_sql_run(log,
-						  "DELETE FROM @extschema@.es_event_types WHERE type = $1",
-						  1, &types, &value, NULL);
+						  "DELETE FROM @extschema@.es_event_types"
+						  " WHERE type = $1 AND category IS NOT DISTINCT FROM $2",
+						  2, key.types, key.values, key.nulls);
 	dropped += own_sql_run(log,
-						   "DELETE FROM @extschema@.es_upcasters WHERE type = $1",
-						   1, &types, &value, NULL);
-	SPI_finish();
+						   "DELETE FROM @extschema@.es_upcasters"
+						   " WHERE type = $1 AND category IS NOT DISTINCT FROM $2",
+						   2, key.types, key.values, key.nulls);
 	if (dropped == 0)
-		refuse_unknown_type(type);
+		refuse_unknown_type(log, type, category);
+	SPI_finish();
 	PG_RETURN_VOID();
 }
 
 /*
- * es_describe_event_type(type): one row, with the definition and the
+ * The definition that holds for the type in the category, and its upcasters: those
+ * of the category if the type is defined for it, else those of all categories.
+ */
+static const char *const describe_sql =
+"SELECT $1, s.category, t.required, t.composite_key, t.attributes,"
+" t.schema_version, t.description, u.upcasters"
+" FROM (SELECT (SELECT c.category FROM @extschema@.es_event_types c"
+" WHERE c.type = $1 AND c.category = $2)) AS s (category)"
+" CROSS JOIN LATERAL (SELECT pg_catalog.jsonb_object_agg(v.from_version,"
+" v.upcaster) FROM @extschema@.es_upcasters v"
+" WHERE v.type = $1 AND v.category IS NOT DISTINCT FROM s.category) AS u (upcasters)"
+" LEFT JOIN @extschema@.es_event_types t"
+" ON t.type = $1 AND t.category IS NOT DISTINCT FROM s.category"
+" WHERE t.type IS NOT NULL OR u.upcasters IS NOT NULL";
+
+/*
+ * es_describe_event_type(type, category): one row, with the definition and the
  * upcasters.
  */
 Datum
 es_describe_event_type(PG_FUNCTION_ARGS)
 {
 	text	   *type = event_type_argument(fcinfo);
-	Oid			types = TEXTOID;
-	Datum		value = PointerGetDatum(type);
+	text	   *category = category_argument(fcinfo, ARG_OF_CATEGORY);
+	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
+	TypeKey		key = type_key(type, category);
 	TupleDesc	desc;
 	HeapTuple	row = NULL;
 
@@ -283,16 +356,8 @@ es_describe_event_type(PG_FUNCTION_ARGS)
 		desc->natts != DESCRIPTION_COLUMNS)
 		elog(ERROR, "es_describe_event_type must return a row");
 	SPI_connect();
-	if (own_sql_select(log_relid(fcinfo->flinfo->fn_oid),
-					   "SELECT $1, t.required, t.composite_key, t.attributes,"
-					   " t.schema_version, t.description, u.upcasters"
-					   " FROM (SELECT pg_catalog.jsonb_object_agg(from_version,"
-					   " upcaster) FROM @extschema@.es_upcasters"
-					   " WHERE type = $1) AS u (upcasters)"
-					   " LEFT JOIN @extschema@.es_event_types t ON t.type = $1"
-					   " WHERE t.type IS NOT NULL OR u.upcasters IS NOT NULL",
-					   1, &types, &value, NULL) == 0)
-		refuse_unknown_type(type);
+	if (own_sql_select(log, describe_sql, 2, key.types, key.values, key.nulls) == 0)
+		refuse_unknown_type(log, type, category);
 	row = SPI_copytuple(SPI_tuptable->vals[0]);
 	SPI_finish();
 	HeapTupleHeaderSetTypeId(row->t_data, desc->tdtypeid);
@@ -302,58 +367,89 @@ es_describe_event_type(PG_FUNCTION_ARGS)
 
 /* Removes an upcaster. */
 static void
-remove_upcaster(Oid log, text *type, int from_version)
+remove_upcaster(Oid log, text *type, int from_version, text *category)
 {
-	Oid			types[2] = {TEXTOID, INT4OID};
-	Datum		values[2] = {PointerGetDatum(type), Int32GetDatum(from_version)};
+	Oid			types[3] = {TEXTOID, INT4OID, TEXTOID};
+	Datum		values[3] = {PointerGetDatum(type), Int32GetDatum(from_version),
+	PointerGetDatum(category)};
 
 	if (own_sql_run(log,
 					"DELETE FROM @extschema@.es_upcasters"
-					" WHERE type = $1 AND from_version = $2",
-					2, types, values, NULL) == 0)
+					" WHERE type = $1 AND from_version = $2"
+					" AND category IS NOT DISTINCT FROM $3",
+					3, types, values, category ? NULL : "  n") == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("there is no such upcaster"),
+				 category == NULL ?
 				 errdetail("Type \"%s\" has none from version %d.",
-						   text_to_cstring(type), from_version),
+						   text_to_cstring(type), from_version) :
+				 errdetail("Type \"%s\" has none from version %d for category \"%s\".",
+						   text_to_cstring(type), from_version,
+						   text_to_cstring(category)),
 				 errhint("The table es_upcasters has all of them.")));
 }
 
 /* Stores an upcaster, which runs as the current user. */
 static void
-store_upcaster(Oid log, text *type, int from_version, Oid function)
+store_upcaster(Oid log, text *type, int from_version, Oid function, text *category)
 {
-	Oid			types[6] = {TEXTOID, INT4OID, TEXTOID, OIDOID, TEXTOID,
-	TEXTARRAYOID};
-	Datum		values[6] = {
+	Oid			types[7] = {TEXTOID, INT4OID, TEXTOID, OIDOID, TEXTOID,
+	TEXTARRAYOID, TEXTOID};
+	Datum		values[7] = {
 		PointerGetDatum(type),
 		Int32GetDatum(from_version),
 		CStringGetTextDatum(format_procedure_qualified(function)),
 		ObjectIdGetDatum(GetUserId()),
 		CStringGetTextDatum(run_as_session_path(log)),
-		settings_of_session()
+		settings_of_session(),
+		PointerGetDatum(category)
 	};
 
 	(void) own_sql_run(log,
 					   "INSERT INTO @extschema@.es_upcasters (type, from_version,"
-					   " upcaster, owner, search_path, settings)"
-					   " VALUES ($1, $2, $3, $4, $5, $6)"
-					   " ON CONFLICT (type, from_version) DO UPDATE SET"
+					   " upcaster, owner, search_path, settings, category)"
+					   " VALUES ($1, $2, $3, $4, $5, $6, $7)"
+					   " ON CONFLICT (type, category, from_version) DO UPDATE SET"
 					   " (upcaster, owner, search_path, settings, defined_at) ="
 					   " (excluded.upcaster, excluded.owner,"
 					   " excluded.search_path, excluded.settings,"
 					   " excluded.defined_at)",
-					   6, types, values, NULL);
+					   7, types, values, category ? NULL : "      n");
 }
 
 /*
- * es_define_upcaster(type, from_version, upcaster): defines the upcaster; null
- * removes it.
+ * Refuses an upcaster for a category for which the type is not defined.  It would
+ * take over from all upcasters of the type for this category.  The definition stays
+ * until the transaction ends.
+ */
+static void
+check_type_of_category(Oid log, text *type, text *category)
+{
+	TypeKey		key = type_key(type, category);
+
+	if (own_sql_run(log,
+					"SELECT FROM @extschema@.es_event_types"
+					" WHERE type = $1 AND category = $2 FOR KEY SHARE",
+					2, key.types, key.values, NULL) > 0)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("event type \"%s\" is not defined for category \"%s\"",
+					text_to_cstring(type), text_to_cstring(category)),
+			 errdetail("The upcasters of a category are called where the type is defined for it."),
+			 errhint("Define the type by es_define_event_type() with this category first, or leave the category out.")));
+}
+
+/*
+ * es_define_upcaster(type, from_version, upcaster, category): defines the upcaster;
+ * null removes it.
  */
 Datum
 es_define_upcaster(PG_FUNCTION_ARGS)
 {
 	text	   *type = event_type_argument(fcinfo);
+	text	   *category = category_argument(fcinfo, ARG_UPCASTER_CATEGORY);
 	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
 	int			from_version;
 	Oid			upcaster = InvalidOid;
@@ -366,9 +462,13 @@ es_define_upcaster(PG_FUNCTION_ARGS)
 		upcaster = upcast_find_function(text_to_cstring(PG_GETARG_TEXT_PP(ARG_UPCASTER)));
 	SPI_connect();
 	if (PG_ARGISNULL(ARG_UPCASTER))
-		remove_upcaster(log, type, from_version);
+		remove_upcaster(log, type, from_version, category);
 	else
-		store_upcaster(log, type, from_version, upcaster);
+	{
+		if (category != NULL)
+			check_type_of_category(log, type, category);
+		store_upcaster(log, type, from_version, upcaster, category);
+	}
 	SPI_finish();
 	PG_RETURN_VOID();
 }

@@ -31,6 +31,27 @@ version_of_number(Numeric number)
 	return error || version <= 0 ? SCHEMA_VERSION_BAD : version;
 }
 
+/*
+ * The same of a text.  Programs that keep metadata as texts, as headers of messages
+ * are, mean the number by its digits.
+ */
+static int
+version_of_digits(const char *digits, int length)
+{
+	int64		version = 0;
+	int			i;
+
+	if (length > 10 || length == 0 || digits[0] == '0')
+		return SCHEMA_VERSION_BAD;
+	for (i = 0; i < length; i++)
+	{
+		if (digits[i] < '0' || digits[i] > '9')
+			return SCHEMA_VERSION_BAD;
+		version = version * 10 + (digits[i] - '0');
+	}
+	return version > PG_INT32_MAX ? SCHEMA_VERSION_BAD : (int) version;
+}
+
 int
 schema_version_read(Datum metadata)
 {
@@ -46,6 +67,8 @@ schema_version_read(Datum metadata)
 	value = event_attribute_value(object, "schema_version", &buffer);
 	if (value == NULL || value->type == jbvNull)
 		return SCHEMA_VERSION_NONE;
+	if (value->type == jbvString)
+		return version_of_digits(value->val.string.val, value->val.string.len);
 	return value->type == jbvNumeric ? version_of_number(value->val.numeric) :
 		SCHEMA_VERSION_BAD;
 }

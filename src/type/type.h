@@ -96,6 +96,8 @@ typedef struct EventAttribute
 typedef struct EventType
 {
 	char	   *type;
+	char	   *category;		/* of whose events it is; NULL: of all */
+	text	   *key_type;		/* what ids of composite keys begin with */
 	List	   *attributes;		/* of EventAttribute */
 	ArrayType  *composite_key;	/* NULL: there is none */
 	int			schema_version;
@@ -106,6 +108,7 @@ typedef struct EventType
 typedef struct Upcaster
 {
 	char	   *type;
+	char	   *category;		/* NULL: of the type that all others share */
 	int			from_version;
 	char	   *signature;
 	Role		owner;
@@ -125,18 +128,25 @@ extern AttributeKind event_type_kind(const char *word, Oid *type);
 extern uint64 event_type_generation(Oid log);
 
 /*
- * Returns true if new events must be compared with definitions: there is one, or
- * all types must be defined.
+ * Returns true if new events must be compared with definitions: there is one, or an
+ * upcaster, or all types must be defined.
  */
 extern bool event_type_is_checked(Oid log);
 
-/* Returns the definition of a type; NULL if there is none. */
-extern const EventType *event_type_find(Oid log, text *type);
+/* Returns the definition of the stream's category, else of all; NULL: there is none. */
+extern const EventType *event_type_find(Oid log, text *stream, text *type);
+
+/* Returns all definitions, by type and category, that of all categories first. */
+extern const EventType *event_type_all(Oid log, int *count);
+
+/* Return true if the type is defined for any category; if it has upcasters for all. */
+extern bool event_type_is_defined(Oid log, text *type);
+extern bool event_type_has_upcaster(Oid log, text *type);
 
 /* Refuses a list of types that no event can be of. */
 extern void event_type_check_filter(Oid log, ArrayType *types);
 
-/* Returns all upcasters, by type and from_version. */
+/* Returns all upcasters, by type, category and from_version. */
 extern const Upcaster *event_type_upcasters(Oid log, int *count);
 
 /* schema_version.c */
@@ -163,8 +173,8 @@ extern Datum schema_version_add(Datum metadata, Datum version_metadata);
 typedef struct Upcasting Upcasting;
 
 /*
- * Returns copies of all upcasters, by type and from_version: a List of Upcaster
- * in the current memory context.
+ * Returns copies of all upcasters, by type, category and from_version: a List of
+ * Upcaster in the current memory context.
  */
 extern List *upcast_functions(Oid log);
 
@@ -176,16 +186,17 @@ extern Oid	upcast_find_function(const char *name);
 
 /*
  * Prepares to upcast events, in the current memory context; returns NULL if there
- * are no upcasters.
+ * are no upcasters.  Ends it; NULL is possible.
  */
 extern Upcasting *upcast_begin(Oid log);
-
-/* Ends it; NULL is possible. */
 extern void upcast_end(Upcasting *upcasting);
 
-/* Returns true if upcasting changes the event.  metadata: 0 for none. */
-extern bool upcast_is_due(const Upcasting *upcasting, text *type,
-						  Datum metadata);
+/*
+ * Returns the schema version to which upcasting leads the event; 0 if it changes
+ * nothing, or upcasting is NULL.  stream: NULL for none.  metadata: 0 for none.
+ */
+extern int	upcast_version(const Upcasting *upcasting, text *stream, text *type,
+						   Datum metadata);
 
 /*
  * Returns data upcast to a version, or as far as upcasters lead; the same data if
@@ -193,14 +204,14 @@ extern bool upcast_is_due(const Upcasting *upcasting, text *type,
  * error; 0: it has none yet.  metadata: 0 for none.  Errors: the upcaster's own;
  * it does not exist, its owner does not, or it returned null.
  */
-extern Datum upcast_data(Upcasting *upcasting, int64 position, text *type,
-						 Datum data, Datum metadata, int version);
+extern Datum upcast_data(Upcasting *upcasting, int64 position, text *stream,
+						 text *type, Datum data, Datum metadata, int version);
 
 /*
  * Returns metadata that says the version to which upcast_data leads; the same
  * metadata, which may be 0, if there is nothing to do, or upcasting is NULL.
  */
-extern Datum upcast_metadata(Upcasting *upcasting, text *type,
+extern Datum upcast_metadata(Upcasting *upcasting, text *stream, text *type,
 							 Datum metadata);
 
 /* event_identify.c */

@@ -9,6 +9,9 @@
  * event can be upcast again without harm.  Metadata with a schema_version that is
  * no version leaves an event as it is.
  *
+ * Where the type is defined for the category of the event's stream, only the
+ * upcasters of that category are called, else only those of no category.
+ *
  * An upcaster runs as the role that defined it, with the search_path and the
  * settings of then (setting.c).
  * Upcasters are copied and looked up once for a statement or a batch
@@ -41,12 +44,21 @@ typedef struct UpcasterCall
 	FmgrInfo	function;
 } UpcasterCall;
 
+/* A type that is defined for one category. */
+typedef struct Scope
+{
+	char	   *type;
+	char	   *category;
+} Scope;
+
 struct Upcasting
 {
 	MemoryContext context;		/* of all of it */
 	Oid			log;
-	UpcasterCall *calls;		/* by type and from_version */
+	UpcasterCall *calls;		/* by type, category and from_version */
 	int			count;
+	Scope	   *scopes;			/* by type and category */
+	int			scope_count;
 };
 
 /* Copies an upcaster into the current memory context. */
@@ -54,6 +66,7 @@ static void
 copy_upcaster(Upcaster *copy, const Upcaster *upcaster)
 {
 	copy->type = pstrdup(upcaster->type);
+	copy->category = upcaster->category ? pstrdup(upcaster->category) : NULL;
 	copy->from_version = upcaster->from_version;
 	copy->signature = pstrdup(upcaster->signature);
 	copy->owner = upcaster->owner;
@@ -81,6 +94,24 @@ upcast_functions(Oid log)
 	return result;
 }
 
+/* Copies which types are defined for one category. */
+static void
+copy_scopes(Upcasting *upcasting, Oid log)
+{
+	int			count;
+	const EventType *types = event_type_all(log, &count);
+	int			i;
+
+	upcasting->scopes = palloc(sizeof(Scope) * Max(count, 1));
+	for (i = 0; i < count; i++)
+	{
+		if (types[i].category == NULL)
+			continue;
+		upcasting->scopes[upcasting->scope_count].type = pstrdup(types[i].type);
+		upcasting->scopes[upcasting->scope_count++].category = pstrdup(types[i].category);
+	}
+}
+
 Upcasting *
 upcast_begin(Oid log)
 {
@@ -104,6 +135,7 @@ upcast_begin(Oid log)
 	upcasting->count = count;
 	for (i = 0; i < count; i++)
 		copy_upcaster(&upcasting->calls[i].upcaster, &upcasters[i]);
+	copy_scopes(upcasting, log);
 	MemoryContextSwitchTo(oldcontext);
 	return upcasting;
 }
@@ -115,32 +147,106 @@ upcast_end(Upcasting *upcasting)
 		MemoryContextDelete(upcasting->context);
 }
 
-/* Compares a call with a type and a version. */
+/* Compares a name with one of so many bytes. */
 static int
-compare_call(const UpcasterCall *call, const char *type, int length, int version)
+compare_name(const char *name, const char *bytes, int length)
 {
-	int			result = strncmp(call->upcaster.type, type, length);
+	int			result = strncmp(name, bytes, length);
 
-	if (result == 0 && call->upcaster.type[length] != '\0')
-		result = 1;
-	if (result == 0)
-		result = (call->upcaster.from_version > version) -
-			(call->upcaster.from_version < version);
-	return result;
+	return result == 0 && name[length] != '\0' ? 1 : result;
 }
 
-/* Returns true if there is a call of this number, and it is for the type. */
-static bool
-is_call_for_type(const Upcasting *upcasting, int number, text *type)
+/* What is looked for among the calls. */
+typedef struct CallKey
 {
-	int			length = VARSIZE_ANY_EXHDR(type);
-	const char *name;
+	const char *type;
+	int			type_length;
+	const char *category;		/* NULL: none */
+	int			category_length;
+} CallKey;
+
+/* Compares the type and the category of a call, or of a scope, with the key. */
+static int
+compare_key(const char *type, const char *category, const CallKey *key)
+{
+	int			result = compare_name(type, key->type, key->type_length);
+
+	if (result != 0)
+		return result;
+	if (category == NULL || key->category == NULL)
+		return (category != NULL) - (key->category != NULL);
+	return compare_name(category, key->category, key->category_length);
+}
+
+/* Returns true if the type is defined for the category of the key. */
+static bool
+is_scope(const Upcasting *upcasting, const CallKey *key)
+{
+	int			low = 0;
+	int			high = upcasting->scope_count;
+
+	while (low < high)
+	{
+		int			middle = low + (high - low) / 2;
+		const Scope *scope = &upcasting->scopes[middle];
+		int			result = compare_key(scope->type, scope->category, key);
+
+		if (result == 0)
+			return true;
+		if (result < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return false;
+}
+
+/* Makes the key of the calls that an event of the stream and type is given to. */
+static CallKey
+call_key(const Upcasting *upcasting, text *stream, text *type)
+{
+	CallKey		key = {.type = VARDATA_ANY(type),.type_length = VARSIZE_ANY_EXHDR(type)};
+
+	if (upcasting->scope_count == 0 || stream == NULL)
+		return key;
+	key.category = VARDATA_ANY(stream);
+	key.category_length = stream_category_length(stream);
+	if (!is_scope(upcasting, &key))
+		key.category = NULL;
+	return key;
+}
+
+/* Returns the number of the first call of the key from the version on, or after it. */
+static int
+find_first_call(const Upcasting *upcasting, const CallKey *key, int version)
+{
+	int			low = 0;
+	int			high = upcasting->count;
+
+	while (low < high)
+	{
+		int			middle = low + (high - low) / 2;
+		const Upcaster *upcaster = &upcasting->calls[middle].upcaster;
+		int			result = compare_key(upcaster->type, upcaster->category, key);
+
+		if (result < 0 || (result == 0 && upcaster->from_version < version))
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+/* Returns true if there is a call of this number, and it is one of the key's. */
+static bool
+is_call_of_key(const Upcasting *upcasting, int number, const CallKey *key)
+{
+	const Upcaster *upcaster;
 
 	if (number >= upcasting->count)
 		return false;
-	name = upcasting->calls[number].upcaster.type;
-	return strncmp(name, VARDATA_ANY(type), length) == 0 &&
-		name[length] == '\0';
+	upcaster = &upcasting->calls[number].upcaster;
+	return compare_key(upcaster->type, upcaster->category, key) == 0;
 }
 
 /*
@@ -149,28 +255,17 @@ is_call_for_type(const Upcasting *upcasting, int number, text *type)
  * none.
  */
 static bool
-find_calls(const Upcasting *upcasting, text *type, Datum metadata,
+find_calls(const Upcasting *upcasting, text *stream, text *type, Datum metadata,
 		   int version, int *first, int *end)
 {
 	int			from = schema_version_read(metadata);
-	int			low = 0;
-	int			high = upcasting->count;
+	CallKey		key;
 
 	if (from == SCHEMA_VERSION_BAD)
 		return false;
-	from = Max(from, 1);
-	while (low < high)
-	{
-		int			middle = low + (high - low) / 2;
-
-		if (compare_call(&upcasting->calls[middle], VARDATA_ANY(type),
-						 VARSIZE_ANY_EXHDR(type), from) < 0)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	*first = *end = low;
-	while (is_call_for_type(upcasting, *end, type) &&
+	key = call_key(upcasting, stream, type);
+	*first = *end = find_first_call(upcasting, &key, Max(from, 1));
+	while (is_call_of_key(upcasting, *end, &key) &&
 		   upcasting->calls[*end].upcaster.from_version < version)
 		(*end)++;
 	return *end > *first;
@@ -298,24 +393,28 @@ call_upcaster(Upcasting *upcasting, UpcasterCall *call, int64 position, Datum da
 	return data;
 }
 
-bool
-upcast_is_due(const Upcasting *upcasting, text *type, Datum metadata)
-{
-	int			first;
-	int			end;
-
-	return find_calls(upcasting, type, metadata, PG_INT32_MAX, &first, &end);
-}
-
-Datum
-upcast_data(Upcasting *upcasting, int64 position, text *type, Datum data,
-			Datum metadata, int version)
+int
+upcast_version(const Upcasting *upcasting, text *stream, text *type,
+			   Datum metadata)
 {
 	int			first;
 	int			end;
 
 	if (upcasting == NULL ||
-		!find_calls(upcasting, type, metadata, version, &first, &end))
+		!find_calls(upcasting, stream, type, metadata, PG_INT32_MAX, &first, &end))
+		return 0;
+	return upcasting->calls[end - 1].upcaster.from_version + 1;
+}
+
+Datum
+upcast_data(Upcasting *upcasting, int64 position, text *stream, text *type,
+			Datum data, Datum metadata, int version)
+{
+	int			first;
+	int			end;
+
+	if (upcasting == NULL ||
+		!find_calls(upcasting, stream, type, metadata, version, &first, &end))
 		return data;
 	while (first < end)
 		data = call_upcaster(upcasting, &upcasting->calls[first++], position,
@@ -324,15 +423,10 @@ upcast_data(Upcasting *upcasting, int64 position, text *type, Datum data,
 }
 
 Datum
-upcast_metadata(Upcasting *upcasting, text *type, Datum metadata)
+upcast_metadata(Upcasting *upcasting, text *stream, text *type, Datum metadata)
 {
-	int			first;
-	int			end;
-	int			version;
+	int			version = upcast_version(upcasting, stream, type, metadata);
 
-	if (upcasting == NULL ||
-		!find_calls(upcasting, type, metadata, PG_INT32_MAX, &first, &end))
-		return metadata;
-	version = upcasting->calls[end - 1].upcaster.from_version + 1;
-	return schema_version_add(metadata, schema_version_metadata(version));
+	return version == 0 ? metadata :
+		schema_version_add(metadata, schema_version_metadata(version));
 }

@@ -57,7 +57,7 @@ SELECT ok('any'::es2.es_expected_version OPERATOR(es2.*<>) 1, 'es_expected_versi
 
 CREATE TABLE es_event_types (type text);
 CREATE TABLE es_upcasters (type text);
-CREATE FUNCTION es_upcast_data(bigint, text, jsonb, jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT NULL::jsonb';
+CREATE FUNCTION es_upcast_data(bigint, text, text, jsonb, jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT NULL::jsonb';
 CREATE FUNCTION up(data jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT data || ''{"up": true}''';
 SELECT lives_ok($$ SELECT es2.es_define_event_type('typed', '{n}', schema_version => 2) $$, 'es_define_event_type');
 SELECT throws_ok($$ SELECT es2.es_append('typed-1', 'none', 'typed') $$, 'ES004', NULL, 'an event that is checked');

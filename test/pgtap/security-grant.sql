@@ -218,7 +218,7 @@ SET LOCAL ROLE es_test_operator;
 SELECT lives_ok(q, 'an operator: ' || q) FROM unnest(ARRAY[
     'SELECT * FROM es_projection_status', 'SELECT * FROM es_subscription_status', 'SELECT * FROM es_failures()', 'SELECT * FROM es_inbox()',
     'SELECT es_alter_projection(''p'', ''async'')', 'SELECT es_run_projections()', 'SELECT es_pause_projection(''p''), es_resume_projection(''p''), es_drop_projection(''p'')',
-    'SELECT es_snapshot(''account-1'', ''es_merge(jsonb, es_recorded_event)'')', 'SELECT es_rewrite(id, ''{"n": 2}'') FROM es_events WHERE version = 1 AND stream = ''account-1''',
+    'SELECT es_snapshot(''account-1'', ''es_merge(jsonb, es_recorded_event)'')', 'SELECT es_rewrite(id, ''{"n": 2}'', schema_version => 2) FROM es_events WHERE version = 1 AND stream = ''account-1''',
     'SELECT es_index_attribute(''opened'', ''m'')', 'SELECT es_drop_event_type(''opened'')', 'DELETE FROM es_snapshots WHERE true', 'DELETE FROM es_inbox WHERE id > 0',
     'SELECT * FROM es_privileges']) q;
 SELECT throws_ok($$ SELECT es_append('account-1', 'any', 'x') $$, '42501', NULL, 'it does not append');

@@ -134,14 +134,16 @@ SELECT bag_eq(
               ('es_event_types', 4, 'attributes',     'jsonb',                    false),
               ('es_event_types', 5, 'schema_version', 'integer',                  true),
               ('es_event_types', 6, 'description',    'text',                     false),
-              ('es_event_types', 7, 'defined_at',     'timestamp with time zone', true),
+              ('es_event_types', 7, 'category',       'text',                     false),
+              ('es_event_types', 8, 'defined_at',     'timestamp with time zone', true),
               ('es_upcasters',   1, 'type',           'text',                     true),
               ('es_upcasters',   2, 'from_version',   'integer',                  true),
               ('es_upcasters',   3, 'upcaster',       'text',                     true),
               ('es_upcasters',   4, 'owner',          'es_role',                  true),
               ('es_upcasters',   5, 'search_path',    'text',                     true),
               ('es_upcasters',   6, 'settings',       'text[]',                   true),
-              ('es_upcasters',   7, 'defined_at',     'timestamp with time zone', true) $$,
+              ('es_upcasters',   7, 'category',       'text',                     false),
+              ('es_upcasters',   8, 'defined_at',     'timestamp with time zone', true) $$,
     'the tables of types and upcasters have these columns');
 SELECT throws_ok($$ INSERT INTO es_event_types VALUES ('t', '{}', NULL, NULL, 0) $$, '23514', NULL,
     'schema versions count from 1');

@@ -45,6 +45,50 @@ SELECT es_rewrite('00000000-0000-0000-0000-000000000003', jsonb_build_object('na
 SELECT length(data->>'name'), length(metadata->>'x') FROM es_load('person-2');
 SELECT es_rewrite('00000000-0000-0000-0000-000000000003', '{"name": "Ann"}', '{"user": 1}');
 
+-- The schema version: data that a reader got upcast is not stored as data of the old version.
+CREATE FUNCTION up(data jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT jsonb_build_object('first', data->'name') $$;
+SELECT version FROM es_append('person-8', 'none', 'named', '{"name": "Ann"}', '{"user": 1}', '00000000-0000-0000-0000-000000000008');
+SELECT es_define_event_type('named', schema_version => 2), es_define_upcaster('named', 1, 'up');
+CREATE VIEW stored AS SELECT e.data AS stored, e.metadata, l.data AS read, l.metadata->>'schema_version' AS as_of
+  FROM es_events e, es_load('person-8') l WHERE e.stream = 'person-8';
+SELECT * FROM stored;
+SELECT es_rewrite(id, data) FROM es_load('person-8');
+SELECT es_rewrite(id, data) FROM es_event('00000000-0000-0000-0000-000000000008');
+SELECT es_rewrite(id, data, '{"erased": true}') FROM es_load('person-8');
+SELECT es_rewrite(id, data, '{"schema_version": null}') FROM es_load('person-8');
+SELECT es_rewrite(id, data, '{"schema_version": 1}', 2) FROM es_load('person-8');
+SELECT es_rewrite(id, data, '{"schema_version": "x"}') FROM es_load('person-8');
+SELECT es_rewrite(id, data, schema_version => 0) FROM es_load('person-8');
+SELECT es_rewrite(id, data, schema_version => 3) FROM es_load('person-8');
+SELECT * FROM stored;
+BEGIN;
+SELECT es_rewrite(id, '{"name": "Eve"}', schema_version => 1) FROM es_load('person-8');
+SELECT * FROM stored;
+SELECT es_rewrite(id, '{"name": "Bob"}', '{"schema_version": "1"}') FROM es_load('person-8');
+SELECT * FROM stored;
+ROLLBACK;
+BEGIN;
+SELECT es_rewrite(id, data, metadata) FROM es_load('person-8');
+SELECT * FROM stored;
+ROLLBACK;
+SELECT es_rewrite(id, data || '{"last": null}', schema_version => 2) FROM es_load('person-8');
+SELECT * FROM stored;
+-- Now readers get it as it is stored, and the version stays.
+SELECT es_rewrite(id, data || '{"first": "A"}') FROM es_load('person-8');
+SELECT * FROM stored;
+SELECT es_rewrite(id, data, '{"erased": true}') FROM es_load('person-8');
+SELECT * FROM stored;
+SELECT es_rewrite(id, data, '{"erased": true}', 2) FROM es_load('person-8');
+-- A version beyond the definition is possible where an upcaster leads to it.
+SELECT es_define_event_type('named'), es_rewrite('00000000-0000-0000-0000-000000000008', '{}', '{"schema_version": 1}');
+SELECT es_rewrite(id, data, schema_version => 2) FROM es_load('person-8');
+SELECT es_drop_event_type('named');
+-- Where versions are nothing to the store they are the caller's.
+SELECT es_rewrite('00000000-0000-0000-0000-000000000008', '{}', '{"schema_version": "v1"}');
+SELECT * FROM stored;
+DROP VIEW stored;
+DROP FUNCTION up;
+
 -- Refused.
 SELECT es_rewrite(NULL, '{}');
 SELECT es_rewrite('00000000-0000-0000-0000-000000000001', NULL);

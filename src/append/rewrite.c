@@ -1,0 +1,328 @@
+/*-------------------------------------------------------------------------
+ *
+ * rewrite.c
+ *		es_rewrite(): changing the data and metadata of one event on purpose.
+ *
+ * It is the only way past the trigger that refuses an UPDATE of es_events:
+ *
+ *	1. look up the event's stream;
+ *	2. lock the stream as an append does, before the row, so that no command is
+ *	   decided on the old data while it changes;
+ *	3. find out of which schema version the new data are, and say it in the metadata:
+ *	   data that a reader got upcast must not be stored as data of the old version;
+ *	4. run one UPDATE by the event's id, as the owner of the log.  It alone is
+ *	   allowed (log_guard.c): the trigger that lets it pass ends the permission before
+ *	   a row changes, and an UPDATE that another trigger runs is not allowed by it.  If
+ *	   anything else used the permission first, this UPDATE would be refused and all
+ *	   be undone;
+ *	5. record it in es_rewrites, by which a retry of the old append is known: its
+ *	   data are not those that are stored any more (append/write_retry.c);
+ *	6. delete the stream's snapshots, which were folded from the old data.
+ *
+ * BEFORE UPDATE row triggers of others are refused, since they could change what must
+ * stay.  AFTER triggers, constraints and generated columns are honoured.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "tcop/utility.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/uuid.h"
+
+#include "base/compat.h"
+#include "base/base.h"
+#include "log/log.h"
+#include "type/type.h"
+#include "append/append.h"
+
+PG_FUNCTION_INFO_V1(es_rewrite);
+
+/* Raises that there is no such event. */
+static void
+fail_missing_event(pg_uuid_t *id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("event %s does not exist", uuid_to_cstring(id)),
+			 errdetail("The transaction sees no event with this id.")));
+}
+
+/* Refuses triggers that could change or skip the row. */
+static void
+check_update_triggers(Oid log)
+{
+	Relation	rel = table_open(log, AccessShareLock);
+
+	log_guard_check_update(rel->trigdesc);
+	table_close(rel, NoLock);
+}
+
+/* An event that is rewritten. */
+typedef struct Rewrite
+{
+	Oid			log;
+	Datum		id;
+	text	   *stream;
+	text	   *type;
+	Datum		stored;			/* metadata; 0: none */
+	Datum		data;			/* that is new */
+	Datum		metadata;		/* the same; 0: none is given */
+} Rewrite;
+
+/* Reads columns of the event; an error if there is none. */
+static void
+read_event_columns(const Rewrite *rewrite, const char *sql)
+{
+	Oid			types[1] = {UUIDOID};
+	Datum		values[1] = {rewrite->id};
+
+	if (own_sql_run(rewrite->log, sql, 1, types, values, NULL) == 0)
+		fail_missing_event(DatumGetUUIDP(rewrite->id));
+}
+
+/* Locks the stream of the event, then reads what is needed of it. */
+static void
+lock_event(Rewrite *rewrite)
+{
+	Datum		metadata;
+
+	read_event_columns(rewrite,
+					   "SELECT stream FROM @extschema@.es_events WHERE id = $1");
+	rewrite->stream = DatumGetTextPP(own_sql_value(1));
+	log_lock_stream(rewrite->log, rewrite->stream);
+	read_event_columns(rewrite,
+					   "SELECT type, metadata FROM @extschema@.es_events WHERE id = $1");
+	rewrite->type = DatumGetTextPCopy(own_sql_value(1));
+	metadata = own_sql_value(2);
+	rewrite->stored = metadata == (Datum) 0 ? metadata :
+		PointerGetDatum(DatumGetJsonbPCopy(metadata));
+}
+
+/* Returns the version to which readers get the event upcast; 0: they do not. */
+static int
+upcast_stored_version(const Rewrite *rewrite)
+{
+	Upcasting  *upcasting = upcast_begin(rewrite->log);
+	int			version = upcast_version(upcasting, rewrite->stream, rewrite->type,
+										 rewrite->stored);
+
+	upcast_end(upcasting);
+	return version;
+}
+
+/* Refuses a schema version that the type cannot have. */
+static void
+check_rewritten_version(const Rewrite *rewrite, int64 version, int said)
+{
+	const EventType *type = event_type_find(rewrite->log, rewrite->stream,
+											rewrite->type);
+
+	if (said > 0 && said != version)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("schema_version and metadata contradict each other"),
+				 errdetail("schema_version is " INT64_FORMAT ", metadata says %d.",
+						   version, said),
+				 errhint("Give one of them.")));
+	if (type != NULL && version > type->schema_version &&
+		version > upcast_stored_version(rewrite))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("schema_version is above that of type \"%s\"", type->type),
+				 errdetail("It is " INT64_FORMAT ", the type is defined as of version %d.",
+						   version, type->schema_version)));
+}
+
+/* Refuses metadata whose schema_version is none where versions matter. */
+static void
+check_said_version(const Rewrite *rewrite, int said)
+{
+	if (said == SCHEMA_VERSION_BAD &&
+		(event_type_has_upcaster(rewrite->log, rewrite->type) ||
+		 event_type_find(rewrite->log, rewrite->stream, rewrite->type) != NULL))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("schema_version in metadata is not a positive integer"),
+				 errdetail("It says of which schema version of type \"%s\" the data is.",
+						   text_to_cstring(rewrite->type)),
+				 errhint("Give the argument schema_version.")));
+}
+
+/*
+ * Refuses data of which it is not known whether they are as they were stored or as
+ * readers get them.
+ */
+static void
+check_version_known(const Rewrite *rewrite)
+{
+	int			stored = Max(schema_version_read(rewrite->stored), 1);
+	int			current = upcast_stored_version(rewrite);
+
+	if (current > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the schema version of the new data must be given"),
+				 errdetail("The event, of type \"%s\", is stored as of schema version %d. Readers get it upcast to version %d.",
+						   text_to_cstring(rewrite->type), stored, current),
+				 errhint("Give schema_version => %d for data as a reader gets it, or schema_version => %d for data as it is stored.",
+						 current, stored)));
+}
+
+/*
+ * Makes the metadata say of which schema version the new data are: that of the
+ * argument, that of the new metadata, or that of the stored data if readers get these
+ * as they are.  given: 0 for none.
+ */
+static void
+set_rewritten_version(Rewrite *rewrite, int64 given)
+{
+	bool		replaced = rewrite->metadata != (Datum) 0;
+	int			said = schema_version_read(rewrite->metadata);
+	int			stored = schema_version_read(rewrite->stored);
+
+	check_said_version(rewrite, given > 0 ? SCHEMA_VERSION_NONE : said);
+	if (given > 0)
+	{
+		check_rewritten_version(rewrite, given, said);
+		rewrite->metadata = schema_version_add(replaced ? rewrite->metadata :
+											   rewrite->stored,
+											   schema_version_metadata((int) given));
+	}
+	else if (said == SCHEMA_VERSION_NONE)
+	{
+		check_version_known(rewrite);
+		if (replaced && stored > 0)
+			rewrite->metadata = schema_version_add(rewrite->metadata,
+												   schema_version_metadata(stored));
+	}
+}
+
+/* Changes the event; returns its position. */
+static int64
+rewrite_event(const Rewrite *rewrite)
+{
+	Oid			types[3] = {UUIDOID, JSONBOID, JSONBOID};
+	Datum		values[3] = {rewrite->id, rewrite->data, rewrite->metadata};
+
+	log_guard_allow_rewrite(true);
+	PG_TRY();
+	{
+		(void) own_sql_run(rewrite->log,
+						   "UPDATE @extschema@.es_events"
+						   " SET data = $2, metadata = coalesce($3, metadata)"
+						   " WHERE id = $1 RETURNING position",
+						   3, types, values, rewrite->metadata ? NULL : "  n");
+	}
+	PG_FINALLY();
+	{
+		log_guard_allow_rewrite(false);
+	}
+	PG_END_TRY();
+	if (SPI_processed != 1)
+		fail_missing_event(DatumGetUUIDP(rewrite->id));
+	return DatumGetInt64(own_sql_value(1));
+}
+
+/* Records that the event was rewritten, by whom and when last. */
+static void
+record_rewrite(Oid log, int64 position)
+{
+	Oid			types[2] = {INT8OID, TEXTOID};
+	Datum		values[2];
+
+	values[0] = Int64GetDatum(position);
+	values[1] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
+	(void) own_sql_run(log,
+					   "INSERT INTO @extschema@.es_rewrites AS r"
+					   " (position, rewritten_at, rewritten_by)"
+					   " SELECT $1, clock_timestamp(), $2::name"
+					   " ON CONFLICT (position) DO UPDATE SET"
+					   " (rewritten_at, rewritten_by) ="
+					   " (excluded.rewritten_at, excluded.rewritten_by)",
+					   2, types, values, NULL);
+}
+
+/*
+ * Looks it up with the snapshot of the log, which has seen the event.
+ */
+bool
+rewrite_is_recorded(Log *log, int64 position)
+{
+	Relation	rel = table_open(own_table_relid(RelationGetRelid(log->rel),
+												 "es_rewrites"),
+								 AccessShareLock);
+	Relation	index = index_open(compat_primary_key_index(rel),
+								   AccessShareLock);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	IndexScanDesc scan = compat_index_beginscan(rel, index, log->latest, 1);
+	ScanKeyData key;
+	bool		found;
+
+	table_row_key(&key, index, 1, BTEqualStrategyNumber, F_INT8EQ,
+				  Int64GetDatum(position));
+	index_rescan(scan, &key, 1, NULL, 0);
+	found = index_getnext_slot(scan, ForwardScanDirection, slot);
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+/*
+ * Deletes the stream's snapshots, which were folded from the old data.
+ */
+static void
+delete_snapshots(Oid log, text *stream)
+{
+	Oid			types[1] = {TEXTOID};
+	Datum		values[1];
+
+	values[0] = PointerGetDatum(stream);
+	(void) own_sql_run(log,
+					   "DELETE FROM @extschema@.es_snapshots WHERE stream = $1",
+					   1, types, values, NULL);
+}
+
+/*
+ * es_rewrite(id, data, metadata, schema_version) returns bigint.
+ */
+Datum
+es_rewrite(PG_FUNCTION_ARGS)
+{
+	Rewrite		rewrite = {.log = log_relid(fcinfo->flinfo->fn_oid)};
+	int64		version = 0;
+	int64		position;
+
+	PreventCommandIfReadOnly("es_rewrite()");
+	argument_not_null(fcinfo, 0, "id");
+	argument_not_null(fcinfo, 1, "data");
+	rewrite.id = PG_GETARG_DATUM(0);
+	rewrite.data = PG_GETARG_DATUM(1);
+	if (!PG_ARGISNULL(2))
+	{
+		rewrite.metadata = PG_GETARG_DATUM(2);
+		event_check_metadata(rewrite.metadata);
+	}
+	if (!PG_ARGISNULL(3))
+		version = argument_int32(fcinfo, 3, "schema_version", 1, PG_INT32_MAX);
+	SPI_connect();
+	check_update_triggers(rewrite.log);
+	lock_event(&rewrite);
+	set_rewritten_version(&rewrite, version);
+	position = rewrite_event(&rewrite);
+	record_rewrite(rewrite.log, position);
+	delete_snapshots(rewrite.log, rewrite.stream);
+	SPI_finish();
+	PG_RETURN_INT64(position);
+}
