@@ -5,6 +5,7 @@ CREATE VIEW es_privileges AS
     WITH needed (name, privilege, kinds) AS (VALUES
         ('es_events',               'SELECT', '{reader,operator}'::text[]),
         ('es_event_types',          'SELECT', '{reader,writer,operator}'),
+        ('es_health',               'SELECT', '{reader,operator}'),
         ('es_horizon_holders',      'SELECT', '{operator}'),
         ('es_import',               'INSERT', '{writer}'),
         ('es_failures',             'SELECT', '{operator}'),
@@ -121,6 +122,7 @@ CREATE VIEW es_privileges AS
         ('es_drop_event_type',      'EXECUTE', '{operator}'),
         ('es_drop_projection',      'EXECUTE', '{operator}'),
         ('es_failures',             'EXECUTE', '{reader,writer,operator}'),
+        ('es_health',               'EXECUTE', '{reader,operator}'),
         ('es_horizon_holders',      'EXECUTE', '{operator}'),
         ('es_inbox',                'EXECUTE', '{operator}'),
         ('es_inbox_stats',          'EXECUTE', '{operator}'),

@@ -38,6 +38,7 @@ CREATE TABLE es_projections (
     message        text,
     detail         text,
     context        text,
+    paused_at      timestamptz,
     CHECK (pg_catalog.num_nonnulls(handler, query, handler_schema, refresh) = 1)
 ) WITH (fillfactor = 50);
 
@@ -199,6 +200,7 @@ COMMENT ON COLUMN es_projections.sqlstate IS 'code of the last error';
 COMMENT ON COLUMN es_projections.message IS 'the last error';
 COMMENT ON COLUMN es_projections.detail IS 'its detail';
 COMMENT ON COLUMN es_projections.context IS 'where it was raised';
+COMMENT ON COLUMN es_projections.paused_at IS 'when it was paused; null: it is not';
 COMMENT ON VIEW es_projection_status IS 'projections: state, lag, rate, rebuild, errors';
 COMMENT ON COLUMN es_projection_status.name IS 'the projection';
 COMMENT ON COLUMN es_projection_status.mode IS 'sync or async';

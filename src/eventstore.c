@@ -18,6 +18,7 @@
 #include "failure/failure.h"
 #include "aggregate/aggregate.h"
 #include "projection/projection.h"
+#include "health/health.h"
 #include "worker/worker.h"
 
 PG_MODULE_MAGIC;
@@ -38,6 +39,7 @@ _PG_init(void)
 	projection_sync_init();
 	async_commit_init();
 	fold_init();
+	health_init();
 	worker_init();
 	launcher_init();
 	MarkGUCPrefixReserved("eventstore");

@@ -31,6 +31,9 @@ PG_FUNCTION_INFO_V1(es_pause_projection);
 PG_FUNCTION_INFO_V1(es_resume_projection);
 PG_FUNCTION_INFO_V1(es_drop_projection);
 
+/* What pauses a projection, which may be paused already. */
+#define SET_PAUSED	"state = 'paused', paused_at = coalesce(paused_at, clock_timestamp())"
+
 /* Arguments of es_create_projection, in their order. */
 static const DefinitionPart create_parts[] = {
 	DEFINE_NAME, DEFINE_HANDLER, DEFINE_QUERY, DEFINE_HANDLER_SCHEMA,
@@ -183,9 +186,9 @@ es_pause_projection(PG_FUNCTION_ARGS)
 	Projection *projection = projection_begin_change(fcinfo, "es_pause_projection()", projection_lock_operated);
 
 	if (projection->sync && projection->running)
-		leave_sync(projection, "state = 'paused', position = $2");
+		leave_sync(projection, SET_PAUSED ", position = $2");
 	else
-		projection_update(projection, "state = 'paused'", 0, NULL, NULL, NULL);
+		projection_update(projection, SET_PAUSED, 0, NULL, NULL, NULL);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -200,7 +203,7 @@ es_resume_projection(PG_FUNCTION_ARGS)
 	Projection *projection = projection_begin_change(fcinfo, "es_resume_projection()", projection_lock_operated);
 
 	if (!projection->running || projection->message != NULL)
-		projection_update(projection, "state = 'running'" PROJECTION_NO_ERROR,
+		projection_update(projection, "state = 'running', paused_at = NULL" PROJECTION_NO_ERROR,
 						  0, NULL, NULL, NULL);
 	projection->batch_limit = 0;
 	if (!projection->running && projection->sync)

@@ -257,13 +257,17 @@ projection_begin_sync(Projection *projection)
 	make_projection_trigger(projection->log, projection->name);
 }
 
-/* Ends being sync: disables the trigger. */
+/*
+ * Ends being sync: disables the trigger.  It is missing if a restore has left it out, or
+ * the log's owner has dropped it.
+ */
 void
 projection_end_sync(Projection *projection)
 {
 	check_not_appending(projection);
 	lock_projected_log(projection, "to end sync projection", NULL);
-	alter_projection_trigger(projection->log, "DISABLE", projection->name);
+	if (find_projection_trigger(projection->log, projection->name) != NULL)
+		alter_projection_trigger(projection->log, "DISABLE", projection->name);
 	projection->position = projection_last_position(projection->log);
 }
 

@@ -49,7 +49,7 @@ SELECT is_empty(
 SELECT is_empty(
     $$ SELECT attrelid::regclass, attname FROM pg_attribute
         WHERE attrelid IN ('es_events'::regclass, 'es_projections'::regclass, 'es_failures'::regclass, 'es_skipped_events'::regclass,
-                           'es_projection_status'::regclass, 'es_subscriptions'::regclass, 'es_partitions'::regclass,
+                           'es_projection_status'::regclass, 'es_health'::regclass, 'es_subscriptions'::regclass, 'es_partitions'::regclass,
                            'es_subscription_status'::regclass, 'es_inbox'::regclass, 'es_ack_event'::regclass, 'es_recorded_event'::regclass,
                            'es_event_types'::regclass, 'es_upcasters'::regclass, 'es_snapshots'::regclass,
                            'es_stats'::regclass, 'es_inbox_stats'::regclass, 'es_privileges'::regclass)

@@ -60,6 +60,17 @@ SELECT bag_eq(
      'OUT category text, OUT appends bigint, OUT events bigint, OUT bytes bigint, OUT conflicts bigint, OUT retries bigint,'
      ' OUT duplicates bigint, OUT lock_waits bigint, OUT lock_wait_time double precision,'
      ' OUT stats_reset timestamp with time zone', 'SETOF record'),
+    ('es_health',
+     'OUT urgency integer, OUT problem text, OUT object text, OUT since timestamp with time zone, OUT message text, OUT remedy text,'
+     ' OUT remedy_by text', 'SETOF record'),
+    ('es_health_path', 'path text', 'TABLE(n bigint, schema text)'),
+    ('es_health_grant', 'role oid, path text, tables oid[], message text, context text, OUT remedy text, OUT remedy_by text', 'record'),
+    ('es_health_alter', 'projection text, kind text, code text, path text, settings text[], gone text, instead text', 'text'),
+    ('es_health_log', '', 'TABLE(urgency integer, problem text, object text, since timestamp with time zone, message text, remedy text, remedy_by text, owner oid)'),
+    ('es_health_horizon', 'delay interval', 'TABLE(urgency integer, problem text, object text, since timestamp with time zone, message text, remedy text, remedy_by text, owner oid)'),
+    ('es_health_projections', 'delay interval', 'TABLE(urgency integer, problem text, object text, since timestamp with time zone, message text, remedy text, remedy_by text, owner oid)'),
+    ('es_health_subscriptions', 'delay interval', 'TABLE(urgency integer, problem text, object text, since timestamp with time zone, message text, remedy text, remedy_by text, owner oid)'),
+    ('es_health_inbox', '', 'TABLE(urgency integer, problem text, object text, since timestamp with time zone, message text, remedy text, remedy_by text, owner oid)'),
     ('es_horizon_holders',
      'OUT pid integer, OUT gid text, OUT since timestamp with time zone, OUT username text, OUT application_name text,'
      ' OUT client_addr text, OUT state text, OUT streams text[], OUT remedy text', 'SETOF record'),
@@ -223,6 +234,15 @@ SELECT bag_eq(
               ('es_channel',        'c',   'i', 's', true),
               ('es_start_worker',   'c',   'v', 'u', true),
               ('es_stats',          'c',   'v', 's', true),
+              ('es_health',         'c',   'v', 'u', true),
+              ('es_health_path',    'sql', 's', 's', false),
+              ('es_health_grant',   'sql', 's', 's', false),
+              ('es_health_alter',   'sql', 's', 's', false),
+              ('es_health_log',     'sql', 's', 'r', false),
+              ('es_health_horizon', 'sql', 'v', 'r', false),
+              ('es_health_projections', 'sql', 's', 'r', false),
+              ('es_health_subscriptions', 'sql', 's', 'r', false),
+              ('es_health_inbox',   'sql', 's', 'r', false),
               ('es_horizon_holders', 'c', 'v', 'r', true),
               ('es_inbox_stats',    'c',   'v', 's', true),
               ('es_stats_reset',    'c',   'v', 'u', true),

@@ -154,6 +154,7 @@ SELECT 1::public.es_expected_version OPERATOR(public.*=) 2::pg_catalog.int8::pub
 SELECT * FROM public.es_privileges
 SELECT * FROM public.es_stats(), public.es_inbox_stats()
 SELECT pg_catalog.count(*) FROM public.es_horizon_holders(), public.es_horizon_holders AS v
+SELECT pg_catalog.count(*) FROM public.es_health(), public.es_health AS v
 SELECT public.es_stats_reset(), (SELECT pg_catalog.count(*) FROM public.es_stats), (SELECT pg_catalog.count(*) FROM public.es_inbox_stats)
 $calls$, '\n') line
  WHERE line <> '';
@@ -226,7 +227,7 @@ SELECT is((SELECT count(*) FROM public.es_events WHERE stream LIKE 'account-%'),
 SELECT is_empty(
     $$ SELECT members.proname FROM members, pg_catalog.pg_proc p
         WHERE p.oid = members.oid AND p.prorettype <> 'trigger'::regtype
-          AND members.proname !~ '^es_expected_version_|^es_function_|^es_role_|^es_upcast_support$'
+          AND members.proname !~ '^es_expected_version_|^es_function_|^es_health_|^es_role_|^es_upcast_support$'
           AND members.proname <> 'es_work'
           AND NOT EXISTS (SELECT FROM calls WHERE call ~ ('public\.' || members.proname || '\(')) $$,
     'every function is among those that are called here');

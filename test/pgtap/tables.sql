@@ -180,6 +180,7 @@ SELECT bag_eq(
               ('es_skipped_events',    'r', 'p', 'heap', false, NULL),
               ('es_subscriptions',     'r', 'p', 'heap', false, NULL),
               ('es_partitions',        'r', 'p', 'heap', false, '{fillfactor=50}'),
+              ('es_health', 'v', 'p', NULL, false, NULL),
               ('es_horizon_holders', 'v', 'p', NULL, false, NULL),
               ('es_visible_failures', 'v', 'p', NULL, false, '{security_barrier=true}'),
               ('es_subscription_status', 'v', 'p', NULL, false, '{security_barrier=true}'),
@@ -254,7 +255,8 @@ SELECT bag_eq(
               (33, 'sqlstate',       'text',                     false, NULL),
               (34, 'message',        'text',                     false, NULL),
               (35, 'detail',         'text',                     false, NULL),
-              (36, 'context',        'text',                     false, NULL) $$,
+              (36, 'context',        'text',                     false, NULL),
+              (37, 'paused_at',      'timestamp with time zone', false, NULL) $$,
     'es_projections has these columns');
 
 SELECT bag_eq(
@@ -383,6 +385,7 @@ SELECT bag_eq(
               ('es_failures_subscription_stream_idx', false, 'USING btree (subscription, stream, "position")'),
               ('es_failures_projection_retry_idx',    false, 'USING btree (projection, retry_at) WHERE (retry_at IS NOT NULL)'),
               ('es_failures_retry_idx',               false, 'USING btree (subscription, partition, retry_at)'),
+              ('es_failures_parked_idx',              false, 'USING btree (projection, subscription, topic, group_id, id) WHERE ((retry_at IS NULL) AND (message IS NOT NULL))'),
               ('es_inbox_pkey',                       true,  'USING btree (id)'),
               ('es_inbox_topic_group_id_checksum_key', true, 'USING btree (topic, group_id, checksum)') $$,
     'they have these indexes');

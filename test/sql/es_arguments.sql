@@ -58,6 +58,8 @@ SELECT p.name, 'takes or returns what SQL has not' FROM functions AS p
 ON CONFLICT DO NOTHING;
 INSERT INTO not_called
 SELECT p.name, 'makes a type, whose own test it is in' FROM functions AS p WHERE p.name ~ '^es_(expected_version|function|role)_' ON CONFLICT DO NOTHING;
+INSERT INTO not_called
+SELECT p.name, 'a part of es_health, for its owner alone' FROM functions AS p WHERE p.name ~ '^es_health_';
 INSERT INTO not_called VALUES
     ('es_work', 'commits, which no block can undo'),
     ('es_start_worker', 'starts a process, which no block can undo'),

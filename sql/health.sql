@@ -1,0 +1,715 @@
+-- What needs a human, for the view es_health.  Each function finds the problems of one
+-- subject.  Nobody but the owner may execute them: es_health() in C runs them as the
+-- owner of the log, and shows a caller what it may see.
+--
+-- Rules for all: the log is read by an index and a limit, never scanned, and failures
+-- are counted up to a hundred.  Arguments have exactly the types of pg_catalog's
+-- functions and operators (test/pgtap/security-create.sql).  Names are printed with
+-- their schemas, as es_health() runs with pg_catalog alone in the search_path.
+
+-- The schemas of a search_path that is kept, in which a mark stands for that of the
+-- extension (src/base/run_as.c).  The mark is made of two parts, as the server would
+-- replace it here.
+CREATE FUNCTION es_health_path(path text)
+    RETURNS TABLE (n bigint, schema text) LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT m.ordinality,
+           CASE WHEN m.part[2] = '@' || 'extschema@' THEN
+                    (SELECT e.nspname::text FROM pg_class c JOIN pg_namespace e ON e.oid = c.relnamespace WHERE c.oid = 'es_events'::regclass::oid)
+                ELSE coalesce(pg_catalog.replace(m.part[1], '""', '"'), pg_catalog.lower(m.part[2])) END
+      FROM pg_catalog.regexp_matches(path, '"((?:[^"]|"")+)"|([^",[:space:]]+)', 'g') WITH ORDINALITY m (part, ordinality);
+END;
+
+-- The statement that grants what a role lacks, by the error that it got: "permission
+-- denied for table x", or a name that is not found because its schema is closed to the
+-- role.  The object is one of the tables, else the first of this name in the path,
+-- else the only one.  Null: unknown.
+CREATE FUNCTION es_health_grant(
+    role oid, path text, tables oid[], message text, context text,
+    OUT remedy text, OUT remedy_by text)
+    LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+    WITH said AS MATERIALIZED (
+        SELECT pg_catalog.regexp_match(message,
+                   '^permission denied for (table|view|materialized view|foreign table|sequence|schema|function|procedure) (?:[^"(]*\.)?"?([^"(.]+)') AS part,
+               pg_catalog.regexp_match(message, 'does not exist') IS NOT NULL AS missing,
+               pg_catalog.upper((pg_catalog.regexp_match(context, 'SQL statement "\s*(\w+)'))[1]) AS verb,
+               (SELECT r.rolname FROM pg_roles r WHERE r.oid = role) AS rolname),
+    element AS MATERIALIZED (
+        SELECT s.n, e.oid, e.nspname, e.nspowner
+          FROM said
+         CROSS JOIN LATERAL es_health_path(path) s
+          JOIN pg_namespace e ON e.nspname = s.schema),
+    relation AS (
+        SELECT c.oid, c.relnamespace, c.relowner AS owner, CASE WHEN c.relkind = 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind,
+               (SELECT pg_catalog.array_agg(v.verb)
+                  FROM pg_catalog.unnest(CASE WHEN c.relkind = 'S' THEN '{USAGE}'::text[]
+                                              ELSE '{SELECT,INSERT,UPDATE,DELETE}'::text[] END) v (verb)
+                 WHERE NOT CASE WHEN c.relkind = 'S' THEN pg_catalog.has_sequence_privilege(role, c.oid, v.verb)
+                                ELSE pg_catalog.has_table_privilege(role, c.oid, v.verb) END) AS lacks
+          FROM said
+          JOIN pg_class c ON c.relname = said.part[2] AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')),
+    candidate AS (
+        SELECT r.owner,
+               CASE WHEN r.oid = ANY (tables) THEN 0::bigint ELSE coalesce(e.n, 1000::bigint) END AS rank,
+               pg_catalog.format('GRANT %s ON %s %s TO %I',
+                   CASE WHEN said.verb = ANY (r.lacks) THEN said.verb ELSE pg_catalog.array_to_string(r.lacks, ', ') END,
+                   r.kind, r.oid::regclass, said.rolname) AS statement
+          FROM said
+         CROSS JOIN relation r
+          LEFT JOIN element e ON e.oid = r.relnamespace
+         WHERE said.part[1] NOT IN ('schema', 'function', 'procedure') AND r.lacks IS NOT NULL
+        UNION ALL
+        SELECT s.nspowner, 0, pg_catalog.format('GRANT USAGE ON SCHEMA %I TO %I', s.nspname, said.rolname)
+          FROM said
+          JOIN pg_namespace s ON s.nspname = said.part[2]
+         WHERE said.part[1] = 'schema' AND NOT pg_catalog.has_schema_privilege(role, s.oid, 'USAGE')
+        UNION ALL
+        SELECT p.proowner, coalesce(e.n, 1000::bigint),
+               pg_catalog.format('GRANT EXECUTE ON ROUTINE %s TO %I', p.oid::regprocedure, said.rolname)
+          FROM said
+          JOIN pg_proc p ON p.proname = said.part[2]
+          LEFT JOIN element e ON e.oid = p.pronamespace
+         WHERE said.part[1] IN ('function', 'procedure') AND NOT pg_catalog.has_function_privilege(role, p.oid, 'EXECUTE')
+        UNION ALL
+        SELECT e.nspowner, e.n, pg_catalog.format('GRANT USAGE ON SCHEMA %I TO %I', e.nspname, said.rolname)
+          FROM said
+         CROSS JOIN element e
+         WHERE said.part IS NULL AND said.missing AND NOT pg_catalog.has_schema_privilege(role, e.oid, 'USAGE')),
+    ranked AS (
+        SELECT c.owner, c.statement, c.rank, count(*) OVER (PARTITION BY c.rank) AS as_many
+          FROM candidate c
+         ORDER BY c.rank LIMIT 1)
+    SELECT r.statement, pg_catalog.pg_get_userbyid(r.owner)::text FROM ranked r WHERE r.as_many = 1;
+END;
+
+-- What an append, a rewrite or a reader of the log refuses, and what would let events be
+-- changed.
+CREATE FUNCTION es_health_log()
+    RETURNS TABLE (urgency int, problem text, object text, since timestamptz, message text, remedy text, remedy_by text, owner oid)
+    LANGUAGE sql STABLE PARALLEL RESTRICTED
+BEGIN ATOMIC
+    WITH log AS MATERIALIZED (
+        SELECT c.oid, c.oid::regclass::text AS name, pg_catalog.pg_get_userbyid(c.relowner)::text AS owner,
+               n.nspname, c.relreplident, c.relnamespace
+          FROM pg_class c
+          JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.oid = 'es_events'::regclass::oid),
+    key (columns, numbers, is_primary) AS (
+        VALUES ('position', '{1}', true), ('id', '{6}', false), ('stream, version', '{7,2}', false)),
+    guard (tab, name, definition) AS (
+        VALUES ('es_events'::regclass::oid, 'es_events_complete', 'BEFORE INSERT ON %s FOR EACH ROW EXECUTE FUNCTION %I.es_events_complete()'),
+               ('es_events'::regclass::oid, 'es_events_refuse', 'BEFORE UPDATE OR DELETE OR TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION %I.es_events_refuse()'),
+               ('es_events'::regclass::oid, 'es_events_refuse_row', 'BEFORE UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION %I.es_events_refuse()'),
+               ('es_projections'::regclass::oid, 'es_projection_restore', 'AFTER INSERT ON %s FOR EACH ROW EXECUTE FUNCTION %I.es_projection_restore()')),
+    last AS MATERIALIZED (
+        SELECT s.last_value - CASE WHEN s.is_called THEN 0 ELSE 1 END AS drawn,
+               coalesce((SELECT max(e.position) FROM es_events e), 0) AS stored
+          FROM es_position s),
+    sequence AS (
+        SELECT q.seqrelid, q.seqrelid::regclass::text AS name, q.seqincrement, q.seqcache, q.seqcycle, q.seqmax,
+               pg_catalog.pg_get_userbyid(c.relowner)::text AS owner
+          FROM pg_sequence q
+          JOIN pg_class c ON c.oid = q.seqrelid
+         WHERE q.seqrelid = 'es_position'::regclass::oid),
+    index AS (
+        SELECT i.indexrelid, i.indexrelid::regclass::text AS name, c.relname,
+               i.indisvalid AND i.indnkeyatts = 2 AND i.indpred IS NULL AND a.amname = 'btree'
+               AND i.indoption::text = '0 0' AND i.indkey[1] = 1
+               AND pg_catalog.pg_get_indexdef(i.indexrelid, 1, false) = pg_catalog.format('%I.es_category(stream)', log.nspname) AS right,
+               i.indisvalid
+          FROM log
+          JOIN pg_index i ON i.indrelid = log.oid
+          JOIN pg_class c ON c.oid = i.indexrelid AND c.relname = 'es_events_category_position_idx'
+          JOIN pg_am a ON a.oid = c.relam)
+    SELECT 1, 'append_refused', pg_catalog.format('trigger %I', t.tgname), NULL::timestamptz,
+           pg_catalog.format('Appends are refused: trigger "%s" of %s could change or skip an event that has its position. A CHECK constraint or an AFTER trigger may refuse it.',
+                             t.tgname, log.name),
+           pg_catalog.format('ALTER TABLE %s DISABLE TRIGGER %I', log.name, t.tgname), log.owner, NULL::oid
+      FROM log
+      JOIN pg_trigger t ON t.tgrelid = log.oid
+     WHERE t.tgtype & 7::smallint = 7 AND t.tgenabled IN ('O', 'A')
+       AND t.tgname NOT IN ('es_events_complete', 'es_events_refuse_row')
+    UNION ALL
+    SELECT 1, 'append_refused', pg_catalog.format('rule %I', r.rulename), NULL,
+           pg_catalog.format('Appends are refused: they are no statements that rule "%s" of %s could rewrite. Use an AFTER trigger.',
+                             r.rulename, log.name),
+           pg_catalog.format('ALTER TABLE %s DISABLE RULE %I', log.name, r.rulename), log.owner, NULL
+      FROM log
+      JOIN pg_rewrite r ON r.ev_class = log.oid
+     WHERE r.ev_type = '3' AND r.ev_enabled IN ('O', 'A')
+    UNION ALL
+    SELECT 1, 'append_refused', pg_catalog.format('table %s', h.inhrelid::regclass), NULL,
+           pg_catalog.format('Appends are refused: the rows of %s, which inherits from %s, would be events to some readers and not to others.',
+                             h.inhrelid::regclass, log.name),
+           pg_catalog.format('ALTER TABLE %s NO INHERIT %s', h.inhrelid::regclass, log.name),
+           pg_catalog.pg_get_userbyid(c.relowner)::text, NULL
+      FROM log
+      JOIN pg_inherits h ON h.inhparent = log.oid
+      JOIN pg_class c ON c.oid = h.inhrelid
+    UNION ALL
+    SELECT 1, 'append_refused', pg_catalog.format('column %s.next_xid', log.name), NULL,
+           'Appends are refused: the column was dropped or given another type. The horizon needs it as it was. Restore the log from a dump.',
+           NULL, log.owner, NULL
+      FROM log
+      JOIN pg_attribute a ON a.attrelid = log.oid AND a.attnum = 3
+     WHERE a.attisdropped OR a.atttypid <> 'xid8'::regtype::oid
+    UNION ALL
+    SELECT 1, 'index_missing', pg_catalog.format('constraint on %s(%s)', log.name, k.columns), NULL,
+           pg_catalog.format('Appends are refused: %s has no valid constraint on (%s) that is not deferrable.', log.name, k.columns),
+           CASE WHEN invalid.name IS NOT NULL THEN pg_catalog.format('REINDEX INDEX %s', invalid.name)
+                WHEN k.is_primary THEN
+                    pg_catalog.format('ALTER TABLE %s %sADD PRIMARY KEY (position)', log.name,
+                        (SELECT pg_catalog.format('DROP CONSTRAINT %I, ', c.conname) FROM pg_constraint c
+                          WHERE c.conrelid = log.oid AND c.contype = 'p'))
+                ELSE pg_catalog.format('ALTER TABLE %s ADD UNIQUE (%s)', log.name, k.columns) END,
+           log.owner, NULL
+      FROM log
+     CROSS JOIN key k
+      LEFT JOIN LATERAL (
+         SELECT bool_or(i.indisvalid) AS valid, max(i.indexrelid::regclass::text) FILTER (WHERE NOT i.indisvalid) AS name
+           FROM pg_constraint c
+           JOIN pg_index i ON i.indexrelid = c.conindid
+          WHERE c.conrelid = log.oid AND c.conkey::text = k.numbers AND NOT c.condeferrable
+            AND (c.contype = 'p' OR (c.contype = 'u' AND NOT k.is_primary))) invalid ON true
+     WHERE invalid.valid IS NOT TRUE
+    UNION ALL
+    SELECT 3, 'index_missing', 'index es_events_category_position_idx', NULL,
+           CASE WHEN i.indexrelid IS NULL THEN 'The index is missing.' WHEN i.indisvalid THEN 'An index of this name has another definition.' ELSE 'The index is not valid.' END
+           || ' Without it readers of a category walk the whole log.',
+           CASE WHEN i.indexrelid IS NULL THEN
+                    pg_catalog.format('CREATE INDEX CONCURRENTLY es_events_category_position_idx ON %s (%I.es_category(stream), position)', log.name, log.nspname)
+                WHEN i.indisvalid THEN pg_catalog.format('ALTER INDEX %s RENAME TO %I', i.name, 'es_events_category_position_idx_' || i.indexrelid::text)
+                ELSE pg_catalog.format('REINDEX INDEX CONCURRENTLY %s', i.name) END,
+           log.owner, NULL
+      FROM log
+      LEFT JOIN index i ON true
+     WHERE i.right IS NOT TRUE
+    UNION ALL
+    SELECT 1, 'guard_missing', pg_catalog.format('trigger %s', g.name), NULL,
+           CASE WHEN t.oid IS NULL THEN pg_catalog.format('The trigger of %s is missing.', g.tab::regclass)
+                ELSE pg_catalog.format('The trigger of %s does not fire in every session.', g.tab::regclass) END
+           || CASE g.name WHEN 'es_events_complete' THEN ' Rows that come by INSERT and COPY are not made safe for readers.'
+                          WHEN 'es_projection_restore' THEN ' A restore would leave sync projections without their triggers.'
+                          ELSE ' Events could be changed and removed.' END,
+           CASE WHEN t.oid IS NULL THEN
+                    'CREATE TRIGGER ' || g.name || ' ' || pg_catalog.format(g.definition, g.tab::regclass, log.nspname)
+                ELSE pg_catalog.format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', g.tab::regclass, g.name) END,
+           log.owner, NULL
+      FROM log
+     CROSS JOIN guard g
+      LEFT JOIN pg_trigger t ON t.tgrelid = g.tab AND t.tgname = g.name
+     WHERE t.tgenabled IS DISTINCT FROM 'A'
+    UNION ALL
+    SELECT 1, 'guard_missing', pg_catalog.format('trigger %I of %s', t.tgname, t.tgrelid::regclass), NULL,
+           'The trigger does not fire in every session. Sessions would check events by definitions that have changed.',
+           pg_catalog.format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', t.tgrelid::regclass, t.tgname), log.owner, NULL
+      FROM log
+     CROSS JOIN pg_trigger t
+     WHERE t.tgrelid IN ('es_event_types'::regclass::oid, 'es_upcasters'::regclass::oid)
+       AND t.tgname = 'es_event_types_changed' AND t.tgenabled <> 'A'
+    UNION ALL
+    SELECT 1, 'append_refused', pg_catalog.format('sequence %s', q.name), NULL,
+           pg_catalog.format('Appends are refused: INCREMENT %s CACHE %s %s does not give positions in ascending order.',
+                             q.seqincrement, q.seqcache, CASE WHEN q.seqcycle THEN 'CYCLE' ELSE 'NO CYCLE' END),
+           pg_catalog.format('ALTER SEQUENCE %s INCREMENT 1 CACHE 1 NO CYCLE', q.name), q.owner, NULL
+      FROM sequence q
+     WHERE q.seqincrement <> 1 OR q.seqcache <> 1 OR q.seqcycle
+    UNION ALL
+    SELECT 1, 'sequence_ends', pg_catalog.format('sequence %s', q.name), NULL,
+           pg_catalog.format('It is at %s and ends at %s. Appends beyond that are refused.', l.drawn, q.seqmax),
+           pg_catalog.format('ALTER SEQUENCE %s NO MAXVALUE', q.name), q.owner, NULL
+      FROM sequence q
+     CROSS JOIN last l
+     WHERE q.seqmax < 9223372036854775807 AND q.seqmax - l.drawn < 1000000
+    UNION ALL
+    SELECT 3, 'sequence_behind', pg_catalog.format('sequence %s', q.name), NULL,
+           pg_catalog.format('It is at %s, and the log ends at %s. The next append raises it. Until then positions at the end are refused as beyond the log.',
+                             l.drawn, l.stored),
+           pg_catalog.format('SELECT setval(%L, greatest(last_value, %s)) FROM %s', q.name, l.stored, q.name), q.owner, NULL
+      FROM sequence q
+     CROSS JOIN last l
+     WHERE l.drawn < l.stored
+    UNION ALL
+    SELECT 2, 'log_unlogged', pg_catalog.format('table %s', c.oid::regclass), NULL,
+           'The table is UNLOGGED. A crash of the server empties it, and standbys do not have it.',
+           pg_catalog.format('ALTER TABLE %s SET LOGGED', c.oid::regclass), pg_catalog.pg_get_userbyid(c.relowner)::text, NULL
+      FROM log
+      JOIN pg_class c ON c.relnamespace = log.relnamespace
+     WHERE c.relpersistence = 'u'
+       AND c.oid IN ('es_events'::regclass::oid, 'es_projections'::regclass::oid, 'es_failures'::regclass::oid, 'es_subscriptions'::regclass::oid,
+                     'es_partitions'::regclass::oid, 'es_inbox'::regclass::oid)
+    UNION ALL
+    SELECT 3, 'replica_identity', pg_catalog.format('table %s', log.name), NULL,
+           pg_catalog.format('Publication "%s" publishes updates, and the table has no replica identity. es_rewrite() fails.', min(b.pubname::text)),
+           pg_catalog.format('ALTER TABLE %s REPLICA IDENTITY DEFAULT', log.name), log.owner, NULL
+      FROM log
+      JOIN pg_publication_tables b ON b.schemaname = log.nspname AND b.tablename = 'es_events'
+      JOIN pg_publication u ON u.pubname = b.pubname
+     WHERE u.pubupdate
+       AND (log.relreplident = 'n'
+            OR (log.relreplident = 'i' AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = log.oid AND i.indisreplident AND i.indisvalid)))
+     GROUP BY log.name, log.owner;
+END;
+
+-- Transactions that have been open for longer than the delay: those that hold the
+-- horizon, and prepared ones that have locked a table of the extension.
+CREATE FUNCTION es_health_horizon(delay interval)
+    RETURNS TABLE (urgency int, problem text, object text, since timestamptz, message text, remedy text, remedy_by text, owner oid)
+    LANGUAGE sql VOLATILE PARALLEL RESTRICTED
+BEGIN ATOMIC
+    WITH horizon AS MATERIALIZED (
+        SELECT x.horizon,
+               (SELECT e.recorded_at FROM es_events e WHERE e.position > x.horizon ORDER BY e.position LIMIT 1) AS held_since,
+               (SELECT count(*) FROM (SELECT FROM es_events e WHERE e.position > x.horizon ORDER BY e.position LIMIT 101) w) AS waiting
+          FROM (SELECT es_horizon() AS horizon OFFSET 0) x),
+    said AS MATERIALIZED (
+        SELECT h.held_since,
+               CASE WHEN h.waiting = 0 THEN pg_catalog.format('Events appended after it will wait above position %s.', h.horizon)
+                    ELSE pg_catalog.format('%s wait above position %s, the first since %s.',
+                                           CASE WHEN h.waiting > 100 THEN 'More than 100 events' WHEN h.waiting = 1 THEN '1 event' ELSE h.waiting::text || ' events' END,
+                                           h.horizon, h.held_since) END AS waiting
+          FROM horizon h),
+    holder AS MATERIALIZED (
+        SELECT o.* FROM es_horizon_holders() o WHERE NOT pg_catalog.pg_is_in_recovery()),
+    locker AS (
+        SELECT p.gid, p.prepared, p.owner, pg_catalog.string_agg(DISTINCT l.relation::regclass::text, ', ') AS tables
+          FROM pg_prepared_xacts p
+          JOIN pg_locks x ON x.transactionid = p.transaction AND x.locktype = 'transactionid' AND x.pid IS NULL
+          JOIN pg_locks l ON l.virtualtransaction = x.virtualtransaction AND l.pid IS NULL AND l.locktype = 'relation'
+                         AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = pg_catalog.current_database())
+                         AND l.mode = 'RowExclusiveLock'
+         WHERE p.database = pg_catalog.current_database() AND p.prepared < pg_catalog.clock_timestamp() - delay
+           AND l.relation IN ('es_projections'::regclass::oid, 'es_failures'::regclass::oid, 'es_partitions'::regclass::oid, 'es_subscriptions'::regclass::oid,
+                              'es_inbox'::regclass::oid)
+         GROUP BY p.gid, p.prepared, p.owner)
+    SELECT 2, CASE WHEN o.gid IS NULL THEN 'horizon_held' ELSE 'transaction_prepared' END,
+           CASE WHEN o.gid IS NULL THEN pg_catalog.format('session %s', o.pid) ELSE pg_catalog.format('prepared transaction %L', o.gid) END,
+           o.since,
+           CASE WHEN o.gid IS NULL THEN
+                    pg_catalog.format('The transaction has appended%s and is still open: application "%s", %s. ',
+                                      coalesce(' to ' || pg_catalog.array_to_string(o.streams, ', '), ''), o.application_name, o.state)
+                ELSE pg_catalog.format('The transaction has appended%s and is neither committed nor rolled back. COMMIT PREPARED %L would keep what it has appended. ',
+                                       coalesce(' to ' || pg_catalog.array_to_string(o.streams, ', '), ''), o.gid) END
+           || s.waiting,
+           o.remedy, o.username, NULL::oid
+      FROM holder o
+     CROSS JOIN said s
+     WHERE o.since < pg_catalog.clock_timestamp() - delay AND o.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
+    UNION ALL
+    SELECT 2, 'transaction_prepared', pg_catalog.format('prepared transaction %L', l.gid), l.prepared,
+           pg_catalog.format('The transaction has locks on %s and is neither committed nor rolled back. COMMIT PREPARED %L would keep what it has done.', l.tables, l.gid),
+           pg_catalog.format('ROLLBACK PREPARED %L', l.gid), l.owner::text, NULL
+      FROM locker l
+     WHERE NOT EXISTS (SELECT FROM holder o WHERE o.gid = l.gid)
+    UNION ALL
+    SELECT 2, 'horizon_held', 'the primary', s.held_since,
+           s.waiting || ' They wait for an append that is open on the primary. Read es_health there.', NULL, NULL, NULL
+      FROM said s
+     WHERE pg_catalog.pg_is_in_recovery() AND s.held_since < pg_catalog.clock_timestamp() - delay;
+END;
+
+-- The call of es_alter_projection that gives a projection its code by another name, with
+-- the search_path and the settings that it has.  A schema of the path that is gone is
+-- replaced.  Settings that only a superuser may set are left out.
+CREATE FUNCTION es_health_alter(
+    projection text, kind text, code text, path text, settings text[], gone text, instead text)
+    RETURNS text LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT pg_catalog.format('SELECT %s%I.es_alter_projection(%L, %s => %L)',
+               (SELECT pg_catalog.string_agg(pg_catalog.format('set_config(%L, %L, true), ', v.name, v.value), '' ORDER BY v.name)
+                  FROM (SELECT 'search_path' AS name,
+                               (SELECT pg_catalog.string_agg(
+                                           pg_catalog.quote_ident(CASE WHEN s.schema = gone THEN instead ELSE s.schema END), ', ' ORDER BY s.n)
+                                  FROM es_health_path(path) s) AS value
+                        UNION ALL
+                        SELECT g.name, pg_catalog.substr(u.setting, pg_catalog.length(g.name) + 2)
+                          FROM pg_catalog.unnest(settings) u (setting)
+                          JOIN pg_settings g ON g.name = pg_catalog.split_part(u.setting, '=', 1) AND g.context = 'user') v),
+               n.nspname, projection, kind, code)
+      FROM pg_class c
+      JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.oid = 'es_events'::regclass::oid;
+END;
+
+-- Projections that do not go on, one problem for each, and their parked events.
+CREATE FUNCTION es_health_projections(delay interval)
+    RETURNS TABLE (urgency int, problem text, object text, since timestamptz, message text, remedy text, remedy_by text, owner oid)
+    LANGUAGE sql STABLE PARALLEL RESTRICTED
+BEGIN ATOMIC
+    WITH log AS MATERIALIZED (
+        SELECT c.oid, c.oid::regclass::text AS name, pg_catalog.pg_get_userbyid(c.relowner)::text AS owner,
+               n.oid AS schema, n.nspname,
+               (SELECT t.oid FROM pg_type t WHERE t.typname = 'es_recorded_event' AND t.typnamespace = n.oid) AS event
+          FROM pg_class c
+          JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.oid = 'es_events'::regclass::oid),
+    projection AS MATERIALIZED (
+        SELECT p.*, p.owner::oid AS role, p.owner::text AS role_name,
+               CASE WHEN p.handler IS NOT NULL THEN 'handler' WHEN p.query IS NOT NULL THEN 'query' ELSE 'handler_schema' END AS kind,
+               CASE WHEN p.handler IS NOT NULL THEN pg_catalog.parse_ident(p.handler) ELSE ARRAY[p.handler_schema] END AS code,
+               pg_catalog.format('projection %I', p.name) AS object,
+               CASE WHEN p.failed_position IS NOT NULL THEN
+                   coalesce((SELECT pg_catalog.format('at the event at position %s (version %s of stream "%s", type "%s", id %s)',
+                                                      e.position, e.version, e.stream, e.type, e.id)
+                               FROM es_events e WHERE e.position = p.failed_position),
+                            pg_catalog.format('at position %s', p.failed_position)) END AS event
+          FROM es_projections p),
+    -- the schema of the code, the function, and where else there is one like it
+    handler AS (
+        SELECT p.name, n.oid AS schema, f.oid AS function, f.proowner, n.nspowner, o.schemas
+          FROM projection p
+         CROSS JOIN log
+          LEFT JOIN pg_namespace n ON n.nspname = p.code[1]
+          LEFT JOIN pg_proc f ON p.handler IS NOT NULL AND f.pronamespace = n.oid AND f.proname = p.code[2]
+                             AND f.pronargs = 1 AND f.proargtypes[0] = log.event
+         CROSS JOIN LATERAL (
+             SELECT pg_catalog.array_agg(DISTINCT m.nspname::text) AS schemas
+               FROM pg_proc g
+               JOIN pg_namespace m ON m.oid = g.pronamespace
+              WHERE (n.oid IS NULL OR (p.handler IS NOT NULL AND f.oid IS NULL))
+                AND g.pronargs = 1 AND g.proargtypes[0] = log.event AND g.prorettype = 'void'::regtype::oid
+                AND CASE WHEN p.handler IS NOT NULL THEN g.proname = p.code[2]
+                         ELSE pg_catalog.starts_with(g.proname::text, 'on_')
+                              AND NOT EXISTS (SELECT FROM es_projections q WHERE q.handler_schema = m.nspname::text) END) o
+         WHERE p.handler IS NOT NULL OR p.handler_schema IS NOT NULL),
+    -- a schema of the search_path that is gone, and the only one that has what is missing
+    moved AS (
+        SELECT p.name, g.gone, g.instead
+          FROM projection p
+         CROSS JOIN LATERAL (
+             SELECT CASE WHEN pg_catalog.regexp_match(p.message, '"[^"]*"')  IS NOT NULL THEN
+                        pg_catalog.parse_ident((pg_catalog.regexp_match(p.message, '"([^"]+)" does not exist'))[1]) END AS name) m
+         CROSS JOIN LATERAL (
+             SELECT min(s.schema) AS gone, (SELECT min(n.nspname::text) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                                             WHERE c.relname = m.name[1] AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+                                            HAVING count(*) = 1) AS instead
+               FROM es_health_path(p.search_path) s
+              WHERE NOT EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = s.schema) AND s.schema <> '$user'
+             HAVING count(*) = 1) g
+         WHERE p.sqlstate = '42P01' AND pg_catalog.cardinality(m.name) = 1 AND g.instead IS NOT NULL),
+    problem AS (
+        SELECT p.name, 1 AS n, 4 AS urgency, 'role_missing' AS problem, p.created_at AS since,
+               pg_catalog.format('Its owner, %s, does not exist any more. It cannot run. Its tables stay when it is dropped; create it again as their new owner, with start_position => %s.',
+                                 p.role_name, p.position) AS message,
+               pg_catalog.format('SELECT %I.es_drop_projection(%L)', log.nspname, p.name) AS remedy, log.owner AS remedy_by
+          FROM projection p
+         CROSS JOIN log
+         WHERE p.role = 0::oid
+        UNION ALL
+        SELECT p.name, 2, 4, 'code_missing', p.failing_since,
+               CASE WHEN p.handler IS NOT NULL THEN pg_catalog.format('Its handler %s(%I.es_recorded_event) does not exist. ', p.handler, log.nspname)
+                    ELSE pg_catalog.format('Its handler_schema "%s" does not exist. ', p.handler_schema) END
+               || CASE WHEN pg_catalog.cardinality(h.schemas) = 1 THEN pg_catalog.format('Schema "%s" has one like it.', h.schemas[1])
+                       ELSE 'Create it again, or give the projection another by es_alter_projection().' END,
+               CASE WHEN pg_catalog.cardinality(h.schemas) = 1 THEN
+                   es_health_alter(p.name, p.kind,
+                       CASE WHEN p.handler IS NOT NULL THEN pg_catalog.format('%I.%I', h.schemas[1], p.code[2]) ELSE pg_catalog.quote_ident(h.schemas[1]) END,
+                       p.search_path, p.settings,
+                       CASE WHEN h.schema IS NULL THEN p.code[1] END, h.schemas[1]) END,
+               p.role_name
+          FROM handler h
+          JOIN projection p ON p.name = h.name
+         CROSS JOIN log
+         WHERE h.schema IS NULL OR (p.handler IS NOT NULL AND h.function IS NULL)
+        UNION ALL
+        SELECT p.name, 3, 4, 'right_missing', p.failing_since,
+               pg_catalog.format('Its owner "%s" lacks %s. It cannot run.', p.role_name, r.lacks),
+               r.remedy, pg_catalog.pg_get_userbyid(r.by)::text
+          FROM projection p
+         CROSS JOIN log
+          LEFT JOIN handler h ON h.name = p.name
+          JOIN LATERAL (
+             SELECT pg_catalog.format('SELECT on %s', log.name) AS lacks, pg_catalog.format('GRANT SELECT ON %s TO %I', log.name, p.role_name) AS remedy,
+                    (SELECT c.relowner FROM pg_class c WHERE c.oid = log.oid) AS by
+              WHERE NOT pg_catalog.has_table_privilege(p.role, log.oid, 'SELECT')
+             UNION ALL
+             SELECT pg_catalog.format('USAGE on schema %s', h.schema::regnamespace), pg_catalog.format('GRANT USAGE ON SCHEMA %s TO %I', h.schema::regnamespace, p.role_name), h.nspowner
+              WHERE NOT pg_catalog.has_schema_privilege(p.role, h.schema, 'USAGE')
+             UNION ALL
+             SELECT pg_catalog.format('EXECUTE on function %s', h.function::regprocedure), pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %I', h.function::regprocedure, p.role_name), h.proowner
+              WHERE NOT pg_catalog.has_function_privilege(p.role, h.function, 'EXECUTE')
+             LIMIT 1) r ON true
+         WHERE p.role <> 0::oid
+        UNION ALL
+        SELECT p.name, 4, 4, 'right_missing', p.failing_since,
+               pg_catalog.format('It waits %s: %s', coalesce(p.event, 'at a batch'), p.message), g.remedy, g.remedy_by
+          FROM projection p
+         CROSS JOIN LATERAL es_health_grant(p.role, p.search_path, (SELECT pg_catalog.array_agg(t.tab::oid) FROM pg_catalog.unnest(p.tables) t (tab)), p.message, p.context) g
+         WHERE p.sqlstate IN ('42501', '42P01', '42883', '42704', '3F000') AND g.remedy IS NOT NULL
+        UNION ALL
+        SELECT p.name, 5, 4, 'code_missing', p.failing_since,
+               pg_catalog.format('It waits %s: %s. Schema "%s" of its search_path does not exist; "%s" has it.', coalesce(p.event, 'at a batch'), p.message, m.gone, m.instead),
+               es_health_alter(p.name, p.kind, coalesce(p.handler, p.query, pg_catalog.quote_ident(p.handler_schema)), p.search_path, p.settings, m.gone, m.instead),
+               p.role_name
+          FROM moved m
+          JOIN projection p ON p.name = m.name
+         WHERE p.refresh IS NULL
+        UNION ALL
+        SELECT p.name, 6, 4, CASE WHEN p.sqlstate = '42501' THEN 'right_missing' ELSE 'code_missing' END, p.failing_since,
+               pg_catalog.format('It waits %s: %s. ', coalesce(p.event, 'at a batch'), p.message)
+               || CASE WHEN p.sqlstate = '42501' THEN pg_catalog.format('Grant "%s" the privilege, or let it own the object. It then goes on by itself.', p.role_name)
+                       ELSE 'Create what is missing or rename it back, or give the projection other code by es_alter_projection(). It then goes on by itself.' END,
+               pg_catalog.format('SELECT %I.es_resume_projection(%L)', log.nspname, p.name), NULL
+          FROM projection p
+         CROSS JOIN log
+         WHERE p.mode = 'async' AND p.state <> 'paused' AND (pg_catalog.starts_with(p.sqlstate, '42') OR p.sqlstate IN ('3F000', '3D000'))
+        UNION ALL
+        SELECT p.name, 7, 5, 'projection_waits', p.failing_since,
+               pg_catalog.format('It has waited for %s attempts %s: %s. ', p.attempts, coalesce(p.event, 'at a batch'), p.message)
+               || 'The cause lies outside of the event. It goes on by itself when that is gone.',
+               pg_catalog.format('SELECT %I.es_resume_projection(%L)', log.nspname, p.name), NULL
+          FROM projection p
+         CROSS JOIN log
+         WHERE p.mode = 'async' AND p.state <> 'paused' AND p.attempts >= 3
+           AND (pg_catalog.substr(p.sqlstate, 1, 2) IN ('08', '40', '53', '57', '58') OR p.sqlstate IN ('55P03', '55006'))
+        UNION ALL
+        SELECT p.name, 8, 5, CASE WHEN p.state = 'failed' THEN 'projection_failed' ELSE 'projection_retries' END, p.failing_since,
+               pg_catalog.format('%s failed %s: %s. ', CASE WHEN p.attempts = 1 THEN '1 attempt has' ELSE p.attempts::text || ' attempts have' END, coalesce(p.event, 'at a batch'), p.message)
+               || CASE WHEN p.failed_position IS NULL THEN 'Fix the cause. It tries again by itself.'
+                       ELSE 'Fix the handler, or skip the event. It tries again by itself.' END,
+               CASE WHEN p.failed_position IS NULL THEN pg_catalog.format('SELECT %I.es_resume_projection(%L)', log.nspname, p.name)
+                    ELSE pg_catalog.format('SELECT %I.es_skip_event(%L, %s, %L)', log.nspname, p.name, p.failed_position,
+                                           pg_catalog.format('%s: %s', p.sqlstate, pg_catalog."left"(p.message, 200))) END,
+               NULL
+          FROM projection p
+         CROSS JOIN log
+         WHERE p.mode = 'async' AND p.message IS NOT NULL
+           AND (p.state = 'failed' OR (p.state = 'running' AND p.failing_since < pg_catalog.clock_timestamp() - delay))
+        UNION ALL
+        SELECT p.name, 9, 4, 'trigger_missing', NULL,
+               'It is sync, and its trigger on the log is missing or disabled. It has missed what was appended since.',
+               pg_catalog.format('SELECT %1$I.es_rebuild_projection(%2$L), %1$I.es_pause_projection(%2$L), %1$I.es_resume_projection(%2$L)', log.nspname, p.name), NULL
+          FROM projection p
+         CROSS JOIN log
+         WHERE p.mode = 'sync' AND p.state = 'running'
+           AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = log.oid AND t.tgname::text = p.name AND t.tgenabled = 'A')
+        UNION ALL
+        SELECT p.name, 10, 8, 'projection_paused', p.paused_at,
+               'es_pause_projection() was called. It gets no events until it is resumed.',
+               pg_catalog.format('SELECT %I.es_resume_projection(%L)', log.nspname, p.name), NULL
+          FROM projection p
+         CROSS JOIN log
+         WHERE p.state = 'paused'),
+    first AS (
+        SELECT DISTINCT ON (q.name) q.* FROM problem q ORDER BY q.name, q.n)
+    SELECT f.urgency, f.problem, p.object, f.since, f.message, f.remedy, f.remedy_by, p.role
+      FROM first f
+      JOIN projection p ON p.name = f.name
+    UNION ALL
+    SELECT 6, 'event_parked', p.object, f.first_failed_at,
+           pg_catalog.format('%s parked for good, the first at position %s (version %s of stream "%s", type "%s", id %s): %s. ',
+                             CASE WHEN c.many > 100 THEN 'More than 100 events are' WHEN c.many = 1 THEN '1 event is' ELSE c.many::text || ' events are' END,
+                             f.position, f.version, f.stream, f.type, f.event_id, f.message)
+           || CASE WHEN f.attempts > p.max_attempts THEN 'It has failed again. Fix the handler and use es_retry(), or discard it.'
+                   ELSE 'Fix the cause, and retry it. Later events of the stream wait behind it.' END,
+           CASE WHEN f.attempts > p.max_attempts THEN pg_catalog.format('SELECT %I.es_discard(%s)', log.nspname, f.id)
+                ELSE pg_catalog.format('SELECT %I.es_retry(%s)', log.nspname, f.id) END,
+           NULL, p.role
+      FROM projection p
+     CROSS JOIN log
+     CROSS JOIN LATERAL (
+         SELECT x.* FROM es_failures x
+          WHERE x.projection = p.name AND x.subscription IS NULL AND x.topic IS NULL AND x.group_id IS NULL
+            AND x.retry_at IS NULL AND x.message IS NOT NULL
+          ORDER BY x.projection, x.subscription, x.topic, x.group_id, x.id LIMIT 1) f
+     CROSS JOIN LATERAL (
+         SELECT count(*) AS many
+           FROM (SELECT FROM es_failures x
+                  WHERE x.projection = p.name AND x.retry_at IS NULL AND x.message IS NOT NULL LIMIT 101) y) c
+    UNION ALL
+    SELECT 3, 'worker_missing', pg_catalog.format('database %I', pg_catalog.current_database()), min(w.since),
+           pg_catalog.format('No worker serves the database, and %s async projections are behind: %s. Set eventstore.databases and preload the library to have workers always.',
+                             count(*), pg_catalog.string_agg(w.name, ', ' ORDER BY w.name)),
+           min(pg_catalog.format('SELECT %I.es_start_worker()', w.nspname)), NULL, NULL
+      FROM (SELECT p.name, log.nspname, greatest(b.recorded_at, p.created_at) AS since
+              FROM projection p
+             CROSS JOIN log
+             CROSS JOIN (SELECT es_horizon() AS horizon OFFSET 0) h
+             CROSS JOIN LATERAL (
+                 SELECT e.recorded_at FROM es_events e WHERE e.position > p.position AND e.position <= h.horizon ORDER BY e.position LIMIT 1) b
+             WHERE p.mode = 'async' AND p.state <> 'paused' AND NOT pg_catalog.pg_is_in_recovery()
+               AND coalesce(p.ran_at, p.created_at) < pg_catalog.clock_timestamp() - delay
+               AND coalesce(p.next_attempt, p.created_at) < pg_catalog.clock_timestamp() - delay
+               AND b.recorded_at < pg_catalog.clock_timestamp() - delay) w
+     WHERE NOT EXISTS (SELECT FROM pg_stat_activity a
+                        WHERE a.backend_type = 'eventstore worker' AND a.datname = pg_catalog.current_database())
+    HAVING count(*) > 0;
+END;
+
+-- Subscriptions whose consumers do not come, do not finish, or have parked events.
+CREATE FUNCTION es_health_subscriptions(delay interval)
+    RETURNS TABLE (urgency int, problem text, object text, since timestamptz, message text, remedy text, remedy_by text, owner oid)
+    LANGUAGE sql STABLE PARALLEL RESTRICTED
+BEGIN ATOMIC
+    WITH log AS MATERIALIZED (
+        SELECT c.oid, c.oid::regclass::text AS name, pg_catalog.pg_get_userbyid(c.relowner)::text AS owner, n.nspname
+          FROM pg_class c
+          JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.oid = 'es_events'::regclass::oid),
+    subscription AS MATERIALIZED (
+        SELECT s.*, s.owner::oid AS role, s.owner::text AS role_name, pg_catalog.format('subscription %I', s.name) AS object
+          FROM es_subscriptions s),
+    -- where the partition that nobody works on and that is furthest behind goes on
+    idle AS (
+        SELECT p.subscription, p.partition, p.delivered_at,
+               CASE WHEN p.leased_until IS NULL THEN greatest(p.position, p.reached) ELSE p.position END AS position
+          FROM es_partitions p
+         WHERE coalesce(p.leased_until, p.delivered_at, '-infinity') < pg_catalog.clock_timestamp() - delay),
+    waiting AS (
+        SELECT s.name, e.position, e.version, e.recorded_at, e.stream, e.type, e.id, i.delivered_at
+          FROM subscription s
+         CROSS JOIN (SELECT es_horizon() AS horizon OFFSET 0) h
+         CROSS JOIN LATERAL (SELECT min(i.position) AS position FROM idle i WHERE i.subscription = s.name) f
+         CROSS JOIN LATERAL (
+             SELECT w.*
+               FROM (SELECT * FROM (SELECT x.position, x.version, x.recorded_at, x.stream, x.type, x.id FROM es_events x
+                                     WHERE s.category IS NULL AND x.position > f.position AND x.position <= h.horizon
+                                     ORDER BY x.position LIMIT 100) a
+                     UNION ALL
+                     SELECT * FROM (SELECT x.position, x.version, x.recorded_at, x.stream, x.type, x.id FROM es_events x
+                                     WHERE es_category(x.stream) = s.category AND x.position > f.position AND x.position <= h.horizon
+                                     ORDER BY x.position LIMIT 100) b) w
+              WHERE s.types IS NULL OR w.type = ANY (s.types)) e
+          JOIN idle i ON i.subscription = s.name AND i.partition = es_partition(e.stream, s.partitions::bigint) AND i.position < e.position
+         WHERE s.role <> 0::oid AND pg_catalog.has_table_privilege(s.role, 'es_events'::regclass::oid, 'SELECT')
+           AND s.created_at < pg_catalog.clock_timestamp() - delay AND e.recorded_at < pg_catalog.clock_timestamp() - delay)
+    SELECT 4, 'role_missing', s.object, s.created_at,
+           pg_catalog.format('Its owner, %s, does not exist any more. It delivers nothing.', s.role_name),
+           pg_catalog.format('SELECT %I.es_drop_subscription(%L)', log.nspname, s.name), log.owner, s.role
+      FROM subscription s
+     CROSS JOIN log
+     WHERE s.role = 0::oid
+    UNION ALL
+    SELECT 4, 'right_missing', s.object, NULL,
+           pg_catalog.format('Its owner "%s" may not read the log. It delivers nothing.', s.role_name),
+           pg_catalog.format('GRANT SELECT ON %s TO %I', log.name, s.role_name), log.owner, s.role
+      FROM subscription s
+     CROSS JOIN log
+     WHERE s.role <> 0::oid AND NOT pg_catalog.has_table_privilege(s.role, log.oid, 'SELECT')
+    UNION ALL
+    SELECT 6, 'event_parked', s.object, f.first_failed_at,
+           pg_catalog.format('%s parked for good, the first at position %s (version %s of stream "%s", type "%s", id %s): %s. ',
+                             CASE WHEN c.many > 100 THEN 'More than 100 events are' WHEN c.many = 1 THEN '1 event is' ELSE c.many::text || ' events are' END,
+                             f.position, f.version, f.stream, f.type, f.event_id, f.message)
+           || CASE WHEN f.attempts > s.max_attempts THEN 'It has failed again. Fix the consumer and use es_retry(), or discard it.'
+                   ELSE 'Fix the cause, and retry it. Later events of the stream wait behind it.' END,
+           CASE WHEN f.attempts > s.max_attempts THEN pg_catalog.format('SELECT %I.es_discard(%s)', log.nspname, f.id)
+                ELSE pg_catalog.format('SELECT %I.es_retry(%s)', log.nspname, f.id) END,
+           NULL, s.role
+      FROM subscription s
+     CROSS JOIN log
+     CROSS JOIN LATERAL (
+         SELECT x.* FROM es_failures x
+          WHERE x.projection IS NULL AND x.subscription = s.name AND x.topic IS NULL AND x.group_id IS NULL
+            AND x.retry_at IS NULL AND x.message IS NOT NULL
+          ORDER BY x.projection, x.subscription, x.topic, x.group_id, x.id LIMIT 1) f
+     CROSS JOIN LATERAL (
+         SELECT count(*) AS many
+           FROM (SELECT FROM es_failures x
+                  WHERE x.projection IS NULL AND x.subscription = s.name AND x.retry_at IS NULL AND x.message IS NOT NULL LIMIT 101) y) c
+    UNION ALL
+    SELECT 7, 'lease_expires', s.object, p.delivered_at,
+           pg_catalog.format('Events after position %s of partition %s were delivered, and their lease expired %s times. The consumer dies at one of them, or the lease of %s is too short.',
+                             p.position, p.partition, p.expired, s.lease),
+           NULL, s.role_name, s.role
+      FROM subscription s
+     CROSS JOIN log
+     CROSS JOIN LATERAL (
+         SELECT p.partition, p.position, p.delivered_at, max(t.times) AS expired
+           FROM es_partitions p
+          CROSS JOIN LATERAL pg_catalog.unnest(p.expired_times) t (times)
+          WHERE p.subscription = s.name
+          GROUP BY p.partition, p.position, p.delivered_at
+         HAVING max(t.times) >= 3
+          ORDER BY max(t.times) DESC LIMIT 1) p
+    UNION ALL
+    SELECT 7, 'consumer_missing', s.object, coalesce(greatest(w.delivered_at, w.recorded_at, s.created_at), s.created_at),
+           pg_catalog.format('No consumer polls, and the event at position %s (version %s of stream "%s", type "%s", id %s) waits. Start one, skip what waits by es_seek(), or drop the subscription.',
+                             w.position, w.version, w.stream, w.type, w.id),
+           NULL, s.role_name, s.role
+      FROM subscription s
+     CROSS JOIN LATERAL (SELECT w.* FROM waiting w WHERE w.name = s.name ORDER BY w.position LIMIT 1) w;
+END;
+
+-- Messages of the inbox that failed, one problem for each topic and group, of at most a
+-- hundred.
+CREATE FUNCTION es_health_inbox()
+    RETURNS TABLE (urgency int, problem text, object text, since timestamptz, message text, remedy text, remedy_by text, owner oid)
+    LANGUAGE sql STABLE PARALLEL RESTRICTED
+BEGIN ATOMIC
+    WITH RECURSIVE failure AS (
+        (SELECT f.id, f.topic, f.group_id, 1 AS n
+           FROM es_failures f
+          WHERE f.projection IS NULL AND f.subscription IS NULL AND f.topic IS NOT NULL AND f.retry_at IS NULL AND f.message IS NOT NULL
+          ORDER BY f.projection, f.subscription, f.topic, f.group_id, f.id LIMIT 1)
+        UNION ALL
+        SELECT g.id, g.topic, g.group_id, b.n + 1
+          FROM failure b
+         CROSS JOIN LATERAL (
+             SELECT f.id, f.topic, f.group_id
+               FROM es_failures f
+              WHERE f.projection IS NULL AND f.subscription IS NULL AND (f.topic, f.group_id) > (b.topic, b.group_id)
+                AND f.retry_at IS NULL AND f.message IS NOT NULL
+              ORDER BY f.projection, f.subscription, f.topic, f.group_id, f.id LIMIT 1) g
+         WHERE b.n < 100),
+    found AS (
+        SELECT f.*, f.receiver::oid AS role, f.receiver::text AS role_name, g.remedy AS grant_remedy, g.remedy_by AS grant_by,
+               (SELECT count(*) FROM (SELECT FROM es_failures x
+                                       WHERE x.projection IS NULL AND x.subscription IS NULL AND x.topic = f.topic AND x.group_id = f.group_id
+                                         AND x.retry_at IS NULL AND x.message IS NOT NULL LIMIT 101) y) AS many
+          FROM failure b
+          JOIN es_failures f ON f.id = b.id
+          LEFT JOIN LATERAL es_health_grant(f.receiver::oid, f.search_path, '{}'::oid[], f.message, f.context) g
+                 ON f.sqlstate IN ('42501', '42P01', '42883', '42704', '3F000'))
+    SELECT 6, CASE WHEN f.grant_remedy IS NOT NULL THEN 'right_missing' ELSE 'message_failed' END,
+           pg_catalog.format('topic %L, group %L', f.topic, f.group_id), f.first_failed_at,
+           pg_catalog.format('%s, the first %safter %s: %s. ',
+                             CASE WHEN f.many > 100 THEN 'More than 100 messages have failed' WHEN f.many = 1 THEN '1 message has failed'
+                                  ELSE f.many::text || ' messages have failed' END,
+                             'with id "' || f.message_id || '" ', CASE WHEN f.attempts = 1 THEN '1 attempt' ELSE f.attempts::text || ' attempts' END, f.message)
+           || CASE WHEN f.grant_remedy IS NOT NULL THEN pg_catalog.format('Its receiver "%s" lacks the privilege. Then es_retry() it.', f.role_name)
+                   WHEN f.role = 0::oid THEN pg_catalog.format('Its receiver, %s, does not exist any more. Receive it again, or discard it.', f.role_name)
+                   WHEN f.last_failed_at > f.first_failed_at THEN pg_catalog.format('It has failed again. Fix handler %s and use es_retry(%s), or discard it.', f.handler, f.id)
+                   ELSE pg_catalog.format('Fix the cause, and retry it by handler %s.', f.handler) END,
+           CASE WHEN f.grant_remedy IS NOT NULL THEN f.grant_remedy
+                WHEN f.role = 0::oid OR f.last_failed_at > f.first_failed_at THEN pg_catalog.format('SELECT %I.es_discard(%s)', n.nspname, f.id)
+                ELSE pg_catalog.format('SELECT %I.es_retry(%s)', n.nspname, f.id) END,
+           f.grant_by, f.role
+      FROM found f
+     CROSS JOIN pg_class c
+      JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.oid = 'es_events'::regclass::oid;
+END;
+
+REVOKE EXECUTE ON FUNCTION
+    es_health_path(text), es_health_grant(oid, text, oid[], text, text), es_health_log(), es_health_horizon(interval),
+    es_health_alter(text, text, text, text, text[], text, text), es_health_projections(interval),
+    es_health_subscriptions(interval), es_health_inbox() FROM PUBLIC;
+
+-- In C: a reader may look, but may not execute the functions above.
+CREATE FUNCTION es_health(
+    OUT urgency int, OUT problem text, OUT object text, OUT since timestamptz, OUT message text, OUT remedy text, OUT remedy_by text)
+    RETURNS SETOF record AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 10;
+REVOKE EXECUTE ON FUNCTION es_health() FROM PUBLIC;
+
+CREATE VIEW es_health AS
+    SELECT * FROM es_health() h ORDER BY h.urgency, h.since, h.problem, h.object;
+
+COMMENT ON FUNCTION es_health_path(text) IS 'part of es_health: the schemas of a search_path';
+COMMENT ON FUNCTION es_health_grant(oid, text, oid[], text, text) IS 'part of es_health: the GRANT that an error asks for';
+COMMENT ON FUNCTION es_health_log() IS 'part of es_health: the log';
+COMMENT ON FUNCTION es_health_horizon(interval) IS 'part of es_health: open transactions';
+COMMENT ON FUNCTION es_health_alter(text, text, text, text, text[], text, text) IS 'part of es_health: a call of es_alter_projection';
+COMMENT ON FUNCTION es_health_projections(interval) IS 'part of es_health: projections';
+COMMENT ON FUNCTION es_health_subscriptions(interval) IS 'part of es_health: subscriptions';
+COMMENT ON FUNCTION es_health_inbox() IS 'part of es_health: the inbox';
+COMMENT ON FUNCTION es_health() IS 'rows of the view es_health';
+COMMENT ON VIEW es_health IS 'what needs a human, the most urgent first, and the statement that mends it; empty when all is well';
+COMMENT ON COLUMN es_health.urgency IS '1: the most urgent';
+COMMENT ON COLUMN es_health.problem IS 'what kind of problem it is, a fixed word';
+COMMENT ON COLUMN es_health.object IS 'what has it';
+COMMENT ON COLUMN es_health.since IS 'since when, as far as known';
+COMMENT ON COLUMN es_health.message IS 'what is wrong, where, and what can be done';
+COMMENT ON COLUMN es_health.remedy IS 'statement that mends it; null: no statement does, the message says what to do';
+COMMENT ON COLUMN es_health.remedy_by IS 'role that must run it; null: any operator';
