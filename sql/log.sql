@@ -1,5 +1,5 @@
 CREATE FUNCTION es_category(stream text) RETURNS text
-    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE COST 100;
 
 COMMENT ON FUNCTION es_category(text) IS
     'category of a stream: the part of its name before the first -, all of it without one';

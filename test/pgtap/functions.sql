@@ -147,6 +147,8 @@ SELECT bag_eq(
     ('es_revoke', 'role regrole, kind text', 'void'),
     ('es_upcast_data', '"position" bigint, stream text, type text, data jsonb, metadata jsonb', 'jsonb'),
     ('es_upcast_metadata', '"position" bigint, stream text, type text, data jsonb, metadata jsonb', 'jsonb'),
+    ('es_by_index', 'value text, wanted text', 'boolean'),
+    ('es_by_index_support', 'internal', 'internal'),
     ('es_upcast_support', 'internal', 'internal'),
     ('es_retry', 'failure_id bigint', 'bigint'),
     ('es_state',
@@ -284,6 +286,8 @@ SELECT bag_eq(
               ('es_revoke',             'c',   'v', 'u', false),
               ('es_upcast_data',        'c',   's', 'r', false),
               ('es_upcast_metadata',    'c',   's', 'r', false),
+              ('es_by_index',           'c',   'i', 's', true),
+              ('es_by_index_support',   'c',   'v', 'u', true),
               ('es_upcast_support',     'c',   'v', 'u', true),
               ('es_event_types_changed', 'c',  'v', 'u', false),
               ('es_state',              'c',   'v', 'u', false),
@@ -302,8 +306,9 @@ SELECT bag_eq(
     $$ SELECT proname::text, prosupport::text, procost::int FROM members WHERE prosupport <> 0 $$,
     $$ VALUES ('es_upcast',          'es_upcast_support', 100),
               ('es_upcast_data',     'es_upcast_support', 100),
-              ('es_upcast_metadata', 'es_upcast_support', 100) $$,
-    'the planner is told when upcasting is nothing, and that it is expensive');
+              ('es_upcast_metadata', 'es_upcast_support', 100),
+              ('es_by_index',        'es_by_index_support', 4000) $$,
+    'the planner is told when upcasting is nothing, and what is expensive');
 
 -- A read must inline, and an append runs with the rights that were granted.
 SELECT is_empty(

@@ -1,6 +1,6 @@
 -- Who may do what before anything is granted, and what single grants give.
 BEGIN;
-SELECT plan(102);
+SELECT plan(103);
 
 CREATE TEMP VIEW members AS
 SELECT classid, objid
@@ -109,6 +109,7 @@ SELECT throws_ok('SELECT * FROM es_read()', '42501', NULL, 'nobody: es_read');
 SELECT throws_ok($$ SELECT es_stream_version('account-1') $$, '42501', NULL, 'nobody: es_stream_version');
 SELECT throws_ok($$ SELECT es_index_attribute('t', 'a') $$, '42501', NULL, 'nobody: es_index_attribute');
 SELECT is(es_attribute('{"a": 1}', 'a'), '1', 'nobody: es_attribute');
+SELECT is(es_by_index('a', 'b'), false, 'nobody: es_by_index');
 SELECT throws_ok($$ SELECT es_rewrite('00000000-0000-0000-0000-000000000001', '{}') $$, '42501', NULL, 'nobody: es_rewrite');
 SELECT throws_ok('SELECT es_start_worker()', '42501', NULL, 'nobody: es_start_worker');
 SELECT throws_ok('SELECT * FROM es_stats', '42501', NULL, 'nobody: es_stats');
