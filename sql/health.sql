@@ -564,12 +564,15 @@ BEGIN ATOMIC
          CROSS JOIN LATERAL (
              SELECT w.*
                FROM (SELECT * FROM (SELECT x.position, x.version, x.recorded_at, x.stream, x.type, x.id FROM es_events x
-                                     WHERE s.category IS NULL AND x.position > f.position AND x.position <= h.horizon
+                                     WHERE s.categories IS NULL AND x.position > f.position AND x.position <= h.horizon
                                      ORDER BY x.position LIMIT 100) a
                      UNION ALL
-                     SELECT * FROM (SELECT x.position, x.version, x.recorded_at, x.stream, x.type, x.id FROM es_events x
-                                     WHERE es_category(x.stream) = s.category AND x.position > f.position AND x.position <= h.horizon
-                                     ORDER BY x.position LIMIT 100) b) w
+                     SELECT x.* FROM pg_catalog.unnest(s.categories) AS k (category)
+                      CROSS JOIN LATERAL (
+                          SELECT x.position, x.version, x.recorded_at, x.stream, x.type, x.id FROM es_events x
+                           WHERE es_category(x.stream) = k.category AND es_by_index(es_category(x.stream), k.category)
+                             AND x.position > f.position AND x.position <= h.horizon
+                           ORDER BY x.position LIMIT 100) x) w
               WHERE s.types IS NULL OR w.type = ANY (s.types)) e
           JOIN idle i ON i.subscription = s.name AND i.partition = es_partition(e.stream, s.partitions::bigint) AND i.position < e.position
          WHERE s.role <> 0::oid AND pg_catalog.has_table_privilege(s.role, 'es_events'::regclass::oid, 'SELECT')

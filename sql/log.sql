@@ -4,6 +4,54 @@ CREATE FUNCTION es_category(stream text) RETURNS text
 COMMENT ON FUNCTION es_category(text) IS
     'category of a stream: the part of its name before the first -, all of it without one';
 
+-- Categories as an argument: an array of text inside, or one name.  Columns are text[].
+CREATE TYPE es_categories;
+
+CREATE FUNCTION es_categories_in(cstring) RETURNS es_categories
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+CREATE FUNCTION es_categories_out(es_categories) RETURNS cstring
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+CREATE FUNCTION es_categories_recv(internal) RETURNS es_categories
+    AS 'MODULE_PATHNAME' LANGUAGE C STABLE STRICT PARALLEL SAFE;
+CREATE FUNCTION es_categories_send(es_categories) RETURNS bytea
+    AS 'MODULE_PATHNAME' LANGUAGE C STABLE STRICT PARALLEL SAFE;
+
+CREATE TYPE es_categories (
+    INPUT = es_categories_in,
+    OUTPUT = es_categories_out,
+    RECEIVE = es_categories_recv,
+    SEND = es_categories_send,
+    LIKE = pg_catalog._text
+);
+
+CREATE FUNCTION es_categories_from_texts(text[]) RETURNS es_categories
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+CREATE FUNCTION es_categories_from_bpchar(character) RETURNS es_categories
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+CREATE FUNCTION es_categories_texts(es_categories) RETURNS text[]
+    AS 'MODULE_PATHNAME', 'es_categories_from_texts' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+
+CREATE CAST (text AS es_categories) WITH INOUT AS IMPLICIT;
+CREATE CAST (varchar AS es_categories) WITH INOUT AS IMPLICIT;
+CREATE CAST (name AS es_categories) WITH INOUT AS IMPLICIT;
+CREATE CAST (character AS es_categories)
+    WITH FUNCTION es_categories_from_bpchar(character) AS IMPLICIT;
+CREATE CAST (varchar[] AS es_categories) WITH INOUT AS IMPLICIT;
+CREATE CAST (text[] AS es_categories)
+    WITH FUNCTION es_categories_from_texts(text[]) AS IMPLICIT;
+CREATE CAST (es_categories AS text[])
+    WITH FUNCTION es_categories_texts(es_categories) AS ASSIGNMENT;
+
+COMMENT ON TYPE es_categories IS
+    'categories as an argument: one name, or an array of names; not for columns';
+COMMENT ON FUNCTION es_categories_in(cstring) IS 'I/O';
+COMMENT ON FUNCTION es_categories_out(es_categories) IS 'I/O';
+COMMENT ON FUNCTION es_categories_recv(internal) IS 'I/O';
+COMMENT ON FUNCTION es_categories_send(es_categories) IS 'I/O';
+COMMENT ON FUNCTION es_categories_from_texts(text[]) IS 'categories of an array of names';
+COMMENT ON FUNCTION es_categories_from_bpchar(character) IS 'categories of a text';
+COMMENT ON FUNCTION es_categories_texts(es_categories) IS 'the names of categories';
+
 CREATE FUNCTION es_partition(stream text, partitions bigint) RETURNS int
     AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 

@@ -33,6 +33,13 @@ CREATE VIEW es_privileges AS
         ('es_visible_failures',     'SELECT', '{reader,writer,operator}'),
 
         ('es_attribute',            'EXECUTE', '{reader,writer,operator}'),
+        ('es_categories_from_bpchar', 'EXECUTE', '{reader,writer,operator}'),
+        ('es_categories_from_texts', 'EXECUTE', '{reader,writer,operator}'),
+        ('es_categories_in',        'EXECUTE', '{reader,writer,operator}'),
+        ('es_categories_out',       'EXECUTE', '{reader,writer,operator}'),
+        ('es_categories_recv',      'EXECUTE', '{reader,writer,operator}'),
+        ('es_categories_send',      'EXECUTE', '{reader,writer,operator}'),
+        ('es_categories_texts',     'EXECUTE', '{reader,writer,operator}'),
         ('es_category',             'EXECUTE', '{reader,writer,operator}'),
         ('es_channel',              'EXECUTE', '{reader,writer,operator}'),
         ('es_checksum',             'EXECUTE', '{reader,writer,operator}'),

@@ -11,7 +11,7 @@ CREATE TABLE es_projections (
     handler_schema text,
     refresh        regclass,
     tables         regclass[]  NOT NULL,
-    category       text COLLATE "C",
+    categories     text[] COLLATE "C",
     types          text[] COLLATE "C",
     mode           text        NOT NULL CHECK (mode IN ('sync', 'async')),
     start_position bigint      NOT NULL CHECK (start_position >= 0),
@@ -47,7 +47,7 @@ SELECT pg_catalog.pg_extension_config_dump('es_projections', '');
 CREATE FUNCTION es_create_projection(
     name text, handler es_function DEFAULT NULL, query text DEFAULT NULL,
     handler_schema regnamespace DEFAULT NULL, refresh regclass DEFAULT NULL,
-    tables regclass[] DEFAULT '{}', category text DEFAULT NULL, types text[] DEFAULT NULL,
+    tables regclass[] DEFAULT '{}', category es_categories DEFAULT NULL, types text[] DEFAULT NULL,
     mode text DEFAULT 'async', start_position bigint DEFAULT 0, batch_size bigint DEFAULT 1000,
     on_failure text DEFAULT 'stop', max_attempts bigint DEFAULT 5, min_interval interval DEFAULT '1s')
     RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
@@ -61,7 +61,7 @@ CREATE FUNCTION es_alter_projection(
     name text, mode text DEFAULT NULL, batch_size bigint DEFAULT NULL, on_failure text DEFAULT NULL,
     max_attempts bigint DEFAULT NULL, min_interval interval DEFAULT NULL,
     handler es_function DEFAULT NULL, query text DEFAULT NULL, handler_schema regnamespace DEFAULT NULL,
-    category text DEFAULT NULL, types text[] DEFAULT NULL, start_position bigint DEFAULT NULL,
+    category es_categories DEFAULT NULL, types text[] DEFAULT NULL, start_position bigint DEFAULT NULL,
     all_categories boolean DEFAULT false, all_types boolean DEFAULT false)
     RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 CREATE FUNCTION es_rebuild_projection(name text)
@@ -76,9 +76,9 @@ CREATE FUNCTION es_replaying()
     RETURNS boolean AS 'MODULE_PATHNAME' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
 REVOKE EXECUTE ON FUNCTION
-    es_create_projection(text, es_function, text, regnamespace, regclass, regclass[], text, text[], text, bigint, bigint, text, bigint, interval),
+    es_create_projection(text, es_function, text, regnamespace, regclass, regclass[], es_categories, text[], text, bigint, bigint, text, bigint, interval),
     es_drop_projection(text), es_pause_projection(text), es_resume_projection(text),
-    es_alter_projection(text, text, bigint, text, bigint, interval, es_function, text, regnamespace, text, text[], bigint, boolean, boolean), es_rebuild_projection(text),
+    es_alter_projection(text, text, bigint, text, bigint, interval, es_function, text, regnamespace, es_categories, text[], bigint, boolean, boolean), es_rebuild_projection(text),
     es_run_projections(text, bigint), es_wait(text, bigint, interval)
     FROM PUBLIC;
 REVOKE EXECUTE ON PROCEDURE es_work(boolean) FROM PUBLIC;
@@ -105,28 +105,36 @@ CREATE VIEW es_projection_status WITH (security_barrier) AS
            CASE WHEN p.state = 'running' AND p.message IS NOT NULL THEN 'retrying' ELSE p.state END AS state,
            c.position, h.horizon,
            CASE WHEN c.position >= h.horizon THEN 0
-                WHEN p.category IS NULL THEN
+                WHEN p.categories IS NULL THEN
                     (SELECT count(*) FROM es_events e
                       WHERE (p.types IS NULL OR e.type = ANY (p.types))
                         AND e.position > c.position AND e.position <= h.horizon)
                 ELSE
-                    (SELECT count(*) FROM es_events e
-                      WHERE es_category(e.stream) = p.category
-                        AND (p.types IS NULL OR e.type = ANY (p.types))
-                        AND e.position > c.position AND e.position <= h.horizon)
+                    (SELECT count(*) FROM pg_catalog.unnest(p.categories) AS k (category)
+                      CROSS JOIN LATERAL (
+                         SELECT FROM es_events e
+                          WHERE es_category(e.stream) = k.category
+                            AND es_by_index(es_category(e.stream), k.category)
+                            AND (p.types IS NULL OR e.type = ANY (p.types))
+                            AND e.position > c.position AND e.position <= h.horizon
+                         OFFSET 0) e)
            END AS lag_events,
            CASE WHEN c.position >= h.horizon THEN 0
                 ELSE extract(epoch FROM greatest(clock_timestamp() -
-                    CASE WHEN p.category IS NULL THEN
+                    CASE WHEN p.categories IS NULL THEN
                         (SELECT e.recorded_at FROM es_events e
                           WHERE (p.types IS NULL OR e.type = ANY (p.types))
                             AND e.position > c.position AND e.position <= h.horizon
                           ORDER BY e.position LIMIT 1)
                     ELSE
-                        (SELECT e.recorded_at FROM es_events e
-                          WHERE es_category(e.stream) = p.category
-                            AND (p.types IS NULL OR e.type = ANY (p.types))
-                            AND e.position > c.position AND e.position <= h.horizon
+                        (SELECT e.recorded_at FROM pg_catalog.unnest(p.categories) AS k (category)
+                          CROSS JOIN LATERAL (
+                             SELECT e.recorded_at, e.position FROM es_events e
+                              WHERE es_category(e.stream) = k.category
+                                AND es_by_index(es_category(e.stream), k.category)
+                                AND (p.types IS NULL OR e.type = ANY (p.types))
+                                AND e.position > c.position AND e.position <= h.horizon
+                              ORDER BY e.position LIMIT 1) e
                           ORDER BY e.position LIMIT 1)
                     END, '0'))
            END AS lag_seconds,
@@ -142,7 +150,8 @@ CREATE VIEW es_projection_status WITH (security_barrier) AS
            (SELECT count(*) FROM es_failures f WHERE f.projection = p.name) AS parked,
            h.held_since AS horizon_held_since
       FROM es_projections p
-      LEFT JOIN es_events e ON e.position = p.failed_position
+      LEFT JOIN LATERAL (
+         SELECT e.stream, e.version, e.type, e.id FROM es_events e WHERE e.position = p.failed_position OFFSET 0) e ON true
      CROSS JOIN (SELECT x.horizon,
                         (SELECT e.recorded_at FROM es_events e WHERE e.position > x.horizon
                           ORDER BY e.position LIMIT 1) AS held_since
@@ -173,7 +182,7 @@ COMMENT ON COLUMN es_projections.query IS 'statement that is run for each batch'
 COMMENT ON COLUMN es_projections.handler_schema IS 'schema with a function on_<type> for each type';
 COMMENT ON COLUMN es_projections.refresh IS 'materialized view that is refreshed';
 COMMENT ON COLUMN es_projections.tables IS 'tables of its read model, which a rebuild fills';
-COMMENT ON COLUMN es_projections.category IS 'category of the events that it gets; null: all';
+COMMENT ON COLUMN es_projections.categories IS 'categories of the events that it gets; null: all';
 COMMENT ON COLUMN es_projections.types IS 'types of the events that it gets; null: all';
 COMMENT ON COLUMN es_projections.mode IS 'sync: as part of the append; async: later, in batches';
 COMMENT ON COLUMN es_projections.start_position IS 'position after which it begins';
@@ -227,7 +236,7 @@ COMMENT ON COLUMN es_projection_status.failed_type IS 'its type';
 COMMENT ON COLUMN es_projection_status.failed_event_id IS 'its id';
 COMMENT ON COLUMN es_projection_status.parked IS 'how many events are in es_failures';
 COMMENT ON COLUMN es_projection_status.horizon_held_since IS 'since when events above the horizon wait for an append that is open; null: none does';
-COMMENT ON FUNCTION es_create_projection(text, es_function, text, regnamespace, regclass, regclass[], text, text[], text, bigint, bigint, text, bigint, interval) IS
+COMMENT ON FUNCTION es_create_projection(text, es_function, text, regnamespace, regclass, regclass[], es_categories, text[], text, bigint, bigint, text, bigint, interval) IS
     'creates a projection of a handler, a query, a schema of handlers or a materialized view';
 COMMENT ON FUNCTION es_drop_projection(text) IS
     'drops a projection; its tables stay';
@@ -235,7 +244,7 @@ COMMENT ON FUNCTION es_pause_projection(text) IS
     'stops a projection until it is resumed';
 COMMENT ON FUNCTION es_resume_projection(text) IS
     'resumes a paused projection; lets one that retries or has failed try at once';
-COMMENT ON FUNCTION es_alter_projection(text, text, bigint, text, bigint, interval, es_function, text, regnamespace, text, text[], bigint, boolean, boolean) IS
+COMMENT ON FUNCTION es_alter_projection(text, text, bigint, text, bigint, interval, es_function, text, regnamespace, es_categories, text[], bigint, boolean, boolean) IS
     'changes settings, code or filter of a projection; null leaves one as it is';
 COMMENT ON FUNCTION es_rebuild_projection(text) IS
     'rebuilds the read model from the log while it is read; returns the number of events';

@@ -1,7 +1,7 @@
 CREATE TABLE es_subscriptions (
     name           text COLLATE "C" NOT NULL PRIMARY KEY,
     owner          es_role     NOT NULL,
-    category       text COLLATE "C",
+    categories     text[] COLLATE "C",
     types          text[] COLLATE "C",
     start_position bigint      NOT NULL CHECK (start_position >= 0),
     partitions     int         NOT NULL CHECK (partitions BETWEEN 1 AND 1024),
@@ -30,6 +30,9 @@ CREATE TABLE es_partitions (
     settled      bigint[]    NOT NULL DEFAULT '{}',
     expired_upto bigint[]    NOT NULL DEFAULT '{}',
     expired_times bigint[]   NOT NULL DEFAULT '{}',
+    earlier_upto bigint,
+    earlier_categories text[] COLLATE "C",
+    earlier_types text[] COLLATE "C",
     PRIMARY KEY (subscription, partition)
 ) WITH (fillfactor = 50);
 
@@ -37,7 +40,7 @@ SELECT pg_catalog.pg_extension_config_dump('es_subscriptions', '');
 SELECT pg_catalog.pg_extension_config_dump('es_partitions', '');
 
 CREATE FUNCTION es_create_subscription(
-    name text, category text DEFAULT NULL, types text[] DEFAULT NULL, start_position bigint DEFAULT 0,
+    name text, category es_categories DEFAULT NULL, types text[] DEFAULT NULL, start_position bigint DEFAULT 0,
     partitions bigint DEFAULT 1, lease interval DEFAULT '30s', max_attempts bigint DEFAULT 10,
     max_in_flight bigint DEFAULT 1000)
     RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
@@ -58,7 +61,7 @@ CREATE FUNCTION es_nack(subscription text, token bigint, "position" bigint, reas
     RETURNS text AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 REVOKE EXECUTE ON FUNCTION
-    es_create_subscription(text, text, text[], bigint, bigint, interval, bigint, bigint),
+    es_create_subscription(text, es_categories, text[], bigint, bigint, interval, bigint, bigint),
     es_drop_subscription(text), es_seek(text, bigint),
     es_poll(text, text, bigint, interval, bigint),
     es_ack(text, bigint, bigint), es_nack(text, bigint, bigint, text, text)
@@ -68,34 +71,17 @@ CREATE VIEW es_subscription_status WITH (security_barrier) AS
     SELECT p.subscription, p.partition, p.consumer,
            CASE WHEN p.leased_until IS NOT NULL THEN greatest(p.leased_until - clock_timestamp(), '0') END AS lease_left,
            p.position, h.horizon,
-           CASE WHEN p.position >= h.horizon THEN 0 ELSE
-               (SELECT count(*) FROM es_events e
-                 WHERE e.position > p.position AND e.position <= h.horizon
-                   AND (s.category IS NULL OR es_category(e.stream) = s.category)
-                   AND (s.types IS NULL OR e.type = ANY (s.types))
-                   AND es_partition(e.stream, s.partitions::bigint) = p.partition)
-           END AS lag_events,
-           CASE WHEN p.position >= h.horizon THEN 0 ELSE
-               coalesce(extract(epoch FROM greatest(clock_timestamp() -
-                   (SELECT e.recorded_at FROM es_events e
-                     WHERE e.position > p.position AND e.position <= h.horizon
-                       AND (s.category IS NULL OR es_category(e.stream) = s.category)
-                       AND (s.types IS NULL OR e.type = ANY (s.types))
-                       AND es_partition(e.stream, s.partitions::bigint) = p.partition
-                     ORDER BY e.position LIMIT 1), '0')), 0)
+           l.lag_events,
+           CASE WHEN l.lag_events = 0 THEN 0 ELSE
+               extract(epoch FROM greatest(clock_timestamp() -
+                   (SELECT e.recorded_at FROM es_events e WHERE e.position = l.first_position), '0'))
            END AS lag_seconds,
            CASE WHEN p.leased_until IS NULL THEN 0
                 WHEN p.stream IS NOT NULL THEN
                     (SELECT count(*) FROM es_failures f
                       WHERE f.subscription = p.subscription AND f.stream = p.stream
                         AND f.position <= p.uptos[1])
-                ELSE
-                    (SELECT count(*) FROM es_events e
-                      WHERE e.position > p.position AND e.position <= p.uptos[pg_catalog.cardinality(p.uptos)]
-                        AND (s.category IS NULL OR es_category(e.stream) = s.category)
-                        AND (s.types IS NULL OR e.type = ANY (s.types))
-                        AND es_partition(e.stream, s.partitions::bigint) = p.partition
-                        AND e.position <> ALL (p.settled))
+                ELSE l.in_flight
            END AS in_flight,
            f.parked, f.oldest_parked_age,
            h.held_since AS horizon_held_since
@@ -105,6 +91,31 @@ CREATE VIEW es_subscription_status WITH (security_barrier) AS
                         (SELECT e.recorded_at FROM es_events e WHERE e.position > x.horizon
                           ORDER BY e.position LIMIT 1) AS held_since
                    FROM (SELECT es_horizon() AS horizon OFFSET 0) x OFFSET 0) h
+     CROSS JOIN LATERAL (
+         SELECT count(*) FILTER (WHERE e.position <= h.horizon) AS lag_events,
+                min(e.position) AS first_position,
+                count(*) FILTER (WHERE e.position <= p.uptos[pg_catalog.cardinality(p.uptos)]
+                                   AND e.position <> ALL (p.settled)) AS in_flight
+           FROM (VALUES (p.position, p.earlier_upto, p.earlier_categories, p.earlier_types),
+                        (greatest(p.position, p.earlier_upto),
+                         greatest(h.horizon, p.uptos[pg_catalog.cardinality(p.uptos)]), s.categories, s.types))
+                AS r (after, upto, categories, types)
+          CROSS JOIN LATERAL (
+              SELECT e.position FROM es_events e
+               WHERE r.categories IS NULL
+                 AND e.position > r.after AND e.position <= r.upto
+                 AND (r.types IS NULL OR e.type = ANY (r.types))
+                 AND es_partition(e.stream, s.partitions::bigint) = p.partition
+              UNION ALL
+              SELECT e.position FROM pg_catalog.unnest(r.categories) AS k (category)
+               CROSS JOIN LATERAL (
+                   SELECT e.position FROM es_events e
+                    WHERE es_category(e.stream) = k.category
+                      AND es_by_index(es_category(e.stream), k.category)
+                      AND e.position > r.after AND e.position <= r.upto
+                      AND (r.types IS NULL OR e.type = ANY (r.types))
+                      AND es_partition(e.stream, s.partitions::bigint) = p.partition
+                   OFFSET 0) e) e) l
      CROSS JOIN LATERAL (
          SELECT count(*) AS parked, clock_timestamp() - min(f.first_failed_at) AS oldest_parked_age
            FROM es_failures f
@@ -120,7 +131,7 @@ CREATE VIEW es_subscription_status WITH (security_barrier) AS
 COMMENT ON TABLE es_subscriptions IS 'subscriptions: which events each delivers, and how';
 COMMENT ON COLUMN es_subscriptions.name IS 'name of the subscription';
 COMMENT ON COLUMN es_subscriptions.owner IS 'role whose rights events are read with';
-COMMENT ON COLUMN es_subscriptions.category IS 'category whose events it delivers; null: all';
+COMMENT ON COLUMN es_subscriptions.categories IS 'categories whose events it delivers; null: all';
 COMMENT ON COLUMN es_subscriptions.types IS 'types of the events that it delivers; null: all';
 COMMENT ON COLUMN es_subscriptions.start_position IS 'position after which it began';
 COMMENT ON COLUMN es_subscriptions.partitions IS 'into how many partitions its streams are divided';
@@ -147,6 +158,9 @@ COMMENT ON COLUMN es_partitions.due_at IS 'when one of its failures may be due; 
 COMMENT ON COLUMN es_partitions.settled IS 'positions after the checkpoint that es_nack has settled';
 COMMENT ON COLUMN es_partitions.expired_upto IS 'ends of the ranges of positions after the checkpoint whose lease has expired';
 COMMENT ON COLUMN es_partitions.expired_times IS 'how often the lease of each of these ranges has expired';
+COMMENT ON COLUMN es_partitions.earlier_upto IS 'last position that was in flight when the subscription got another filter; null: none was';
+COMMENT ON COLUMN es_partitions.earlier_categories IS 'categories of the filter that events up to there have';
+COMMENT ON COLUMN es_partitions.earlier_types IS 'types of that filter';
 COMMENT ON VIEW es_subscription_status IS 'how far each partition of each subscription is';
 COMMENT ON COLUMN es_subscription_status.subscription IS 'name of the subscription';
 COMMENT ON COLUMN es_subscription_status.partition IS 'number of the partition';
@@ -160,7 +174,7 @@ COMMENT ON COLUMN es_subscription_status.in_flight IS 'how many of its events ar
 COMMENT ON COLUMN es_subscription_status.parked IS 'how many events are parked in es_failures, with those that wait behind them';
 COMMENT ON COLUMN es_subscription_status.oldest_parked_age IS 'age of the oldest of them; null: there is none';
 COMMENT ON COLUMN es_subscription_status.horizon_held_since IS 'since when events above the horizon wait for an append that is open; null: none does';
-COMMENT ON FUNCTION es_create_subscription(text, text, text[], bigint, bigint, interval, bigint, bigint) IS
+COMMENT ON FUNCTION es_create_subscription(text, es_categories, text[], bigint, bigint, interval, bigint, bigint) IS
     'creates a subscription to all events, to a category or to some types';
 COMMENT ON FUNCTION es_drop_subscription(text) IS
     'drops a subscription and its failures';

@@ -39,6 +39,28 @@ extern uint64 stream_hash(text *stream);
 /* The partition of the stream, from 0.  Subscriptions rely on its never changing. */
 extern int	stream_partition(text *stream, int partitions);
 
+/* categories.c */
+
+/* Names that are chosen, as of a filter. */
+typedef struct TextSet
+{
+	ArrayType  *array;			/* NULL: any */
+	Datum	   *values;			/* its elements */
+	int			count;
+} TextSet;
+
+/* Takes the array apart, which has no nulls; NULL: any. */
+extern TextSet text_set_make(ArrayType *array);
+
+/* Returns true if the category of the stream is one of them. */
+extern bool text_set_has_category(const TextSet *categories, text *stream);
+
+/* Returns true if the type is one of them. */
+extern bool text_set_has_type(const TextSet *types, text *type);
+
+/* Refuses an array that is no list of categories. */
+extern void categories_check(ArrayType *categories);
+
 /* event.c */
 
 /* An event on its way into the log. */

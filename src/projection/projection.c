@@ -32,7 +32,7 @@
 enum
 {
 	LOAD_OWNER = 1, LOAD_SEARCH_PATH, LOAD_HANDLER, LOAD_QUERY,
-	LOAD_HANDLER_SCHEMA, LOAD_REFRESH, LOAD_TABLES, LOAD_CATEGORY, LOAD_TYPES,
+	LOAD_HANDLER_SCHEMA, LOAD_REFRESH, LOAD_TABLES, LOAD_CATEGORIES, LOAD_TYPES,
 	LOAD_MODE, LOAD_STATE, LOAD_ON_FAILURE, LOAD_START_POSITION,
 	LOAD_POSITION, LOAD_HISTORY, LOAD_BATCH_SIZE, LOAD_MAX_ATTEMPTS,
 	LOAD_ATTEMPTS, LOAD_BATCH_LIMIT, LOAD_SUSPECT_UPTO, LOAD_NAME,
@@ -42,7 +42,7 @@ enum
 
 #define LOAD_SQL \
 	"SELECT owner, search_path, handler, query, handler_schema, refresh," \
-	" tables, category, types, mode, state, on_failure, start_position," \
+	" tables, categories, types, mode, state, on_failure, start_position," \
 	" position, history, batch_size, max_attempts, attempts, batch_limit," \
 	" suspect_upto, name, message, created_at, settings, attempts_used" \
 	" FROM @extschema@.es_projections "
@@ -70,19 +70,21 @@ load_kind(Projection *projection)
 	}
 }
 
-/* Takes category and types, the filter. */
+/* Returns the set of a column, any for null. */
+static TextSet
+load_text_set(int column)
+{
+	Datum		array = own_sql_value(column);
+
+	return text_set_make(array ? DatumGetArrayTypePCopy(array) : NULL);
+}
+
+/* Takes categories and types, the filter. */
 static void
 load_filter(Projection *projection)
 {
-	Datum		types = own_sql_value(LOAD_TYPES);
-
-	if (own_sql_value(LOAD_CATEGORY))
-		projection->category = DatumGetTextPCopy(own_sql_value(LOAD_CATEGORY));
-	if (!types)
-		return;
-	projection->types = DatumGetArrayTypePCopy(types);
-	deconstruct_array(projection->types, TEXTOID, -1, false, TYPALIGN_INT,
-					  &projection->type_names, NULL, &projection->type_count);
+	projection->categories = load_text_set(LOAD_CATEGORIES);
+	projection->types = load_text_set(LOAD_TYPES);
 }
 
 static void

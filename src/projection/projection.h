@@ -18,6 +18,7 @@
 #include "base/base.h"
 #include "base/role.h"
 #include "base/setting.h"
+#include "log/event.h"
 #include "read/read.h"
 #include "failure/failure.h"
 
@@ -42,10 +43,8 @@ typedef struct Projection
 	char	   *target;			/* signature, schema's name, or statement */
 	Oid			refresh;		/* the view */
 	List	   *tables;			/* of the read model */
-	text	   *category;		/* NULL: any */
-	ArrayType  *types;			/* NULL: any */
-	Datum	   *type_names;		/* of types */
-	int			type_count;
+	TextSet		categories;		/* of the events that it gets */
+	TextSet		types;
 	bool		sync;
 	bool		running;		/* neither paused nor failed */
 	bool		failed;			/* it has used up its attempts */

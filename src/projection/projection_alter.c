@@ -141,7 +141,7 @@ update_settings(const Alteration *alteration, const Projection *projection)
 static void
 update_filter(const Alteration *alteration, const Projection *projection)
 {
-	Oid			types[4] = {BOOLOID, TEXTOID, BOOLOID, TEXTARRAYOID};
+	Oid			types[4] = {BOOLOID, TEXTARRAYOID, BOOLOID, TEXTARRAYOID};
 	Datum		values[4];
 	char		nulls[4] = {' ', ' ', ' ', ' '};
 
@@ -150,7 +150,7 @@ update_filter(const Alteration *alteration, const Projection *projection)
 	values[2] = BoolGetDatum(alteration->all_types);
 	values[3] = definition_stored(&alteration->definition, DEFINE_TYPES, &nulls[3]);
 	projection_update(projection,
-					  "category = CASE WHEN NOT $2 THEN coalesce($3, category) END,"
+					  "categories = CASE WHEN NOT $2 THEN coalesce($3, categories) END,"
 					  " types = CASE WHEN NOT $4 THEN coalesce($5, types) END",
 					  4, types, values, nulls);
 }

@@ -55,6 +55,19 @@ projection_run_end(ProjectionRun *run)
 }
 
 /*
+ * Events in SQL of each category c.category of a list, after one position and up to
+ * another.  es_by_index makes the planner look them up, however rare the category is.
+ */
+#define OF_TYPE(types) \
+	" AND (" types " IS NULL OR e.type = ANY (" types "))"
+#define OF_CATEGORIES(categories, after, upto, types, rest) \
+	"SELECT FROM unnest(" categories ") AS c (category) CROSS JOIN LATERAL (" \
+	"SELECT FROM @extschema@.es_events e" \
+	" WHERE @extschema@.es_category(e.stream) = c.category" \
+	" AND @extschema@.es_by_index(@extschema@.es_category(e.stream), c.category)" \
+	" AND e.position > " after " AND e.position <= " upto OF_TYPE(types) rest ") e"
+
+/*
  * Conditions in SQL on a row p of es_projections; $1 is the horizon.  What has
  * events is asked for in the two ways for which there are indexes.
  */
@@ -64,13 +77,10 @@ projection_run_end(ProjectionRun *run)
 	"coalesce(p.next_attempt <= clock_timestamp(), true)" \
 	" AND (p.refresh IS NULL OR p.refreshed_at IS NULL" \
 	" OR clock_timestamp() - p.refreshed_at >= p.min_interval)"
-#define EVENTS_OF(category) \
-	"EXISTS (SELECT FROM @extschema@.es_events e" \
-	" WHERE e.position > p.position AND e.position <= $1" \
-	" AND (p.types IS NULL OR e.type = ANY (p.types))" category ")"
 #define HAS_EVENTS \
-	"CASE WHEN p.category IS NULL THEN " EVENTS_OF("") " ELSE " \
-	EVENTS_OF(" AND @extschema@.es_category(e.stream) = p.category") " END"
+	"CASE WHEN p.categories IS NULL THEN EXISTS (SELECT FROM @extschema@.es_events e" \
+	" WHERE e.position > p.position AND e.position <= $1" OF_TYPE("p.types") ")" \
+	" ELSE EXISTS (" OF_CATEGORIES("p.categories", "p.position", "$1", "p.types", " LIMIT 1") ") END"
 #define IS_NAMED \
 	"($2 IS NULL OR p.name = $2)"
 
@@ -132,8 +142,8 @@ projection_read_batch(const Projection *projection, Snapshot snapshot, int64 upt
 	EventSource source = {
 		.log = projection->log,
 		.reader = projection_owner_role(projection),
-		.category = projection->category,
-		.types = projection->types
+		.categories = projection->categories.array,
+		.types = projection->types.array
 	};
 
 	batch->history = projection->rebuilding ||
@@ -156,21 +166,20 @@ projection_batch_limit(const Projection *projection)
 static int64
 count_unseen_events(const ProjectionRun *run, const Projection *projection)
 {
-	Oid			types[4] = {INT8OID, INT8OID, TEXTOID, TEXTARRAYOID};
+	Oid			types[4] = {INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID};
 	Datum		values[4] = {
 		Int64GetDatum(projection->position), Int64GetDatum(run->horizon),
-		PointerGetDatum(projection->category),
-		PointerGetDatum(projection->types)
+		PointerGetDatum(projection->categories.array),
+		PointerGetDatum(projection->types.array)
 	};
-	char		nulls[4] = {' ', ' ', projection->category ? ' ' : 'n',
-	projection->types ? ' ' : 'n'};
+	char		nulls[4] = {' ', ' ', projection->categories.array ? ' ' : 'n',
+	projection->types.array ? ' ' : 'n'};
 	bool		isnull;
 
-	(void) own_sql_run(run->log,
+	(void) own_sql_run(run->log, projection->categories.array != NULL ?
+					   "SELECT count(*) FROM (" OF_CATEGORIES("$3", "$1", "$2", "$4", " OFFSET 0") ") e" :
 					   "SELECT count(*) FROM @extschema@.es_events e"
-					   " WHERE e.position > $1 AND e.position <= $2"
-					   " AND ($3 IS NULL OR @extschema@.es_category(e.stream) = $3)"
-					   " AND ($4 IS NULL OR e.type = ANY ($4))",
+					   " WHERE e.position > $1 AND e.position <= $2" OF_TYPE("$4"),
 					   4, types, values, nulls);
 	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
 									   SPI_tuptable->tupdesc, 1, &isnull));

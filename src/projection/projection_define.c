@@ -79,7 +79,7 @@ static void
 insert_projection(const Definition *definition)
 {
 	Oid			types[17] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, REGCLASSOID,
-		REGCLASSARRAYOID, TEXTOID, TEXTARRAYOID, OIDOID, INT8OID, INT8OID,
+		REGCLASSARRAYOID, TEXTARRAYOID, TEXTARRAYOID, OIDOID, INT8OID, INT8OID,
 	TEXTOID, INT8OID, INTERVALOID, TEXTOID, INT8OID, TEXTARRAYOID};
 	Datum		values[17];
 	char		nulls[17];
@@ -98,7 +98,7 @@ insert_projection(const Definition *definition)
 	nulls[14] = nulls[15] = nulls[16] = ' ';
 	(void) own_sql_run(definition->log,
 					   "INSERT INTO @extschema@.es_projections (name, handler,"
-					   " query, handler_schema, refresh, tables, category, types,"
+					   " query, handler_schema, refresh, tables, categories, types,"
 					   " mode, owner, start_position, position, batch_size,"
 					   " on_failure, max_attempts, min_interval, search_path,"
 					   " history, settings) VALUES ($1, $2, $3, $4, $5, $6, $7, $8,"

@@ -185,7 +185,7 @@ definition_check(const Definition *definition, bool refresh)
 		log_sequence_check(definition->log, "start_position",
 						   DatumGetInt64(parts[DEFINE_START_POSITION].value));
 	if (definition_has(definition, DEFINE_CATEGORY))
-		event_check_category(DatumGetTextPP(parts[DEFINE_CATEGORY].value));
+		categories_check(DatumGetArrayTypeP(parts[DEFINE_CATEGORY].value));
 	if (definition_has(definition, DEFINE_TYPES))
 		event_type_check_filter(definition->log,
 								DatumGetArrayTypeP(parts[DEFINE_TYPES].value));

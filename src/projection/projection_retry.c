@@ -61,8 +61,7 @@ read_failed_event(EventRetry *retry)
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 
 	projection->position = unfiltered.position = retry->position - 1;
-	unfiltered.category = NULL;
-	unfiltered.types = NULL;
+	unfiltered.categories.array = unfiltered.types.array = NULL;
 	projection_read_batch(&unfiltered, snapshot, retry->position, 1,
 						  &retry->batch);
 	UnregisterSnapshot(snapshot);

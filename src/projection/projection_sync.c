@@ -126,36 +126,6 @@ find_cached_projection(Oid log, const char *name)
 	return load_projection_into_cache(log, name);
 }
 
-/* Returns true if the projection gets events of this category. */
-static bool
-wants_category(const Projection *projection, text *stream)
-{
-	int			length;
-
-	if (projection->category == NULL)
-		return true;
-	length = stream_category_length(stream);
-	return length == (int) VARSIZE_ANY_EXHDR(projection->category) &&
-		memcmp(VARDATA_ANY(projection->category), VARDATA_ANY(stream),
-			   length) == 0;
-}
-
-/* Returns true if the projection gets events of this type. */
-static bool
-wants_type(const Projection *projection, text *type)
-{
-	int			i;
-
-	if (projection->types == NULL)
-		return true;
-	for (i = 0; i < projection->type_count; i++)
-	{
-		if (stream_equal(DatumGetTextPP(projection->type_names[i]), type))
-			return true;
-	}
-	return false;
-}
-
 /*
  * Returns the events of an append that the projection wants, in position order:
  * the same tuplestore if it wants all.
@@ -167,7 +137,7 @@ filter_wanted_events(const Projection *projection, Relation log,
 	Tuplestorestate *wanted;
 	TupleTableSlot *slot;
 
-	if (projection->category == NULL && projection->types == NULL)
+	if (projection->categories.array == NULL && projection->types.array == NULL)
 		return appended;
 	wanted = event_batch_make();
 	slot = event_slot_make(log);
@@ -178,8 +148,8 @@ filter_wanted_events(const Projection *projection, Relation log,
 		Datum		stream = slot_getattr(slot, Anum_es_events_stream, &isnull);
 		Datum		type = slot_getattr(slot, Anum_es_events_type, &isnull);
 
-		if (wants_category(projection, DatumGetTextPP(stream)) &&
-			wants_type(projection, DatumGetTextPP(type)))
+		if (text_set_has_category(&projection->categories, DatumGetTextPP(stream)) &&
+			text_set_has_type(&projection->types, DatumGetTextPP(type)))
 			tuplestore_puttupleslot(wanted, slot);
 	}
 	ExecDropSingleTupleTableSlot(slot);

@@ -83,7 +83,7 @@ typedef struct EventSource
 {
 	Oid			log;			/* es_events */
 	Oid			reader;			/* a role */
-	text	   *category;		/* NULL: any */
+	ArrayType  *categories;		/* NULL: any */
 	ArrayType  *types;			/* NULL: any */
 	int			partitions;		/* 0 or 1: they are not divided */
 	int			partition;
@@ -105,6 +105,16 @@ extern bool event_reader_may_read_all(Oid log, Oid reader);
 extern void event_reader_read(const EventSource *source, Snapshot snapshot,
 							  int64 after, int64 upto, int limit,
 							  EventBatch *batch);
+
+/* source_scan.c: the same by the indexes of the log */
+
+/*
+ * Adds the events of the source after one position and not beyond another, at most
+ * limit, to the store.  Returns false if the index is not there that it needs.
+ */
+extern bool source_scan_read(const EventSource *source, Relation log,
+							 Snapshot snapshot, int64 after, int64 upto,
+							 int limit, Tuplestorestate *store);
 
 /* stream_scan.c: the events of a stream, as the current user may read them */
 

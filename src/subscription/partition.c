@@ -264,7 +264,7 @@ partition_source(const Partition *partition)
 	EventSource source = {
 		.log = subscription->log,
 		.reader = subscription->owner,
-		.category = subscription->category,
+		.categories = subscription->categories,
 		.types = subscription->types,
 		.partitions = subscription->partitions,
 		.partition = partition->number,

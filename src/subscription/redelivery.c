@@ -240,6 +240,8 @@ redelivery_read_stream(Delivery *delivery, Partition *partition,
 	positions = delivery->positions;
 	source = partition_source(partition);
 	source.except.count = 0;
+	source.categories = source.types = NULL;	/* whatever the filter is by
+												 * now */
 	source.only = positions;
 	delivery->batch.events = event_batch_make();
 	event_reader_read(&source, snapshot, positions.values[0] - 1,

@@ -39,7 +39,7 @@ PG_FUNCTION_INFO_V1(es_seek);
 /* Columns of es_subscriptions. */
 enum
 {
-	SUB_NAME, SUB_OWNER, SUB_CATEGORY, SUB_TYPES, SUB_START_POSITION,
+	SUB_NAME, SUB_OWNER, SUB_CATEGORIES, SUB_TYPES, SUB_START_POSITION,
 	SUB_PARTITIONS, SUB_LEASE, SUB_MAX_ATTEMPTS, SUB_MAX_IN_FLIGHT, SUB_COLUMNS
 };
 
@@ -56,8 +56,8 @@ load_subscription(Subscription *subscription, Oid log, const TableRow *row)
 	subscription->name = TextDatumGetCString(values[SUB_NAME]);
 	subscription->owner_role = *(Role *) DatumGetPointer(values[SUB_OWNER]);
 	subscription->owner = role_find(&subscription->owner_role);
-	if (!nulls[SUB_CATEGORY])
-		subscription->category = DatumGetTextPCopy(values[SUB_CATEGORY]);
+	if (!nulls[SUB_CATEGORIES])
+		subscription->categories = DatumGetArrayTypePCopy(values[SUB_CATEGORIES]);
 	if (!nulls[SUB_TYPES])
 		subscription->types = DatumGetArrayTypePCopy(values[SUB_TYPES]);
 	subscription->partitions = DatumGetInt32(values[SUB_PARTITIONS]);
@@ -161,7 +161,7 @@ check_subscription_arguments(FunctionCallInfo fcinfo, Oid log)
 	argument_name("a subscription",
 				  text_to_cstring(PG_GETARG_TEXT_PP(ARG_NAME)), NAMEDATALEN - 1);
 	if (!PG_ARGISNULL(ARG_CATEGORY))
-		event_check_category(PG_GETARG_TEXT_PP(ARG_CATEGORY));
+		categories_check(PG_GETARG_ARRAYTYPE_P(ARG_CATEGORY));
 	if (!PG_ARGISNULL(ARG_TYPES))
 		event_type_check_filter(log, PG_GETARG_ARRAYTYPE_P(ARG_TYPES));
 	if (!PG_ARGISNULL(ARG_START_POSITION))
@@ -183,7 +183,7 @@ check_subscription_arguments(FunctionCallInfo fcinfo, Oid log)
 static bool
 insert_subscription(FunctionCallInfo fcinfo, Oid log)
 {
-	Oid			types[ARG_COUNT + 1] = {TEXTOID, TEXTOID, TEXTARRAYOID, INT8OID,
+	Oid			types[ARG_COUNT + 1] = {TEXTOID, TEXTARRAYOID, TEXTARRAYOID, INT8OID,
 	INT8OID, INTERVALOID, INT8OID, INT8OID, OIDOID};
 	Datum		values[ARG_COUNT + 1];
 	char		nulls[ARG_COUNT + 1];
@@ -201,7 +201,7 @@ insert_subscription(FunctionCallInfo fcinfo, Oid log)
 	values[ARG_COUNT] = ObjectIdGetDatum(GetUserId());
 	return own_sql_run(log,
 					   "WITH s AS (INSERT INTO @extschema@.es_subscriptions"
-					   " (name, category, types, start_position, partitions,"
+					   " (name, categories, types, start_position, partitions,"
 					   " lease, max_attempts, max_in_flight, owner)"
 					   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 					   " ON CONFLICT DO NOTHING RETURNING *)"

@@ -27,7 +27,7 @@ typedef struct Subscription
 	char	   *name;
 	Oid			owner;			/* 0: there is no such role */
 	Role		owner_role;
-	text	   *category;		/* NULL: any */
+	ArrayType  *categories;		/* NULL: any */
 	ArrayType  *types;			/* NULL: any */
 	int			partitions;
 	Interval	lease;

@@ -108,6 +108,6 @@ SELECT coalesce(p.proname, l.name) AS name
   FROM (SELECT p.proname::text
           FROM pg_depend AS d JOIN pg_extension AS x ON x.oid = d.refobjid AND x.extname = 'eventstore' JOIN pg_proc AS p ON p.oid = d.objid
          WHERE d.classid = 'pg_proc'::regclass AND d.deptype = 'e' AND p.prorettype <> 'trigger'::regtype
-           AND p.proname !~ '^es_(expected_version|function|role)_') AS p
+           AND p.proname !~ '^es_(expected_version|function|role|categories)_') AS p
   FULL JOIN (SELECT substring(call FROM '(es_\w+)\(') AS name FROM cases UNION SELECT function FROM exceptions) AS l ON l.name = p.proname
  WHERE p.proname IS NULL OR l.name IS NULL;

@@ -186,6 +186,9 @@ class Values:
         if type_name == "es_expected_version":
             return self.one("'any'", "'any'", "'none'", "'exists'", "'x'", "''", "0", "1", "-1", "5",
                             "9223372036854775807::bigint", "9223372036854775806::bigint", "'9223372036854775808'")
+        if type_name == "es_categories":
+            return self.one("'a'", "'{a,b}'", "'{}'", "'{a'", "'a-1'", "'{a,a}'", "'{NULL}'", "''", "ARRAY['a', 'x']", "ARRAY['a']::varchar[]", "NULL",
+                            "(SELECT array_agg(n::text) FROM generate_series(1, %d) n)" % self.rng.choice((64, 65)))
         if type_name in self.catalog.columns:
             return self.composite(type_name)
         if type_name == "internal":

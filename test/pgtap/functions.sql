@@ -1,7 +1,7 @@
 -- Every function with its names and defaults, which callers write, and its
--- marks, which the planner trusts; the types es_expected_version, es_function, es_role and es_ack_event.
+-- marks, which the planner trusts; the types es_expected_version, es_function, es_role, es_categories and es_ack_event.
 BEGIN;
-SELECT plan(21);
+SELECT plan(23);
 -- Defaults that are intervals are shown in it.
 SET LOCAL intervalstyle = postgres;
 
@@ -18,7 +18,7 @@ SELECT p.*
 SELECT bag_eq(
     $$ SELECT proname::text, pg_get_function_arguments(oid), pg_get_function_result(oid)
          FROM members
-        WHERE prorettype <> 'trigger'::regtype AND proname !~ '^es_(expected_version|function|role)_' $$,
+        WHERE prorettype <> 'trigger'::regtype AND proname !~ '^es_(expected_version|function|role|categories)_' $$,
     $$ VALUES
     ('es_append',
      'stream text, expected es_expected_version, type text, data jsonb DEFAULT ''{}''::jsonb,'
@@ -85,7 +85,7 @@ SELECT bag_eq(
     ('es_create_projection',
      'name text, handler es_function DEFAULT NULL::es_function, query text DEFAULT NULL::text,'
      ' handler_schema regnamespace DEFAULT NULL::regnamespace, refresh regclass DEFAULT NULL::regclass,'
-     ' tables regclass[] DEFAULT ''{}''::regclass[], category text DEFAULT NULL::text,'
+     ' tables regclass[] DEFAULT ''{}''::regclass[], category es_categories DEFAULT NULL::es_categories,'
      ' types text[] DEFAULT NULL::text[], mode text DEFAULT ''async''::text, start_position bigint DEFAULT 0,'
      ' batch_size bigint DEFAULT 1000, on_failure text DEFAULT ''stop''::text, max_attempts bigint DEFAULT 5,'
      ' min_interval interval DEFAULT ''00:00:01''::interval', 'void'),
@@ -94,7 +94,7 @@ SELECT bag_eq(
      ' on_failure text DEFAULT NULL::text, max_attempts bigint DEFAULT NULL::bigint,'
      ' min_interval interval DEFAULT NULL::interval, handler es_function DEFAULT NULL::es_function,'
      ' query text DEFAULT NULL::text, handler_schema regnamespace DEFAULT NULL::regnamespace,'
-     ' category text DEFAULT NULL::text, types text[] DEFAULT NULL::text[],'
+     ' category es_categories DEFAULT NULL::es_categories, types text[] DEFAULT NULL::text[],'
      ' start_position bigint DEFAULT NULL::bigint, all_categories boolean DEFAULT false,'
      ' all_types boolean DEFAULT false', 'void'),
     ('es_drop_projection', 'name text', 'void'),
@@ -119,7 +119,8 @@ SELECT bag_eq(
      'entity_id text DEFAULT NULL::text, topic text DEFAULT NULL::text, group_id text DEFAULT NULL::text,'
      ' event_type text DEFAULT NULL::text, max_count bigint DEFAULT 20, skip bigint DEFAULT 0', 'SETOF es_inbox'),
     ('es_create_subscription',
-     'name text, category text DEFAULT NULL::text, types text[] DEFAULT NULL::text[], start_position bigint DEFAULT 0,'
+     'name text, category es_categories DEFAULT NULL::es_categories, types text[] DEFAULT NULL::text[],'
+     ' start_position bigint DEFAULT 0,'
      ' partitions bigint DEFAULT 1, lease interval DEFAULT ''00:00:30''::interval, max_attempts bigint DEFAULT 10,'
      ' max_in_flight bigint DEFAULT 1000', 'void'),
     ('es_drop_subscription', 'name text', 'void'),
@@ -185,7 +186,8 @@ SELECT bag_eq(
 SELECT is_empty(
     $$ SELECT oid::regprocedure FROM members
         WHERE proargtypes::oid[] && '{smallint,integer,real,numeric,varchar,bpchar,json,timestamp,date}'::regtype[]::oid[]
-          AND proname NOT IN ('es_expected_version_from_int2', 'es_expected_version_from_int4', 'es_expected_version_from_bpchar') $$,
+          AND proname NOT IN ('es_expected_version_from_int2', 'es_expected_version_from_int4', 'es_expected_version_from_bpchar',
+                               'es_categories_from_bpchar') $$,
     'no argument is of a type that a driver may not send');
 
 -- Drivers send untyped parameters: two functions of one name must differ in
@@ -212,7 +214,7 @@ SELECT bag_eq(
     $$ SELECT DISTINCT p.proname::text, l.lanname::text, p.provolatile::text, p.proparallel::text,
               p.proisstrict
          FROM members p JOIN pg_language l ON l.oid = p.prolang
-        WHERE p.proname !~ '^es_(expected_version|function|role)_' $$,
+        WHERE p.proname !~ '^es_(expected_version|function|role|categories)_' $$,
     $$ VALUES ('es_append',         'c',   'v', 'u', false),
               ('es_append_batch',   'c',   'v', 'u', false),
               ('es_import_fires',   'c',   's', 's', false),
@@ -351,6 +353,28 @@ SELECT bag_eq(
               ('text', 'es_expected_version', 'i', '-', 'i'), ('character varying', 'es_expected_version', 'i', '-', 'i'),
               ('name', 'es_expected_version', 'i', '-', 'i'), ('es_expected_version', 'text', 'i', '-', 'i') $$,
     'integers and texts become an expected version by themselves, nothing else does');
+
+--
+-- es_categories
+--
+SELECT results_eq(
+    $$ SELECT typtype::text, typlen::int, typbyval, typalign::text, typstorage::text, typcategory::text, typcollation, typelem,
+              typinput::text, typoutput::text, typreceive::text, typsend::text
+         FROM pg_type WHERE oid = 'es_categories'::regtype $$,
+    $$ SELECT 'b', typlen::int, typbyval, typalign::text, typstorage::text, 'U', 0::oid, 0::oid, 'es_categories_in', 'es_categories_out',
+              'es_categories_recv', 'es_categories_send'
+         FROM pg_type WHERE oid = 'text[]'::regtype $$,
+    'es_categories is an array of text inside');
+
+SELECT bag_eq(
+    $$ SELECT format_type(castsource, NULL) AS s, format_type(casttarget, NULL) AS t, castmethod::text, castcontext::text
+         FROM pg_cast
+        WHERE casttarget = 'es_categories'::regtype
+           OR castsource = 'es_categories'::regtype $$,
+    $$ VALUES ('text', 'es_categories', 'i', 'i'), ('character varying', 'es_categories', 'i', 'i'), ('name', 'es_categories', 'i', 'i'),
+              ('character', 'es_categories', 'f', 'i'), ('character varying[]', 'es_categories', 'i', 'i'),
+              ('text[]', 'es_categories', 'f', 'i'), ('es_categories', 'text[]', 'f', 'a') $$,
+    'texts and arrays of them become categories by themselves, nothing else does');
 
 --
 -- es_function

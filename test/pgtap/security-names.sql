@@ -17,7 +17,7 @@ GRANT INSERT ON es_test_evil.called TO PUBLIC;
 
 CREATE TEMP TABLE types AS
 SELECT unnest('{bool,int2,int4,int8,numeric,float8,text,name,oid,regclass,regproc,regprocedure,regrole,regnamespace,timestamptz,timestamp,interval,jsonb,json,uuid,xid8,
-    _int8,_text,_int4,_jsonb,_uuid,_aclitem,"\"char\"",bytea,void,es_expected_version,es_function,es_role,es_events,es_recorded_event}'::regtype[])::oid AS type;
+    _int8,_text,_int4,_jsonb,_uuid,_aclitem,"\"char\"",bytea,void,es_expected_version,es_function,es_role,es_categories,es_events,es_recorded_event}'::regtype[])::oid AS type;
 GRANT SELECT ON types TO PUBLIC;
 CREATE TEMP TABLE members AS
 SELECT p.oid, p.proname::text
@@ -227,7 +227,7 @@ SELECT is((SELECT count(*) FROM public.es_events WHERE stream LIKE 'account-%'),
 SELECT is_empty(
     $$ SELECT members.proname FROM members, pg_catalog.pg_proc p
         WHERE p.oid = members.oid AND p.prorettype <> 'trigger'::regtype
-          AND members.proname !~ '^es_expected_version_|^es_function_|^es_health_|^es_role_|^es_upcast_support$|^es_by_index_support$'
+          AND members.proname !~ '^es_expected_version_|^es_function_|^es_health_|^es_role_|^es_categories_|^es_upcast_support$|^es_by_index_support$'
           AND members.proname <> 'es_work'
           AND NOT EXISTS (SELECT FROM calls WHERE call ~ ('public\.' || members.proname || '\(')) $$,
     'every function is among those that are called here');

@@ -229,7 +229,7 @@ SELECT bag_eq(
               (7,  'handler_schema', 'text',                     false, NULL),
               (8,  'refresh',        'regclass',                 false, NULL),
               (9,  'tables',         'regclass[]',               true,  NULL),
-              (10, 'category',       'text',                     false, NULL),
+              (10, 'categories',     'text[]',                   false, NULL),
               (11, 'types',          'text[]',                   false, NULL),
               (12, 'mode',           'text',                     true,  NULL),
               (13, 'start_position', 'bigint',                   true,  NULL),
@@ -350,7 +350,7 @@ SELECT bag_eq(
          FROM pg_attribute a
          JOIN pg_collation c ON c.oid = a.attcollation AND c.collname = 'C'
         WHERE a.attrelid IN ('es_projections'::regclass, 'es_failures'::regclass, 'es_inbox'::regclass) AND a.attnum > 0 $$,
-    $$ VALUES ('es_projections', 'name'), ('es_projections', 'category'), ('es_projections', 'types'),
+    $$ VALUES ('es_projections', 'name'), ('es_projections', 'categories'), ('es_projections', 'types'),
               ('es_failures', 'projection'), ('es_failures', 'subscription'), ('es_failures', 'topic'), ('es_failures', 'group_id'),
               ('es_failures', 'stream'), ('es_failures', 'type'), ('es_failures', 'message_id'), ('es_failures', 'checksum'),
               ('es_inbox', 'topic'), ('es_inbox', 'group_id'), ('es_inbox', 'message_id'), ('es_inbox', 'checksum') $$,
@@ -413,7 +413,7 @@ SELECT bag_eq(
         WHERE a.attrelid = 'es_subscriptions'::regclass AND a.attnum > 0 $$,
     $$ VALUES (1,  'name',           'text',                     true,  NULL),
               (2,  'owner',          'es_role',                  true,  NULL),
-              (3,  'category',       'text',                     false, NULL),
+              (3,  'categories',     'text[]',                   false, NULL),
               (4,  'types',          'text[]',                   false, NULL),
               (5,  'start_position', 'bigint',                   true,  NULL),
               (6,  'partitions',     'integer',                  true,  NULL),
@@ -446,7 +446,10 @@ SELECT bag_eq(
               (15, 'due_at',       'timestamp with time zone', false, NULL),
               (16, 'settled',      'bigint[]',                 true,  '''{}''::bigint[]'),
               (17, 'expired_upto',    'bigint[]',                 true,  '''{}''::bigint[]'),
-              (18, 'expired_times',   'bigint[]',                 true,  '''{}''::bigint[]') $$,
+              (18, 'expired_times',   'bigint[]',                 true,  '''{}''::bigint[]'),
+              (19, 'earlier_upto',    'bigint',                   false, NULL),
+              (20, 'earlier_categories', 'text[]',                false, NULL),
+              (21, 'earlier_types',   'text[]',                   false, NULL) $$,
     'es_partitions has these columns');
 
 SELECT bag_eq(
@@ -472,8 +475,8 @@ SELECT bag_eq(
          FROM pg_attribute a
          JOIN pg_collation c ON c.oid = a.attcollation AND c.collname = 'C'
         WHERE a.attrelid IN ('es_subscriptions'::regclass, 'es_partitions'::regclass) AND a.attnum > 0 $$,
-    $$ VALUES ('es_subscriptions', 'name'), ('es_subscriptions', 'category'), ('es_subscriptions', 'types'),
-              ('es_partitions', 'subscription'), ('es_partitions', 'stream') $$,
+    $$ VALUES ('es_subscriptions', 'name'), ('es_subscriptions', 'categories'), ('es_subscriptions', 'types'),
+              ('es_partitions', 'subscription'), ('es_partitions', 'stream'), ('es_partitions', 'earlier_categories'), ('es_partitions', 'earlier_types') $$,
     'names of subscriptions, streams and types are compared by their bytes');
 
 -- An index on what changes with each delivery would keep updates from staying

@@ -57,7 +57,7 @@ SELECT p.name, 'takes or returns what SQL has not' FROM functions AS p
  WHERE (p.types && '{internal,cstring}'::regtype[]::oid[] OR p.prorettype IN ('internal'::regtype, 'cstring'::regtype))
 ON CONFLICT DO NOTHING;
 INSERT INTO not_called
-SELECT p.name, 'makes a type, whose own test it is in' FROM functions AS p WHERE p.name ~ '^es_(expected_version|function|role)_' ON CONFLICT DO NOTHING;
+SELECT p.name, 'makes a type, whose own test it is in' FROM functions AS p WHERE p.name ~ '^es_(expected_version|function|role|categories)_' ON CONFLICT DO NOTHING;
 INSERT INTO not_called
 SELECT p.name, 'a part of es_health, for its owner alone' FROM functions AS p WHERE p.name ~ '^es_health_';
 INSERT INTO not_called VALUES
@@ -109,7 +109,7 @@ SELECT f.oid, f.name AS function, a.nr, coalesce(f.proargnames[a.nr], '') AS arg
 CREATE TABLE hostile (type text, label text, value text);
 INSERT INTO hostile
 SELECT t, v.label, v.value
-  FROM (VALUES ('text'), ('es_function')) AS t (t),
+  FROM (VALUES ('text'), ('es_function'), ('es_categories')) AS t (t),
        (VALUES ('empty', ''''''), ('blank', ''' '''), ('quotes', '''a''''b"c'''), ('format', '''%s%n%d%1$s%'''), ('newline', 'E''a\nb\tc'''),
                ('control', 'E''\x01\x7f'''), ('backslash', '''\u0000\xff\'''), ('injection', '''x''''); DROP TABLE es_events; --'''),
                ('reserved', '''es_x'''), ('reserved stream', '''es_x-1'''), ('dash', '''-'''), ('leading dash', '''-1'''), ('letters', '''ÄÖ…𝄞'''),
@@ -122,6 +122,11 @@ INSERT INTO hostile VALUES
     ('es_function', 'aggregate', '''count(*)'''), ('es_function', 'procedure', '''es_work(boolean)'''), ('es_function', 'wrong signature', '''lower(text)'''),
     ('es_function', 'any', '''jsonb_typeof'''), ('es_function', 'itself', '''es_append'''), ('es_function', 'unknown type', '''es_merge(nothing, x)'''),
     ('es_function', 'unknown schema', '''nothing.es_merge'''), ('es_function', 'number', '''99999999999'''), ('es_function', 'quote', '''"'''),
+    ('es_categories', 'none', '''{}'''), ('es_categories', 'null element', '''{a,NULL}'''), ('es_categories', 'twice', '''{a,b,a}'''),
+    ('es_categories', 'several', '''{a,nothing,""}'''), ('es_categories', 'half an array', '''{a'''), ('es_categories', 'matrix', '''{{a},{b}}'''),
+    ('es_categories', 'array of text', 'ARRAY[''a'', ''b'']'), ('es_categories', 'array of varchar', 'ARRAY[''a'']::varchar[]'),
+    ('es_categories', 'as many', '(SELECT array_agg(n::text) FROM generate_series(1, 64) AS n)'),
+    ('es_categories', 'too many', '(SELECT array_agg(n::text) FROM generate_series(1, 65) AS n)'), ('es_categories', 'wrong type', '1'),
     ('bigint', 'zero', '0'), ('bigint', 'one', '1'), ('bigint', 'negative', '-1'), ('bigint', 'least', '(-9223372036854775808)'),
     ('bigint', 'greatest', '9223372036854775807'), ('bigint', 'greatest - 1', '9223372036854775806'), ('bigint', 'above int', '2147483648'),
     ('bigint', 'below int', '(-2147483649)'), ('bigint', 'a million and one', '1000001'), ('bigint', 'wrong type', '1.5::numeric'),
@@ -250,7 +255,7 @@ CREATE TABLE meant (sqlstate text, type text);
 INSERT INTO meant
 SELECT sqlstate, '%' FROM unnest('{ES999,ES001,ES002,ES004,ES006,22004,22023,22003,2202E,42602,42704,42883}'::text[]) AS sqlstate;
 INSERT INTO meant VALUES
-    ('42P13', 'es_function'), ('22P02', 'es_function'), ('42P07', 'regclass[]'), ('42601', 'es_function'), ('42622', 'es_function'), ('42601', 'text'), ('42P01', 'regclass%'),
+    ('42P13', 'es_function'), ('22P02', 'es_function'), ('22P02', 'es_categories'), ('42P07', 'regclass[]'), ('42601', 'es_function'), ('42622', 'es_function'), ('42601', 'text'), ('42P01', 'regclass%'),
     ('42809', 'regclass%'), ('3F000', 'regnamespace'), ('0LP01', 'regrole'), ('22P02', 'uuid'), ('22P02', 'jsonb'), ('22P02', 'es_expected_version'),
     ('22P02', '%[]'), ('22007', 'timestamp%'), ('22008', 'timestamp%'), ('22008', 'interval'), ('2201W', 'bigint'), ('2201X', 'bigint'),
     ('42846', 'es_events'), ('42846', 'es_recorded_event'), ('22007', 'jsonb'), ('54000', '%[]');

@@ -12,7 +12,7 @@ CREATE FUNCTION by_type.on_a(event es_recorded_event) RETURNS void LANGUAGE sql
     AS $$ INSERT INTO seen VALUES (event.position, 'on_a', current_setting('TimeZone')) $$;
 CREATE MATERIALIZED VIEW types AS SELECT DISTINCT type FROM es_events;
 CREATE VIEW definition AS
-    SELECT name, handler, query IS NOT NULL AS query, handler_schema, category, types, start_position, position, state, attempts, message
+    SELECT name, handler, query IS NOT NULL AS query, handler_schema, categories, types, start_position, position, state, attempts, message
       FROM es_projections ORDER BY name;
 SELECT count(es_append('order-1', 'any', t)) FROM unnest('{a,b,a}'::text[]) t;
 SET timezone = 'UTC';
@@ -120,6 +120,7 @@ SELECT es_alter_projection('p', query => 'SELECT 1; SELECT 2');
 SELECT es_alter_projection('p', query => 'SELECT FROM nothing');
 SELECT es_alter_projection('p', handler_schema => 'nothing');
 SELECT es_alter_projection('p', category => 'order-1');
+SELECT es_alter_projection('p', category => '{order,order-1}');
 SELECT es_alter_projection('p', types => '{}');
 SELECT es_alter_projection('p', types => '{NULL}');
 SELECT es_alter_projection('p', category => 'order', all_categories => true);
@@ -132,7 +133,7 @@ SELECT es_alter_projection('p', query => 'SELECT 1');
 SELECT * FROM definition WHERE name <> 'p';
 -- The filter of a view is another one.
 SELECT es_alter_projection('v', category => 'order', types => '{a}');
-SELECT category, types FROM es_projections WHERE name = 'v';
+SELECT categories, types FROM es_projections WHERE name = 'v';
 
 -- The owner's rights count, whoever alters it.
 CREATE ROLE regress_es_owner;

@@ -27,7 +27,7 @@ SELECT public.es_create_projection('nowhere', handler_schema => 'on_event');
 RESET search_path;
 \x
 SELECT name, owner = current_user AS owner, search_path, handler, query, handler_schema, refresh, tables,
-       category, types, mode, start_position, batch_size, on_failure, max_attempts, min_interval,
+       categories, types, mode, start_position, batch_size, on_failure, max_attempts, min_interval,
        created_at <= clock_timestamp() AS created, state, position, history, handled
   FROM es_projections ORDER BY name;
 \x

@@ -11,7 +11,7 @@ SELECT es_create_subscription('plain');
 SELECT es_create_subscription('all', 'a', '{opened,"clo,sed"}', 3, 4, '1 day 2 hours', 7, 50);
 SELECT es_create_subscription('from now on', start_position => NULL, types => '{x}');
 \x
-SELECT name, owner = current_user AS owner, category, types, start_position, partitions, lease, max_attempts, max_in_flight,
+SELECT name, owner = current_user AS owner, categories, types, start_position, partitions, lease, max_attempts, max_in_flight,
        created_at <= clock_timestamp() AS created
   FROM es_subscriptions ORDER BY name;
 SELECT * FROM es_partitions WHERE subscription = 'plain';

@@ -83,7 +83,7 @@ is($standby->safe_psql('postgres', q{
 	'held|0|dora|0|4|0|t|10|t|t', 'on the standby: status');
 is(count_of($standby, q{es_subscription_status WHERE subscription IN ('inside', 'outside') AND horizon > 0}), 7,
 	'on the standby: status of those at work');
-is($standby->safe_psql('postgres', q{SELECT name, category, partitions FROM es_subscriptions WHERE name = 'outside'}),
+is($standby->safe_psql('postgres', q{SELECT name, categories, partitions FROM es_subscriptions WHERE name = 'outside'}),
 	'outside||4', 'on the standby: subscriptions');
 
 # What the standby does not get any more
