@@ -18,6 +18,7 @@
 #include "failure/failure.h"
 #include "aggregate/aggregate.h"
 #include "projection/projection.h"
+#include "projection/projection_failure.h"
 #include "health/health.h"
 #include "worker/worker.h"
 
@@ -37,6 +38,7 @@ _PG_init(void)
 	import_init();
 	failure_init();
 	projection_sync_init();
+	projection_limit_init();
 	async_commit_init();
 	fold_init();
 	health_init();

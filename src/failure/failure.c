@@ -90,7 +90,8 @@ is_conflict(const ErrorData *error)
 
 /*
  * Returns true if the cause of the error lies outside of the event.  Of class 42 are
- * a privilege that was revoked, and a name that was changed or dropped.
+ * a privilege that was revoked, and a name that was changed or dropped.  A cancel is
+ * that of a handler that did not end (projection_limit.c), as others end the run.
  */
 bool
 failure_is_external(const ErrorData *error)
@@ -102,9 +103,10 @@ failure_is_external(const ErrorData *error)
 		case ERRCODE_INVALID_CATALOG_NAME:
 		case ERRCODE_CONNECTION_EXCEPTION:
 		case ERRCODE_INSUFFICIENT_RESOURCES:
-		case ERRCODE_OPERATOR_INTERVENTION:
 		case ERRCODE_SYSTEM_ERROR:
 			return true;
+		case ERRCODE_OPERATOR_INTERVENTION:
+			return error->sqlerrcode != ERRCODE_QUERY_CANCELED;
 		default:
 			return is_conflict(error);
 	}

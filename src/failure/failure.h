@@ -204,6 +204,9 @@ extern List *park_take(Oid log, EventBatch *batch, const List *streams,
 extern List *park_first(Oid log, const EventBatch *batch, ErrorData *error,
 						int attempts, List *parked, text **stream);
 
+/* Returns those of the list that are not after the position. */
+extern List *park_upto(const List *parked, int64 position);
+
 /*
  * Stores the list in es_failures.  pause: as for failure_add, for those events
  * that have failed.

@@ -131,6 +131,21 @@ park_first(Oid relid, const EventBatch *batch, ErrorData *error, int attempts,
 	return parked;
 }
 
+/* Returns those of the list that are not after the position. */
+List *
+park_upto(const List *parked, int64 position)
+{
+	List	   *result = NIL;
+	ListCell   *cell;
+
+	foreach(cell, parked)
+	{
+		if (((ParkedEvent *) lfirst(cell))->position <= position)
+			result = lappend(result, lfirst(cell));
+	}
+	return result;
+}
+
 /* Stores the list in es_failures. */
 void
 park_save(FailureOwner owner, const List *parked, double pause)

@@ -62,6 +62,8 @@ typedef struct Projection
 
 	int64		failed_event;	/* at an error: how many events of the batch
 								 * came before it; -1: any may have failed */
+	int64		applied;		/* so many events of the batch, if the time
+								 * for it ended there; else 0 */
 	bool		rebuilding;		/* its tables are found in pg_temp */
 	bool		cached;			/* outlives the transaction */
 	SPIPlanPtr	plan;			/* of the query, if it is cached */

@@ -14,7 +14,8 @@
  *	   together as "new_events" to a query, or refresh the materialized view;
  *	4. become the caller again.
  *
- * An error is raised; the caller undoes what was written.
+ * An error is raised; the caller undoes what was written.  In a worker a slow handler
+ * gets a part of the events only (projection_limit.c): the batch ends there.
  *
  *-------------------------------------------------------------------------
  */
@@ -189,6 +190,11 @@ call_for_each_event(Projection *projection, Tuplestorestate *events,
 		call_projection_handler(&calls, slot);
 		MemoryContextSwitchTo(oldcontext);
 		MemoryContextReset(context);
+		if (projection_limit_is_near())
+		{
+			projection->applied = projection->failed_event + 1;
+			break;
+		}
 	}
 	at->event = NULL;
 	projection->failed_event = -1;
@@ -394,6 +400,7 @@ projection_apply(Projection *projection, Tuplestorestate *events,
 	RunAs		saved;
 
 	projection->failed_event = 0;
+	projection->applied = 0;
 	saved = become_owner(projection);
 	apply_depth++;
 	PG_TRY();

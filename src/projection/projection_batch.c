@@ -265,7 +265,20 @@ projection_try_batch(Projection *projection, const EventBatch *batch,
 {
 	BatchApplication application = {projection, batch, own_transaction};
 
-	return subtransaction_try(attempt_apply, &application);
+	return projection_limit_try(projection, attempt_apply, &application);
+}
+
+/*
+ * Ends the batch after the events that were applied; returns those of the parked events
+ * that belong to it.
+ */
+static List *
+end_batch_early(const Projection *projection, EventBatch *batch, List *parked)
+{
+	batch->count = projection->applied;
+	batch->upto = event_batch_position(projection->log, batch->events,
+									   batch->count - 1);
+	return park_upto(parked, batch->upto);
 }
 
 /*
@@ -278,7 +291,7 @@ read_and_apply(const ProjectionRun *run, Projection *projection, EventBatch *bat
 			   List **parked)
 {
 	BatchReading reading = {run, projection, batch};
-	ErrorData  *error = subtransaction_try(attempt_read, &reading);
+	ErrorData  *error = projection_limit_try(projection, attempt_read, &reading);
 
 	if (error != NULL)
 	{
@@ -293,7 +306,11 @@ read_and_apply(const ProjectionRun *run, Projection *projection, EventBatch *bat
 							*parked);
 	if (batch->count == 0)
 		return NULL;
-	return projection_try_batch(projection, batch, run->own_transaction);
+	error = projection_try_batch(projection, batch, run->own_transaction);
+	if (error == NULL && projection->applied > 0 &&
+		projection->applied < batch->count)
+		*parked = end_batch_early(projection, batch, *parked);
+	return error;
 }
 
 /* Runs one batch of a claimed projection, and notes how it ended. */
@@ -303,8 +320,10 @@ projection_run_batch(const ProjectionRun *run, Projection *projection)
 	TimestampTz started = GetCurrentTimestamp();
 	List	   *parked = NIL;
 	EventBatch	batch = {.events = event_batch_make()};
-	ErrorData  *error = read_and_apply(run, projection, &batch, &parked);
+	ErrorData  *error;
 
+	projection_limit_turn(projection->name);
+	error = read_and_apply(run, projection, &batch, &parked);
 	if (error == NULL)
 	{
 		projection_save_parked(projection, parked);

@@ -17,6 +17,10 @@
  *	   projection waits at the event, and has failed after max_attempts.  It still
  *	   tries again, as handlers are replaced without notice.
  *
+ * An error may also end the whole transaction, at its commit.  Then nothing is noted, and
+ * the projection would be the first in the next round again.  So a worker notes it in
+ * a transaction of its own (projection_note_lost_batch).
+ *
  * Pauses between attempts grow to eventstore.max_retry_pause.  The first success
  * clears all that was noted.
  *
@@ -254,16 +258,11 @@ park_failed_event(const Projection *projection, const EventBatch *batch,
 {
 	EventBatch	rest = {.upto = batch->count == 1 ? batch->upto :
 	event_batch_position(projection->log, batch->events, 0)};
-	List	   *parked = NIL;
-	ListCell   *cell;
+	List	   *parked;
 	text	   *stream;
 
-	foreach(cell, waiting)
-	{
-		if (((ParkedEvent *) lfirst(cell))->position <= rest.upto)
-			parked = lappend(parked, lfirst(cell));
-	}
-	parked = park_first(projection->log, batch, error, 1, parked, &stream);
+	parked = park_first(projection->log, batch, error, 1,
+						park_upto(waiting, rest.upto), &stream);
 	projection_save_parked(projection, parked);
 	move_checkpoint(projection, &rest, started, true);
 	if (projection->max_attempts == 1)
@@ -300,4 +299,21 @@ projection_note_failure(const Projection *projection, const EventBatch *batch,
 		park_failed_event(projection, batch, error, started, parked);
 	else
 		wait_at_event(projection, batch, error);
+}
+
+/*
+ * Notes an error that ended the transaction of a batch.  The projection pauses, so that
+ * it does not keep others waiting with the same error again and again.
+ */
+void
+projection_note_lost_batch(Oid log, const char *name, const ErrorData *error)
+{
+	EventBatch	none = {.count = 0};
+	Projection *projection;
+
+	SPI_connect();
+	projection = projection_find(log, name, "FOR UPDATE SKIP LOCKED");
+	if (projection != NULL)
+		wait_at_event(projection, &none, error);
+	SPI_finish();
 }

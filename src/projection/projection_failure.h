@@ -54,6 +54,31 @@ extern ErrorData *projection_try_batch(Projection *projection,
 									   const EventBatch *batch,
 									   bool own_transaction);
 
+/* projection_limit.c: how long a worker spends on a batch. */
+
+/* Defines eventstore.handler_timeout. */
+extern void projection_limit_init(void);
+
+/* From now on the limit holds in this process, a worker. */
+extern void projection_limit_enforce(void);
+
+/*
+ * The runner turns to a projection, whose batch begins, or to none: NULL.  Returns which
+ * one that was: the one to which an error of the transaction's end belongs.
+ */
+extern void projection_limit_turn(const char *projection);
+extern const char *projection_limit_present(void);
+
+/* Returns true if the worker has spent so long on it that others should have their turn. */
+extern bool projection_limit_is_near(void);
+
+/*
+ * Does the work in a subtransaction, as subtransaction_try does; in a worker within the
+ * limit, beyond which it is canceled.
+ */
+extern ErrorData *projection_limit_try(const Projection *projection,
+									   bool (*work) (void *arg), void *arg);
+
 /* projection_failure.c: what follows a batch. */
 
 /* Notes that a batch was applied, and moves the checkpoint. */
@@ -69,6 +94,13 @@ extern void projection_note_failure(const Projection *projection,
 									const EventBatch *batch,
 									ErrorData *error, TimestampTz started,
 									List *parked);
+
+/*
+ * Notes an error that ended the whole transaction of a batch, at its commit, say, so
+ * that nothing of the batch was noted.
+ */
+extern void projection_note_lost_batch(Oid log, const char *name,
+									   const ErrorData *error);
 
 /* Stores parked events (park.c's) in es_failures. */
 extern void projection_save_parked(const Projection *projection,

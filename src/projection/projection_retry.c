@@ -14,8 +14,8 @@
  * max_attempts it is parked for good: until es_retry or es_discard.  An attempt that
  * fails for a cause outside of the event (failure.c) does not count.
  *
- * A runner tries at most so many events of a stream as a batch has; the next is due
- * at once.
+ * A runner tries at most so many events of a stream as a batch has, and a worker only
+ * for so long (projection_limit.c); the next is due at once.
  *
  *-------------------------------------------------------------------------
  */
@@ -144,7 +144,7 @@ retry_event(Projection *projection, const Failure *failure,
 	ErrorData  *error;
 
 	retry.batch.events = event_batch_make();
-	error = subtransaction_try(attempt_failed_event, &retry);
+	error = projection_limit_try(projection, attempt_failed_event, &retry);
 	tuplestore_end(retry.batch.events);
 	if (error != NULL && mode->warn && retry.batch.count == 0)
 		ReThrowError(error);	/* the event could not even be read */
@@ -165,6 +165,7 @@ projection_retry_stream(Projection *projection, char *stream,
 	int64		handled = 0;
 
 	while (handled < mode->limit &&
+		   !(handled > 0 && projection_limit_is_near()) &&
 		   failure_first(projection_failures(projection), stream, &failure))
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -225,6 +226,7 @@ projection_retry_due(Oid log, const char *name, bool own_transaction,
 	if (stream == NULL)
 		return false;
 	mode.limit = projection->batch_size;
+	projection_limit_turn(projection->name);
 	*handled += projection_retry_stream(projection, stream, &mode);
 	return true;
 }

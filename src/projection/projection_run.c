@@ -45,6 +45,7 @@ projection_run_due(Oid log)
 	int64		handled = 0;
 	bool		busy;
 
+	projection_limit_turn(NULL);
 	SPI_connect();
 	busy = projection_retry_due(log, NULL, true, &handled);
 	if (!busy)

@@ -19,8 +19,10 @@
  *	   and projections that are to be tried again are found then.
  *
  * It pauses and waits outside of transactions.  An error ends the transaction
- * that it is in and is logged.  The next round follows after a pause;
- * meanwhile appenders notify by themselves.
+ * that it is in and is logged.  If that was the transaction of a projection's batch,
+ * the next round begins with noting it for the projection, which then pauses.  Else the
+ * round follows after a pause, which grows from error to error; meanwhile appenders
+ * notify by themselves.
  *
  * SIGTERM ends a worker wherever it is, with exit code 0, so that the server
  * does not start it again.  It cancels the running statement, whose error
@@ -65,15 +67,18 @@
 #include "utils/timestamp.h"
 
 #include "base/base.h"
+#include "base/context.h"
 #include "log/log.h"
 #include "notify/notify.h"
 #include "projection/projection.h"
+#include "projection/projection_failure.h"
 #include "worker/worker.h"
 
 #define EXTENSION "eventstore"
 
-/* Milliseconds after an error. */
+/* Milliseconds after an error, and at most, after many. */
 #define ERROR_PAUSE		1000
+#define LAST_ERROR_PAUSE	60000
 
 extern PGDLLEXPORT void eventstore_worker_main(Datum arg);
 
@@ -275,11 +280,55 @@ notify_listeners(MemoryContext context)
 	return result != ANNOUNCE_NOTHING_NEW;
 }
 
+/*
+ * An error that has ended the transaction of a projection's batch, and is still to be
+ * noted for the projection; NULL: none is.
+ */
+static ErrorData *lost_batch_error = NULL;
+static char lost_batch_name[NAMEDATALEN];
+
+/*
+ * Remembers the error that is raised, if it is one of a projection's batch.  A cancel is
+ * no failure.
+ */
+static void
+remember_lost_batch(void)
+{
+	const char *name = projection_limit_present();
+
+	if (name == NULL || lost_batch_error != NULL ||
+		geterrcode() == ERRCODE_QUERY_CANCELED)
+		return;
+	MemoryContextSwitchTo(TopMemoryContext);
+	lost_batch_error = CopyErrorData();
+	strlcpy(lost_batch_name, name, sizeof(lost_batch_name));
+	projection_limit_turn(NULL);
+}
+
+/* Notes it.  If that fails, too, the projection has its next attempt soon. */
+static void
+note_lost_batch(MemoryContext context)
+{
+	ErrorData  *error = lost_batch_error;
+	Oid			log;
+
+	if (error == NULL)
+		return;
+	lost_batch_error = NULL;
+	log = begin_worker_transaction("running projections");
+	PushActiveSnapshot(GetTransactionSnapshot());
+	projection_note_lost_batch(log, lost_batch_name, error);
+	PopActiveSnapshot();
+	end_worker_transaction(context);
+	FreeErrorData(error);
+}
+
 /* Logs an error, unless SIGTERM raised it, and cleans up after it. */
 static void
 recover_from_error(MemoryContext context)
 {
 	HOLD_INTERRUPTS();
+	remember_lost_batch();
 	if (!ShutdownRequestPending || geterrcode() != ERRCODE_QUERY_CANCELED)
 		EmitErrorReport();
 	AbortCurrentTransaction();
@@ -367,6 +416,16 @@ discard_session_objects(void)
 		ResetTempTableNamespace();
 }
 
+/* Names the projection in an error of its transaction's commit. */
+static void
+add_commit_context(void *arg)
+{
+	const char *name = projection_limit_present();
+
+	if (name != NULL)
+		errcontext("commit of a batch of projection \"%s\"", name);
+}
+
 /*
  * Runs one batch of a projection, if one is due.  SPI wants a snapshot to be
  * there, as it is where a client's statement runs.
@@ -375,6 +434,7 @@ static bool
 run_due_projection(MemoryContext context)
 {
 	Oid			log = begin_worker_transaction("running projections");
+	ErrorContextCallback at;
 	bool		ran;
 
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -382,7 +442,10 @@ run_due_projection(MemoryContext context)
 	PopActiveSnapshot();
 	if (ran)
 		discard_session_objects();
+	context_push(&at, add_commit_context, NULL);
 	end_worker_transaction(context);
+	context_pop(&at);
+	projection_limit_turn(NULL);
 	return ran;
 }
 
@@ -396,6 +459,7 @@ run_round(MemoryContext context, bool notifies)
 	bool		busy;
 
 	handle_worker_interrupts();
+	note_lost_batch(context);
 	busy = notify_and_publish(context, notifies);
 	while (run_due_projection(context))
 	{
@@ -432,6 +496,27 @@ try_round(MemoryContext context, bool notifies, bool *busy)
 	return done;
 }
 
+/*
+ * Pauses after an error, the longer the more rounds have failed: not if the next round
+ * only notes it for a projection.
+ */
+static void
+pause_after_error(int failed_rounds)
+{
+	int			pause = ERROR_PAUSE;
+
+	if (lost_batch_error != NULL)
+		return;
+	while (--failed_rounds > 0 && pause < LAST_ERROR_PAUSE)
+		pause *= 2;
+	pause = Min(pause, LAST_ERROR_PAUSE);
+	if (pause > ERROR_PAUSE)
+		ereport(LOG,
+				(errmsg("eventstore worker pauses for %d s after an error",
+						pause / 1000)));
+	sleep_until_latch(pause, "EventstoreWorkerError");
+}
+
 /* Waits for the next transaction of an appender that ends. */
 static void
 wait_for_appender(uint64 count)
@@ -449,6 +534,7 @@ eventstore_worker_main(Datum arg)
 	MemoryContext context;
 	bool		notifies;
 	uint64		seen = 0;
+	int			failed_rounds = 0;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
@@ -457,6 +543,7 @@ eventstore_worker_main(Datum arg)
 											  InvalidOid, 0);
 	pqsignal(SIGTERM, end_worker);
 	set_worker_options();
+	projection_limit_enforce();
 	context = AllocSetContextCreate(TopMemoryContext, "eventstore worker",
 									ALLOCSET_DEFAULT_SIZES);
 	notifies = join_worker_slot();
@@ -471,8 +558,9 @@ eventstore_worker_main(Datum arg)
 		done = try_round(context, notifies, &busy);
 		pgstat_report_activity(STATE_IDLE, NULL);
 		(void) pgstat_report_stat(false);
+		failed_rounds = done ? 0 : failed_rounds + 1;
 		if (!done)
-			sleep_until_latch(ERROR_PAUSE, "EventstoreWorkerError");
+			pause_after_error(failed_rounds);
 		else if (busy)
 			sleep_until_latch(notify_interval, "EventstoreWorkerPause");
 		else
