@@ -24,6 +24,7 @@ typedef struct Replay
 							 const struct Replay *replay);	/* after a batch */
 	void	   *progress_data;
 	int64		upto;			/* the position that it goes to */
+	int64		suspect_upto;	/* up to here batches are small */
 	int64		handled;
 	List	   *parked;			/* for projection_save_parked */
 	List	   *streams;		/* that are parked */

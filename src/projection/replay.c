@@ -4,9 +4,10 @@
  *		Handling a range of the log in one transaction: for a rebuild, and for a
  *		projection that becomes sync.
  *
- * The events are read and applied in batches.  An error ends the transaction,
- * or, if events may be parked, the batch is divided until the event that fails is
- * alone; that event is then parked, and later events of its stream behind it.
+ * The events are read and applied in batches.  A batch that fails is divided until the
+ * event that fails is alone, if events may be parked, or if else nobody would know which
+ * event it is, as a query gets all of them at once.  That event is then parked, and
+ * later events of its stream behind it; or its error ends the transaction.
  * The projection's row is not touched: the caller writes the new checkpoint.
  *
  *-------------------------------------------------------------------------
@@ -40,6 +41,28 @@ park_replayed_event(Projection *projection, const EventBatch *batch, ErrorData *
 }
 
 /*
+ * Returns true if a batch that fails is to be divided.  A handler's error says by itself
+ * at which event it was raised.
+ */
+static bool
+is_divided(const Projection *projection, const EventBatch *batch,
+		   const Replay *replay)
+{
+	return replay->park ||
+		(projection->kind == PROJECTION_QUERY && batch->count > 1);
+}
+
+/* Lets a part of the batch, which has failed, be tried next. */
+static void
+divide_replayed_batch(Projection *projection, const EventBatch *batch,
+					  Replay *replay)
+{
+	projection->batch_limit = projection->failed_event >= 0 ?
+		Max(projection->failed_event, 1) : batch->count / 2;
+	replay->suspect_upto = Max(replay->suspect_upto, batch->upto);
+}
+
+/*
  * Handles one batch.  Returns false if it failed and must be tried again as a
  * smaller one.  The error is raised without parking, and if its cause lies outside of
  * the event, as all events would be parked then.
@@ -53,7 +76,7 @@ replay_batch(Projection *projection, EventBatch *batch, Replay *replay)
 	waiting = park_take(projection->log, batch, replay->streams, NIL);
 	if (batch->count > 0)
 	{
-		if (replay->park)
+		if (is_divided(projection, batch, replay))
 			error = projection_try_batch(projection, batch, false);
 		else
 			projection_apply(projection, batch->events, batch->history);
@@ -62,8 +85,7 @@ replay_batch(Projection *projection, EventBatch *batch, Replay *replay)
 		ReThrowError(error);
 	if (error != NULL && batch->count > 1)
 	{
-		projection->batch_limit = projection->failed_event >= 0 ?
-			Max(projection->failed_event, 1) : batch->count / 2;
+		divide_replayed_batch(projection, batch, replay);
 		return false;
 	}
 	replay->parked = list_concat(replay->parked, waiting);
@@ -71,6 +93,8 @@ replay_batch(Projection *projection, EventBatch *batch, Replay *replay)
 		park_replayed_event(projection, batch, error, replay);
 	else
 		replay->handled += batch->count;
+	if (batch->upto >= replay->suspect_upto)
+		projection->batch_limit = 0;
 	return true;
 }
 

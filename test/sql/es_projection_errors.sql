@@ -91,6 +91,13 @@ ALTER FUNCTION note_rebuilt(es_recorded_event) RENAME TO note_renamed;
 SELECT es_rebuild_projection('p');
 SELECT count(*) FROM es_failures;
 SELECT es_drop_projection('p'), es_drop_projection('q');
+-- A query that fails for a batch, but for no event of it, is divided as by a runner.
+CREATE TABLE latest (stream text PRIMARY KEY, position bigint);
+SELECT es_create_projection('q', category => 'd', tables => '{latest}', query =>
+    $$ INSERT INTO latest AS l SELECT stream, position FROM new_events ON CONFLICT (stream) DO UPDATE SET position = greatest(l.position, excluded.position) $$);
+SELECT es_rebuild_projection('q');
+TABLE latest ORDER BY stream;
+SELECT es_drop_projection('q');
 -- Becoming sync.
 SELECT es_create_projection('p', 'note(es_recorded_event)', category => 'd', tables => '{seen}', mode => 'sync');
 -- A view.
