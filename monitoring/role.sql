@@ -7,6 +7,6 @@
 -- Other sessions in pg_stat_activity, and the exporter's own queries.
 GRANT pg_monitor TO :"role";
 
-GRANT SELECT ON es_stats, es_inbox_stats, es_projection_status, es_subscription_status, es_position TO :"role";
-GRANT EXECUTE ON FUNCTION es_stats(), es_inbox_stats() TO :"role";
+GRANT SELECT ON es_stats, es_inbox_stats, es_projection_status, es_subscription_status, es_health, es_position TO :"role";
+GRANT EXECUTE ON FUNCTION es_stats(), es_inbox_stats(), es_health() TO :"role";
 GRANT SELECT (id, projection, subscription, topic) ON es_failures TO :"role";

@@ -7,6 +7,11 @@
 -- functions and operators (test/pgtap/security-create.sql).  Names are printed with
 -- their schemas, as es_health() runs with pg_catalog alone in the search_path.
 
+-- Returns true if the cause of an error lies outside of the event or message
+-- (src/failure/failure.c).  A cancel is that of a handler that did not end.
+CREATE FUNCTION es_health_external(sqlstate text) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (pg_catalog.substr(sqlstate, 1, 2) IN ('08', '3D', '3F', '40', '42', '53', '57', '58') AND sqlstate <> '57014') OR sqlstate IN ('55P03', '55006');
+
 -- The schemas of a search_path that is kept, in which a mark stands for that of the
 -- extension (src/base/run_as.c).  The mark is made of two parts, as the server would
 -- replace it here.
@@ -23,9 +28,11 @@ END;
 -- The statement that grants what a role lacks, by the error that it got: "permission
 -- denied for table x", or a name that is not found because its schema is closed to the
 -- role.  The object is one of the tables, else the first of this name in the path,
--- else the only one.  Null: unknown.
+-- else the only one.  On a table these are the privileges that the words of the
+-- statement ask for, which the context has or the query is; else all.  Null: unknown, or
+-- nothing is lacking any more.
 CREATE FUNCTION es_health_grant(
-    role oid, path text, tables oid[], message text, context text,
+    role oid, path text, tables oid[], message text, context text, query text,
     OUT remedy text, OUT remedy_by text)
     LANGUAGE sql STABLE PARALLEL SAFE
 BEGIN ATOMIC
@@ -33,7 +40,7 @@ BEGIN ATOMIC
         SELECT pg_catalog.regexp_match(message,
                    '^permission denied for (table|view|materialized view|foreign table|sequence|schema|function|procedure) (?:[^"(]*\.)?"?([^"(.]+)') AS part,
                pg_catalog.regexp_match(message, 'does not exist') IS NOT NULL AS missing,
-               pg_catalog.upper((pg_catalog.regexp_match(context, 'SQL statement "\s*(\w+)'))[1]) AS verb,
+               coalesce((pg_catalog.regexp_match(context, 'SQL statement "(.*?)"(?:\n|$)'))[1], query) AS statement,
                (SELECT r.rolname FROM pg_roles r WHERE r.oid = role) AS rolname),
     element AS MATERIALIZED (
         SELECT s.n, e.oid, e.nspname, e.nspowner
@@ -45,16 +52,16 @@ BEGIN ATOMIC
                (SELECT pg_catalog.array_agg(v.verb)
                   FROM pg_catalog.unnest(CASE WHEN c.relkind = 'S' THEN '{USAGE}'::text[]
                                               ELSE '{SELECT,INSERT,UPDATE,DELETE}'::text[] END) v (verb)
-                 WHERE NOT CASE WHEN c.relkind = 'S' THEN pg_catalog.has_sequence_privilege(role, c.oid, v.verb)
+                 WHERE (c.relkind = 'S' OR said.statement IS NULL
+                        OR pg_catalog.regexp_match(said.statement, '\m' || CASE WHEN v.verb = 'SELECT' THEN '(select|where|conflict|returning)' ELSE v.verb END || '\M', 'i') IS NOT NULL)
+                   AND NOT CASE WHEN c.relkind = 'S' THEN pg_catalog.has_sequence_privilege(role, c.oid, v.verb)
                                 ELSE pg_catalog.has_table_privilege(role, c.oid, v.verb) END) AS lacks
           FROM said
           JOIN pg_class c ON c.relname = said.part[2] AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')),
     candidate AS (
         SELECT r.owner,
                CASE WHEN r.oid = ANY (tables) THEN 0::bigint ELSE coalesce(e.n, 1000::bigint) END AS rank,
-               pg_catalog.format('GRANT %s ON %s %s TO %I',
-                   CASE WHEN said.verb = ANY (r.lacks) THEN said.verb ELSE pg_catalog.array_to_string(r.lacks, ', ') END,
-                   r.kind, r.oid::regclass, said.rolname) AS statement
+               pg_catalog.format('GRANT %s ON %s %s TO %I', pg_catalog.array_to_string(r.lacks, ', '), r.kind, r.oid::regclass, said.rolname) AS statement
           FROM said
          CROSS JOIN relation r
           LEFT JOIN element e ON e.oid = r.relnamespace
@@ -266,8 +273,8 @@ BEGIN ATOMIC
     said AS MATERIALIZED (
         SELECT h.held_since,
                CASE WHEN h.waiting = 0 THEN pg_catalog.format('Events appended after it will wait above position %s.', h.horizon)
-                    ELSE pg_catalog.format('%s wait above position %s, the first since %s.',
-                                           CASE WHEN h.waiting > 100 THEN 'More than 100 events' WHEN h.waiting = 1 THEN '1 event' ELSE h.waiting::text || ' events' END,
+                    ELSE pg_catalog.format('%s above position %s, the first since %s.',
+                                           CASE WHEN h.waiting > 100 THEN 'More than 100 events wait' WHEN h.waiting = 1 THEN '1 event waits' ELSE h.waiting::text || ' events wait' END,
                                            h.horizon, h.held_since) END AS waiting
           FROM horizon h),
     holder AS MATERIALIZED (
@@ -346,6 +353,7 @@ BEGIN ATOMIC
          WHERE c.oid = 'es_events'::regclass::oid),
     projection AS MATERIALIZED (
         SELECT p.*, p.owner::oid AS role, p.owner::text AS role_name,
+               es_health_external(p.sqlstate) AS is_external,
                CASE WHEN p.handler IS NOT NULL THEN 'handler' WHEN p.query IS NOT NULL THEN 'query' ELSE 'handler_schema' END AS kind,
                CASE WHEN p.handler IS NOT NULL THEN pg_catalog.parse_ident(p.handler) ELSE ARRAY[p.handler_schema] END AS code,
                pg_catalog.format('projection %I', p.name) AS object,
@@ -435,7 +443,7 @@ BEGIN ATOMIC
         SELECT p.name, 4, 4, 'right_missing', p.failing_since,
                pg_catalog.format('It waits %s: %s', coalesce(p.event, 'at a batch'), p.message), g.remedy, g.remedy_by
           FROM projection p
-         CROSS JOIN LATERAL es_health_grant(p.role, p.search_path, (SELECT pg_catalog.array_agg(t.tab::oid) FROM pg_catalog.unnest(p.tables) t (tab)), p.message, p.context) g
+         CROSS JOIN LATERAL es_health_grant(p.role, p.search_path, (SELECT pg_catalog.array_agg(t.tab::oid) FROM pg_catalog.unnest(p.tables) t (tab)), p.message, p.context, p.query) g
          WHERE p.sqlstate IN ('42501', '42P01', '42883', '42704', '3F000') AND g.remedy IS NOT NULL
         UNION ALL
         SELECT p.name, 5, 4, 'code_missing', p.failing_since,
@@ -456,13 +464,13 @@ BEGIN ATOMIC
          WHERE p.mode = 'async' AND p.state <> 'paused' AND (pg_catalog.starts_with(p.sqlstate, '42') OR p.sqlstate IN ('3F000', '3D000'))
         UNION ALL
         SELECT p.name, 7, 5, 'projection_waits', p.failing_since,
-               pg_catalog.format('It has waited for %s attempts %s: %s. ', p.attempts, coalesce(p.event, 'at a batch'), p.message)
+               pg_catalog.format('It has waited for %s %s: %s. ', CASE WHEN p.attempts = 1 THEN '1 attempt' ELSE p.attempts::text || ' attempts' END, coalesce(p.event, 'at a batch'), p.message)
                || 'The cause lies outside of the event. It goes on by itself when that is gone.',
                pg_catalog.format('SELECT %I.es_resume_projection(%L)', log.nspname, p.name), NULL
           FROM projection p
          CROSS JOIN log
-         WHERE p.mode = 'async' AND p.state <> 'paused' AND p.attempts >= 3
-           AND (pg_catalog.substr(p.sqlstate, 1, 2) IN ('08', '40', '53', '57', '58') OR p.sqlstate IN ('55P03', '55006'))
+         WHERE p.mode = 'async' AND p.state <> 'paused' AND p.is_external
+           AND (p.attempts >= 3 OR p.failing_since < pg_catalog.clock_timestamp() - delay)
         UNION ALL
         SELECT p.name, 8, 5, CASE WHEN p.state = 'failed' THEN 'projection_failed' ELSE 'projection_retries' END, p.failing_since,
                pg_catalog.format('%s failed %s: %s. ', CASE WHEN p.attempts = 1 THEN '1 attempt has' ELSE p.attempts::text || ' attempts have' END, coalesce(p.event, 'at a batch'), p.message)
@@ -474,7 +482,7 @@ BEGIN ATOMIC
                NULL
           FROM projection p
          CROSS JOIN log
-         WHERE p.mode = 'async' AND p.message IS NOT NULL
+         WHERE p.mode = 'async' AND p.message IS NOT NULL AND NOT p.is_external
            AND (p.state = 'failed' OR (p.state = 'running' AND p.failing_since < pg_catalog.clock_timestamp() - delay))
         UNION ALL
         SELECT p.name, 9, 4, 'trigger_missing', NULL,
@@ -519,8 +527,9 @@ BEGIN ATOMIC
                   WHERE x.projection = p.name AND x.retry_at IS NULL AND x.message IS NOT NULL LIMIT 101) y) c
     UNION ALL
     SELECT 3, 'worker_missing', pg_catalog.format('database %I', pg_catalog.current_database()), min(w.since),
-           pg_catalog.format('No worker serves the database, and %s async projections are behind: %s. Set eventstore.databases and preload the library to have workers always.',
-                             count(*), pg_catalog.string_agg(w.name, ', ' ORDER BY w.name)),
+           pg_catalog.format('No worker serves the database. Async projections that are behind: %s%s. Set eventstore.databases and preload the library to have workers always.',
+                             pg_catalog.array_to_string((pg_catalog.array_agg(w.name ORDER BY w.name))[1:10], ', '),
+                             CASE WHEN count(*) > 10 THEN pg_catalog.format(' and %s more', count(*) - 10) END),
            min(pg_catalog.format('SELECT %I.es_start_worker()', w.nspname)), NULL, NULL
       FROM (SELECT p.name, log.nspname, greatest(b.recorded_at, p.created_at) AS since
               FROM projection p
@@ -656,37 +665,71 @@ BEGIN ATOMIC
                 AND f.retry_at IS NULL AND f.message IS NOT NULL
               ORDER BY f.projection, f.subscription, f.topic, f.group_id, f.id LIMIT 1) g
          WHERE b.n < 100),
+    log AS MATERIALIZED (
+        SELECT n.oid AS schema, n.nspname,
+               (SELECT t.oid FROM pg_type t WHERE t.typname = 'es_ack_event' AND t.typnamespace = n.oid) AS ack
+          FROM pg_class c
+          JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.oid = 'es_events'::regclass::oid),
     found AS (
-        SELECT f.*, f.receiver::oid AS role, f.receiver::text AS role_name, g.remedy AS grant_remedy, g.remedy_by AS grant_by,
+        SELECT f.*, f.receiver::oid AS role, f.receiver::text AS role_name, log.nspname,
+               es_health_external(f.sqlstate) AS is_external,
+               pg_catalog.to_regprocedure(f.handler) IS NULL AS is_gone,
+               g.remedy AS grant_remedy, g.remedy_by AS grant_by, h.code[1] AS schema, h.code[2] AS function, o.schemas,
                (SELECT count(*) FROM (SELECT FROM es_failures x
                                        WHERE x.projection IS NULL AND x.subscription IS NULL AND x.topic = f.topic AND x.group_id = f.group_id
                                          AND x.retry_at IS NULL AND x.message IS NOT NULL LIMIT 101) y) AS many
           FROM failure b
+         CROSS JOIN log
           JOIN es_failures f ON f.id = b.id
-          LEFT JOIN LATERAL es_health_grant(f.receiver::oid, f.search_path, '{}'::oid[], f.message, f.context) g
-                 ON f.sqlstate IN ('42501', '42P01', '42883', '42704', '3F000'))
-    SELECT 6, CASE WHEN f.grant_remedy IS NOT NULL THEN 'right_missing' ELSE 'message_failed' END,
+         CROSS JOIN LATERAL (SELECT pg_catalog.parse_ident(f.handler, false) AS code) h
+         CROSS JOIN LATERAL (
+             SELECT pg_catalog.array_agg(m.nspname::text) AS schemas
+               FROM pg_proc g
+               JOIN pg_namespace m ON m.oid = g.pronamespace
+              WHERE pg_catalog.to_regprocedure(f.handler) IS NULL AND g.proname = h.code[2] AND g.prorettype = log.ack
+                AND g.pronargs = 2 AND g.proargtypes[0] = 'text'::regtype::oid AND g.proargtypes[1] = 'jsonb'::regtype::oid) o
+          LEFT JOIN LATERAL es_health_grant(f.receiver::oid, f.search_path, '{}'::oid[], f.message, f.context, NULL) g
+                 ON f.sqlstate IN ('42501', '42P01', '42883', '42704', '3F000')),
+    said AS (
+        SELECT f.*,
+               CASE WHEN f.role = 0::oid THEN 'role' WHEN f.is_gone THEN 'code' WHEN f.grant_remedy IS NOT NULL THEN 'right'
+                    WHEN f.is_external THEN 'cause' WHEN f.last_failed_at > f.first_failed_at THEN 'again' ELSE 'once' END AS why
+          FROM found f)
+    SELECT 6, CASE f.why WHEN 'code' THEN 'code_missing' WHEN 'right' THEN 'right_missing' ELSE 'message_failed' END,
            pg_catalog.format('topic %L, group %L', f.topic, f.group_id), f.first_failed_at,
            pg_catalog.format('%s, the first %safter %s: %s. ',
                              CASE WHEN f.many > 100 THEN 'More than 100 messages have failed' WHEN f.many = 1 THEN '1 message has failed'
                                   ELSE f.many::text || ' messages have failed' END,
                              'with id "' || f.message_id || '" ', CASE WHEN f.attempts = 1 THEN '1 attempt' ELSE f.attempts::text || ' attempts' END, f.message)
-           || CASE WHEN f.grant_remedy IS NOT NULL THEN pg_catalog.format('Its receiver "%s" lacks the privilege. Then es_retry() it.', f.role_name)
-                   WHEN f.role = 0::oid THEN pg_catalog.format('Its receiver, %s, does not exist any more. Receive it again, or discard it.', f.role_name)
-                   WHEN f.last_failed_at > f.first_failed_at THEN pg_catalog.format('It has failed again. Fix handler %s and use es_retry(%s), or discard it.', f.handler, f.id)
-                   ELSE pg_catalog.format('Fix the cause, and retry it by handler %s.', f.handler) END,
-           CASE WHEN f.grant_remedy IS NOT NULL THEN f.grant_remedy
-                WHEN f.role = 0::oid OR f.last_failed_at > f.first_failed_at THEN pg_catalog.format('SELECT %I.es_discard(%s)', n.nspname, f.id)
-                ELSE pg_catalog.format('SELECT %I.es_retry(%s)', n.nspname, f.id) END,
-           f.grant_by, f.role
-      FROM found f
-     CROSS JOIN pg_class c
-      JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE c.oid = 'es_events'::regclass::oid;
+           || CASE f.why
+                  WHEN 'role' THEN pg_catalog.format('Its receiver, %s, does not exist any more. Receive it again, or discard it.', f.role_name)
+                  WHEN 'code' THEN pg_catalog.format('Its handler %s does not exist. ', f.handler)
+                      || CASE WHEN pg_catalog.cardinality(f.schemas) = 1 THEN pg_catalog.format('Schema "%s" has one like it, by which it can be received again.', f.schemas[1])
+                              ELSE pg_catalog.format('Create it again and use es_retry(%s), or discard it.', f.id) END
+                  WHEN 'right' THEN pg_catalog.format('Its receiver, %s, lacks the privilege. Then es_retry() it.', f.role_name)
+                  WHEN 'cause' THEN pg_catalog.format('The cause lies outside of the message. When it is gone, retry it by handler %s.', f.handler)
+                  WHEN 'again' THEN pg_catalog.format('It has failed again. Fix handler %s and use es_retry(%s), or discard it.', f.handler, f.id)
+                  ELSE pg_catalog.format('Fix the cause, and retry it by handler %s.', f.handler) END,
+           CASE WHEN f.why = 'code' AND pg_catalog.cardinality(f.schemas) = 1 THEN
+                    pg_catalog.format('SELECT set_config(%L, %L, true), %4$I.es_receive(f.topic, f.group_id, f.payload, %5$L, f.metadata, 0, f.attempts, f.message_id)'
+                                      || ' FROM %4$I.es_visible_failures f WHERE f.id = %3$s',
+                        'search_path',
+                        (SELECT pg_catalog.string_agg(
+                                    pg_catalog.quote_ident(CASE WHEN p.schema = f.schema AND NOT EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = f.schema)
+                                                                THEN f.schemas[1] ELSE p.schema END), ', ' ORDER BY p.n)
+                           FROM es_health_path(f.search_path) p),
+                        f.id, f.nspname, pg_catalog.format('%I.%I', f.schemas[1], f.function))
+                WHEN f.why = 'code' THEN NULL
+                WHEN f.why = 'right' THEN f.grant_remedy
+                WHEN f.why IN ('role', 'again') THEN pg_catalog.format('SELECT %I.es_discard(%s)', f.nspname, f.id)
+                ELSE pg_catalog.format('SELECT %I.es_retry(%s)', f.nspname, f.id) END,
+           CASE f.why WHEN 'code' THEN f.role_name WHEN 'right' THEN f.grant_by END, f.role
+      FROM said f;
 END;
 
 REVOKE EXECUTE ON FUNCTION
-    es_health_path(text), es_health_grant(oid, text, oid[], text, text), es_health_log(), es_health_horizon(interval),
+    es_health_external(text), es_health_path(text), es_health_grant(oid, text, oid[], text, text, text), es_health_log(), es_health_horizon(interval),
     es_health_alter(text, text, text, text, text[], text, text), es_health_projections(interval),
     es_health_subscriptions(interval), es_health_inbox() FROM PUBLIC;
 
@@ -699,8 +742,9 @@ REVOKE EXECUTE ON FUNCTION es_health() FROM PUBLIC;
 CREATE VIEW es_health AS
     SELECT * FROM es_health() h ORDER BY h.urgency, h.since, h.problem, h.object;
 
+COMMENT ON FUNCTION es_health_external(text) IS 'part of es_health: whether an error''s cause lies outside of the event';
 COMMENT ON FUNCTION es_health_path(text) IS 'part of es_health: the schemas of a search_path';
-COMMENT ON FUNCTION es_health_grant(oid, text, oid[], text, text) IS 'part of es_health: the GRANT that an error asks for';
+COMMENT ON FUNCTION es_health_grant(oid, text, oid[], text, text, text) IS 'part of es_health: the GRANT that an error asks for';
 COMMENT ON FUNCTION es_health_log() IS 'part of es_health: the log';
 COMMENT ON FUNCTION es_health_horizon(interval) IS 'part of es_health: open transactions';
 COMMENT ON FUNCTION es_health_alter(text, text, text, text, text[], text, text) IS 'part of es_health: a call of es_alter_projection';

@@ -64,7 +64,7 @@ SELECT bag_eq(
      'OUT urgency integer, OUT problem text, OUT object text, OUT since timestamp with time zone, OUT message text, OUT remedy text,'
      ' OUT remedy_by text', 'SETOF record'),
     ('es_health_path', 'path text', 'TABLE(n bigint, schema text)'),
-    ('es_health_grant', 'role oid, path text, tables oid[], message text, context text, OUT remedy text, OUT remedy_by text', 'record'),
+    ('es_health_grant', 'role oid, path text, tables oid[], message text, context text, query text, OUT remedy text, OUT remedy_by text', 'record'),
     ('es_health_alter', 'projection text, kind text, code text, path text, settings text[], gone text, instead text', 'text'),
     ('es_health_log', '', 'TABLE(urgency integer, problem text, object text, since timestamp with time zone, message text, remedy text, remedy_by text, owner oid)'),
     ('es_health_horizon', 'delay interval', 'TABLE(urgency integer, problem text, object text, since timestamp with time zone, message text, remedy text, remedy_by text, owner oid)'),

@@ -39,7 +39,7 @@ SELECT bag_eq(
               ('es_stats()'),
               ('es_health()'),
               ('es_health_path(text)'),
-              ('es_health_grant(oid,text,oid[],text,text)'),
+              ('es_health_grant(oid,text,oid[],text,text,text)'),
               ('es_health_alter(text,text,text,text,text[],text,text)'),
               ('es_health_log()'),
               ('es_health_horizon(interval)'),

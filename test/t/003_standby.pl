@@ -75,6 +75,8 @@ is_query($primary, 'SELECT count(*) FROM es_horizon_holders', '1', 'the primary 
 is_query($standby, 'SELECT count(*) FROM es_horizon_holders', '0', 'the standby does not know it');
 is_query($standby, q{SELECT horizon_held_since = recorded_at FROM es_subscription_status, es_events WHERE stream = 'quick-1'},
 	't', 'but its status says since when an event waits');
+is($standby->safe_psql('postgres', q{SET eventstore.health_delay = 0; SELECT problem, object, remedy IS NULL FROM es_health WHERE problem = 'horizon_held'}),
+	'horizon_held|the primary|t', 'and es_health where to look');
 finish($slow, 'COMMIT');
 is(reads_there($last), 'slow-1,quick-1', 'and is read first');
 is_query($standby, 'SELECT horizon_held_since IS NULL FROM es_subscription_status', 't', 'then none waits');

@@ -100,7 +100,7 @@ foreach my $line (split /\n/, slurp_file("$monitoring/postgres_exporter.yaml"))
 	elsif ($line =~ /^        usage: "(\w+)"$/) { $query->{metrics}{$column} = lc $1; }
 	elsif ($line =~ /^    (.*)$/ and !%{ $query->{metrics} } and !@{ $query->{labels} }) { $query->{sql} .= "$1\n"; }
 }
-is(scalar(keys %queries), 7, 'there are seven queries');
+is(scalar(keys %queries), 8, 'there are eight queries');
 
 #
 # The exporter
@@ -219,6 +219,7 @@ my %known = (
 	eventstore_projection_lag_events     => { 'mode=async,projection=paused' => 5, 'mode=async,projection=good' => 0 },
 	eventstore_projection_handled_total  => { 'mode=async,projection=good' => 5 },
 	eventstore_projection_parked         => { 'mode=async,projection=parks' => 5 },
+	eventstore_health_problems           => { 'problem=projection_failed' => 1, 'problem=projection_paused' => 1, 'problem=event_parked' => 2, 'problem=message_failed' => 1 },
 	eventstore_failures_count            => { 'kind=projection' => 5, 'kind=inbox' => 1 },
 	eventstore_processes_workers         => { '' => 2 },
 	eventstore_processes_launchers       => { '' => 1 });
