@@ -63,6 +63,7 @@ SELECT bag_eq(
     ('es_health',
      'OUT urgency integer, OUT problem text, OUT object text, OUT since timestamp with time zone, OUT message text, OUT remedy text,'
      ' OUT remedy_by text', 'SETOF record'),
+    ('es_health_external', 'sqlstate text', 'boolean'),
     ('es_health_path', 'path text', 'TABLE(n bigint, schema text)'),
     ('es_health_grant', 'role oid, path text, tables oid[], message text, context text, query text, OUT remedy text, OUT remedy_by text', 'record'),
     ('es_health_alter', 'projection text, kind text, code text, path text, settings text[], gone text, instead text', 'text'),
@@ -239,6 +240,7 @@ SELECT bag_eq(
               ('es_start_worker',   'c',   'v', 'u', true),
               ('es_stats',          'c',   'v', 's', true),
               ('es_health',         'c',   'v', 'u', true),
+              ('es_health_external', 'sql', 'i', 's', false),
               ('es_health_path',    'sql', 's', 's', false),
               ('es_health_grant',   'sql', 's', 's', false),
               ('es_health_alter',   'sql', 's', 's', false),

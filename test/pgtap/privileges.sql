@@ -38,6 +38,7 @@ SELECT bag_eq(
               ('es_start_worker()'),
               ('es_stats()'),
               ('es_health()'),
+              ('es_health_external(text)'),
               ('es_health_path(text)'),
               ('es_health_grant(oid,text,oid[],text,text,text)'),
               ('es_health_alter(text,text,text,text,text[],text,text)'),
