@@ -78,6 +78,7 @@ sub get_into_trouble
 		  FROM generate_series(1, 10) AS i});
 	$node->safe_psql($database, q{SELECT es_run_projections('copied', 3)});
 	$node->safe_psql($database, q{SELECT es_run_projections('by_type', 2)});
+	$node->safe_psql($database, q{SELECT es_skip_event('copied', max(position), 'until it is restored') FROM es_events});
 	return;
 }
 
@@ -89,6 +90,7 @@ sub state_of
 	return $node->safe_psql($database, q{
 		SELECT p::text FROM es_projections AS p ORDER BY name;
 		SELECT f::text FROM es_failures AS f ORDER BY id;
+		SELECT s::text FROM es_skipped_events AS s ORDER BY projection, position;
 		SELECT tgname, tgenabled, tgtype, tgnewtable FROM pg_trigger
 		 WHERE tgrelid = 'es_events'::regclass AND NOT tgisinternal AND tgenabled <> 'D' ORDER BY tgname});
 }
@@ -111,6 +113,9 @@ sub goes_on
 	my ($node, $database, $name) = @_;
 	my $count = $node->safe_psql($database, 'SELECT count(*) FROM es_events');
 
+	is($node->safe_psql($database, q{
+			SELECT count(es_unskip_event(projection, position)) FROM es_skipped_events WHERE reason = 'until it is restored'}),
+		'1', "$name: what is skipped");
 	equals_fold($node, "$name: at once", database => $database);
 	is($node->safe_psql($database, q{SELECT string_agg(tgname, ',') FROM pg_trigger
 			WHERE tgrelid = 'es_events'::regclass AND tgfoid = 'es_projection_sync'::regproc AND tgenabled <> 'D'}),
