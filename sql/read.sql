@@ -135,8 +135,10 @@ CREATE FUNCTION es_stream_version(stream text) RETURNS bigint
     LANGUAGE sql STABLE PARALLEL SAFE
 RETURN coalesce((SELECT max(e.version) FROM es_events e WHERE e.stream = es_stream_version.stream), 0);
 
-CREATE FUNCTION es_last_event(stream text, type text DEFAULT NULL) RETURNS es_recorded_event
-    LANGUAGE sql STABLE PARALLEL RESTRICTED
+-- Of an event that does not exist comes no row, rather than one of nulls, and these are
+-- inlined as well.
+CREATE FUNCTION es_last_event(stream text, type text DEFAULT NULL) RETURNS SETOF es_recorded_event
+    LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 1
 BEGIN ATOMIC
     SELECT e.position, e.version, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
            es_upcast_data(e.position, e.stream, e.type, e.data, e.metadata) AS data,
@@ -148,8 +150,8 @@ BEGIN ATOMIC
      LIMIT 1;
 END;
 
-CREATE FUNCTION es_event(id uuid) RETURNS es_recorded_event
-    LANGUAGE sql STABLE PARALLEL RESTRICTED
+CREATE FUNCTION es_event(id uuid) RETURNS SETOF es_recorded_event
+    LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 1
 BEGIN ATOMIC
     SELECT e.position, e.version, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
            es_upcast_data(e.position, e.stream, e.type, e.data, e.metadata) AS data,
@@ -189,6 +191,6 @@ COMMENT ON FUNCTION es_read_category(text, bigint, bigint, text[]) IS
 COMMENT ON FUNCTION es_stream_version(text) IS
     'version of the last event of a stream; 0 if there is no such stream';
 COMMENT ON FUNCTION es_last_event(text, text) IS
-    'last event of a stream, or its last event of a type; null if there is none';
+    'last event of a stream, or its last event of a type; no row if there is none';
 COMMENT ON FUNCTION es_event(uuid) IS
-    'event with this id; null if there is none';
+    'event with this id; no row if there is none';

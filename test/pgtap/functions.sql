@@ -45,8 +45,8 @@ SELECT bag_eq(
      'category text, after_position bigint DEFAULT 0, max_count bigint DEFAULT NULL::bigint,'
      ' types text[] DEFAULT NULL::text[]', 'SETOF es_recorded_event'),
     ('es_stream_version', 'stream text', 'bigint'),
-    ('es_last_event', 'stream text, type text DEFAULT NULL::text', 'es_recorded_event'),
-    ('es_event', 'id uuid', 'es_recorded_event'),
+    ('es_last_event', 'stream text, type text DEFAULT NULL::text', 'SETOF es_recorded_event'),
+    ('es_event', 'id uuid', 'SETOF es_recorded_event'),
     ('es_recorded_event', 'event es_events', 'es_recorded_event'),
     ('es_attribute', 'data jsonb, attribute text', 'jsonb'),
     ('es_index_attribute', 'type text, attribute text', 'regclass'),

@@ -62,6 +62,20 @@ SELECT version, type FROM es_last_event('account-1', 'none');
 SELECT version, type FROM es_last_event('nobody');
 SELECT stream, version FROM es_event('00000000-0000-7000-8000-000000000001');
 SELECT stream, version FROM es_event('00000000-0000-7000-8000-000000000002');
+-- No row in the select list either; a subquery gives null. Both are inlined.
+SELECT (es_last_event('account-1')).type, (es_last_event('account-1')).version;
+SELECT (es_last_event('nobody')).version;
+SELECT coalesce((SELECT version FROM es_last_event('nobody')), 0) AS version;
+SELECT s AS stream, e.version FROM unnest('{account-1,nobody}'::text[]) AS s, es_last_event(s) AS e;
+SELECT s AS stream, e.version FROM unnest('{account-1,nobody}'::text[]) AS s LEFT JOIN es_last_event(s) AS e ON true;
+CREATE FUNCTION is_inlined(query text) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE plan json;
+BEGIN
+    EXECUTE 'EXPLAIN (FORMAT JSON) ' || query INTO plan;
+    RETURN plan::text ~ 'es_events' AND plan::text !~ 'Function Scan';
+END $$;
+SELECT is_inlined('SELECT data FROM es_event(''00000000-0000-7000-8000-000000000002'')'), is_inlined('SELECT version FROM es_last_event(''nobody'')');
+DROP FUNCTION is_inlined;
 SELECT es_category('account-1'), es_category('account'), es_category('a-b-c'), es_category('-x'), es_category(''), es_category(NULL);
 
 -- Plans, on a log that is worth an index.

@@ -38,7 +38,7 @@ SELECT data FROM es_load('person-2');
 SELECT (es_append('person-5', 'none', 'registered', '1', id => '00000000-0000-0000-0000-000000000005')).version,
        es_rewrite('00000000-0000-0000-0000-000000000005', '2') > 0 AS rewritten,
        (es_append('person-5', 'none', 'registered', '1', id => '00000000-0000-0000-0000-000000000005')).version AS retried,
-       (es_last_event('person-5')).data, (es_append('person-5', 1, 'moved')).version AS next;
+       (SELECT data FROM es_last_event('person-5')), (es_append('person-5', 1, 'moved')).version AS next;
 SELECT version, data FROM es_load('person-5');
 -- Large values.
 SELECT es_rewrite('00000000-0000-0000-0000-000000000003', jsonb_build_object('name', repeat('Ann ', 100000)), jsonb_build_object('x', repeat('y', 100000)));
