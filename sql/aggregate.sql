@@ -34,13 +34,13 @@ CREATE FUNCTION es_reducer(schema regnamespace)
 
 CREATE FUNCTION es_execute(
     stream text, decider es_function, command jsonb, reducer es_function,
-    metadata jsonb DEFAULT NULL, expected es_expected_version DEFAULT 'any',
+    metadata jsonb DEFAULT NULL, expected es_expected_version DEFAULT 'any', initial jsonb DEFAULT '{}',
     OUT version bigint, OUT "position" bigint, OUT state jsonb, OUT events int)
     AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 REVOKE EXECUTE ON FUNCTION
     es_snapshot(text, es_function, jsonb), es_reducer(regnamespace),
-    es_execute(text, es_function, jsonb, es_function, jsonb, es_expected_version)
+    es_execute(text, es_function, jsonb, es_function, jsonb, es_expected_version, jsonb)
     FROM PUBLIC;
 
 COMMENT ON SEQUENCE es_snapshots_id_seq IS 'ids of snapshots';
@@ -67,5 +67,5 @@ COMMENT ON FUNCTION es_last(jsonb, es_recorded_event) IS
     'reducer that takes the data of the last event as the state';
 COMMENT ON FUNCTION es_reducer(regnamespace) IS
     'reducer that calls apply_<type>(state jsonb, data jsonb) of a schema; created if it does not exist';
-COMMENT ON FUNCTION es_execute(text, es_function, jsonb, es_function, jsonb, es_expected_version) IS
+COMMENT ON FUNCTION es_execute(text, es_function, jsonb, es_function, jsonb, es_expected_version, jsonb) IS
     'decides a command on the state of a locked stream and appends the events; a command_id in metadata makes it safe to repeat';

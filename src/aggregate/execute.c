@@ -43,7 +43,7 @@ PG_FUNCTION_INFO_V1(es_execute);
 enum
 {
 	ARG_STREAM, ARG_DECIDER, ARG_COMMAND, ARG_REDUCER, ARG_METADATA,
-	ARG_EXPECTED
+	ARG_EXPECTED, ARG_INITIAL
 };
 
 /* The execution of a command. */
@@ -191,7 +191,7 @@ execution_row(FunctionCallInfo fcinfo, const Execution *execution)
 }
 
 /*
- * es_execute(stream, decider, command, reducer, metadata, expected)
+ * es_execute(stream, decider, command, reducer, metadata, expected, initial)
  */
 Datum
 es_execute(PG_FUNCTION_ARGS)
@@ -202,7 +202,8 @@ es_execute(PG_FUNCTION_ARGS)
 	init_execution(&execution, fcinfo);
 	execution.decider = decider_find(PG_GETARG_TEXT_PP(ARG_DECIDER));
 	fold_begin(&execution.fold, execution.log, execution.stream,
-			   PG_GETARG_TEXT_PP(ARG_REDUCER), event_array_no_data(), false);
+			   PG_GETARG_TEXT_PP(ARG_REDUCER), PG_GETARG_DATUM(ARG_INITIAL),
+			   PG_ARGISNULL(ARG_INITIAL));
 	write_lock(&execution.write);
 	push_latest_snapshot();
 	if (command_find_executed(&execution.command, execution.log,

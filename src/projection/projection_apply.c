@@ -29,6 +29,7 @@
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/parsenodes.h"
+#include "parser/parsetree.h"
 #include "tcop/dest.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
@@ -485,6 +486,44 @@ notice_unread_events(SPIPlanPtr plan)
 			 errhint("Read the events of the batch from the table " NEW_EVENTS ".")));
 }
 
+/* Returns the table that a query writes to; InvalidOid if it only reads. */
+static Oid
+written_table(const Query *query)
+{
+	return query->resultRelation == 0 ? InvalidOid :
+		rt_fetch(query->resultRelation, query->rtable)->relid;
+}
+
+/*
+ * Says that two parts of the query write to one table.  None of them sees what the
+ * others have written, so that a batch may lose updates of rows that it inserts.
+ */
+static void
+notice_written_twice(SPIPlanPtr plan)
+{
+	CachedPlanSource *source = linitial(SPI_plan_get_plan_sources(plan));
+	Query	   *query = linitial_node(Query, source->query_list);
+	List	   *written = list_make1_oid(written_table(query));
+	ListCell   *cell;
+
+	foreach(cell, query->cteList)
+	{
+		Node	   *part = lfirst_node(CommonTableExpr, cell)->ctequery;
+		Oid			relid = written_table(castNode(Query, part));
+
+		if (OidIsValid(relid) && list_member_oid(written, relid))
+		{
+			ereport(NOTICE,
+					(errmsg("the query writes to table \"%s\" more than once",
+							get_rel_name(relid)),
+					 errdetail("Its parts do not see each other's rows: what one inserts for an event of the batch, another does not update for a later event."),
+					 errhint("Aggregate the batch, and write each row once by INSERT ... ON CONFLICT DO UPDATE; or use a handler.")));
+			return;
+		}
+		written = lappend_oid(written, relid);
+	}
+}
+
 /* Refuses a query that cannot be planned. */
 static void
 check_query_plan(const Projection *projection)
@@ -498,6 +537,7 @@ check_query_plan(const Projection *projection)
 	register_new_events(presented, desc);
 	plan = prepare_query(projection->target);
 	notice_unread_events(plan);
+	notice_written_twice(plan);
 	(void) SPI_plan_get_cached_plan(plan);
 	SPI_finish();
 	if (presented != none)

@@ -165,7 +165,7 @@ SELECT bag_eq(
     ('es_reducer', 'schema regnamespace', 'regprocedure'),
     ('es_execute',
      'stream text, decider es_function, command jsonb, reducer es_function, metadata jsonb DEFAULT NULL::jsonb,'
-     ' expected es_expected_version DEFAULT ''any''::es_expected_version,'
+     ' expected es_expected_version DEFAULT ''any''::es_expected_version, initial jsonb DEFAULT ''{}''::jsonb,'
      ' OUT version bigint, OUT "position" bigint, OUT state jsonb, OUT events integer', 'record'),
     ('es_skip_event', 'projection text, "position" bigint, reason text DEFAULT NULL::text', 'void'),
     ('es_unskip_event', 'projection text, "position" bigint', 'void'),

@@ -78,7 +78,7 @@ SELECT bag_eq(
               ('es_retry(bigint)'),
               ('es_snapshot(text,es_function,jsonb)'),
               ('es_reducer(regnamespace)'),
-              ('es_execute(text,es_function,jsonb,es_function,jsonb,es_expected_version)'),
+              ('es_execute(text,es_function,jsonb,es_function,jsonb,es_expected_version,jsonb)'),
               ('es_discard(bigint)'),
               ('es_skip_event(text,bigint,text)'),
               ('es_unskip_event(text,bigint)'),

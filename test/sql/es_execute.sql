@@ -43,6 +43,17 @@ SELECT es_stream_version('a-2');
 -- The decider gets the state, {} for a new stream, and the command.
 CREATE FUNCTION show(state jsonb, command jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT jsonb_build_array(jsonb_build_object('type', 'shown', 'data', jsonb_build_object('state', state, 'command', command))) $$;
 SELECT state FROM es_execute('a-3', 'show'::regproc, '[1, "two", null]', 'es_last'::regproc);
+-- From an initial state on, which the decider gets, as es_state has it.
+CREATE FUNCTION tell(state jsonb, command jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT jsonb_build_array(jsonb_build_object('type', 'told', 'data', jsonb_build_object('told', coalesce(state, '"nothing"')))) $$;
+SELECT version, state FROM es_execute('i-1', 'tell', '{}', 'es_merge', initial => '{"limit": 5}');
+SELECT version, state FROM es_execute('i-1', 'tell', '{}', 'es_merge', initial => '{"limit": 6}');
+SELECT version, state FROM es_state('i-1', 'es_merge', '{"limit": 6}');
+SELECT version, state FROM es_execute('i-2', 'tell', '{}', 'es_last', initial => NULL);
+SELECT version, state FROM es_execute('i-3', 'tell', '{}', 'es_last');
+-- A repeated command has the state after it, from the same initial one.
+SELECT version, state FROM es_execute('i-1', 'tell', '{}', 'es_merge', '{"command_id": "00000000-0000-7000-8000-0000000000c1"}', initial => '{"limit": 7}');
+SELECT version, state FROM es_execute('i-1', 'tell', '{}', 'es_merge', '{"command_id": "00000000-0000-7000-8000-0000000000c1"}', initial => '{"limit": 7}');
+DROP FUNCTION tell;
 SELECT state FROM es_execute('a-3', 'show'::regproc, '"x"', 'es_last'::regproc);
 SELECT state FROM es_execute('a-4', 'show'::regproc, 'null', 'es_last'::regproc);
 -- All keys of an event.
@@ -283,7 +294,7 @@ CREATE ROLE regress_es_user;
 SET ROLE regress_es_user;
 SELECT es_execute('p-1', 'decide'::regproc, '{"count": 1}', 'es_merge'::regproc);
 RESET ROLE;
-GRANT EXECUTE ON FUNCTION es_execute(text, es_function, jsonb, es_function, jsonb, es_expected_version) TO regress_es_user;
+GRANT EXECUTE ON FUNCTION es_execute TO regress_es_user;
 SET ROLE regress_es_user;
 SELECT es_execute('p-1', 'decide'::regproc, '{"count": 1}', 'es_merge'::regproc);
 RESET ROLE;
