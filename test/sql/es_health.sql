@@ -414,3 +414,10 @@ SELECT pg_terminate_backend(:worker_es_start_worker, 60000);
 -- a look that fails is a row, too
 UPDATE es_projections SET handler = 'a.b.c.d..' WHERE name = 'stops';
 SELECT object, problem, message, remedy FROM found;
+
+DROP EXTENSION eventstore CASCADE;
+DROP OWNED BY es_health_shop, es_health_app, es_health_other CASCADE;
+DROP SCHEMA es CASCADE;
+DROP TABLE IF EXISTS paid;
+DROP ROUTINE IF EXISTS plain, mend, mend_all, change, append, on_payment, public.handle;
+DROP ROLE es_health_shop, es_health_app, es_health_other;
