@@ -350,9 +350,12 @@ es_start_worker(PG_FUNCTION_ARGS)
 				 errmsg("recovery is in progress"),
 				 errdetail("A worker writes, and a server in recovery cannot be written to."),
 				 errhint("Start it on the primary.")));
+	/* as many again as the launcher has started */
+	worker_count_begin(worker_slot_number() < 0 ? workers : 2 * workers);
 	if (!start_worker(MyDatabaseId, CRASH_PAUSE, &handle))
 		refuse_without_process();
 	if (WaitForBackgroundWorkerStartup(handle, &pid) != BGWH_STARTED)
 		refuse_without_start();
+	worker_count_end(handle, pid);
 	PG_RETURN_INT32(pid);
 }

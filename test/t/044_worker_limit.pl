@@ -133,5 +133,13 @@ sql(q{ALTER DATABASE postgres SET eventstore.handler_timeout = 0}, q{SELECT es_a
 	'SELECT es_start_worker()');
 becomes(q{SELECT count(*) = 2 FROM handled WHERE who = 'by_hand'}, 'a longer limit of the database is that of its new workers');
 
+# Workers that are started by hand do not take all background processes of the server.
+like(($node->psql('postgres', '\set VERBOSITY verbose
+		SELECT es_start_worker() FROM generate_series(1, 10)'))[2],
+	qr/ERROR:  53400: the database has all workers that it may have\nDETAIL:  There are 2\./, 'no more workers are started by hand than eventstore.workers');
+is(sql(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'eventstore worker'}), '2', 'as many are there');
+sql(q{SELECT pg_terminate_backend(min(pid), 60000) FROM pg_stat_activity WHERE backend_type = 'eventstore worker'}, 'SELECT es_start_worker()');
+is(sql(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'eventstore worker'}), '2', 'another one when one has ended');
+
 $node->stop;
 done_testing();
