@@ -252,7 +252,7 @@ SELECT bag_eq(
               ('es_horizon_holders', 'c', 'v', 'r', true),
               ('es_inbox_stats',    'c',   'v', 's', true),
               ('es_stats_reset',    'c',   'v', 'u', true),
-              ('es_uuid7',          'c',   'v', 's', true),
+              ('es_uuid7',          'c',   'v', 'r', true),
               ('es_uuid5',          'c',   'i', 's', true),
               ('es_digest_string',  'c',   'i', 's', true),
               ('es_digest',         'c',   'i', 's', true),
