@@ -117,6 +117,26 @@ SELECT es_define_event_type('once'), es_define_event_type('once'), es_define_eve
 SELECT type, category FROM es_event_types WHERE type = 'once' ORDER BY 2 NULLS FIRST;
 INSERT INTO es_event_types (type, required, schema_version) VALUES ('once', '{}', 1);
 
+-- They can be published.
+SET client_min_messages = error;
+CREATE PUBLICATION everything FOR ALL TABLES;
+SELECT es_define_event_type('once'), es_define_upcaster('once', 1, 'up_all');
+SELECT es_define_event_type('once'), es_define_upcaster('once', 1, 'up_all');
+SELECT es_drop_event_type('once'), es_drop_event_type('once', '');
+DROP PUBLICATION everything;
+RESET client_min_messages;
+
+-- A copy of an event that was upcast is of the version that its metadata says, and not upcast again.
+CREATE FUNCTION up_counts(data jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT data || jsonb_build_object('ups', coalesce((data->>'ups')::int, 0) + 1) $$;
+SELECT version FROM es_append('old-1', 'none', 'counted');
+SELECT es_define_upcaster('counted', 1, 'up_counts'), es_define_upcaster('counted', 2, 'up_counts');
+SELECT (es_append('copy-1', 'any', type, data, metadata)).version FROM es_load('old-1');
+INSERT INTO es_import (stream, type, data, metadata) SELECT 'copy-2', type, data, metadata FROM es_event((SELECT id FROM es_events WHERE stream = 'old-1'));
+SELECT (es_append_batch('copy-3', 'any', jsonb_agg(jsonb_build_object('type', type, 'data', data, 'metadata', metadata)))).version FROM es_load('old-1');
+SELECT e.stream, e.data AS stored, e.metadata, l.data AS read FROM es_events e, es_load(e.stream) l WHERE e.type = 'counted' ORDER BY 1;
+SELECT es_drop_event_type('counted');
+DROP FUNCTION up_counts;
+
 -- Refused.
 SELECT es_define_event_type('paid', category => 'invoice-1');
 SELECT es_define_upcaster('paid', 1, 'up_all', 'invoice-1');
