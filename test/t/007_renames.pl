@@ -23,12 +23,10 @@ max_worker_processes = 12
 log_line_prefix = '%m [%p] %b %q%a '
 });
 
-sub sql { return $node->safe_psql('postgres', join(";\n", @_)); }
-
-sql('CREATE SCHEMA s1',
+sql($node, 'CREATE SCHEMA s1',
 	'ALTER DATABASE postgres SET search_path = public, s1, s2',
 	'CREATE SCHEMA app');
-sql('CREATE EXTENSION eventstore SCHEMA s1',
+sql($node, 'CREATE EXTENSION eventstore SCHEMA s1',
 	'CREATE TABLE counted (who text, position bigint)',
 	'CREATE TABLE queried (position bigint)',
 	map({ qq{CREATE FUNCTION $_(event s1.es_recorded_event) RETURNS void LANGUAGE plpgsql AS
@@ -40,7 +38,7 @@ sql('CREATE EXTENSION eventstore SCHEMA s1',
 	q{CREATE FUNCTION receive(payload text, metadata jsonb) RETURNS s1.es_ack_event LANGUAGE plpgsql AS
 	  $$ BEGIN RETURN jsonb_populate_record(NULL::es_ack_event, '{"entity_id": "x", "event_type": "received", "stream": "inbox-1"}'); END $$},
 	q{CREATE FUNCTION up(data jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN data || '{"up": true}'; END $$});
-sql(q{SELECT es_create_projection('by_sync', handler => 'app.by_sync', category => 'a', mode => 'sync')},
+sql($node, q{SELECT es_create_projection('by_sync', handler => 'app.by_sync', category => 'a', mode => 'sync')},
 	q{SELECT es_create_projection('queried', query => 'INSERT INTO queried SELECT position FROM new_events', category => 'a', mode => 'sync', tables => '{queried}')},
 	q{SELECT es_create_projection('by_worker', handler => 'app.by_worker(s1.es_recorded_event)', category => 'b')},
 	q{SELECT es_create_subscription('consumer', category => 'a')},
@@ -101,7 +99,7 @@ sub handled
 {
 	my ($name) = @_;
 
-	return sql("SELECT count(*) FROM counted WHERE who = '$name'");
+	return sql($node, "SELECT count(*) FROM counted WHERE who = '$name'");
 }
 
 # The worker's process, once it has handled all.
@@ -109,7 +107,7 @@ sub worker
 {
 	$node->poll_query_until('postgres', q{SELECT lag_events = 0 FROM es_projection_status WHERE name = 'by_worker'})
 	  or die 'the worker does not run its projection';
-	return sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'eventstore worker' AND datname = 'postgres'});
+	return sql($node, q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'eventstore worker' AND datname = 'postgres'});
 }
 
 sub error_of
@@ -130,9 +128,9 @@ foreach my $names ([ 's1', 's2' ], [ 's2', '"Other ""Schema"' ], [ '"Other ""Sch
 {
 	my ($before, $after) = @$names;
 
-	sql('ALTER DATABASE postgres SET search_path = public, s1, s2, "Other ""Schema"');
+	sql($node, 'ALTER DATABASE postgres SET search_path = public, s1, s2, "Other ""Schema"');
 	$session->query('SET search_path = public, s1, s2, "Other ""Schema"');
-	sql("ALTER SCHEMA $before RENAME TO $after");
+	sql($node, "ALTER SCHEMA $before RENAME TO $after");
 	my $handled = handled('app.by_worker');
 	is(call_all(), '', "the session goes on when the extension's schema $before is $after");
 	is(worker(), $worker, 'and so does the worker');
@@ -142,7 +140,7 @@ unlike(slurp_file($node->logfile), qr/eventstore worker.*ERROR/, 'without an err
 
 # The extension's schema in the search_path that a definition keeps: for a projection, an
 # upcaster and a message that failed.
-sql('SET search_path = s1, public; CREATE TABLE s1.kept (position bigint)',
+sql($node, 'SET search_path = s1, public; CREATE TABLE s1.kept (position bigint)',
 	q{CREATE FUNCTION public.fall(payload text, metadata jsonb) RETURNS s1.es_ack_event LANGUAGE plpgsql AS
 	  $$ BEGIN PERFORM count(*) / count(*) FROM kept; RETURN jsonb_populate_record(NULL::es_ack_event, '{"entity_id": "x"}'); END $$});
 $node->safe_psql('postgres', q{SET search_path = s1, public;
@@ -152,7 +150,7 @@ $node->safe_psql('postgres', q{SET search_path = s1, public;
 	SELECT es_define_event_type('up_kept', schema_version => 2), es_define_upcaster('up_kept', 1, 'up_kept');
 	SELECT es_receive('kept', 'group', 'x', 'fall', max_retries => 0)});
 is_query($node, q{SELECT string_agg(DISTINCT search_path, ' ') FROM es_projections WHERE name LIKE 'kept%'}, '@extschema@, public', 'the schema is kept by a mark');
-sql('ALTER DATABASE postgres SET search_path = s2, public', 'ALTER SCHEMA s1 RENAME TO s2');
+sql($node, 'ALTER DATABASE postgres SET search_path = s2, public', 'ALTER SCHEMA s1 RENAME TO s2');
 $session->query('SET search_path = s2, public');
 foreach my $call (
 	q{SELECT version FROM es_append('k-1', 'any', 'up_kept', metadata => '{"schema_version": 1}')},
@@ -165,31 +163,31 @@ foreach my $call (
 }
 is_query($node, q{SELECT count(*) FROM es_failures}, '0', 'the message is handled');
 is_query($node, q{SELECT count(*) FROM kept}, '1', 'a rebuild fills the table in the schema');
-sql('ALTER SCHEMA s2 RENAME TO s1', 'ALTER DATABASE postgres SET search_path = public, s1, s2');
+sql($node, 'ALTER SCHEMA s2 RENAME TO s1', 'ALTER DATABASE postgres SET search_path = public, s1, s2');
 $session->query('SET search_path = public, s1, s2');
 $session->query($_) foreach q{SELECT es_drop_projection('kept'), es_drop_projection('kept_later')}, q{SELECT es_drop_event_type('up_kept')};
 
 # Another schema of it: the error names it.
-sql('CREATE SCHEMA models', 'CREATE TABLE models.listed (position bigint)');
+sql($node, 'CREATE SCHEMA models', 'CREATE TABLE models.listed (position bigint)');
 $session->query($_) foreach 'SET search_path = models, public, s1',
   q{SELECT es_create_projection('listed', query => 'INSERT INTO listed SELECT position FROM new_events', category => 'l', mode => 'sync')},
   'SET search_path = public, s1, s2';
-sql('ALTER SCHEMA models RENAME TO moved');
+sql($node, 'ALTER SCHEMA models RENAME TO moved');
 like(error_of(q{SELECT es_append('l-1', 'any', 'x')}),
 	qr/relation "listed" does not exist.*CONTEXT:.*schema "models" of the search_path that is kept, models, public, \@extschema\@, does not exist/s,
 	'a schema of the kept search_path is renamed, and the error says which');
-sql('ALTER SCHEMA moved RENAME TO models');
+sql($node, 'ALTER SCHEMA moved RENAME TO models');
 is(error_of(q{SELECT es_append('l-1', 'any', 'x')}), '', 'the session goes on when the name is back');
 $session->query(q{SELECT es_drop_projection('listed')});
 
 # The owner, while a worker runs its projection.
-sql('CREATE ROLE ann', q{SELECT es_grant('ann', 'operator'), es_grant('ann', 'writer')}, 'CREATE TABLE owned (who text)', 'ALTER TABLE owned OWNER TO ann');
-sql('SET ROLE ann', q{SELECT es_create_projection('owned', query => 'INSERT INTO owned SELECT current_user FROM new_events', category => 'o')},
+sql($node, 'CREATE ROLE ann', q{SELECT es_grant('ann', 'operator'), es_grant('ann', 'writer')}, 'CREATE TABLE owned (who text)', 'ALTER TABLE owned OWNER TO ann');
+sql($node, 'SET ROLE ann', q{SELECT es_create_projection('owned', query => 'INSERT INTO owned SELECT current_user FROM new_events', category => 'o')},
 	q{SELECT es_append('o-1', 'any', 'x')}, q{SELECT es_wait('owned', es_horizon(), '60s')}, 'RESET ROLE',
 	'ALTER ROLE ann RENAME TO anna', 'CREATE ROLE ann', q{SELECT es_append('o-1', 'any', 'x')});
 is_query($node, q{SELECT es_wait('owned', es_horizon(), '60s')}, 't', 'the worker goes on when the owner has another name');
 is_query($node, q{SELECT string_agg(who, ' ') FROM owned}, 'ann anna', 'as the same role');
-sql(q{SELECT es_drop_projection('owned')});
+sql($node, q{SELECT es_drop_projection('owned')});
 
 # A handler, its schema, a table of the read model and a column of it.
 my $append = q{SELECT version > 0 FROM es_append('a-1', 'any', 'happened')};
@@ -202,31 +200,31 @@ foreach my $case (
 	my ($what, $change, $error, $back, $projection) = @$case;
 
 	is(error_of($append), '', "$what has its name");
-	sql($change);
+	sql($node, $change);
 	my $said = error_of($append);
 	like($said, $error, "$what is renamed, and the error says which");
 	like($said, qr/CONTEXT:.*projection "$projection"/s, 'and of which projection');
-	sql($back);
+	sql($node, $back);
 	is(error_of($append), '', 'the session goes on when the name is back');
 }
-sql('ALTER TABLE queried RENAME COLUMN position TO at');
+sql($node, 'ALTER TABLE queried RENAME COLUMN position TO at');
 is(error_of($append), '', 'a query that does not name the column goes on');
-sql('ALTER TABLE counted RENAME COLUMN position TO at');
+sql($node, 'ALTER TABLE counted RENAME COLUMN position TO at');
 is(error_of($append), '', 'and a handler that does not');
 unlike(error_of(q{SELECT es_rebuild_projection('queried')}), qr/ERROR/, 'and a rebuild');
 
 # A renamed handler of an async projection
-sql('ALTER FUNCTION app.by_worker RENAME TO renamed', q{SELECT FROM es_append('b-2', 'any', 'x')});
+sql($node, 'ALTER FUNCTION app.by_worker RENAME TO renamed', q{SELECT FROM es_append('b-2', 'any', 'x')});
 $node->poll_query_until('postgres', q{SELECT last_error LIKE '%function "app.by_worker" does not exist%' FROM es_projection_status WHERE name = 'by_worker'})
   or die 'the status has no error';
 is(worker_pid(), $worker, 'the worker stays when a handler is renamed, and the status has the error');
-sql('ALTER FUNCTION app.renamed RENAME TO by_worker', q{SELECT es_resume_projection('by_worker')});
+sql($node, 'ALTER FUNCTION app.renamed RENAME TO by_worker', q{SELECT es_resume_projection('by_worker')});
 worker();
 is_query($node, q{SELECT count(*) FROM es_failures}, '0', 'and goes on when the name is back');
 
 sub worker_pid
 {
-	return sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'eventstore worker' AND datname = 'postgres'});
+	return sql($node, q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'eventstore worker' AND datname = 'postgres'});
 }
 $session->quit;
 

@@ -23,13 +23,6 @@ deadlock_timeout = 300ms
 log_lock_waits = on
 autovacuum = off
 END
-sub value
-{
-	my ($sql) = @_;
-
-	return $node->safe_psql('postgres', $sql);
-}
-
 my $read = "SELECT count(*) FROM es_read(0, 100);\n";
 
 # Others append and read; nobody waits.
@@ -63,7 +56,7 @@ sub begin_idle
 # Each call waits for an idle appender.
 #
 
-value(q{CREATE TABLE seen (position bigint, stream text);
+sql($node, q{CREATE TABLE seen (position bigint, stream text);
 	SELECT es_create_projection('p', query => 'INSERT INTO seen SELECT position, stream FROM new_events',
 		tables => ARRAY['seen'::regclass]);
 	SELECT es_append('first-1', 'any', 'x')});
@@ -113,7 +106,7 @@ begin_idle();
 # A long reader is waited for by nobody.
 #
 
-value(q{TRUNCATE seen; SELECT es_create_projection('p', query => 'INSERT INTO seen SELECT position, stream FROM new_events', mode => 'sync')});
+sql($node, q{TRUNCATE seen; SELECT es_create_projection('p', query => 'INSERT INTO seen SELECT position, stream FROM new_events', mode => 'sync')});
 $idle->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
 $idle->query_safe('SELECT count(*) FROM es_events');
 {
@@ -126,15 +119,15 @@ $idle->query_safe('SELECT count(*) FROM es_events');
 is_query($node, q{SELECT string_agg(tgenabled::text, '') FROM pg_trigger WHERE tgfoid = 'es_projection_sync'::regproc},
 	'D', 'its trigger stays, disabled');
 $idle->query_safe('COMMIT');
-value(q{SELECT es_create_projection('other', query => 'INSERT INTO seen SELECT position, stream FROM new_events'); SELECT 1});
-value(q{SELECT es_drop_projection('other')});
+sql($node, q{SELECT es_create_projection('other', query => 'INSERT INTO seen SELECT position, stream FROM new_events'); SELECT 1});
+sql($node, q{SELECT es_drop_projection('other')});
 is_query($node, q{SELECT count(*) FROM pg_trigger WHERE tgfoid = 'es_projection_sync'::regproc}, '0', 'until another is dropped');
 
 #
 # The rebuild of a sync projection waits for a writer of its table, and holds nothing.
 #
 
-value(q{TRUNCATE seen; SELECT es_create_projection('p', query => 'INSERT INTO seen SELECT position, stream FROM new_events',
+sql($node, q{TRUNCATE seen; SELECT es_create_projection('p', query => 'INSERT INTO seen SELECT position, stream FROM new_events',
 	mode => 'sync', tables => ARRAY['seen'::regclass])});
 begin_idle(q{UPDATE seen SET stream = 'changed' WHERE false});
 {
@@ -142,36 +135,36 @@ begin_idle(q{UPDATE seen SET stream = 'changed' WHERE false});
 
 	call_waits_for($node, $idle_pid);
 	others_go_on('rebuild behind a writer of its table');
-	value(q{INSERT INTO seen VALUES (0, 'by hand')});
+	sql($node, q{INSERT INTO seen VALUES (0, 'by hand')});
 	$idle->query_safe('COMMIT');
 	unlike((end_call($call))[0], qr/ERROR/, 'the projection is rebuilt');
 	is_query($node, q{SELECT (SELECT count(*) FROM es_events WHERE position > start_position) - (SELECT count(*) FROM seen)
 		FROM es_projections}, '0', 'and has every event');
 }
-value(q{SELECT es_alter_projection('p', mode => 'async')});
+sql($node, q{SELECT es_alter_projection('p', mode => 'async')});
 begin_idle(q{UPDATE seen SET stream = 'changed' WHERE false});
 {
 	my $call = start_call($node, q{SELECT es_rebuild_projection('p')});
 
 	call_waits_for($node, $idle_pid);
-	value(q{SET lock_timeout = 3000; INSERT INTO seen VALUES (0, 'by hand')});
+	sql($node, q{SET lock_timeout = 3000; INSERT INTO seen VALUES (0, 'by hand')});
 	call_waits_for($node, $idle_pid);
 	$idle->query_safe('COMMIT');
 	unlike((end_call($call))[0], qr/ERROR/, 'an async one lets writers of its table go on, too');
 }
-value(q{SELECT es_drop_projection('p')});
+sql($node, q{SELECT es_drop_projection('p')});
 
 #
 # A prepared transaction
 #
 
-value(q{BEGIN; SELECT es_append('prepared-1', 'any', 'x'); PREPARE TRANSACTION 'p'});
+sql($node, q{BEGIN; SELECT es_append('prepared-1', 'any', 'x'); PREPARE TRANSACTION 'p'});
 {
 	my $call = start_call($node, import_of(1500));
 
 	call_waits_for($node, 0);
 	others_go_on('import behind a prepared transaction');
-	value(q{COMMIT PREPARED 'p'});
+	sql($node, q{COMMIT PREPARED 'p'});
 	unlike((end_call($call))[0], qr/ERROR/, 'an import waits for a prepared transaction');
 }
 
@@ -198,7 +191,7 @@ foreach my $sql (import_of(1500), q{SELECT es_index_attribute('x', 'other')})
 	my $call = start_call($node, $sql);
 
 	call_waits_for($node, $idle_pid);
-	value(q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'call'});
+	sql($node, q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'call'});
 	like((end_call($call))[0], qr/ERROR:  57014: canceling statement due to user request/, 'a cancel ends the wait');
 }
 is_query($node, q{SELECT count(*) FROM pg_locks WHERE relation = 'es_events'::regclass AND pid NOT IN (pg_backend_pid(), } . "$idle_pid)", '0',

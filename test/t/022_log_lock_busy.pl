@@ -14,13 +14,6 @@ use Time::HiRes qw(sleep);
 
 my $node = new_store('busy', fsync => 'off', conf => "deadlock_timeout = 300ms\nautovacuum = off\n");
 
-sub value
-{
-	my ($sql) = @_;
-
-	return $node->safe_psql('postgres', $sql);
-}
-
 #
 # Beside busy appenders
 #
@@ -57,11 +50,11 @@ holds_horizon_at_end($node, 'at the end');
 # An autovacuum of the log goes, as it does for a request in the queue.
 #
 
-value(q{ALTER TABLE es_events SET (autovacuum_vacuum_insert_threshold = 1, autovacuum_vacuum_insert_scale_factor = 0,
+sql($node, q{ALTER TABLE es_events SET (autovacuum_vacuum_insert_threshold = 1, autovacuum_vacuum_insert_scale_factor = 0,
 	autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1);
 	ALTER SYSTEM SET autovacuum = on; ALTER SYSTEM SET autovacuum_naptime = 1; SELECT pg_reload_conf()});
-value(import_of(900));
-wait_until('an autovacuum', sub { value(q{SELECT count(*) FROM pg_stat_progress_vacuum}) ne '0' });
+sql($node, import_of(900));
+wait_until('an autovacuum', sub { sql($node, q{SELECT count(*) FROM pg_stat_progress_vacuum}) ne '0' });
 unlike((end_call(start_call($node, import_of(1500))))[0], qr/ERROR/, 'an import beside an autovacuum');
 like(slurp_file($node->logfile), qr/canceling autovacuum task\n.*CONTEXT:.*\n?.*automatic vacuum of table "postgres\.public\.es_events"/, 'has ended it');
 $node->stop;

@@ -52,18 +52,11 @@ create_projections($node, q{batch_size => 60, max_attempts => 2, on_failure => '
 my $appenders = start_appenders($node, clients => 3, seconds => 150, rate => 60);
 my @runners = (start_runner($node), start_runner($node), start_poller($node));
 
-sub value
-{
-	my ($sql) = @_;
-
-	return $node->safe_psql('postgres', $sql);
-}
-
 sub fix
 {
 	my ($handler) = @_;
 
-	value("INSERT INTO fixed VALUES ('$handler')");
+	sql($node, "INSERT INTO fixed VALUES ('$handler')");
 	return;
 }
 
@@ -72,7 +65,7 @@ sub append_poison
 {
 	my (@streams) = @_;
 
-	value("SELECT es_append('$_', 'any', 'paid', '{\"n\": 1, \"poison\": true}')") foreach @streams;
+	sql($node, "SELECT es_append('$_', 'any', 'paid', '{\"n\": 1, \"poison\": true}')") foreach @streams;
 	return;
 }
 
@@ -102,7 +95,7 @@ sub parked_in_order
 sub all_go_on
 {
 	my ($name, @projections) = @_;
-	my $now = value('SELECT max(position) FROM es_events');
+	my $now = sql($node, 'SELECT max(position) FROM es_events');
 
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	# not es_wait: the last event may be of a parked stream
@@ -129,7 +122,7 @@ is_query($node, q{SELECT count(*) FROM es_failures(projection => 'by_handler', t
 	'2', 'they are listed');
 
 # Many in one batch, of which some are in parked streams, and two in one stream.
-value(q{INSERT INTO es_import (stream, type, data)
+sql($node, q{INSERT INTO es_import (stream, type, data)
 	SELECT 'mixed-' || i % 7, 'paid', CASE WHEN i % 5 = 0 THEN '{"n": 1, "poison": 1}' ELSE '{"n": 1}' END::jsonb
 	  FROM generate_series(1, 100) AS i});
 append_poison('order-1', 'order-2');
@@ -146,7 +139,7 @@ like(PostgreSQL::Test::Utils::slurp_file($node->logfile),
 
 # It fails again: the first of them, whichever is named.
 my ($first, $last, $attempts) = split /\|/,
-  value(q{SELECT min(id), max(id), max(attempts) FROM es_failures WHERE stream = 'account-1'});
+  sql($node, q{SELECT min(id), max(id), max(attempts) FROM es_failures WHERE stream = 'account-1'});
 my ($status, $out, $err) = $node->psql('postgres', "SELECT es_retry($last)");
 is($out, '0', 'nothing is handled by a retry that fails');
 like($err, qr/WARNING: .*failed again at the event at position .* of stream "account-1", type "paid".*: poison.*DETAIL: +account-1.*HINT:/s, 'it says why');
@@ -154,8 +147,8 @@ is_query($node, "SELECT attempts FROM es_failures WHERE id = $first", $attempts 
 parked_in_order('after a retry that failed');
 
 # One is discarded: later events of the stream that are no poison are handled.
-($first, $last) = split /\|/, value(q{SELECT min(id), min(position) FROM es_failures WHERE stream = 'mixed-0'});
-value("SELECT es_discard($first)");
+($first, $last) = split /\|/, sql($node, q{SELECT min(id), min(position) FROM es_failures WHERE stream = 'mixed-0'});
+sql($node, "SELECT es_discard($first)");
 is_query($node, q{SELECT count(*) FROM es_failures WHERE stream = 'mixed-0' AND sqlstate IS NOT NULL},
 	'1', 'the next poison of the stream is before us');
 is_query($node, qq{SELECT min(position) > $last FROM es_failures WHERE stream = 'mixed-0'}, 't', 'behind the one that is discarded');
@@ -175,10 +168,10 @@ foreach my $try (1 .. 50)
 	my @two = map { start_psql($node, "$folder/retry.sql", "$folder/retry-$_", '-v', 'ON_ERROR_STOP=0') } 1 .. 2;
 
 	finish_psql($_) foreach @two;
-	last if value(q{SELECT count(*) FROM es_failures WHERE projection = 'by_handler'}) eq '0';
+	last if sql($node, q{SELECT count(*) FROM es_failures WHERE projection = 'by_handler'}) eq '0';
 }
 is_query($node, 'SELECT count(*) FROM es_failures', '0', 'after the retry nothing is parked');
-value(q{UPDATE by_handler SET n = n + 1, total = total + 1 WHERE stream = 'mixed-0'});    # what was discarded
+sql($node, q{UPDATE by_handler SET n = n + 1, total = total + 1 WHERE stream = 'mixed-0'});    # what was discarded
 all_go_on('all retried', @others, 'by_handler');
 
 #
@@ -199,12 +192,12 @@ like(
 	($node->psql('postgres', q{\set VERBOSITY verbose
 		SELECT es_wait('by_category', (SELECT max(position) FROM es_events), '60s')}))[2],
 	qr/ES005.*poison/s, 'a client that waits for it gets an error');
-value(q{SELECT es_resume_projection('by_category')});
+sql($node, q{SELECT es_resume_projection('by_category')});
 becomes_true($node, q{SELECT state = 'failed' FROM es_projections WHERE name = 'by_category'}, 'resumed too early it stops again');
 equals_fold($node, 'stopped', projections => ['by_category']);
 all_go_on('one has stopped', @others, 'by_handler');
 fix('by_category');
-value(q{SELECT es_resume_projection('by_category')});
+sql($node, q{SELECT es_resume_projection('by_category')});
 all_go_on('resumed', @others, 'by_handler', 'by_category');
 
 end_psql($appenders, @runners);
@@ -212,6 +205,6 @@ catch_up($node);
 all_go_on('at the end', @others, 'by_handler', 'by_category');
 is_query($node, q{SELECT bool_and(state = 'running' AND attempts = 0 AND last_error IS NULL AND parked = 0) FROM es_projection_status},
 	't', 'at the end: nothing is wrong');
-diag(sprintf 'projection failures: %d events', value('SELECT count(*) FROM es_events'));
+diag(sprintf 'projection failures: %d events', sql($node, 'SELECT count(*) FROM es_events'));
 $node->stop;
 done_testing();

@@ -32,18 +32,11 @@ my %grows = (by_handler => 'sum(n)', by_query => 'sum(n)', copied => 'count(null
 my @names = sort keys %grows;
 my (@runners, $appenders, %reader, %before);
 
-sub value
-{
-	my ($sql) = @_;
-
-	return $node->safe_psql('postgres', $sql);
-}
-
 #
 # Readers
 #
 
-value('CREATE TABLE ended ()');
+sql($node, 'CREATE TABLE ended ()');
 
 # Reads again and again; fails when it must wait for a lock, or sees less than
 # before.
@@ -95,7 +88,7 @@ sub readers_end
 	my ($name, $crashed) = @_;
 	my ($reads, $longest) = (0, 0);
 
-	value('INSERT INTO ended DEFAULT VALUES') unless $crashed;
+	sql($node, 'INSERT INTO ended DEFAULT VALUES') unless $crashed;
 	foreach my $projection (@names)
 	{
 		my $ended = finish_psql($reader{$projection}{psql});
@@ -115,7 +108,7 @@ sub readers_end
 			$longest = $2 if $2 > $longest;
 		}
 	}
-	value('TRUNCATE ended');
+	sql($node, 'TRUNCATE ended');
 	return ($reads, $longest);
 }
 
@@ -153,7 +146,7 @@ sub percent
 {
 	my ($name) = @_;
 
-	return value("SELECT rebuild_percent FROM es_projection_status WHERE name = '$name'");
+	return sql($node, "SELECT rebuild_percent FROM es_projection_status WHERE name = '$name'");
 }
 
 # Waits until it is so far, or over; all that was seen of it until then.
@@ -174,7 +167,7 @@ sub damage
 {
 	my ($name) = @_;
 
-	value($name eq 'copied'
+	sql($node, $name eq 'copied'
 		? q{UPDATE copied SET stream = 'damaged' WHERE position = (SELECT min(position) FROM copied);
 		    INSERT INTO copied (position, stream, version) VALUES (-1, 'damaged', 0)}
 		: qq{UPDATE $name SET total = total + 1000000 WHERE stream = 'order-1';
@@ -187,7 +180,7 @@ sub is_damaged
 	my ($name, $test) = @_;
 
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	is(value(differences($name)), '3', "$test: the old rows of $name are there, and kept up to date");
+	is(sql($node, differences($name)), '3', "$test: the old rows of $name are there, and kept up to date");
 	return;
 }
 
@@ -196,11 +189,11 @@ sub rebuilds
 	my ($name, $test) = @_;
 	my $rebuild = start_rebuild($name);
 	my @seen = grep { $_ ne '' } wait_for_percent($rebuild, 50);
-	my $now = value('SELECT max(position) FROM es_events');
+	my $now = sql($node, 'SELECT max(position) FROM es_events');
 
 	# in the middle of it the projection goes on with the old rows
-	is(value("SELECT es_wait('$name', $now, '60s')"), 't', "$test: $name goes on meanwhile");
-	my $differences = value(differences($name));
+	is(sql($node, "SELECT es_wait('$name', $now, '60s')"), 't', "$test: $name goes on meanwhile");
+	my $differences = sql($node, differences($name));
 	my $refused = ($node->psql('postgres', "SELECT es_rebuild_projection('$name')"))[2];
 	if (percent($name) ne '')
 	{
@@ -229,7 +222,7 @@ sub rebuilds
 
 create_read_models($node);
 # Slow enough to be ended in the middle, on any machine.
-value(q{
+sql($node, q{
 	ALTER FUNCTION by_handler RENAME TO by_handler_quickly;
 	CREATE FUNCTION by_handler(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
 	BEGIN
@@ -238,7 +231,7 @@ value(q{
 		END IF;
 		PERFORM by_handler_quickly(event);
 	END $$});
-value(qq{
+sql($node, qq{
 	INSERT INTO es_import (stream, type, data)
 	SELECT (ARRAY['account-', 'order-'])[1 + i % 2] || i % 20, (ARRAY['paid', 'refunded', 'noted'])[1 + i % 3],
 	       jsonb_build_object('n', i % 1000)
@@ -255,8 +248,8 @@ my %end = (
 		kill_process($_[0]);
 		wait_for_restart($node, $offset);
 	},
-	'terminated' => sub { value("SELECT pg_terminate_backend($_[0])") },
-	'canceled'   => sub { value("SELECT pg_cancel_backend($_[0])") },
+	'terminated' => sub { sql($node, "SELECT pg_terminate_backend($_[0])") },
+	'canceled'   => sub { sql($node, "SELECT pg_cancel_backend($_[0])") },
 	'kill -9 of the postmaster' => sub { kill_postmaster($node) });
 my $round = 0;
 my @figures;
@@ -282,7 +275,7 @@ foreach my $how (sort keys %end)
 
 		if ($done)
 		{
-			is(value(differences($rebuild->{name})), '0', "$how: $rebuild->{name} was done already");
+			is(sql($node, differences($rebuild->{name})), '0', "$how: $rebuild->{name} was done already");
 			damage($rebuild->{name});
 		}
 		else
@@ -316,6 +309,6 @@ equals_fold($node, 'at the end', projections => \@names);
 is_query($node, q{SELECT bool_and(lag_events = 0 AND state = 'running' AND attempts = 0) FROM es_projection_status}, 't',
 	'at the end: nothing is wrong');
 diag(sprintf 'rebuilds: %d, %d events, %d reads, the longest %.0f ms',
-	$rebuilds, value('SELECT count(*) FROM es_events'), $figures[0], 1000 * $figures[1]);
+	$rebuilds, sql($node, 'SELECT count(*) FROM es_events'), $figures[0], 1000 * $figures[1]);
 $node->stop;
 done_testing();

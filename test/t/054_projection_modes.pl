@@ -23,13 +23,6 @@ my $node = new_store(
 max_worker_processes = 12
 });
 
-sub value
-{
-	my ($sql) = @_;
-
-	return $node->safe_psql('postgres', $sql);
-}
-
 use_seed();
 create_read_models($node);
 create_projections($node, 'batch_size => 20');
@@ -43,11 +36,11 @@ my $appenders;
 	local $ENV{PGOPTIONS} = '-c lock_timeout=30s';
 	$appenders = start_appenders($node, clients => 6, seconds => 150, rate => 50);
 }
-wait_until('appenders', sub { value('SELECT count(*) > 1000 FROM es_events') eq 't' });
-my $now = value('SELECT max(position) FROM es_events');
-is(value("SELECT es_wait('$_', $now, '60s')"), 't', "workers run $_") foreach projections();
+wait_until('appenders', sub { sql($node, 'SELECT count(*) > 1000 FROM es_events') eq 't' });
+my $now = sql($node, 'SELECT max(position) FROM es_events');
+is(sql($node, "SELECT es_wait('$_', $now, '60s')"), 't', "workers run $_") foreach projections();
 my @runners = ((map { start_runner($node) } 1 .. 3), (map { start_poller($node) } 1 .. 2));
-value('SELECT es_start_worker()') foreach 1 .. 2;
+sql($node, 'SELECT es_start_worker()') foreach 1 .. 2;
 wait_until('workers', sub { pids_of($node, 'worker') == 4 });
 my %before = positions($node);
 foreach my $time (1 .. 4)
@@ -56,7 +49,7 @@ foreach my $time (1 .. 4)
 	equals_fold($node, "runners and workers, $time s");
 	positions_rise($node, \%before, "runners and workers, $time s");
 }
-cmp_ok(value('SELECT max(lag_seconds) FROM es_projection_status'), '<', 60, 'and they keep up');
+cmp_ok(sql($node, 'SELECT max(lag_seconds) FROM es_projection_status'), '<', 60, 'and they keep up');
 
 #
 # Changes
@@ -81,7 +74,7 @@ foreach my $round (1 .. $rounds)
 	my ($change, $sql) = @{ $changes[ $round % @changes ] };
 	my $began = time();
 
-	value($sql->($projection));
+	sql($node, $sql->($projection));
 	$longest = time() - $began if time() - $began > $longest;
 	$count{$change}++;
 	sleep rand 0.15;
@@ -92,8 +85,8 @@ foreach my $round (1 .. $rounds)
 # From the whole log to sync while it grows, again and again.
 foreach my $time (1 .. 4)
 {
-	value(q{SELECT es_drop_projection('by_category'), es_drop_projection('by_type')});
-	value('TRUNCATE by_category, by_type');
+	sql($node, q{SELECT es_drop_projection('by_category'), es_drop_projection('by_type')});
+	sql($node, 'TRUNCATE by_category, by_type');
 	create_projections($node, q{mode => 'sync', batch_size => 500}, 'postgres', 'by_category', 'by_type');
 	equals_fold($node, "created as sync, $time");
 }
@@ -115,10 +108,10 @@ end_psql(@changers);
 
 ok($appenders->pumpable, 'appenders have been there all the time');
 end_psql($appenders, @runners);
-value('SELECT es_resume_projection(name) FROM es_projections');
-value("SELECT es_alter_projection(name, mode => 'async') FROM es_projections");
+sql($node, 'SELECT es_resume_projection(name) FROM es_projections');
+sql($node, "SELECT es_alter_projection(name, mode => 'async') FROM es_projections");
 catch_up($node);
-wait_until('all is caught up', sub { value('SELECT bool_and(position = es_horizon()) FROM es_projections') eq 't' });
+wait_until('all is caught up', sub { sql($node, 'SELECT bool_and(position = es_horizon()) FROM es_projections') eq 't' });
 equals_fold($node, 'at the end');
 holds_versions_dense($node, 'at the end');
 is_query($node, q{SELECT bool_and(state = 'running' AND lag_events = 0 AND attempts = 0) FROM es_projection_status}, 't',
@@ -128,7 +121,7 @@ is_query($node, q{SELECT count(*) FROM pg_trigger WHERE tgrelid = 'es_events'::r
 unlike(slurp_file($node->logfile), qr/ERROR: (?!.*(?:deadlock detected|canceling statement))/, 'no error but a deadlock of appenders');
 my $deadlocks = () = slurp_file($node->logfile) =~ /deadlock detected/g;
 diag(sprintf 'modes: %d events, %d changes (%s), the longest %.0f ms, %d deadlocks',
-	value('SELECT count(*) FROM es_events'), $rounds, join(', ', map { "$count{$_} $_" } sort keys %count),
+	sql($node, 'SELECT count(*) FROM es_events'), $rounds, join(', ', map { "$count{$_} $_" } sort keys %count),
 	1000 * $longest, $deadlocks);
 $node->stop;
 done_testing();

@@ -62,14 +62,12 @@ my @meaning = qw(
   session_replication_role standard_conforming_strings TimeZone
   timezone_abbreviations transform_null_equals xmlbinary xmloption);
 
-sub sql { return $node->safe_psql('postgres', join(";\n", @_)); }
-
 # What each setting's other value is, from the server's own list.
 sub other_values
 {
 	my %other;
 
-	foreach my $row (split /\n/, sql(q{
+	foreach my $row (split /\n/, sql($node, q{
 		LOAD 'plpgsql';
 		SELECT name, vartype, setting, min_val, max_val,
 		       coalesce((SELECT v FROM unnest(enumvals) v WHERE v <> setting LIMIT 1), '')
@@ -116,7 +114,7 @@ sub create_probe
 {
 	my ($suffix) = @_;
 
-	sql(qq{
+	sql($node, qq{
 		CREATE FUNCTION conflict_$suffix(n int) RETURNS text LANGUAGE plpgsql AS \$\$
 		DECLARE v int := 1; r text;
 		BEGIN
@@ -143,7 +141,7 @@ sub create_probe
 	return;
 }
 
-sql(q{
+sql($node, q{
 	CREATE FUNCTION tried(expression text) RETURNS text LANGUAGE plpgsql AS $$
 	DECLARE r text;
 	BEGIN
@@ -167,8 +165,8 @@ my @turned = turn(%other);
 cmp_ok(scalar(@turned), '>', 100, 'the settings of the server are turned');
 
 # The probe sees those settings that the document says change the meaning, and no other.
-my $plain = sql($probe);
-my @seen = grep { sql(turn($_ => $other{$_}), $probe) ne $plain } sort { lc $a cmp lc $b } keys %other;
+my $plain = sql($node, $probe);
+my @seen = grep { sql($node, turn($_ => $other{$_}), $probe) ne $plain } sort { lc $a cmp lc $b } keys %other;
 is("@seen", join(' ', sort { lc $a cmp lc $b } @meaning), 'settings that change what the probe gives');
 
 # What handles events calls the probe, and so does an upcaster, a reducer and a decider.
@@ -178,7 +176,7 @@ sub create_projections
 
 	foreach my $way (qw(sync work worker))
 	{
-		sql(@before, "CREATE TABLE handled_${way}_$suffix (n bigint PRIMARY KEY, fired int, seen text, upcast text)",
+		sql($node, @before, "CREATE TABLE handled_${way}_$suffix (n bigint PRIMARY KEY, fired int, seen text, upcast text)",
 			"CREATE TRIGGER fire BEFORE INSERT ON handled_${way}_$suffix FOR EACH ROW EXECUTE FUNCTION fire_here()",
 			"CREATE FUNCTION handle_${way}_$suffix(event es_recorded_event) RETURNS void LANGUAGE sql AS
 			 'INSERT INTO handled_${way}_$suffix VALUES (event.position, 0, probe_$suffix(event.occurred_at, (event.data->>''x'')::float8), event.data->>''upcast'')'",
@@ -208,7 +206,7 @@ sub read_models
 {
 	my ($suffix, @ways) = @_;
 
-	return sql("SELECT DISTINCT $columns FROM ("
+	return sql($node, "SELECT DISTINCT $columns FROM ("
 		  . join(' UNION ALL ', map { ("TABLE handled_${_}_$suffix", "TABLE queried_${_}_$suffix") } @ways)
 		  . ') AS models (n, fired, seen, upcast)');
 }
@@ -224,13 +222,13 @@ sub counts
 {
 	my ($suffix, @ways) = @_;
 
-	return join ' ', map { sql("SELECT count(*) FROM handled_${_}_$suffix"), sql("SELECT count(*) FROM queried_${_}_$suffix") } @ways;
+	return join ' ', map { sql($node, "SELECT count(*) FROM handled_${_}_$suffix"), sql($node, "SELECT count(*) FROM queried_${_}_$suffix") } @ways;
 }
 
-sql(q{CREATE FUNCTION fire_here() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.fired := 1; RETURN NEW; END $$});
+sql($node, q{CREATE FUNCTION fire_here() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.fired := 1; RETURN NEW; END $$});
 create_projections('first');
-sql(append($_, 1)) foreach qw(sync work worker);
-sql('SELECT es_define_event_type(\'a\', schema_version => 2)',
+sql($node, append($_, 1)) foreach qw(sync work worker);
+sql($node, 'SELECT es_define_event_type(\'a\', schema_version => 2)',
 	q{CREATE FUNCTION up(data jsonb) RETURNS jsonb LANGUAGE sql AS
 	  $$ SELECT data || jsonb_build_object('upcast', probe_up('2026-03-31T20:30:00Z', 0.1)) $$},
 	"SELECT es_define_upcaster('a', 1, 'up')",
@@ -244,32 +242,32 @@ sub append_old
 
 my $expected = "1|$plain|$plain";
 
-sql(append_old('sync', 1));
-sql('CALL es_work()');
-sql(@turned, append_old('sync', 1));
-sql(@turned, append_old($_, 1), 'CALL es_work()') foreach qw(work);
+sql($node, append_old('sync', 1));
+sql($node, 'CALL es_work()');
+sql($node, @turned, append_old('sync', 1));
+sql($node, @turned, append_old($_, 1), 'CALL es_work()') foreach qw(work);
 is(read_models('first', qw(sync work)), $expected, 'sync projections and es_work give the same in every session');
 is(counts('first', qw(sync work)), '2 2 2 2', 'all events were handled');
-sql(@turned, "SELECT es_rebuild_projection('$_')") foreach qw(handled_sync_first queried_sync_first);
+sql($node, @turned, "SELECT es_rebuild_projection('$_')") foreach qw(handled_sync_first queried_sync_first);
 is(without_fired('first', qw(sync)), "$plain|$plain", 'a rebuild gives the same');
-sql(@turned, append_old('work', 1), "SELECT es_run_projections()");
+sql($node, @turned, append_old('work', 1), "SELECT es_run_projections()");
 is(read_models('first', qw(work)), $expected, 'es_run_projections gives the same');
 
 # Created after the events.
 create_projections('second');
-sql(@turned, 'CALL es_work()');
+sql($node, @turned, 'CALL es_work()');
 is(read_models('second', qw(sync work)), $expected, 'projections that were created later give the same');
 # An upcaster that warns does not move what a query reads.
 is(counts('second', qw(sync work)), '3 3 3 3', 'they have all events');
 
 # Created in another session: they keep that one's settings, wherever they run.
-my $turned_probe = sql(@turned, $probe);
+my $turned_probe = sql($node, @turned, $probe);
 create_projections('third', @turned);
-sql(append_old($_, 1), 'CALL es_work()') foreach qw(sync work);
+sql($node, append_old($_, 1), 'CALL es_work()') foreach qw(sync work);
 $turned_probe =~ s{ / 7 / replica$}{ / 0 / origin};
 is(read_models('third', qw(sync work)), "1|$turned_probe|$plain", 'a projection keeps the settings of the session that created it');
 isnt($turned_probe, $plain, 'which are others');
-sql("SELECT es_rebuild_projection('$_')") foreach qw(handled_sync_third queried_work_third);
+sql($node, "SELECT es_rebuild_projection('$_')") foreach qw(handled_sync_third queried_work_third);
 is(without_fired('third', qw(sync work)), "$turned_probe|$plain", 'also in a rebuild');
 
 # A worker, in a database with other settings.
@@ -277,21 +275,21 @@ foreach my $name (sort keys %other)
 {
 	my $key = join '.', map { "\"$_\"" } split /\./, $name;
 	(my $value = $other{$name}) =~ s/'/''/g;
-	sql("ALTER DATABASE postgres SET $key = '$value'");
+	sql($node, "ALTER DATABASE postgres SET $key = '$value'");
 }
-is(sql($probe), sql(@turned, $probe), 'the database has the other settings');
-my $pid = sql('SELECT es_start_worker()');
-sql(append_old('worker', 1));
+is(sql($node, $probe), sql($node, @turned, $probe), 'the database has the other settings');
+my $pid = sql($node, 'SELECT es_start_worker()');
+sql($node, append_old('worker', 1));
 $node->poll_query_until('postgres', q{SELECT bool_and(lag_events = 0 AND state = 'running') FROM es_projection_status})
   or die 'the worker did not run the projections';
 is(read_models('first', 'worker'), $expected, 'a worker gives the same');
 is(read_models('second', 'worker'), $expected, 'also of one that was created later');
 is(read_models('third', 'worker'), "1|$turned_probe|$plain", 'and of one that was created elsewhere');
-sql("SELECT pg_terminate_backend($pid)");
-sql('ALTER DATABASE postgres RESET ALL');
+sql($node, "SELECT pg_terminate_backend($pid)");
+sql($node, 'ALTER DATABASE postgres RESET ALL');
 
 # What readers get, states, snapshots, decisions, digests and checks.
-sql(q{CREATE FUNCTION reduce(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql AS
+sql($node, q{CREATE FUNCTION reduce(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql AS
 	$$ SELECT jsonb_build_object('n', coalesce((state->>'n')::int, 0) + 1, 'seen', probe_up(event.occurred_at, 0.1),
 	     'date', event.occurred_at::date, 'data', event.data) $$},
 	q{CREATE FUNCTION reduce_plpgsql(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE plpgsql AS
@@ -318,25 +316,25 @@ my %answers = (
 );
 foreach my $what (sort keys %answers)
 {
-	is(sql('SET eventstore.snapshot_every = 0', @turned, 'SET eventstore.snapshot_every = 0', $answers{$what}),
-		sql('SET eventstore.snapshot_every = 0', $answers{$what}), "$what is the same in every session");
+	is(sql($node, 'SET eventstore.snapshot_every = 0', @turned, 'SET eventstore.snapshot_every = 0', $answers{$what}),
+		sql($node, 'SET eventstore.snapshot_every = 0', $answers{$what}), "$what is the same in every session");
 }
 
 # Snapshots of one session serve the others, and give what a whole fold gives.
-my $whole = sql($answers{es_state});
-sql(@turned, "SELECT es_snapshot('sync-1', 'reduce')");
-is(sql(@turned, $answers{es_state}), $whole, 'a snapshot is the same in the session that took it');
-is(sql($answers{es_state}), $whole, 'and in others');
-is(sql(append_old('sync', 1), q{SELECT count(*) FROM es_state('sync-1', 'reduce')}), "5\n1", 'the stream goes on');
-is(sql("SELECT version FROM es_snapshots WHERE reducer LIKE '%.reduce(%'"), '4', 'there is one snapshot');
+my $whole = sql($node, $answers{es_state});
+sql($node, @turned, "SELECT es_snapshot('sync-1', 'reduce')");
+is(sql($node, @turned, $answers{es_state}), $whole, 'a snapshot is the same in the session that took it');
+is(sql($node, $answers{es_state}), $whole, 'and in others');
+is(sql($node, append_old('sync', 1), q{SELECT count(*) FROM es_state('sync-1', 'reduce')}), "5\n1", 'the stream goes on');
+is(sql($node, "SELECT version FROM es_snapshots WHERE reducer LIKE '%.reduce(%'"), '4', 'there is one snapshot');
 
 # A reducer finds its functions along the caller's search_path: another path, another snapshot.
-sql('CREATE SCHEMA one', 'CREATE SCHEMA two',
+sql($node, 'CREATE SCHEMA one', 'CREATE SCHEMA two',
 	map { ("CREATE FUNCTION $_.word() RETURNS text LANGUAGE sql AS \$\$ SELECT '$_' \$\$") } qw(one two));
-sql(q{SET check_function_bodies = off; CREATE FUNCTION reduce_by_path(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE plpgsql AS
+sql($node, q{SET check_function_bodies = off; CREATE FUNCTION reduce_by_path(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE plpgsql AS
 	$$ BEGIN RETURN jsonb_build_object('words', coalesce(state->>'words', '') || word()); END $$});
-sql('SET search_path = one, public', "SELECT es_snapshot('sync-1', 'reduce_by_path')");
-is(sql('SET search_path = two, public', "SELECT state->>'words' FROM es_state('sync-1', 'reduce_by_path')"),
+sql($node, 'SET search_path = one, public', "SELECT es_snapshot('sync-1', 'reduce_by_path')");
+is(sql($node, 'SET search_path = two, public', "SELECT state->>'words' FROM es_state('sync-1', 'reduce_by_path')"),
 	'two' x 5, 'a snapshot is not taken for one of another search_path');
 
 # Whether an event is valid does not depend on who appends it.

@@ -17,7 +17,7 @@ our @EXPORT = qw(
   few_or_many use_seed
   new_store new_standby
   start_psql finish_psql wait_until median log_digest burn_xids
-  is_query becomes_true holds_versions_dense holds_horizon_at_end);
+  sql is_query becomes_true holds_versions_dense holds_horizon_at_end);
 
 my $patience = $PostgreSQL::Test::Utils::timeout_default;
 
@@ -168,6 +168,14 @@ sub burn_xids
 			END LOOP;
 		END \$\$});
 	return;
+}
+
+# Runs statements in the database postgres; returns what they print.
+sub sql
+{
+	my ($node, @statements) = @_;
+
+	return $node->safe_psql('postgres', join(";\n", @statements));
 }
 
 sub is_query
