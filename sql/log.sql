@@ -60,20 +60,24 @@ COMMENT ON FUNCTION es_partition(text, bigint) IS
 
 CREATE SEQUENCE es_position AS bigint CACHE 1;
 
+-- Rows and keys come in ascending order, a few of them late: a fillfactor of 100 would
+-- split full pages for those. A table that is only appended to is frozen once, soon
+-- after, and not read again as a whole when its ids grow old.
 CREATE TABLE es_events (
-    position    bigint      NOT NULL PRIMARY KEY,
+    position    bigint      NOT NULL PRIMARY KEY WITH (fillfactor = 98),
     version     bigint      NOT NULL,
     next_xid    xid8        NOT NULL,
     recorded_at timestamptz NOT NULL,
     occurred_at timestamptz,
-    id          uuid        NOT NULL UNIQUE,
+    id          uuid        NOT NULL UNIQUE WITH (fillfactor = 98),
     stream      text COLLATE "C" NOT NULL,
     type        text COLLATE "C" NOT NULL,
     data        jsonb       NOT NULL,
     metadata    jsonb,
     UNIQUE (stream, version)
-);
-CREATE INDEX es_events_category_position_idx ON es_events (es_category(stream), position);
+) WITH (autovacuum_freeze_min_age = 0, autovacuum_vacuum_insert_scale_factor = 0,
+        autovacuum_vacuum_insert_threshold = 50000);
+CREATE INDEX es_events_category_position_idx ON es_events (es_category(stream), position) WITH (fillfactor = 98);
 
 SELECT pg_catalog.pg_extension_config_dump('es_events', '');
 SELECT pg_catalog.pg_extension_config_dump('es_position', '');

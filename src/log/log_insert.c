@@ -37,6 +37,13 @@
 #define INSERT_CHUNK_ROWS	1000
 #define INSERT_CHUNK_BYTES	65536
 
+/*
+ * Rows go to the end of the table.  The free space map would scatter small events over
+ * pages that larger ones have left with some room: each append would dirty another old
+ * page, frozen long ago, and write it to the WAL as a whole.
+ */
+#define INSERT_OPTIONS		TABLE_INSERT_SKIP_FSM
+
 /* log_insert is firing triggers. */
 static bool firing = false;
 
@@ -101,9 +108,9 @@ insert_rows(Log *log, TupleTableSlot **slots, int count,
 	/* what toasting and the like leave goes with the tuple's context */
 	oldcontext = MemoryContextSwitchTo(GetPerTupleMemoryContext(log->estate));
 	if (count == 1)
-		table_tuple_insert(log->rel, slots[0], cid, 0, NULL);
+		table_tuple_insert(log->rel, slots[0], cid, INSERT_OPTIONS, NULL);
 	else
-		table_multi_insert(log->rel, slots, count, cid, 0, NULL);
+		table_multi_insert(log->rel, slots, count, cid, INSERT_OPTIONS, NULL);
 	MemoryContextSwitchTo(oldcontext);
 
 	for (i = 0; i < count; i++)

@@ -83,10 +83,10 @@ SELECT bag_eq(
     $$ SELECT i.indexrelid::regclass::text, i.indisunique, i.indisvalid,
               substring(pg_get_indexdef(i.indexrelid) FROM 'USING .*')
          FROM pg_index i WHERE i.indrelid = 'es_events'::regclass $$,
-    $$ VALUES ('es_events_pkey',                  true,  true, 'USING btree ("position")'),
-              ('es_events_id_key',                true,  true, 'USING btree (id)'),
+    $$ VALUES ('es_events_pkey',                  true,  true, 'USING btree ("position") WITH (fillfactor=''98'')'),
+              ('es_events_id_key',                true,  true, 'USING btree (id) WITH (fillfactor=''98'')'),
               ('es_events_stream_version_key',    true,  true, 'USING btree (stream, version)'),
-              ('es_events_category_position_idx', false, true, 'USING btree (es_category(stream), "position")') $$,
+              ('es_events_category_position_idx', false, true, 'USING btree (es_category(stream), "position") WITH (fillfactor=''98'')') $$,
     'es_events has these indexes and no more: each costs every append');
 
 --
@@ -165,7 +165,8 @@ SELECT bag_eq(
          LEFT JOIN pg_am m ON m.oid = c.relam
         WHERE d.classid = 'pg_class'::regclass AND d.deptype = 'e'
           AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'eventstore') $$,
-    $$ VALUES ('es_events',            'r', 'p', 'heap', false, NULL::text[]),
+    $$ VALUES ('es_events',            'r', 'p', 'heap', false,
+               '{autovacuum_freeze_min_age=0,autovacuum_vacuum_insert_scale_factor=0,autovacuum_vacuum_insert_threshold=50000}'::text[]),
               ('es_rewrites',          'r', 'p', 'heap', false, NULL),
               ('es_notified',          'r', 'p', 'heap', false, NULL),
               ('es_published_horizon',           'r', 'p', 'heap', false, NULL),

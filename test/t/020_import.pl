@@ -21,6 +21,7 @@ max_prepared_transactions = 0
 shared_buffers = 128MB
 wal_level = replica
 max_wal_senders = 10
+autovacuum_naptime = 1s
 END
 
 # The rows of a stream are far apart, and one stream has an event before.
@@ -65,12 +66,26 @@ is_query($node, 'SELECT version, position > '
 	  . $node->safe_psql('postgres', 'SELECT max(position) FROM es_events')
 	  . q{ FROM es_append('account-7', 11, 'moved')}, '12|t', 'appends go on');
 
+# Autovacuum freezes what has come, once and for all.
+$node->safe_psql('postgres', 'CREATE EXTENSION pg_visibility');
+ok($node->poll_query_until('postgres',
+		q{SELECT all_frozen > 0.9 * pg_relation_size('es_events') / 8192 FROM pg_visibility_map_summary('es_events')}),
+	'the log is frozen soon after');
+
+# Small events after large ones do not go to the room that those have left on their pages.
+$node->safe_psql('postgres', q{INSERT INTO es_import (stream, type, data)
+	SELECT 'large-' || i, 't', jsonb_build_object('text', repeat(md5(i::text), 50 + i % 20)) FROM generate_series(1, 500) AS i});
+$node->safe_psql('postgres', 'VACUUM es_events');
+$node->safe_psql('postgres', q{SELECT es_append('small-' || i, 'none', 'x') FROM generate_series(1, 100) AS i});
+is_query($node, q{SELECT count(DISTINCT (ctid::text::point)[0]) < 10 FROM es_events WHERE es_category(stream) = 'small'},
+	't', 'they go to the end');
+
 # An error near the end leaves nothing behind, and no lock.
 append_to_file($file, "account-1\t\t{}\n");
 my ($result, $stdout, $stderr) = $node->psql('postgres', "\\set VERBOSITY verbose
 	\\copy es_import (stream, type, data) FROM PROGRAM 'tail -n 2000 $file'");
 like($stderr, qr/ERROR:  22023: .*\n(?:.*\n)*CONTEXT:  (?:.*\n)*?COPY es_import, line 2000/m,
 	'a bad row is refused, with its line');
-is_query($node, 'SELECT count(*) FROM es_events', $rows + 2, 'and nothing is stored');
+is_query($node, 'SELECT count(*) FROM es_events', $rows + 602, 'and nothing is stored');
 $node->stop;
 done_testing();
