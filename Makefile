@@ -44,7 +44,7 @@ TAP_TESTS := $(if $(PROVE_TESTS),1)
 WERROR = -Werror
 # The server's headers leave parameters unused. Its flags and attributes are
 # those of the compiler it was built with, which clang may not know.
-PG_CPPFLAGS = -I$(patsubst %/,%,$(srcdir))/src
+PG_CPPFLAGS = -I$(patsubst %/,%,$(srcdir))/src -DEVENTSTORE_VERSION='"$(EXTVERSION)"'
 PG_CFLAGS = -Wall -Wextra $(WERROR) -Wno-unused-parameter $(if $(is_clang),$(CLANG_CFLAGS))
 is_clang = $(findstring clang,$(shell $(CC) --version 2>/dev/null))
 CLANG_CFLAGS = -Wno-unknown-warning-option -Wno-ignored-optimization-argument \

@@ -34,6 +34,7 @@ _PG_init(void)
 	wakeup_init();
 	notify_init();
 	announce_init();
+	autostart_init();
 	event_type_init();
 	import_init();
 	failure_init();

@@ -177,22 +177,34 @@ compat_vxid_current_xid(VirtualTransactionId vxid)
 	return xid;
 }
 
+/*
+ * The transaction of a process; whether this backend holds the lock in this mode; what
+ * pg_stat_activity shows of a process that waits, if it can be named.
+ */
+#if PG_VERSION_NUM >= 170000
+#define compat_proc_lxid(proc) ((proc)->vxid.lxid)
+#define compat_lock_is_held(tag, mode) LockHeldByMe(tag, mode, false)
+#define compat_wait_event(name) WaitEventExtensionNew(name)
+#else
+#define compat_proc_lxid(proc) ((proc)->lxid)
+#define compat_lock_is_held(tag, mode) LockHeldByMe(tag, mode)
+#define compat_wait_event(name) PG_WAIT_EXTENSION
+#endif
+#define compat_my_lxid() compat_proc_lxid(MyProc)
+
 /* The process that runs the transaction of a vxid; 0: none does any more. */
 static inline int
 compat_vxid_pid(VirtualTransactionId vxid)
 {
 #if PG_VERSION_NUM >= 170000
 	PGPROC	   *proc = ProcNumberGetProc(vxid.procNumber);
-
-	return proc != NULL && proc->vxid.lxid == vxid.localTransactionId ?
-		proc->pid : 0;
 #else
 	PGPROC	   *proc = vxid.backendId == InvalidBackendId ? NULL :
 	BackendIdGetProc(vxid.backendId);
-
-	return proc != NULL && proc->lxid == vxid.localTransactionId ?
-		proc->pid : 0;
 #endif
+
+	return proc != NULL && compat_proc_lxid(proc) == vxid.localTransactionId ?
+		proc->pid : 0;
 }
 
 /* Returns true if the user may SET ROLE to the role. */
@@ -211,18 +223,11 @@ compat_vxid_pid(VirtualTransactionId vxid)
 	 pg_proc_aclcheck(object, user, mode))
 #endif
 
-/* Returns true if this backend holds the lock in this mode. */
-#if PG_VERSION_NUM >= 170000
-#define compat_lock_is_held(tag, mode) LockHeldByMe(tag, mode, false)
+/* Takes a lock for the session, if nobody has it and there is memory for it. */
+#if PG_VERSION_NUM >= 180000
+#define compat_try_session_lock(tag, mode) (LockAcquireExtended(tag, mode, true, true, false, NULL, false) != LOCKACQUIRE_NOT_AVAIL)
 #else
-#define compat_lock_is_held(tag, mode) LockHeldByMe(tag, mode)
-#endif
-
-/* What pg_stat_activity shows of a process that waits, if it can be named. */
-#if PG_VERSION_NUM >= 170000
-#define compat_wait_event(name) WaitEventExtensionNew(name)
-#else
-#define compat_wait_event(name) PG_WAIT_EXTENSION
+#define compat_try_session_lock(tag, mode) (LockAcquireExtended(tag, mode, true, true, false, NULL) != LOCKACQUIRE_NOT_AVAIL)
 #endif
 
 /* A setting as the server has it, and how many there are; 0: a look costs nothing. */
@@ -239,12 +244,6 @@ compat_find_setting(const char *name)
 	return i < 0 ? NULL : get_guc_variables()[i];
 }
 #define compat_setting_count() GetNumConfigOptions()
-#endif
-
-#if PG_VERSION_NUM >= 170000
-#define compat_my_lxid() (MyProc->vxid.lxid)
-#else
-#define compat_my_lxid() (MyProc->lxid)
 #endif
 
 #endif							/* EVENTSTORE_COMPAT_H */

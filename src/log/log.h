@@ -133,6 +133,9 @@ extern void log_lock_stream(Oid log, text *stream);
 /* Takes the lock of those who append to the log (RowExclusiveLock). */
 extern void log_lock_to_append(Oid log);
 
+/* Returns true if another transaction has that lock, also a prepared one. */
+extern bool log_lock_has_holder(Oid log);
+
 /*
  * Locks the log against all appends of others (ShareRowExclusiveLock), which go on
  * until the lock is there.  purpose: "to ...", for an error's context.  catch_up: what
@@ -198,6 +201,9 @@ extern void log_guard_check_insert(Relation log);
 
 /* Refuses row triggers that could change more than is rewritten. */
 extern void log_guard_check_update(const TriggerDesc *triggers);
+
+/* Returns true if logical replication has applied rows since the last call. */
+extern bool log_guard_take_applied(void);
 
 /* Allows the caller's next UPDATE of es_events, or no more. */
 extern void log_guard_allow_rewrite(bool allow);

@@ -48,6 +48,9 @@ static int	rewrite_depth = -1;
 /* How deep one row of this UPDATE is allowed. */
 static int	rewritten_row_depth = -1;
 
+/* Logical replication has applied rows in this transaction. */
+static bool has_applied = false;
+
 /* Returns true if the trigger fires in this session. */
 static bool
 is_trigger_enabled(const Trigger *trigger)
@@ -290,12 +293,25 @@ es_events_complete(PG_FUNCTION_ARGS)
 	position = numbered_column(trigger, Anum_es_events_position);
 	(void) numbered_column(trigger, Anum_es_events_version);
 	(void) GetCurrentTransactionId();
+	has_applied = has_applied || IsLogicalWorker();
 	log_sequence_raise(sequence_of_trigger(fcinfo, trigger), position);
 	next_xid = FullTransactionIdGetDatum(ReadNextFullTransactionId());
 	return PointerGetDatum(heap_modify_tuple_by_cols(trigger->tg_trigtuple,
 													 RelationGetDescr(trigger->tg_relation),
 													 1, &column, &next_xid,
 													 &isnull));
+}
+
+/*
+ * Returns true if logical replication has applied rows since the last call.
+ */
+bool
+log_guard_take_applied(void)
+{
+	bool		result = has_applied;
+
+	has_applied = false;
+	return result;
 }
 
 /* How many triggers deep the present call is. */

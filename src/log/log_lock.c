@@ -184,6 +184,21 @@ log_lock_to_append(Oid log)
 }
 
 /*
+ * Returns true if another transaction has that lock, or a stronger one.  One that has
+ * released it is visible to later snapshots, if it was committed.
+ */
+bool
+log_lock_has_holder(Oid log)
+{
+	LOCKTAG		tag;
+	int			count;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, log);
+	pfree(GetLockConflicts(&tag, ShareLock, &count));
+	return count > 0;
+}
+
+/*
  * Locks the log against all appends of others, which go on until the lock is there.
  */
 void

@@ -195,6 +195,12 @@ announce_run(Oid log)
 	return result;
 }
 
+bool
+announce_is_behind(Oid log, int64 horizon)
+{
+	return notify_is_by_worker() && worker_slot_last_served(log) < horizon;
+}
+
 /*
  * The cost grows with the number of sessions that listen, whatever they listen
  * to, as the server wakes each of them.  What these then do costs several times

@@ -20,6 +20,9 @@
  * not committed yet.  So that worker notifies of them later, or the next one,
  * which goes on from where the last notifications were committed.
  *
+ * An appender that sees no worker starts one, also if eventstore.notify is not auto, as
+ * projections are to run (autostart.c).
+ *
  * However the appender notifies, and if it is rolled back, it wakes the
  * processes that wait (wakeup.c) when its transaction is over: positions that
  * it drew and did not use may have held the horizon back.
@@ -180,7 +183,10 @@ notify_events(const NewEvent *events, int count)
 	NotificationKey key;
 	int			i;
 
-	if (notify_mode == NOTIFY_OFF || count == 0 || !notifies_at_commit())
+	if (count == 0 || (notify_mode == NOTIFY_AUTO && worker_slot_notifies()))
+		return;
+	autostart_want();
+	if (notify_mode == NOTIFY_OFF)
 		return;
 	if (notifications == NULL)
 		make_notifications();
@@ -216,9 +222,11 @@ notify_all(void)
 static void
 notify_at_transaction_end(XactEvent event, void *arg)
 {
-	if (event == XACT_EVENT_PRE_COMMIT)
+	if (event == XACT_EVENT_PRE_COMMIT || event == XACT_EVENT_PRE_PREPARE)
 	{
-		if (notifications != NULL && notifies_at_commit())
+		autostart_before_commit();
+		if (event == XACT_EVENT_PRE_COMMIT && notifications != NULL &&
+			notifies_at_commit())
 			notify_all();
 		notifications = NULL;
 		return;
@@ -228,6 +236,9 @@ notify_at_transaction_end(XactEvent event, void *arg)
 		return;
 	if (wakes_at_end && event != XACT_EVENT_PREPARE)
 		wakeup_send();
+	if (event == XACT_EVENT_COMMIT)
+		autostart_after_commit();
+	autostart_forget();
 	notifications = NULL;
 	wakes_at_end = false;
 }

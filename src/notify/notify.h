@@ -10,8 +10,80 @@
 
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
+#include "postmaster/bgworker.h"
 
 #include "log/log.h"
+
+/* worker_process.c */
+
+extern void worker_process_describe(BackgroundWorker *process,
+									const char *function, const char *type);
+
+/* Registers a worker; returns false if no background process is free. */
+extern bool worker_process_start(Oid database, int restart_time,
+								 BackgroundWorkerHandle **handle);
+
+/* The same for one of this database that leaves when it is idle; it cannot fail. */
+extern bool worker_process_autostart(void);
+extern bool worker_process_is_autostarted(void);
+extern int	worker_process_free_count(void);
+
+/* worker_lock.c: workers of a database that has no slot, as their locks show them */
+
+/* Greatest value of eventstore.autostart_workers. */
+#define AUTOSTART_MAX_WORKERS	32
+
+typedef enum TokenResult
+{
+	TOKEN_TAKEN,
+	TOKEN_OF_ANOTHER,			/* a session starts a worker at this moment */
+	TOKEN_NO_PLACE				/* all are taken */
+} TokenResult;
+
+/* Returns true if a worker serves this database, or promises to notify soon. */
+extern bool worker_lock_is_served(void);
+extern bool worker_lock_is_promised(void);
+
+/* Makes this worker the one that serves, unless there is another; and whether it is. */
+extern bool worker_lock_serve(void);
+extern bool worker_lock_serves(void);
+extern void worker_lock_set_promising(bool value);
+extern void worker_lock_renew_promise(void);
+
+/* Takes one of so many places of the cluster; or sees whether there is one. */
+extern bool worker_lock_take_place(int places);
+extern bool worker_lock_place_is_free(int places);
+extern void worker_lock_release_all(void);
+
+/* Makes this session the one that starts a worker, for this second of the clock. */
+extern TokenResult worker_lock_take_tokens(int places);
+
+/* Releases the tokens of a second that is over. */
+extern void worker_lock_end_tokens(void);
+
+/* autostart.c */
+
+extern int	autostart_workers;
+
+/* Defines eventstore.autostart_workers. */
+extern void autostart_init(void);
+
+/*
+ * Starts a worker before this transaction, which has a lock on the log, is committed, if
+ * no worker serves the database then.
+ */
+extern void autostart_want(void);
+
+/* The same after the commit, for a transaction that has no such lock. */
+extern void autostart_want_after_commit(void);
+
+/* Starts one now; called again and again while the caller waits. */
+extern void autostart_now(void);
+
+/* At the end of transactions; neither fails. */
+extern void autostart_before_commit(void);
+extern void autostart_after_commit(void);
+extern void autostart_forget(void);
 
 /* worker_slot.c */
 
@@ -41,6 +113,9 @@ extern int	worker_slot_count(void);
 /* Returns the number of the slot of this database; -1 if it has none yet. */
 extern int	worker_slot_number(void);
 
+/* Returns true if the launcher starts workers for the database of this name. */
+extern bool worker_slot_is_listed(const char *database);
+
 /* Returns true if a worker of this database will notify listeners soon. */
 extern bool worker_slot_notifies(void);
 
@@ -62,6 +137,18 @@ extern void worker_slot_set_working(bool working);
  */
 extern bool worker_slot_get_notified(Oid log, Notified *notified);
 extern void worker_slot_set_notified(const Notified *notified);
+
+/*
+ * Makes this worker the one that serves a database without a slot.  Returns false if
+ * another does.
+ */
+extern bool worker_slot_serve(void);
+
+/* The same after an error has released the lock; it knows how far it has notified. */
+extern void worker_slot_go_on_serving(void);
+
+/* How far this worker has notified of the log; -1: not at all. */
+extern int64 worker_slot_last_served(Oid log);
 
 /* Sets the least pause before workers notify again, in milliseconds. */
 extern void worker_slot_set_pause(double pause);
@@ -140,6 +227,12 @@ extern void announce_init(void);
  * commit of this transaction.  Needs an active snapshot.
  */
 extern AnnounceResult announce_run(Oid log);
+
+/*
+ * Returns true if listeners are to be notified by this worker, which served the database
+ * until a moment ago, of an event up to the horizon.
+ */
+extern bool announce_is_behind(Oid log, int64 horizon);
 
 /*
  * Says how much time of a processor the notifications took, in milliseconds,

@@ -5,8 +5,9 @@
  *
  * There is shared memory only if shared_preload_libraries names eventstore:
  * one slot for each database of eventstore.databases.  A slot belongs to the
- * database whose worker joined it last.  Where a database has no slot, the
- * functions here answer that it has no worker.
+ * database whose worker joined it last.  Where a database has no slot, a worker is
+ * seen by its locks (worker_lock.c), and one worker alone notifies; what it has
+ * notified of, it knows by itself.
  *
  * Each worker of a database takes a place in its slot:
  *
@@ -71,6 +72,9 @@ static int	slot_count = 0;
 
 static WorkerSlot *joined = NULL;	/* the slot of this worker */
 static int	place = -1;			/* its place there */
+
+/* How far listeners have been notified by this worker, if it serves without a slot. */
+static Notified served = {0};
 
 List *
 worker_slot_databases(void)
@@ -215,9 +219,12 @@ worker_slot_notifies(void)
 {
 	int			number = worker_slot_number();
 	WorkerSlot *slot = number < 0 ? NULL : &slots[number];
-	uint32		notifying = slot ? pg_atomic_read_u32(&slot->notifying) : 0;
+	uint32		notifying;
 	int			i;
 
+	if (slot == NULL)
+		return worker_lock_is_promised();
+	notifying = pg_atomic_read_u32(&slot->notifying);
 	for (i = 0; notifying != 0; i++, notifying >>= 1)
 	{
 		if ((notifying & 1) != 0 && !works_long(slot, i))
@@ -259,21 +266,34 @@ take_worker_place(WorkerSlot *slot)
 	SpinLockRelease(&slot->mutex);
 }
 
-bool
-worker_slot_join(const char *database)
+/* The number of the slot that a name of the list has; -1 if it is not there. */
+static int
+find_listed(const char *database)
 {
 	ListCell   *lc;
 	int			i = 0;
 
-	if (slots == NULL)
-		return false;
 	foreach(lc, worker_slot_databases())
 	{
 		if (strcmp(lfirst(lc), database) == 0)
-			break;
+			return i;
 		i++;
 	}
-	if (i < slot_count)
+	return -1;
+}
+
+bool
+worker_slot_is_listed(const char *database)
+{
+	return slots != NULL && find_listed(database) >= 0;
+}
+
+bool
+worker_slot_join(const char *database)
+{
+	int			i = slots == NULL ? -1 : find_listed(database);
+
+	if (i >= 0 && i < slot_count)
 		take_worker_place(&slots[i]);
 	if (joined != NULL)
 		before_shmem_exit(leave_worker_slot, (Datum) 0);
@@ -286,7 +306,10 @@ worker_slot_set_notifying(bool notifying)
 	uint32		bit;
 
 	if (joined == NULL)
+	{
+		worker_lock_set_promising(notifying && worker_lock_serves());
 		return;
+	}
 	bit = UINT32_C(1) << place;
 	if (((pg_atomic_read_u32(&joined->notifying) & bit) != 0) == notifying)
 		return;
@@ -299,7 +322,9 @@ worker_slot_set_notifying(bool notifying)
 void
 worker_slot_set_working(bool working)
 {
-	if (joined != NULL)
+	if (joined == NULL)
+		worker_lock_renew_promise();
+	else
 		pg_atomic_write_u64(&joined->working[place],
 							working ? GetCurrentTimestamp() : 0);
 }
@@ -308,7 +333,10 @@ bool
 worker_slot_get_notified(Oid log, Notified *notified)
 {
 	if (joined == NULL)
-		return false;
+	{
+		*notified = served;
+		return served.log == log && worker_lock_serves();
+	}
 	SpinLockAcquire(&joined->mutex);
 	*notified = joined->notified;
 	SpinLockRelease(&joined->mutex);
@@ -318,6 +346,7 @@ worker_slot_get_notified(Oid log, Notified *notified)
 void
 worker_slot_set_notified(const Notified *notified)
 {
+	served = *notified;
 	if (joined == NULL)
 		return;
 	SpinLockAcquire(&joined->mutex);
@@ -325,9 +354,36 @@ worker_slot_set_notified(const Notified *notified)
 	SpinLockRelease(&joined->mutex);
 }
 
+bool
+worker_slot_serve(void)
+{
+	if (joined != NULL)
+		return false;
+	if (worker_lock_serves())
+		return true;
+	if (!worker_lock_serve())
+		return false;
+	served.log = InvalidOid;	/* another may have notified meanwhile */
+	return true;
+}
+
+void
+worker_slot_go_on_serving(void)
+{
+	if (joined == NULL && !worker_lock_serve())
+		worker_lock_set_promising(false);
+}
+
+int64
+worker_slot_last_served(Oid log)
+{
+	return served.log == log ? served.position : -1;
+}
+
 void
 worker_slot_set_pause(double pause)
 {
+	served.pause = pause;
 	if (joined == NULL)
 		return;
 	SpinLockAcquire(&joined->mutex);

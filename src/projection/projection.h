@@ -226,6 +226,9 @@ extern int	projection_batch_limit(const Projection *projection);
  */
 extern bool projection_run_due(Oid log);
 
+/* Returns true if a runner may find something due now or later, up to the horizon. */
+extern bool projection_may_fall_due(Oid log, int64 horizon);
+
 /* projection_sync.c: the trigger of a sync projection. */
 
 /* Registers the cache's callback. */

@@ -116,6 +116,30 @@ projection_claim(const ProjectionRun *run, const char *name)
 							 2, given.types, given.values, given.nulls);
 }
 
+/*
+ * Returns true if a runner may find something due, now or later: events below the horizon
+ * that a projection has not passed, whatever it waits for, or a parked event that is to
+ * be retried.
+ */
+bool
+projection_may_fall_due(Oid log, int64 horizon)
+{
+	Oid			type = INT8OID;
+	Datum		value = Int64GetDatum(horizon);
+	bool		found;
+
+	SPI_connect();
+	found = own_sql_run(log,
+						"SELECT FROM @extschema@.es_projections p"
+						" WHERE " IS_RUNNING " OR p.mode = 'async'"
+						" AND p.state <> 'paused'"
+						" AND EXISTS (SELECT FROM @extschema@.es_failures f"
+						" WHERE f.projection = p.name AND f.retry_at IS NOT NULL)"
+						" LIMIT 1", 1, &type, &value, NULL) > 0;
+	SPI_finish();
+	return found;
+}
+
 /* Moves the checkpoints of projections that want none of the new events. */
 void
 projection_pass_over(const ProjectionRun *run, const char *name)

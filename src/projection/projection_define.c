@@ -21,6 +21,7 @@
 #include "base/base.h"
 #include "base/role.h"
 #include "log/log.h"
+#include "notify/notify.h"
 #include "failure/failure.h"
 #include "projection/projection_define.h"
 #include "projection/projection_failure.h"
@@ -144,13 +145,15 @@ es_create_projection(PG_FUNCTION_ARGS)
 		isolation_check("es_create_projection()");
 		projection_begin_sync(projection);
 	}
+	else
+		autostart_want_after_commit();
 	SPI_finish();
 	PG_RETURN_VOID();
 }
 
 /*
  * Opens SPI and the projection that the first argument names.  lock: finds it, if the
- * caller may change it so.
+ * caller may change it so.  The change may make it due.
  */
 Projection *
 projection_begin_change(FunctionCallInfo fcinfo, const char *function,
@@ -160,6 +163,7 @@ projection_begin_change(FunctionCallInfo fcinfo, const char *function,
 	PreventCommandIfReadOnly(function);
 	projection_check_outside_handler(function);
 	isolation_check(function);
+	autostart_want_after_commit();
 	SPI_connect();
 	return lock(log_relid(fcinfo->flinfo->fn_oid),
 				text_to_cstring(PG_GETARG_TEXT_PP(0)));

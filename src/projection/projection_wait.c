@@ -8,7 +8,8 @@
  * while it is to be tried again by itself, and is an error when it is not.
  *
  * It looks at the projection's row again and again, each time with a new
- * snapshot, and runs no projection itself.  The event must be committed: the
+ * snapshot, and runs no projection itself, but starts a worker where none serves the
+ * database.  The event must be committed: the
  * transaction that appended it would wait until the time is over.
  *
  *-------------------------------------------------------------------------
@@ -26,6 +27,7 @@
 #include "eventstore.h"
 #include "base/base.h"
 #include "log/log.h"
+#include "notify/notify.h"
 #include "projection/projection.h"
 
 PG_FUNCTION_INFO_V1(es_wait);
@@ -159,6 +161,7 @@ es_wait(PG_FUNCTION_ARGS)
 
 		if (left == 0)
 			break;
+		autostart_now();
 		sleep_nap(Min(pause, left), "EventstoreWait");
 		pause = Min(pause * 2, LAST_SLEEP);
 	}

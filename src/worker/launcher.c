@@ -79,35 +79,6 @@ typedef struct LauncherDatabase
 static LauncherDatabase *databases = NULL;
 static int	database_count = 0;
 
-/* Describes a process, as far as launcher and workers have it in common. */
-static void
-describe_process(BackgroundWorker *process, const char *function,
-				 const char *type)
-{
-	memset(process, 0, sizeof(BackgroundWorker));
-	process->bgw_flags = BGWORKER_SHMEM_ACCESS |
-		BGWORKER_BACKEND_DATABASE_CONNECTION;
-	process->bgw_start_time = BgWorkerStart_RecoveryFinished;
-	strlcpy(process->bgw_library_name, "eventstore",
-			sizeof(process->bgw_library_name));
-	strlcpy(process->bgw_function_name, function,
-			sizeof(process->bgw_function_name));
-	strlcpy(process->bgw_type, type, sizeof(process->bgw_type));
-	strlcpy(process->bgw_name, type, sizeof(process->bgw_name));
-}
-
-static bool
-start_worker(Oid database, int restart_time, BackgroundWorkerHandle **handle)
-{
-	BackgroundWorker process;
-
-	describe_process(&process, "eventstore_worker_main", "eventstore worker");
-	process.bgw_restart_time = restart_time;
-	process.bgw_main_arg = ObjectIdGetDatum(database);
-	process.bgw_notify_pid = MyProcPid;
-	return RegisterDynamicBackgroundWorker(&process, handle);
-}
-
 /*
  * The launcher
  */
@@ -245,7 +216,7 @@ start_missing_workers(LauncherDatabase *database)
 			return;
 		}
 		MemoryContextSwitchTo(TopMemoryContext);
-		if (!start_worker(oid, BGW_NEVER_RESTART, &worker->handle))
+		if (!worker_process_start(oid, BGW_NEVER_RESTART, &worker->handle))
 		{
 			log_missing_process(database);
 			return;
@@ -287,8 +258,8 @@ register_launcher(void)
 {
 	BackgroundWorker process;
 
-	describe_process(&process, "eventstore_launcher_main",
-					 "eventstore launcher");
+	worker_process_describe(&process, "eventstore_launcher_main",
+							"eventstore launcher");
 	process.bgw_restart_time = CRASH_PAUSE;
 	RegisterBackgroundWorker(&process);
 }
@@ -350,9 +321,10 @@ es_start_worker(PG_FUNCTION_ARGS)
 				 errmsg("recovery is in progress"),
 				 errdetail("A worker writes, and a server in recovery cannot be written to."),
 				 errhint("Start it on the primary.")));
-	/* as many again as the launcher has started */
-	worker_count_begin(worker_slot_number() < 0 ? workers : 2 * workers);
-	if (!start_worker(MyDatabaseId, CRASH_PAUSE, &handle))
+	/* as many as the launcher has started, or one that has started by itself */
+	worker_count_begin(workers + (worker_slot_number() >= 0 ? workers :
+								  autostart_workers > 0 ? 1 : 0));
+	if (!worker_process_start(MyDatabaseId, CRASH_PAUSE, &handle))
 		refuse_without_process();
 	if (WaitForBackgroundWorkerStartup(handle, &pid) != BGWH_STARTED)
 		refuse_without_start();

@@ -16,7 +16,8 @@
  *	   eventstore.notify_interval, and cannot be woken: so a stream of commits
  *	   makes few rounds.  Else wait for the next transaction that ends, for at
  *	   most eventstore.poll_interval.  COMMIT PREPARED, which wakes nothing,
- *	   and projections that are to be tried again are found then.
+ *	   and projections that are to be tried again are found then.  In a database
+ *	   without a slot nothing wakes it: leave.c says how long it sleeps there.
  *
  * It pauses and waits outside of transactions.  An error ends the transaction
  * that it is in and is logged.  If that was the transaction of a projection's batch,
@@ -163,15 +164,19 @@ join_worker_slot(void)
 	return joined;
 }
 
-/* Returns the schema of the extension; 0 if there is no extension. */
-static Oid
-find_extension_schema(void)
+/*
+ * Returns the schema of the extension; 0 if there is no extension.  version: gets its
+ * version, or is NULL.
+ */
+Oid
+worker_find_extension(char **version)
 {
 	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	tuple;
 	Oid			schema = InvalidOid;
+	bool		isnull;
 
 	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber,
 				F_NAMEEQ, CStringGetDatum(EXTENSION));
@@ -179,6 +184,11 @@ find_extension_schema(void)
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
 		schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
+	if (OidIsValid(schema) && version != NULL)
+		*version = TextDatumGetCString(heap_getattr(tuple,
+													Anum_pg_extension_extversion,
+													RelationGetDescr(rel),
+													&isnull));
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	return schema;
@@ -189,8 +199,8 @@ find_extension_schema(void)
  * before anything else is locked, as DROP EXTENSION does; whichever of both is
  * second waits without a lock.  The worker ends if there is no log.
  */
-static Oid
-begin_worker_transaction(const char *activity)
+Oid
+worker_begin_transaction(const char *activity)
 {
 	Oid			schema;
 	Oid			log = InvalidOid;
@@ -200,7 +210,7 @@ begin_worker_transaction(const char *activity)
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	pgstat_report_activity(STATE_RUNNING, activity);
-	schema = find_extension_schema();
+	schema = worker_find_extension(NULL);
 	if (OidIsValid(schema))
 		log = get_relname_relid("es_events", schema);
 	rel = OidIsValid(log) ? try_relation_open(log, AccessShareLock) : NULL;
@@ -217,8 +227,8 @@ begin_worker_transaction(const char *activity)
  * Ends the transaction, and releases advisory locks of the session, which would keep
  * the same handler waiting in another worker, in an open transaction.
  */
-static void
-end_worker_transaction(MemoryContext context)
+void
+worker_end_transaction(MemoryContext context)
 {
 	CommitTransactionCommand();
 	LockReleaseAll(USER_LOCKMETHOD, true);
@@ -228,8 +238,8 @@ end_worker_transaction(MemoryContext context)
 }
 
 /* Sets what the commit of the present transaction waits for. */
-static void
-set_synchronous_commit(const char *value)
+void
+worker_set_synchronous_commit(const char *value)
 {
 	(void) set_config_option("synchronous_commit", value, PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
@@ -262,20 +272,20 @@ notify_listeners(MemoryContext context)
 		worker_slot_set_notifying(false);
 		return false;
 	}
-	log = begin_worker_transaction("notifying listeners");
+	log = worker_begin_transaction("notifying listeners");
 	PushActiveSnapshot(GetTransactionSnapshot());
 	result = announce_run(log);
 	PopActiveSnapshot();
 
 	/* what a crash takes back is notified again: do not wait for the disk */
-	set_synchronous_commit("off");
+	worker_set_synchronous_commit("off");
 	before = processor_time();
-	end_worker_transaction(context);
+	worker_end_transaction(context);
 	if (result == ANNOUNCE_DONE)
 		announce_set_cost(processor_time() - before);
 
 	/* from now on es_notified says what was left to workers */
-	if (result != ANNOUNCE_LATER)
+	if (result != ANNOUNCE_LATER && leave_is_awake())
 		worker_slot_set_notifying(true);
 	return result != ANNOUNCE_NOTHING_NEW;
 }
@@ -315,17 +325,17 @@ note_lost_batch(MemoryContext context)
 	if (error == NULL)
 		return;
 	lost_batch_error = NULL;
-	log = begin_worker_transaction("running projections");
+	log = worker_begin_transaction("running projections");
 	PushActiveSnapshot(GetTransactionSnapshot());
 	projection_note_lost_batch(log, lost_batch_name, error);
 	PopActiveSnapshot();
-	end_worker_transaction(context);
+	worker_end_transaction(context);
 	FreeErrorData(error);
 }
 
 /* Logs an error, unless SIGTERM raised it, and cleans up after it. */
-static void
-recover_from_error(MemoryContext context)
+void
+worker_recover(MemoryContext context)
 {
 	HOLD_INTERRUPTS();
 	remember_lost_batch();
@@ -362,7 +372,8 @@ try_notify_listeners(MemoryContext context)
 	{
 		if (geterrcode() != ERRCODE_PROGRAM_LIMIT_EXCEEDED)
 			PG_RE_THROW();
-		recover_from_error(context);
+		worker_recover(context);
+		worker_slot_go_on_serving();
 		full_at = GetCurrentTimestamp();
 		/* no NOTIFY gets so far as to free what all have read; this does */
 		(void) DirectFunctionCall1(pg_notification_queue_usage, (Datum) 0);
@@ -378,14 +389,14 @@ try_notify_listeners(MemoryContext context)
 static bool
 publish_horizon(MemoryContext context)
 {
-	Oid			log = begin_worker_transaction("publishing the horizon");
+	Oid			log = worker_begin_transaction("publishing the horizon");
 	bool		again;
 
-	set_synchronous_commit("local");
+	worker_set_synchronous_commit("local");
 	PushActiveSnapshot(GetTransactionSnapshot());
 	again = horizon_publish(log);
 	PopActiveSnapshot();
-	end_worker_transaction(context);
+	worker_end_transaction(context);
 	return again;
 }
 
@@ -433,7 +444,7 @@ add_commit_context(void *arg)
 static bool
 run_due_projection(MemoryContext context)
 {
-	Oid			log = begin_worker_transaction("running projections");
+	Oid			log = worker_begin_transaction("running projections");
 	ErrorContextCallback at;
 	bool		ran;
 
@@ -443,7 +454,7 @@ run_due_projection(MemoryContext context)
 	if (ran)
 		discard_session_objects();
 	context_push(&at, add_commit_context, NULL);
-	end_worker_transaction(context);
+	worker_end_transaction(context);
 	context_pop(&at);
 	projection_limit_turn(NULL);
 	return ran;
@@ -489,7 +500,7 @@ try_round(MemoryContext context, bool notifies, bool *busy)
 	}
 	PG_CATCH();
 	{
-		recover_from_error(context);
+		worker_recover(context);
 		worker_slot_set_notifying(false);
 	}
 	PG_END_TRY();
@@ -532,7 +543,7 @@ void
 eventstore_worker_main(Datum arg)
 {
 	MemoryContext context;
-	bool		notifies;
+	bool		has_slot;
 	uint64		seen = 0;
 	int			failed_rounds = 0;
 
@@ -546,7 +557,8 @@ eventstore_worker_main(Datum arg)
 	projection_limit_enforce();
 	context = AllocSetContextCreate(TopMemoryContext, "eventstore worker",
 									ALLOCSET_DEFAULT_SIZES);
-	notifies = join_worker_slot();
+	has_slot = join_worker_slot();
+	leave_begin(has_slot);
 	for (;;)
 	{
 		uint64		count = wakeup_count();
@@ -555,16 +567,20 @@ eventstore_worker_main(Datum arg)
 
 		seen = count;
 		MemoryContextSwitchTo(context);
-		done = try_round(context, notifies, &busy);
+		done = try_round(context, has_slot || leave_serve(), &busy);
 		pgstat_report_activity(STATE_IDLE, NULL);
 		(void) pgstat_report_stat(false);
 		failed_rounds = done ? 0 : failed_rounds + 1;
+		if (busy)
+			leave_note_work();
 		if (!done)
 			pause_after_error(failed_rounds);
 		else if (busy)
 			sleep_until_latch(notify_interval, "EventstoreWorkerPause");
-		else
+		else if (has_slot)
 			wait_for_appender(seen);
+		else
+			leave_rest(context, poll_interval);
 	}
 }
 

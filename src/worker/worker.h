@@ -9,6 +9,7 @@
 #define EVENTSTORE_WORKER_H
 
 #include "postmaster/bgworker.h"
+#include "utils/palloc.h"
 
 /* worker.c */
 
@@ -17,6 +18,44 @@ extern void worker_init(void);
 
 /* Reads the configuration files again if the server asks for it. */
 extern void worker_reload_settings(void);
+
+/*
+ * Starts a transaction and returns the log, locked against being dropped.  The worker
+ * ends if there is none.
+ */
+extern Oid	worker_begin_transaction(const char *activity);
+
+/* Sets what the commit of this transaction waits for. */
+extern void worker_set_synchronous_commit(const char *value);
+
+/* Ends the transaction, and forgets what is in the context. */
+extern void worker_end_transaction(MemoryContext context);
+
+/* Logs an error, unless SIGTERM raised it, and cleans up after it. */
+extern void worker_recover(MemoryContext context);
+
+/* The extension's schema; 0 without one.  version: gets its version, or is NULL. */
+extern Oid	worker_find_extension(char **version);
+
+/* leave.c */
+
+/* Begins as a worker of a database that has a slot, or none.  It may end here. */
+extern void leave_begin(bool has_slot);
+
+/*
+ * Makes this worker the one that serves its database, if none does, for the next round.
+ * Returns false if another does; one that was started by itself ends then.
+ */
+extern bool leave_serve(void);
+
+/* Returns true if appenders may leave their notifications to this worker. */
+extern bool leave_is_awake(void);
+
+/* Notes that a round had something to do. */
+extern void leave_note_work(void);
+
+/* What follows a round that had nothing to do: naps, sleeps so long, or leaves. */
+extern void leave_rest(MemoryContext context, long sleep);
 
 /* launcher.c */
 

@@ -37,6 +37,8 @@ sub new_worker_store
 eventstore.databases = 'postgres, later, "Absent One"'
 max_worker_processes = 12
 restart_after_crash = on
+# Databases of the list have the workers of the launcher, and no others.
+eventstore.autostart_workers = 2
 } . $conf);
 	return $node;
 }
