@@ -4,16 +4,7 @@ SET client_min_messages = warning;
 SET TimeZone = 'UTC';
 CREATE FUNCTION decide(state jsonb, command jsonb) RETURNS jsonb LANGUAGE sql
     AS $$ SELECT jsonb_build_array(jsonb_build_object('type', 'decided', 'data', command)) $$;
-CREATE FUNCTION up(data jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT data || '{"up": 1}' $$;
-CREATE TABLE read_model (stream text);
-CREATE FUNCTION handle(event es_recorded_event) RETURNS void LANGUAGE sql
-    AS $$ INSERT INTO read_model VALUES (event.stream) $$;
-CREATE FUNCTION handle_fails(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE 'it fails'; END $$;
-CREATE FUNCTION receive(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql
-    AS $$ SELECT jsonb_populate_record(NULL::es_ack_event, '{"entity_id": "e", "event_type": "a", "stream": "received-1"}') $$;
-CREATE FUNCTION receive_fails(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE plpgsql AS $$ BEGIN RAISE 'it fails'; END $$;
-CREATE SCHEMA handlers;
-CREATE FUNCTION handlers.apply_a(state jsonb, data jsonb) RETURNS jsonb IMMUTABLE LANGUAGE sql AS $$ SELECT data $$;
+\ir handlers.sql
 SELECT 'CREATE ROLE es_drivers_role' WHERE to_regrole('es_drivers_role') IS NULL \gexec
 
 SELECT es_append('a-1', 'any', 'a', jsonb_build_object('k', n), id => ('00000000-0000-4000-8000-00000000000' || n)::uuid)

@@ -13,16 +13,7 @@ CREATE EXTENSION eventstore;
 --
 CREATE FUNCTION decide(state jsonb, command jsonb) RETURNS jsonb LANGUAGE sql
     AS $$ SELECT '[{"type": "a"}]'::jsonb $$;
-CREATE FUNCTION up(data jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT data || '{"up": 1}' $$;
-CREATE TABLE read_model (stream text);
-CREATE FUNCTION handle(event es_recorded_event) RETURNS void LANGUAGE sql
-    AS $$ INSERT INTO read_model VALUES (event.stream) $$;
-CREATE FUNCTION handle_fails(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE 'it fails'; END $$;
-CREATE FUNCTION receive(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql
-    AS $$ SELECT jsonb_populate_record(NULL::es_ack_event, '{"entity_id": "e", "event_type": "a", "stream": "received-1"}') $$;
-CREATE FUNCTION receive_fails(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE plpgsql AS $$ BEGIN RAISE 'it fails'; END $$;
-CREATE SCHEMA handlers;
-CREATE FUNCTION handlers.apply_a(state jsonb, data jsonb) RETURNS jsonb IMMUTABLE LANGUAGE sql AS $$ SELECT data $$;
+\i test/clients/handlers.sql
 CREATE MATERIALIZED VIEW a_matview AS SELECT count(*) FROM es_events;
 CREATE ROLE es_arguments_role;
 SELECT count(es_append('a-' || n % 2, 'any', 'a', '{"k": 1}', id => md5(n::text)::uuid)) FROM generate_series(1, 6) AS n;
