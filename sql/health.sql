@@ -6,6 +6,10 @@
 -- are counted up to a hundred.  Arguments have exactly the types of pg_catalog's
 -- functions and operators (test/pgtap/security-create.sql).  Names are printed with
 -- their schemas, as es_health() runs with pg_catalog alone in the search_path.
+--
+-- A remedy may be run without much thought, so nobody must be able to place one.  Code
+-- is proposed instead of other code only if its owner could act as the role that will
+-- run it anyway, and a GRANT only if the error was not raised by code of users.
 
 -- Returns true if the cause of an error lies outside of the event or message
 -- (src/failure/failure.c).  A cancel is that of a handler that did not end.
@@ -40,6 +44,7 @@ BEGIN ATOMIC
         SELECT pg_catalog.regexp_match(message,
                    '^permission denied for (table|view|materialized view|foreign table|sequence|schema|function|procedure) (?:[^"(]*\.)?"?([^"(.]+)') AS part,
                pg_catalog.regexp_match(message, 'does not exist') IS NOT NULL AS missing,
+               pg_catalog.regexp_match(context, '^[^\n]* at RAISE(\n|$)') IS NOT NULL AS raised,
                coalesce((pg_catalog.regexp_match(context, 'SQL statement "(.*?)"(?:\n|$)'))[1], query) AS statement,
                (SELECT r.rolname FROM pg_roles r WHERE r.oid = role) AS rolname),
     element AS MATERIALIZED (
@@ -87,7 +92,7 @@ BEGIN ATOMIC
         SELECT c.owner, c.statement, c.rank, count(*) OVER (PARTITION BY c.rank) AS as_many
           FROM candidate c
          ORDER BY c.rank LIMIT 1)
-    SELECT r.statement, pg_catalog.pg_get_userbyid(r.owner)::text FROM ranked r WHERE r.as_many = 1;
+    SELECT r.statement, pg_catalog.pg_get_userbyid(r.owner)::text FROM ranked r CROSS JOIN said WHERE r.as_many = 1 AND NOT said.raised;
 END;
 
 -- What an append, a rewrite or a reader of the log refuses, and what would let events be
@@ -316,28 +321,20 @@ BEGIN ATOMIC
      WHERE pg_catalog.pg_is_in_recovery() AND s.held_since < pg_catalog.clock_timestamp() - delay;
 END;
 
--- The call of es_alter_projection that gives a projection its code by another name, with
--- the search_path and the settings that it has.  A schema of the path that is gone is
+-- What gives a definition the search_path and the settings again that it has, as the
+-- beginning of a list of what is selected.  A schema of the path that is gone is
 -- replaced.  Settings that only a superuser may set are left out.
-CREATE FUNCTION es_health_alter(
-    projection text, kind text, code text, path text, settings text[], gone text, instead text)
+CREATE FUNCTION es_health_settings(path text, settings text[], gone text, instead text)
     RETURNS text LANGUAGE sql STABLE PARALLEL SAFE
-BEGIN ATOMIC
-    SELECT pg_catalog.format('SELECT %s%I.es_alter_projection(%L, %s => %L)',
-               (SELECT pg_catalog.string_agg(pg_catalog.format('set_config(%L, %L, true), ', v.name, v.value), '' ORDER BY v.name)
-                  FROM (SELECT 'search_path' AS name,
-                               (SELECT pg_catalog.string_agg(
-                                           pg_catalog.quote_ident(CASE WHEN s.schema = gone THEN instead ELSE s.schema END), ', ' ORDER BY s.n)
-                                  FROM es_health_path(path) s) AS value
-                        UNION ALL
-                        SELECT g.name, pg_catalog.substr(u.setting, pg_catalog.length(g.name) + 2)
-                          FROM pg_catalog.unnest(settings) u (setting)
-                          JOIN pg_settings g ON g.name = pg_catalog.split_part(u.setting, '=', 1) AND g.context = 'user') v),
-               n.nspname, projection, kind, code)
-      FROM pg_class c
-      JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE c.oid = 'es_events'::regclass::oid;
-END;
+RETURN (
+    SELECT pg_catalog.string_agg(pg_catalog.format('set_config(%L, %L, true), ', v.name, v.value), '' ORDER BY v.name)
+      FROM (SELECT 'search_path' AS name,
+                   (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(CASE WHEN s.schema = gone THEN instead ELSE s.schema END), ', ' ORDER BY s.n)
+                      FROM es_health_path(path) s) AS value
+            UNION ALL
+            SELECT g.name, pg_catalog.substr(u.setting, pg_catalog.length(g.name) + 2)
+              FROM pg_catalog.unnest(settings) u (setting)
+              JOIN pg_settings g ON g.name = pg_catalog.split_part(u.setting, '=', 1) AND g.context = 'user') v);
 
 -- Projections that do not go on, one problem for each, and their parked events.
 CREATE FUNCTION es_health_projections(delay interval)
@@ -377,6 +374,7 @@ BEGIN ATOMIC
                JOIN pg_namespace m ON m.oid = g.pronamespace
               WHERE (n.oid IS NULL OR (p.handler IS NOT NULL AND f.oid IS NULL))
                 AND g.pronargs = 1 AND g.proargtypes[0] = log.event AND g.prorettype = 'void'::regtype::oid
+                AND pg_catalog.pg_has_role(g.proowner, p.role, 'USAGE') AND (p.handler IS NOT NULL OR pg_catalog.pg_has_role(m.nspowner, p.role, 'USAGE'))
                 AND CASE WHEN p.handler IS NOT NULL THEN g.proname = p.code[2]
                          ELSE pg_catalog.starts_with(g.proname::text, 'on_')
                               AND NOT EXISTS (SELECT FROM es_projections q WHERE q.handler_schema = m.nspname::text) END) o
@@ -391,6 +389,7 @@ BEGIN ATOMIC
          CROSS JOIN LATERAL (
              SELECT min(s.schema) AS gone, (SELECT min(n.nspname::text) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                                              WHERE c.relname = m.name[1] AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+                                               AND pg_catalog.pg_has_role(n.nspowner, p.role, 'USAGE')
                                             HAVING count(*) = 1) AS instead
                FROM es_health_path(p.search_path) s
               WHERE NOT EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = s.schema) AND s.schema <> '$user'
@@ -411,10 +410,10 @@ BEGIN ATOMIC
                || CASE WHEN pg_catalog.cardinality(h.schemas) = 1 THEN pg_catalog.format('Schema "%s" has one like it.', h.schemas[1])
                        ELSE 'Create it again, or give the projection another by es_alter_projection().' END,
                CASE WHEN pg_catalog.cardinality(h.schemas) = 1 THEN
-                   es_health_alter(p.name, p.kind,
-                       CASE WHEN p.handler IS NOT NULL THEN pg_catalog.format('%I.%I', h.schemas[1], p.code[2]) ELSE pg_catalog.quote_ident(h.schemas[1]) END,
-                       p.search_path, p.settings,
-                       CASE WHEN h.schema IS NULL THEN p.code[1] END, h.schemas[1]) END,
+                   pg_catalog.format('SELECT %s%I.es_alter_projection(%L, %s => %L)',
+                       es_health_settings(p.search_path, p.settings, CASE WHEN h.schema IS NULL THEN p.code[1] END, h.schemas[1]),
+                       log.nspname, p.name, p.kind,
+                       CASE WHEN p.handler IS NOT NULL THEN pg_catalog.format('%I.%I', h.schemas[1], p.code[2]) ELSE pg_catalog.quote_ident(h.schemas[1]) END) END,
                p.role_name
           FROM handler h
           JOIN projection p ON p.name = h.name
@@ -448,9 +447,11 @@ BEGIN ATOMIC
         UNION ALL
         SELECT p.name, 5, 4, 'code_missing', p.failing_since,
                pg_catalog.format('It waits %s: %s. Schema "%s" of its search_path does not exist; "%s" has it.', coalesce(p.event, 'at a batch'), p.message, m.gone, m.instead),
-               es_health_alter(p.name, p.kind, coalesce(p.handler, p.query, pg_catalog.quote_ident(p.handler_schema)), p.search_path, p.settings, m.gone, m.instead),
+               pg_catalog.format('SELECT %s%I.es_alter_projection(%L, %s => %L)', es_health_settings(p.search_path, p.settings, m.gone, m.instead),
+                                 log.nspname, p.name, p.kind, coalesce(p.handler, p.query, pg_catalog.quote_ident(p.handler_schema))),
                p.role_name
           FROM moved m
+         CROSS JOIN log
           JOIN projection p ON p.name = m.name
          WHERE p.refresh IS NULL
         UNION ALL
@@ -544,6 +545,66 @@ BEGIN ATOMIC
      WHERE NOT EXISTS (SELECT FROM pg_stat_activity a
                         WHERE a.backend_type = 'eventstore worker' AND a.datname = pg_catalog.current_database())
     HAVING count(*) > 0;
+END;
+
+-- Upcasters that cannot be called, so that no event of their type can be read.
+CREATE FUNCTION es_health_types()
+    RETURNS TABLE (urgency int, problem text, object text, since timestamptz, message text, remedy text, remedy_by text, owner oid)
+    LANGUAGE sql STABLE PARALLEL RESTRICTED
+BEGIN ATOMIC
+    WITH log AS MATERIALIZED (
+        SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = 'es_events'::regclass::oid),
+    upcaster AS (
+        SELECT u.*, u.owner::oid AS role, u.owner::text AS role_name, pg_catalog.to_regprocedure(u.upcaster)::oid AS function,
+               n.oid AS schema_oid, n.nspowner, pg_catalog.parse_ident(u.upcaster, false) AS code,
+               pg_catalog.format('upcaster of type %L from version %s%s', u.type, u.from_version, ' in category ' || u.category) AS object
+          FROM es_upcasters u
+          LEFT JOIN pg_proc p ON p.oid = pg_catalog.to_regprocedure(u.upcaster)::oid
+          LEFT JOIN pg_namespace n ON n.oid = p.pronamespace),
+    elsewhere AS (
+        SELECT u.type, u.category, u.from_version, pg_catalog.array_agg(m.nspname::text) AS schemas
+          FROM upcaster u
+          JOIN pg_proc g ON g.proname = u.code[2] AND g.pronargs = 1 AND g.proargtypes[0] = 'jsonb'::regtype::oid AND g.prorettype = 'jsonb'::regtype::oid
+          JOIN pg_namespace m ON m.oid = g.pronamespace
+         WHERE u.function IS NULL AND pg_catalog.pg_has_role(g.proowner, u.role, 'USAGE')
+         GROUP BY u.type, u.category, u.from_version),
+    cure AS (
+        SELECT u.*, e.schemas,
+               CASE WHEN u.function IS NOT NULL THEN u.upcaster
+                    WHEN pg_catalog.cardinality(e.schemas) = 1 THEN pg_catalog.format('%I.%I', e.schemas[1], u.code[2]) END AS name,
+               CASE WHEN NOT EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = u.code[1]) THEN u.code[1] END AS gone
+          FROM upcaster u
+          LEFT JOIN elsewhere e ON e.type = u.type AND e.category IS NOT DISTINCT FROM u.category AND e.from_version = u.from_version)
+    SELECT 3, CASE WHEN u.function IS NULL THEN 'code_missing' ELSE 'role_missing' END, u.object, NULL::timestamptz,
+           CASE WHEN u.function IS NULL THEN pg_catalog.format('The function %s does not exist. ', u.upcaster)
+                ELSE pg_catalog.format('Its owner, %s, does not exist any more. It runs as the role that defines it anew. ', u.role_name) END
+           || CASE WHEN u.name IS NULL THEN 'Create it again, or give another by es_define_upcaster(). '
+                   WHEN u.function IS NULL THEN pg_catalog.format('Schema "%s" has one like it. ', u.schemas[1]) ELSE '' END
+           || 'Events of the type and version cannot be read.',
+           CASE WHEN u.name IS NOT NULL THEN
+               pg_catalog.format('SELECT %s%I.es_define_upcaster(%L, %s, %L%s)', es_health_settings(u.search_path, u.settings, u.gone, u.schemas[1]),
+                                 log.nspname, u.type, u.from_version, u.name, CASE WHEN u.category IS NOT NULL THEN pg_catalog.format(', %L', u.category) END) END,
+           CASE WHEN u.role <> 0::oid THEN u.role_name
+                ELSE (SELECT pg_catalog.pg_get_userbyid(p.proowner)::text FROM pg_proc p WHERE p.oid = u.function) END, u.role
+      FROM cure u
+     CROSS JOIN log
+     WHERE u.function IS NULL OR u.role = 0::oid
+    UNION ALL
+    SELECT 3, 'right_missing', u.object, NULL,
+           pg_catalog.format('Its owner, %s, lacks %s. Events of the type and version cannot be read.', u.role_name, r.lacks),
+           r.remedy, pg_catalog.pg_get_userbyid(r.by)::text, u.role
+      FROM upcaster u
+     CROSS JOIN LATERAL (
+         SELECT pg_catalog.format('USAGE on schema %s', u.schema_oid::regnamespace) AS lacks,
+                pg_catalog.format('GRANT USAGE ON SCHEMA %s TO %I', u.schema_oid::regnamespace, u.role_name) AS remedy, u.nspowner AS by
+          WHERE NOT pg_catalog.has_schema_privilege(u.role, u.schema_oid, 'USAGE')
+         UNION ALL
+         SELECT pg_catalog.format('EXECUTE on function %s', u.function::regprocedure),
+                pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %I', u.function::regprocedure, u.role_name),
+                (SELECT p.proowner FROM pg_proc p WHERE p.oid = u.function)
+          WHERE NOT pg_catalog.has_function_privilege(u.role, u.function, 'EXECUTE')
+         LIMIT 1) r
+     WHERE u.role <> 0::oid AND u.function IS NOT NULL;
 END;
 
 -- Subscriptions whose consumers do not come, do not finish, or have parked events.
@@ -688,7 +749,9 @@ BEGIN ATOMIC
                FROM pg_proc g
                JOIN pg_namespace m ON m.oid = g.pronamespace
               WHERE pg_catalog.to_regprocedure(f.handler) IS NULL AND g.proname = h.code[2] AND g.prorettype = log.ack
-                AND g.pronargs = 2 AND g.proargtypes[0] = 'text'::regtype::oid AND g.proargtypes[1] = 'jsonb'::regtype::oid) o
+                AND g.pronargs = 2 AND g.proargtypes[0] = 'text'::regtype::oid AND g.proargtypes[1] = 'jsonb'::regtype::oid
+                AND (pg_catalog.pg_has_role(g.proowner, f.receiver::oid, 'USAGE')
+                     OR pg_catalog.has_table_privilege(g.proowner, 'es_failures'::regclass::oid, 'SELECT'))) o
           LEFT JOIN LATERAL es_health_grant(f.receiver::oid, f.search_path, '{}'::oid[], f.message, f.context, NULL) g
                  ON f.sqlstate IN ('42501', '42P01', '42883', '42704', '3F000')),
     said AS (
@@ -712,14 +775,11 @@ BEGIN ATOMIC
                   WHEN 'again' THEN pg_catalog.format('It has failed again. Fix handler %s and use es_retry(%s), or discard it.', f.handler, f.id)
                   ELSE pg_catalog.format('Fix the cause, and retry it by handler %s.', f.handler) END,
            CASE WHEN f.why = 'code' AND pg_catalog.cardinality(f.schemas) = 1 THEN
-                    pg_catalog.format('SELECT set_config(%L, %L, true), %4$I.es_receive(f.topic, f.group_id, f.payload, %5$L, f.metadata, 0, f.attempts, f.message_id)'
-                                      || ' FROM %4$I.es_visible_failures f WHERE f.id = %3$s',
-                        'search_path',
-                        (SELECT pg_catalog.string_agg(
-                                    pg_catalog.quote_ident(CASE WHEN p.schema = f.schema AND NOT EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = f.schema)
-                                                                THEN f.schemas[1] ELSE p.schema END), ', ' ORDER BY p.n)
-                           FROM es_health_path(f.search_path) p),
-                        f.id, f.nspname, pg_catalog.format('%I.%I', f.schemas[1], f.function))
+                    pg_catalog.format('SELECT %1$s%2$I.es_receive(f.topic, f.group_id, f.payload, %3$L, f.metadata, 0, f.attempts, f.message_id)'
+                                      || ' FROM %2$I.es_visible_failures f WHERE f.id = %4$s',
+                        es_health_settings(f.search_path, '{}'::text[],
+                                           CASE WHEN NOT EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = f.schema) THEN f.schema END, f.schemas[1]),
+                        f.nspname, pg_catalog.format('%I.%I', f.schemas[1], f.function), f.id)
                 WHEN f.why = 'code' THEN NULL
                 WHEN f.why = 'right' THEN f.grant_remedy
                 WHEN f.why IN ('role', 'again') THEN pg_catalog.format('SELECT %I.es_discard(%s)', f.nspname, f.id)
@@ -730,7 +790,7 @@ END;
 
 REVOKE EXECUTE ON FUNCTION
     es_health_external(text), es_health_path(text), es_health_grant(oid, text, oid[], text, text, text), es_health_log(), es_health_horizon(interval),
-    es_health_alter(text, text, text, text, text[], text, text), es_health_projections(interval),
+    es_health_settings(text, text[], text, text), es_health_projections(interval), es_health_types(),
     es_health_subscriptions(interval), es_health_inbox() FROM PUBLIC;
 
 -- In C: a reader may look, but may not execute the functions above.
@@ -747,7 +807,8 @@ COMMENT ON FUNCTION es_health_path(text) IS 'part of es_health: the schemas of a
 COMMENT ON FUNCTION es_health_grant(oid, text, oid[], text, text, text) IS 'part of es_health: the GRANT that an error asks for';
 COMMENT ON FUNCTION es_health_log() IS 'part of es_health: the log';
 COMMENT ON FUNCTION es_health_horizon(interval) IS 'part of es_health: open transactions';
-COMMENT ON FUNCTION es_health_alter(text, text, text, text, text[], text, text) IS 'part of es_health: a call of es_alter_projection';
+COMMENT ON FUNCTION es_health_settings(text, text[], text, text) IS 'part of es_health: the search_path and settings of a definition';
+COMMENT ON FUNCTION es_health_types() IS 'part of es_health: upcasters';
 COMMENT ON FUNCTION es_health_projections(interval) IS 'part of es_health: projections';
 COMMENT ON FUNCTION es_health_subscriptions(interval) IS 'part of es_health: subscriptions';
 COMMENT ON FUNCTION es_health_inbox() IS 'part of es_health: the inbox';

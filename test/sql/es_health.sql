@@ -186,6 +186,15 @@ ALTER FUNCTION read.handle RENAME TO handle_it;
 SELECT object, problem, message, remedy, by FROM found;
 ALTER FUNCTION read.handle_it RENAME TO handle;
 DROP FUNCTION public.handle, "Old".handle;
+-- nor is one that another role has put there, whose code would run as the owner
+CREATE SCHEMA trap AUTHORIZATION es_health_other;
+SET ROLE es_health_other;
+CREATE FUNCTION trap.handle(e es.es_recorded_event) RETURNS void LANGUAGE sql AS '';
+CREATE FUNCTION trap.deny() RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE insufficient_privilege USING MESSAGE = 'permission denied for table paid'; END $$;
+RESET ROLE;
+ALTER FUNCTION read.handle RENAME TO handle_it;
+SELECT object, problem, remedy FROM found;
+ALTER FUNCTION read.handle_it RENAME TO handle;
 
 -- a table and a column that are gone
 ALTER TABLE read.seen RENAME COLUMN n TO number;
@@ -250,6 +259,47 @@ SELECT es_alter_projection('stops', mode => 'async');
 SELECT es_health_grant('es_health_shop'::regrole, 'read', '{}', 'permission denied for table nothing', NULL, NULL),
        es_health_grant('es_health_shop'::regrole, 'read', '{}', 'must be owner of table seen', NULL, NULL),
        es_health_grant('es_health_shop'::regrole, 'read', '{}', NULL, NULL, NULL);
+-- an error that code has raised does not ask for a privilege
+CREATE TABLE payroll ();
+SELECT (es_health_grant('es_health_other'::regrole, 'trap', '{}', 'permission denied for table payroll', context, NULL)).remedy AS raised,
+       (es_health_grant('es_health_other'::regrole, 'trap', '{}', 'permission denied for table payroll', 'SQL statement "DELETE FROM payroll"', NULL)).remedy AS real
+  FROM (VALUES (E'PL/pgSQL function trap.deny() line 1 at RAISE\nSQL statement "SELECT trap.deny()"')) AS c (context);
+
+--
+-- Upcasters
+--
+CREATE SCHEMA up AUTHORIZATION es_health_shop;
+SET ROLE es_health_shop;
+SET search_path = up, es;
+CREATE FUNCTION up(data jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT data || '{"up": 1}' $$;
+SELECT es_define_event_type('of old', schema_version => 2), es_define_upcaster('of old', 1, 'up'),
+       es_define_event_type('of old', schema_version => 2, category => 'it''s'), es_define_upcaster('of old', 1, 'up', 'it''s');
+RESET ROLE;
+SET search_path = public, es;
+SELECT es_append('old-1', 'none', 'of old', '{}', '{"schema_version": 1}') IS NOT NULL;
+REVOKE EXECUTE ON FUNCTION up.up FROM PUBLIC, es_health_shop;
+SELECT * FROM found;
+CALL mend_all();
+REVOKE USAGE ON SCHEMA up FROM es_health_shop;
+SELECT DISTINCT problem, message, remedy, by FROM found;
+CALL mend_all();
+SELECT data FROM es_load('old-1');
+ALTER SCHEMA up RENAME TO "Up";
+SELECT * FROM found;
+CALL mend_all();
+SELECT * FROM found;
+SELECT data FROM es_load('old-1');
+SELECT upcaster, owner, search_path, category FROM es_upcasters ORDER BY 4;
+ALTER FUNCTION "Up".up RENAME TO down;
+SELECT DISTINCT problem, message, remedy FROM found;
+ALTER FUNCTION "Up".down RENAME TO up;
+CREATE ROLE es_health_gone;
+UPDATE es_upcasters SET owner = 'es_health_gone';
+DROP ROLE es_health_gone;
+SELECT * FROM found;
+CALL mend_all();
+SELECT * FROM found;
+SELECT data FROM es_load('old-1');
 
 --
 -- Subscriptions
