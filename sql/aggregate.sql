@@ -5,7 +5,7 @@ CREATE TABLE es_snapshots (
     stream      text COLLATE "C" NOT NULL,
     reducer     text COLLATE "C" NOT NULL,
     version     bigint      NOT NULL CHECK (version > 0),
-    taken_by    name        NOT NULL,
+    taken_by    es_role     NOT NULL,
     fingerprint bigint      NOT NULL,
     initial     bigint      NOT NULL,
     recorded_at timestamptz NOT NULL,

@@ -72,10 +72,10 @@ lock_at_once(Oid log, const char *name, LOCKMODE lock)
  * has taken.
  */
 static bool
-is_trusted(const FoldSource *source, const NameData *taken_by)
+is_trusted(const FoldSource *source, const Role *taken_by)
 {
 	Oid			trusted[] = {GetUserId(), source->reducer.owner, run_as_owner(source->log)};
-	Oid			role = get_role_oid(NameStr(*taken_by), true);
+	Oid			role = role_find(taken_by);
 	int			i;
 
 	for (i = 0; i < (int) lengthof(trusted); i++)
@@ -102,7 +102,7 @@ snapshot_fits(const FoldSource *source, TimestampTz until, TupleTableSlot *slot)
 	return (uint64) DatumGetInt64(snapshot_column(slot, Anum_es_snapshots_fingerprint)) == source->reducer.fingerprint &&
 		(uint64) DatumGetInt64(snapshot_column(slot, Anum_es_snapshots_initial)) == source->initial &&
 		DatumGetTimestampTz(snapshot_column(slot, Anum_es_snapshots_recorded_at)) <= until &&
-		is_trusted(source, DatumGetName(snapshot_column(slot, Anum_es_snapshots_taken_by)));
+		is_trusted(source, (Role *) DatumGetPointer(snapshot_column(slot, Anum_es_snapshots_taken_by)));
 }
 
 /* Copies the state, its version and its time. */
@@ -187,7 +187,7 @@ enum
 
 /* This role's snapshots of the stream by the reducer from the initial state. */
 #define SAME \
-	"o.stream = $1 AND o.reducer = $2 AND o.taken_by = $3 AND o.initial = $4"
+	"o.stream = $1 AND o.reducer = $2 AND o.taken_by::oid = $3 AND o.initial = $4"
 
 /*
  * Writes the row.  Deletes the rows of the reducer's earlier definitions, and
@@ -230,13 +230,12 @@ write_snapshot(Oid log, int nargs, Oid *types, Datum *values, const char *nulls)
 bool
 snapshot_save(const FoldSource *source, const StreamState *state)
 {
-	static Oid	types[PARAMS] = {TEXTOID, TEXTOID, NAMEOID, INT8OID, INT8OID,
+	static Oid	types[PARAMS] = {TEXTOID, TEXTOID, OIDOID, INT8OID, INT8OID,
 	INT8OID, TIMESTAMPTZOID, JSONBOID};
 	CommitProgress before = async_commit_begin();
-	NameData	taken_by = {0};
 	Datum		values[PARAMS] = {
 		PointerGetDatum(source->stream),
-		CStringGetTextDatum(source->reducer.signature), NameGetDatum(&taken_by),
+		CStringGetTextDatum(source->reducer.signature), ObjectIdGetDatum(GetUserId()),
 		Int64GetDatum((int64) source->initial),
 		Int64GetDatum((int64) source->reducer.fingerprint),
 		Int64GetDatum(state->version), TimestampTzGetDatum(state->recorded_at),
@@ -246,7 +245,6 @@ snapshot_save(const FoldSource *source, const StreamState *state)
 
 	if (!OidIsValid(lock_at_once(source->log, SNAPSHOTS, RowExclusiveLock)))
 		return false;
-	namestrcpy(&taken_by, GetUserNameFromId(GetUserId(), false));
 	nulls[PARAM_STATE] = state->state.isnull ? 'n' : ' ';
 	SPI_connect();
 	write_snapshot(source->log, PARAMS, types, values, nulls);

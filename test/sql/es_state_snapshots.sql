@@ -269,6 +269,17 @@ SELECT now_is('a-2') IS NOT NULL AS bob;
 RESET ROLE;
 SELECT DISTINCT taken_by FROM es_snapshots;
 ALTER FUNCTION now_is SECURITY INVOKER;
+-- A role that has another name is the same one, and who has its name now is not.
+TRUNCATE es_snapshots;
+SET ROLE regress_es_ann;
+SELECT now_is('a-2') IS NOT NULL AS ann;
+RESET ROLE;
+ALTER ROLE regress_es_ann RENAME TO regress_es_other;
+ALTER ROLE regress_es_bob RENAME TO regress_es_ann;
+UPDATE es_snapshots SET state = to_jsonb(taken_by);
+SELECT seen_by('regress_es_other') AS renamed, seen_by('regress_es_ann') <> '"regress_es_other"' AS folded;
+ALTER ROLE regress_es_ann RENAME TO regress_es_bob;
+ALTER ROLE regress_es_other RENAME TO regress_es_ann;
 -- A role that was dropped.
 UPDATE es_snapshots SET taken_by = 'regress_es_gone', state = '"gone"';
 SELECT regexp_replace(role, '^(?!regress).*', 'owner') AS role, sees FROM seen();
