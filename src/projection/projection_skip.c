@@ -213,7 +213,7 @@ check_gets_event(const Projection *projection, int64 position)
 				 early ?
 				 errdetail("It begins after position " INT64_FORMAT ".",
 						   projection->start_position) :
-				 errdetail("Its category or its types leave the event out, or its owner may not read it.")));
+				 errdetail("Its categories or its types leave the event out, or its owner may not read it.")));
 }
 
 /* Stores that the event is left out, by whom and why.  reason: NULL for none. */
@@ -279,6 +279,7 @@ es_skip_event(PG_FUNCTION_ARGS)
 	Projection *projection = begin_skip(fcinfo, "es_skip_event()");
 	int64		position = PG_GETARG_INT64(ARG_POSITION);
 	Failure		failure;
+	bool		parked = failure_at(projection_failures(projection), position, &failure);
 
 	if (is_skipped(projection, position))
 	{
@@ -289,11 +290,12 @@ es_skip_event(PG_FUNCTION_ARGS)
 		PG_RETURN_VOID();
 	}
 	check_event_exists(projection->log, position);
-	check_gets_event(projection, position);
+	if (!parked)				/* else it got the event */
+		check_gets_event(projection, position);
 	insert_skipped(projection, position, PG_ARGISNULL(ARG_REASON) ? (Datum) 0 :
 				   PG_GETARG_DATUM(ARG_REASON));
 	go_on_after_skip(projection, position);
-	if (failure_at(projection_failures(projection), position, &failure))
+	if (parked)
 		projection_discard(projection, &failure);
 	else if (has_passed(projection, position))
 		notice_passed(projection, position, "leaves out");
