@@ -469,6 +469,6 @@ DROP EXTENSION eventstore CASCADE;
 DROP OWNED BY es_health_shop, es_health_app, es_health_other CASCADE;
 DROP SCHEMA es CASCADE;
 DROP SCHEMA "the Web", hook CASCADE;
-DROP TABLE child;
+DROP TABLE child, paid, payroll;
 DROP ROUTINE IF EXISTS plain, mend, mend_all, change, append, on_payment, public.handle, try_again, wait_until_well;
 DROP ROLE es_health_shop, es_health_app, es_health_other;
