@@ -106,7 +106,9 @@ CREATE VIEW es_privileges AS
 
         ('es_ack',                  'EXECUTE', '{reader,operator}'),
         ('es_create_subscription',  'EXECUTE', '{reader,operator}'),
+        ('es_alter_subscription',   'EXECUTE', '{reader,operator}'),
         ('es_drop_subscription',    'EXECUTE', '{reader,operator}'),
+        ('es_rename_subscription',  'EXECUTE', '{reader,operator}'),
         ('es_event',                'EXECUTE', '{reader,operator}'),
         ('es_history',              'EXECUTE', '{reader,operator}'),
         ('es_last_event',           'EXECUTE', '{reader,operator}'),
@@ -137,6 +139,7 @@ CREATE VIEW es_privileges AS
         ('es_inbox_stats',          'EXECUTE', '{operator}'),
         ('es_index_attribute',      'EXECUTE', '{operator}'),
         ('es_pause_projection',     'EXECUTE', '{operator}'),
+        ('es_rename_projection',    'EXECUTE', '{operator}'),
         ('es_rebuild_projection',   'EXECUTE', '{operator}'),
         ('es_resume_projection',    'EXECUTE', '{operator}'),
         ('es_retry',                'EXECUTE', '{operator}'),

@@ -64,6 +64,8 @@ CREATE FUNCTION es_alter_projection(
     category es_categories DEFAULT NULL, types text[] DEFAULT NULL, start_position bigint DEFAULT NULL,
     all_categories boolean DEFAULT false, all_types boolean DEFAULT false)
     RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+CREATE FUNCTION es_rename_projection(name text, new_name text)
+    RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 CREATE FUNCTION es_rebuild_projection(name text)
     RETURNS bigint AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 CREATE FUNCTION es_run_projections(name text DEFAULT NULL, max_batches bigint DEFAULT NULL)
@@ -78,7 +80,7 @@ CREATE FUNCTION es_replaying()
 REVOKE EXECUTE ON FUNCTION
     es_create_projection(text, es_function, text, regnamespace, regclass, regclass[], es_categories, text[], text, bigint, bigint, text, bigint, interval),
     es_drop_projection(text), es_pause_projection(text), es_resume_projection(text),
-    es_alter_projection(text, text, bigint, text, bigint, interval, es_function, text, regnamespace, es_categories, text[], bigint, boolean, boolean), es_rebuild_projection(text),
+    es_alter_projection(text, text, bigint, text, bigint, interval, es_function, text, regnamespace, es_categories, text[], bigint, boolean, boolean), es_rename_projection(text, text), es_rebuild_projection(text),
     es_run_projections(text, bigint), es_wait(text, bigint, interval)
     FROM PUBLIC;
 REVOKE EXECUTE ON PROCEDURE es_work(boolean) FROM PUBLIC;
@@ -246,6 +248,8 @@ COMMENT ON FUNCTION es_resume_projection(text) IS
     'resumes a paused projection; lets one that retries or has failed try at once';
 COMMENT ON FUNCTION es_alter_projection(text, text, bigint, text, bigint, interval, es_function, text, regnamespace, es_categories, text[], bigint, boolean, boolean) IS
     'changes settings, code or filter of a projection; null leaves one as it is';
+COMMENT ON FUNCTION es_rename_projection(text, text) IS
+    'renames a projection, with its failures and skipped events';
 COMMENT ON FUNCTION es_rebuild_projection(text) IS
     'rebuilds the read model from the log while it is read; returns the number of events';
 COMMENT ON FUNCTION es_run_projections(text, bigint) IS

@@ -46,6 +46,13 @@ CREATE FUNCTION es_create_subscription(
     RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 CREATE FUNCTION es_drop_subscription(name text)
     RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+CREATE FUNCTION es_alter_subscription(
+    name text, category es_categories DEFAULT NULL, types text[] DEFAULT NULL, lease interval DEFAULT NULL,
+    max_attempts bigint DEFAULT NULL, max_in_flight bigint DEFAULT NULL,
+    all_categories boolean DEFAULT false, all_types boolean DEFAULT false)
+    RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+CREATE FUNCTION es_rename_subscription(name text, new_name text)
+    RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 CREATE FUNCTION es_seek(subscription text, "position" bigint)
     RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 CREATE FUNCTION es_poll(
@@ -63,6 +70,8 @@ CREATE FUNCTION es_nack(subscription text, token bigint, "position" bigint, reas
 REVOKE EXECUTE ON FUNCTION
     es_create_subscription(text, es_categories, text[], bigint, bigint, interval, bigint, bigint),
     es_drop_subscription(text), es_seek(text, bigint),
+    es_alter_subscription(text, es_categories, text[], interval, bigint, bigint, boolean, boolean),
+    es_rename_subscription(text, text),
     es_poll(text, text, bigint, interval, bigint),
     es_ack(text, bigint, bigint), es_nack(text, bigint, bigint, text, text)
     FROM PUBLIC;
@@ -178,6 +187,10 @@ COMMENT ON FUNCTION es_create_subscription(text, es_categories, text[], bigint, 
     'creates a subscription to all events, to a category or to some types';
 COMMENT ON FUNCTION es_drop_subscription(text) IS
     'drops a subscription and its failures';
+COMMENT ON FUNCTION es_alter_subscription(text, es_categories, text[], interval, bigint, bigint, boolean, boolean) IS
+    'changes the filter or settings of a subscription; null leaves one as it is';
+COMMENT ON FUNCTION es_rename_subscription(text, text) IS
+    'renames a subscription; what is in flight keeps its tokens';
 COMMENT ON FUNCTION es_seek(text, bigint) IS
     'moves a subscription to another position; null: to the horizon';
 COMMENT ON FUNCTION es_poll(text, text, bigint, interval, bigint) IS

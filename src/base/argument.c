@@ -60,6 +60,29 @@ argument_int32(FunctionCallInfo fcinfo, int argument, const char *name,
 }
 
 /*
+ * Returns a boolean argument; null is false.
+ */
+bool
+argument_is_true(FunctionCallInfo fcinfo, int argument)
+{
+	return !PG_ARGISNULL(argument) && PG_GETARG_BOOL(argument);
+}
+
+/*
+ * Refuses a list together with all.
+ */
+void
+argument_list_or_all(FunctionCallInfo fcinfo, int list, const char *list_name, int all,
+					 const char *all_name)
+{
+	if (!PG_ARGISNULL(list) && argument_is_true(fcinfo, all))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s and %s exclude each other", list_name, all_name),
+				 errdetail("%s is given, and %s is true.", list_name, all_name)));
+}
+
+/*
  * Refuses a value that is neither of two words.
  */
 void

@@ -188,6 +188,13 @@ extern void argument_range(const char *name, int64 value, int64 least,
 /* Returns a bigint argument that fits an integer within bounds; not null. */
 extern int32 argument_int32(FunctionCallInfo fcinfo, int argument,
 							const char *name, int32 least, int32 greatest);
+
+/* Refuses both a list and all: the argument all is true. */
+extern void argument_list_or_all(FunctionCallInfo fcinfo, int list, const char *list_name,
+								 int all, const char *all_name);
+
+/* Returns a boolean argument; null is false. */
+extern bool argument_is_true(FunctionCallInfo fcinfo, int argument);
 extern void argument_word(const char *name, const char *value,
 						  const char *one, const char *other);
 extern void argument_interval(const char *name, const Interval *interval,

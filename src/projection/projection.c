@@ -180,6 +180,9 @@ projection_get(Oid log, const char *name, const char *locking)
 
 	wait_context_begin(&context, "projection", name, -1);
 	projection = projection_find(log, name, locking);
+	/* another one may have got the name while its row was waited for */
+	if (projection == NULL && locking[0] != '\0')
+		projection = projection_find(log, name, locking);
 	wait_context_end(&context);
 	check_projection_found(projection, name);
 	return projection;

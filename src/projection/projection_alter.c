@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * projection_alter.c
- *		es_alter_projection(): new settings, new code, another filter.
+ *		es_alter_projection(): new settings, new code, another filter; and
+ *		es_rename_projection().
  *
  * Code and filter take effect from the checkpoint on; what was handled stays as it is,
  * until a rebuild makes all of it anew.  So that each event is handled by either the
@@ -15,7 +16,8 @@
  *	   read the row again (projection_sync.c);
  *	4. the row is changed, and checked as that of a new projection.
  *
- * Only what needs it takes these locks: settings take the row's alone.
+ * Only what needs it takes these locks: settings take the row's alone.  A new name takes
+ * them all, too: a sync projection gets a trigger of that name.
  *
  *-------------------------------------------------------------------------
  */
@@ -34,12 +36,19 @@
 #include "projection/rebuild.h"
 
 PG_FUNCTION_INFO_V1(es_alter_projection);
+PG_FUNCTION_INFO_V1(es_rename_projection);
 
 /* Arguments of es_alter_projection, in their order. */
 static const DefinitionPart alter_parts[] = {
 	DEFINE_NAME, DEFINE_MODE, DEFINE_BATCH_SIZE, DEFINE_ON_FAILURE,
 	DEFINE_MAX_ATTEMPTS, DEFINE_MIN_INTERVAL, DEFINE_HANDLER, DEFINE_QUERY,
 	DEFINE_HANDLER_SCHEMA, DEFINE_CATEGORY, DEFINE_TYPES, DEFINE_START_POSITION
+};
+
+/* The numbers of some of them, and of those that follow. */
+enum
+{
+	ARG_CATEGORY = 9, ARG_TYPES, ARG_ALL_CATEGORIES = 12, ARG_ALL_TYPES
 };
 
 /* What is to be changed. */
@@ -52,25 +61,6 @@ typedef struct Alteration
 	bool		filter;			/* another filter? */
 } Alteration;
 
-/* Returns a boolean argument; null is false. */
-static bool
-is_true_argument(FunctionCallInfo fcinfo, int argument)
-{
-	return !PG_ARGISNULL(argument) && PG_GETARG_BOOL(argument);
-}
-
-/* Refuses both a list and all. */
-static void
-check_list_or_all(const Alteration *alteration, DefinitionPart part, bool all,
-				  const char *list_name, const char *all_name)
-{
-	if (all && definition_has(&alteration->definition, part))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s and %s exclude each other", list_name, all_name),
-				 errdetail("%s is given, and %s is true.", list_name, all_name)));
-}
-
 /* Takes the arguments. */
 static void
 take_alteration(Alteration *alteration, FunctionCallInfo fcinfo)
@@ -80,12 +70,11 @@ take_alteration(Alteration *alteration, FunctionCallInfo fcinfo)
 	argument_not_null(fcinfo, 0, "name");
 	definition_take(&alteration->definition, fcinfo, alter_parts,
 					lengthof(alter_parts));
-	alteration->all_categories = is_true_argument(fcinfo, lengthof(alter_parts));
-	alteration->all_types = is_true_argument(fcinfo, lengthof(alter_parts) + 1);
-	check_list_or_all(alteration, DEFINE_CATEGORY, alteration->all_categories,
-					  "category", "all_categories");
-	check_list_or_all(alteration, DEFINE_TYPES, alteration->all_types, "types",
-					  "all_types");
+	alteration->all_categories = argument_is_true(fcinfo, ARG_ALL_CATEGORIES);
+	alteration->all_types = argument_is_true(fcinfo, ARG_ALL_TYPES);
+	argument_list_or_all(fcinfo, ARG_CATEGORY, "category", ARG_ALL_CATEGORIES,
+						 "all_categories");
+	argument_list_or_all(fcinfo, ARG_TYPES, "types", ARG_ALL_TYPES, "all_types");
 	alteration->code = definition_count_kinds(definition) > 0;
 	alteration->filter = alteration->all_categories || alteration->all_types ||
 		definition_has(definition, DEFINE_CATEGORY) ||
@@ -246,6 +235,52 @@ es_alter_projection(PG_FUNCTION_ARGS)
 	if (definition_has(definition, DEFINE_MODE))
 		projection_change_mode(projection,
 							   TextDatumGetCString(definition->parts[DEFINE_MODE].value));
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/* Gives the projection's rows the new name. */
+static void
+rename_projection_rows(const Projection *projection, const char *new_name)
+{
+	Oid			types[2] = {TEXTOID, TEXTOID};
+	Datum		values[2] = {CStringGetTextDatum(projection->name),
+	CStringGetTextDatum(new_name)};
+
+	(void) own_sql_run(projection->log,
+					   "UPDATE @extschema@.es_projections SET name = $2 WHERE name = $1",
+					   2, types, values, NULL);
+	(void) own_sql_run(projection->log,
+					   "UPDATE @extschema@.es_failures SET projection = $2"
+					   " WHERE projection = $1", 2, types, values, NULL);
+	(void) own_sql_run(projection->log,
+					   "UPDATE @extschema@.es_skipped_events SET projection = $2"
+					   " WHERE projection = $1", 2, types, values, NULL);
+}
+
+/*
+ * es_rename_projection(name, new_name): all that belongs to it goes with it.
+ */
+Datum
+es_rename_projection(PG_FUNCTION_ARGS)
+{
+	Projection *projection;
+	char	   *new_name;
+	bool		sync;
+
+	argument_not_null(fcinfo, 0, "name");
+	argument_not_null(fcinfo, 1, "new_name");
+	new_name = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	argument_name("a projection", new_name, NAMEDATALEN - 1);
+	/* in this order, as in a rebuild */
+	(void) rebuild_lock(text_to_cstring(PG_GETARG_TEXT_PP(0)), true);
+	projection = projection_begin_change(fcinfo, "es_rename_projection()",
+										 projection_lock_own);
+	projection_check_name_is_free(projection->log, new_name);
+	sync = projection_lock_sync(projection, "to rename sync projection");
+	rename_projection_rows(projection, new_name);
+	if (sync)
+		projection_rename_trigger(projection, new_name);
 	SPI_finish();
 	PG_RETURN_VOID();
 }

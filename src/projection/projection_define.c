@@ -108,8 +108,8 @@ insert_projection(const Definition *definition)
 }
 
 /* Refuses a name that is taken. */
-static void
-check_name_is_free(Oid log, const char *name)
+void
+projection_check_name_is_free(Oid log, const char *name)
 {
 	if (projection_find(log, name, "") != NULL)
 		ereport(ERROR,
@@ -136,7 +136,7 @@ es_create_projection(PG_FUNCTION_ARGS)
 	check_new_definition(fcinfo, &definition);
 	name = TextDatumGetCString(definition.parts[DEFINE_NAME].value);
 	SPI_connect();
-	check_name_is_free(definition.log, name);
+	projection_check_name_is_free(definition.log, name);
 	insert_projection(&definition);
 	projection = projection_lock_own(definition.log, name);
 	projection_check_definition(projection);

@@ -55,6 +55,9 @@ extern Datum definition_stored(const Definition *definition,
 
 /* projection_define.c: making and dropping. */
 
+/* Refuses a name that another projection has (42710). */
+extern void projection_check_name_is_free(Oid log, const char *name);
+
 /*
  * Opens SPI and the projection that the first argument names.  lock: finds it, if the
  * caller may change it so.
@@ -85,6 +88,13 @@ extern void projection_end_sync(Projection *projection);
  * before or after what is changed now; returns false if it need not.
  */
 extern bool projection_lock_sync(Projection *projection, const char *purpose);
+
+/*
+ * Gives a sync projection that is locked by projection_lock_sync a trigger of its new
+ * name.
+ */
+extern void projection_rename_trigger(const Projection *projection,
+									  const char *new_name);
 
 /* Disables the trigger of a projection that is dropped, if it is sync. */
 extern void projection_end_trigger(Projection *projection);

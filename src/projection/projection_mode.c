@@ -271,6 +271,18 @@ projection_end_sync(Projection *projection)
 	projection->position = projection_last_position(projection->log);
 }
 
+/*
+ * Gives a sync projection a trigger of its new name, and disables the other, which stays
+ * like that of a projection that is dropped: to rename it would keep readers waiting.
+ */
+void
+projection_rename_trigger(const Projection *projection, const char *new_name)
+{
+	if (find_projection_trigger(projection->log, projection->name) != NULL)
+		alter_projection_trigger(projection->log, "DISABLE", projection->name);
+	make_projection_trigger(projection->log, new_name);
+}
+
 /* Disables the trigger of a projection that is dropped. */
 void
 projection_end_trigger(Projection *projection)

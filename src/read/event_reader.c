@@ -110,6 +110,7 @@ event_reader_read(const EventSource *source, Snapshot snapshot, int64 after,
 				  int64 upto, int limit, EventBatch *batch)
 {
 	Relation	log = table_open(source->log, AccessShareLock);
+	int64		before = tuplestore_tuple_count(batch->events);
 
 	if (source->only.count > 0 ||
 		!event_reader_may_read_all(source->log, source->reader) ||
@@ -117,7 +118,7 @@ event_reader_read(const EventSource *source, Snapshot snapshot, int64 after,
 		read_source_by_sql(source, log, snapshot, after, upto, limit,
 						   batch->events);
 	batch->count = tuplestore_tuple_count(batch->events);
-	batch->upto = batch->count == limit ?
+	batch->upto = batch->count - before == limit ?
 		event_batch_last_position(source->log, batch->events) : upto;
 	table_close(log, AccessShareLock);
 }

@@ -27,7 +27,7 @@
 #include "log/log.h"
 #include "read/read.h"
 #include "failure/failure.h"
-#include "subscription/subscription.h"
+#include "subscription/delivery.h"
 
 PG_FUNCTION_INFO_V1(es_ack);
 PG_FUNCTION_INFO_V1(es_nack);
@@ -91,10 +91,9 @@ read_in_flight(const Partition *partition, int64 after, int64 upto, int limit,
 			   EventBatch *batch)
 {
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	EventSource source = partition_source(partition);
 
 	batch->events = event_batch_make();
-	event_reader_read(&source, snapshot, after, upto, limit, batch);
+	partition_read(partition, snapshot, after, upto, limit, batch);
 	UnregisterSnapshot(snapshot);
 }
 

@@ -42,7 +42,7 @@
 #include "base/base.h"
 #include "log/log.h"
 #include "read/read.h"
-#include "subscription/subscription.h"
+#include "subscription/delivery.h"
 
 /* So many events may be settled above the checkpoint, and a batch more. */
 #define MAX_SETTLED		10000
@@ -216,6 +216,8 @@ read_start(const Delivery *delivery, const Partition *partition)
 	if (scanned == NULL)
 		return partition->reached;
 	scanned += partition->number;
+	if (scanned->changed_by != partition->subscription.changed_by)
+		return partition->reached;	/* by another filter */
 	return partition->reached >= scanned->from ?
 		Max(partition->reached, scanned->to) : partition->reached;
 }
@@ -229,6 +231,7 @@ note_scanned(Delivery *delivery, const Partition *partition)
 	if (scanned == NULL)
 		return;
 	scanned += partition->number;
+	scanned->changed_by = partition->subscription.changed_by;
 	scanned->from = partition->reached;
 	scanned->to = Max(partition->reached, delivery->horizon);
 }
@@ -241,14 +244,13 @@ static bool
 read_log(Delivery *delivery, Partition *partition, Snapshot snapshot,
 		 int limit)
 {
-	EventSource source = partition_source(partition);
 	EventBatch *batch = &delivery->batch;
 	int64		from = read_start(delivery, partition);
 
 	while (from < delivery->horizon)
 	{
 		batch->events = event_batch_make();
-		event_reader_read(&source, snapshot, from, delivery->horizon, limit, batch);
+		partition_read(partition, snapshot, from, delivery->horizon, limit, batch);
 		if (batch->count == 0)
 		{
 			note_scanned(delivery, partition);
@@ -279,11 +281,10 @@ read_log(Delivery *delivery, Partition *partition, Snapshot snapshot,
 static bool
 peek_log(Delivery *delivery, const Partition *partition, Snapshot snapshot)
 {
-	EventSource source = partition_source(partition);
 	EventBatch	batch = {.events = event_batch_make()};
 
-	event_reader_read(&source, snapshot, read_start(delivery, partition),
-					  delivery->horizon, 1, &batch);
+	partition_read(partition, snapshot, read_start(delivery, partition),
+				   delivery->horizon, 1, &batch);
 	if (batch.count == 0)
 		note_scanned(delivery, partition);
 	tuplestore_end(batch.events);

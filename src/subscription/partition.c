@@ -34,7 +34,8 @@ enum
 	PART_DELIVERED_AT, PART_CONSUMER, PART_LEASED_UNTIL, PART_TOKEN,
 	PART_ACKED_TOKEN, PART_TOKENS, PART_UPTOS, PART_COUNTS, PART_STREAM,
 	PART_HAS_FAILURES, PART_DUE_AT, PART_SETTLED, PART_EXPIRED_UPTO,
-	PART_EXPIRED_TIMES, PART_COLUMNS
+	PART_EXPIRED_TIMES, PART_EARLIER_UPTO, PART_EARLIER_CATEGORIES,
+	PART_EARLIER_TYPES, PART_COLUMNS
 };
 
 /* Returns a text, or 0 for null. */
@@ -58,6 +59,14 @@ row_time_or_null(const TableRow *row, int column)
 {
 	return row->slot->tts_isnull[column] ? 0 :
 		DatumGetTimestampTz(row->slot->tts_values[column]);
+}
+
+/* Returns an array of texts of the row, or NULL, in the current memory context. */
+static ArrayType *
+row_texts_or_null(const TableRow *row, int column)
+{
+	return row->slot->tts_isnull[column] ? NULL :
+		DatumGetArrayTypePCopy(row->slot->tts_values[column]);
 }
 
 /* Makes a partition of the row that was read. */
@@ -87,6 +96,10 @@ make_partition(const Subscription *subscription, const TableRow *row)
 	partition->settled = int8_array_read(values[PART_SETTLED]);
 	partition->expired_upto = int8_array_read(values[PART_EXPIRED_UPTO]);
 	partition->expired_times = int8_array_read(values[PART_EXPIRED_TIMES]);
+	if (!row->slot->tts_isnull[PART_EARLIER_UPTO])
+		partition->earlier_upto = DatumGetInt64(values[PART_EARLIER_UPTO]);
+	partition->earlier_categories = row_texts_or_null(row, PART_EARLIER_CATEGORIES);
+	partition->earlier_types = row_texts_or_null(row, PART_EARLIER_TYPES);
 	return partition;
 }
 
@@ -104,6 +117,19 @@ partition_list(const Subscription *subscription)
 	return partitions;
 }
 
+/*
+ * Returns true if the subscription is not as it was read before its partition was
+ * locked: it has another filter, or the name, by which it is read, is another one's.
+ * Under the lock neither can change any more.
+ */
+static bool
+has_changed(const Subscription *subscription)
+{
+	Subscription now = *subscription;
+
+	return !subscription_reread(&now) || now.changed_by != subscription->changed_by;
+}
+
 Partition *
 partition_lock(const Subscription *subscription, int number, bool wait)
 {
@@ -118,25 +144,45 @@ partition_lock(const Subscription *subscription, int number, bool wait)
 		partition = make_partition(subscription, &row);
 	table_row_close(&row);
 	wait_context_end(&context);
+	if (partition != NULL && has_changed(subscription))
+		return NULL;
 	return partition;
+}
+
+/*
+ * Locks a partition of a subscription that is read by one of the two functions, and
+ * tries again if the subscription was changed meanwhile.
+ */
+static Partition *
+lock_checked_partition(Oid log, const char *name, int number,
+					   void (*read) (Oid log, const char *name, Subscription *subscription))
+{
+	Subscription subscription;
+	Partition  *partition;
+	TransactionId changed_by;
+
+	read(log, name, &subscription);
+	do
+	{
+		changed_by = subscription.changed_by;
+		partition = partition_lock(&subscription, number, true);
+		if (partition != NULL)
+			return partition;
+		read(log, name, &subscription);
+	} while (subscription.changed_by != changed_by);
+	return NULL;
 }
 
 Partition *
 partition_own(Oid log, const char *name, int number)
 {
-	Subscription subscription;
-
-	subscription_own(log, name, &subscription);
-	return partition_lock(&subscription, number, true);
+	return lock_checked_partition(log, name, number, subscription_own);
 }
 
 Partition *
 partition_operated(Oid log, const char *name, int number)
 {
-	Subscription subscription;
-
-	subscription_operated(log, name, &subscription);
-	return partition_lock(&subscription, number, true);
+	return lock_checked_partition(log, name, number, subscription_operated);
 }
 
 FailureOwner
@@ -282,10 +328,45 @@ partition_source(const Partition *partition)
 	return source;
 }
 
+void
+partition_read(const Partition *partition, Snapshot snapshot, int64 after, int64 upto,
+			   int limit, EventBatch *batch)
+{
+	EventSource source = partition_source(partition);
+	EventSource earlier = source;
+
+	batch->count = 0;
+	if (after < partition->earlier_upto)
+	{
+		earlier.categories = partition->earlier_categories;
+		earlier.types = partition->earlier_types;
+		event_reader_read(&earlier, snapshot, after, Min(upto, partition->earlier_upto),
+						  limit, batch);
+		if (batch->count == limit || upto <= partition->earlier_upto)
+			return;
+		after = partition->earlier_upto;
+	}
+	event_reader_read(&source, snapshot, after, upto, limit - batch->count, batch);
+}
+
 static Datum
 int8_array_datum(Int8Array numbers)
 {
 	return PointerGetDatum(int8_array_make(numbers));
+}
+
+/* Writes the filter before, as long as events that it has chosen are not settled. */
+static void
+write_earlier_filter(const Partition *partition, Datum *values, bool *nulls)
+{
+	bool		needed = partition->earlier_upto > partition->position;
+
+	values[PART_EARLIER_UPTO] = Int64GetDatum(partition->earlier_upto);
+	values[PART_EARLIER_CATEGORIES] = PointerGetDatum(partition->earlier_categories);
+	values[PART_EARLIER_TYPES] = PointerGetDatum(partition->earlier_types);
+	nulls[PART_EARLIER_UPTO] = !needed;
+	nulls[PART_EARLIER_CATEGORIES] = !needed || partition->earlier_categories == NULL;
+	nulls[PART_EARLIER_TYPES] = !needed || partition->earlier_types == NULL;
 }
 
 void
@@ -321,6 +402,7 @@ partition_write(Partition *partition, bool delivered)
 	values[PART_SETTLED] = int8_array_datum(partition->settled);
 	values[PART_EXPIRED_UPTO] = int8_array_datum(partition->expired_upto);
 	values[PART_EXPIRED_TIMES] = int8_array_datum(partition->expired_times);
+	write_earlier_filter(partition, values, nulls);
 	table_row_open(&row, partition->subscription.log, "es_partitions",
 				   RowExclusiveLock);
 	table_row_update(&row, partition->row, values, nulls, PART_COLUMNS);

@@ -42,7 +42,7 @@
 #include "log/log.h"
 #include "notify/notify.h"
 #include "read/read.h"
-#include "subscription/subscription.h"
+#include "subscription/delivery.h"
 
 PG_FUNCTION_INFO_V1(es_poll);
 

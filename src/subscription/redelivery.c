@@ -28,7 +28,7 @@
 #include "log/log.h"
 #include "read/read.h"
 #include "failure/failure.h"
-#include "subscription/subscription.h"
+#include "subscription/delivery.h"
 
 /* Returns why an event is parked whose leases have all expired. */
 static ErrorData *

@@ -49,6 +49,7 @@ load_subscription(Subscription *subscription, Oid log, const TableRow *row)
 {
 	Datum	   *values = row->slot->tts_values;
 	bool	   *nulls = row->slot->tts_isnull;
+	bool		isnull;
 
 	memset(subscription, 0, sizeof(Subscription));
 	slot_getsomeattrs(row->slot, SUB_COLUMNS);
@@ -64,6 +65,9 @@ load_subscription(Subscription *subscription, Oid log, const TableRow *row)
 	subscription->lease = *DatumGetIntervalP(values[SUB_LEASE]);
 	subscription->max_attempts = DatumGetInt32(values[SUB_MAX_ATTEMPTS]);
 	subscription->max_in_flight = DatumGetInt32(values[SUB_MAX_IN_FLIGHT]);
+	subscription->changed_by =
+		DatumGetTransactionId(slot_getsysattr(row->slot, MinTransactionIdAttributeNumber,
+											  &isnull));
 }
 
 /* Reads the subscription of this name; returns false if there is none. */
@@ -124,6 +128,12 @@ subscription_operated(Oid log, const char *name, Subscription *subscription)
 		check_subscription_owner(subscription);
 }
 
+bool
+subscription_reread(Subscription *subscription)
+{
+	return find_subscription(subscription->log, subscription->name, subscription);
+}
+
 FailureOwner
 subscription_failures(Oid log, const char *name, int partition)
 {
@@ -149,10 +159,38 @@ check_lease(Datum lease)
 							   lease);
 }
 
+/* Refuses a number that is given and out of range. */
+static void
+check_given_range(const NullableDatum *given, const char *name, int64 greatest)
+{
+	if (!given->isnull)
+		argument_range(name, DatumGetInt64(given->value), 1, greatest);
+}
+
+void
+subscription_check_arguments(Oid log, const SubscriptionArguments *given)
+{
+	if (!given->categories.isnull)
+		categories_check(DatumGetArrayTypeP(given->categories.value));
+	if (!given->types.isnull)
+		event_type_check_filter(log, DatumGetArrayTypeP(given->types.value));
+	if (!given->lease.isnull)
+		check_lease(given->lease.value);
+	check_given_range(&given->max_attempts, "max_attempts", MAX_MAX_ATTEMPTS);
+	check_given_range(&given->max_in_flight, "max_in_flight", MAX_MAX_IN_FLIGHT);
+}
+
 /* Refuses arguments that are wrong by themselves. */
 static void
-check_subscription_arguments(FunctionCallInfo fcinfo, Oid log)
+check_create_arguments(FunctionCallInfo fcinfo, Oid log)
 {
+	const NullableDatum *args = fcinfo->args;
+	const SubscriptionArguments given = {
+		.categories = args[ARG_CATEGORY],.types = args[ARG_TYPES],
+		.lease = args[ARG_LEASE],.max_attempts = args[ARG_MAX_ATTEMPTS],
+		.max_in_flight = args[ARG_MAX_IN_FLIGHT]
+	};
+
 	argument_not_null(fcinfo, ARG_NAME, "name");
 	argument_not_null(fcinfo, ARG_PARTITIONS, "partitions");
 	argument_not_null(fcinfo, ARG_LEASE, "lease");
@@ -160,20 +198,12 @@ check_subscription_arguments(FunctionCallInfo fcinfo, Oid log)
 	argument_not_null(fcinfo, ARG_MAX_IN_FLIGHT, "max_in_flight");
 	argument_name("a subscription",
 				  text_to_cstring(PG_GETARG_TEXT_PP(ARG_NAME)), NAMEDATALEN - 1);
-	if (!PG_ARGISNULL(ARG_CATEGORY))
-		categories_check(PG_GETARG_ARRAYTYPE_P(ARG_CATEGORY));
-	if (!PG_ARGISNULL(ARG_TYPES))
-		event_type_check_filter(log, PG_GETARG_ARRAYTYPE_P(ARG_TYPES));
+	argument_range("partitions", PG_GETARG_INT64(ARG_PARTITIONS), 1,
+				   ES_MAX_PARTITIONS);
+	subscription_check_arguments(log, &given);
 	if (!PG_ARGISNULL(ARG_START_POSITION))
 		log_sequence_check(log, "start_position",
 						   PG_GETARG_INT64(ARG_START_POSITION));
-	argument_range("partitions", PG_GETARG_INT64(ARG_PARTITIONS), 1,
-				   ES_MAX_PARTITIONS);
-	check_lease(PG_GETARG_DATUM(ARG_LEASE));
-	argument_range("max_attempts", PG_GETARG_INT64(ARG_MAX_ATTEMPTS), 1,
-				   MAX_MAX_ATTEMPTS);
-	argument_range("max_in_flight", PG_GETARG_INT64(ARG_MAX_IN_FLIGHT), 1,
-				   MAX_MAX_IN_FLIGHT);
 }
 
 /*
@@ -212,6 +242,25 @@ insert_subscription(FunctionCallInfo fcinfo, Oid log)
 					   ARG_COUNT + 1, types, values, nulls) > 0;
 }
 
+static void
+fail_name_taken(const char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DUPLICATE_OBJECT),
+			 errmsg("subscription \"%s\" already exists", name),
+			 errdetail("There is a subscription of this name in this database."),
+			 errhint("Use it as it is, or es_drop_subscription() first.")));
+}
+
+void
+subscription_check_name_is_free(Oid log, const char *name)
+{
+	Subscription other;
+
+	if (find_subscription(log, name, &other))
+		fail_name_taken(name);
+}
+
 /*
  * es_create_subscription(...): makes a subscription, owned by the caller.
  */
@@ -219,20 +268,15 @@ Datum
 es_create_subscription(PG_FUNCTION_ARGS)
 {
 	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
-	Subscription other;
 	char	   *name;
 
 	PreventCommandIfReadOnly("es_create_subscription()");
-	check_subscription_arguments(fcinfo, log);
+	check_create_arguments(fcinfo, log);
 	name = text_to_cstring(PG_GETARG_TEXT_PP(ARG_NAME));
 	SPI_connect();
-	if (find_subscription(log, name, &other) ||
-		!insert_subscription(fcinfo, log))
-		ereport(ERROR,
-				(errcode(ERRCODE_DUPLICATE_OBJECT),
-				 errmsg("subscription \"%s\" already exists", name),
-				 errdetail("There is a subscription of this name in this database."),
-				 errhint("Use it as it is, or es_drop_subscription() first.")));
+	subscription_check_name_is_free(log, name);
+	if (!insert_subscription(fcinfo, log))
+		fail_name_taken(name);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -253,6 +297,23 @@ lock_partitions(Oid log, const char *name)
 	wait_context_end(&context);
 }
 
+void
+subscription_lock(Oid log, const char *name,
+				  void (*read) (Oid log, const char *name, Subscription *subscription),
+				  Subscription *subscription)
+{
+	TransactionId changed_by;
+
+	/* once more if another one has got the name before the locks were there */
+	read(log, name, subscription);
+	do
+	{
+		changed_by = subscription->changed_by;
+		lock_partitions(log, name);
+		read(log, name, subscription);
+	} while (subscription->changed_by != changed_by);
+}
+
 /*
  * es_drop_subscription(name): also removes its failures.
  */
@@ -269,8 +330,7 @@ es_drop_subscription(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("es_drop_subscription()");
 	name = text_to_cstring(PG_GETARG_TEXT_PP(ARG_NAME));
 	SPI_connect();
-	subscription_own(log, name, &subscription);
-	lock_partitions(log, name);
+	subscription_lock(log, name, subscription_own, &subscription);
 	failure_remove_after(subscription_failures(log, name, 0), 0);
 	(void) own_sql_run(log,
 					   "DELETE FROM @extschema@.es_partitions WHERE subscription = $1",
@@ -302,8 +362,7 @@ es_seek(PG_FUNCTION_ARGS)
 	position = PG_ARGISNULL(1) ? horizon_now(log) : PG_GETARG_INT64(1);
 	log_sequence_check(log, "position", position);
 	SPI_connect();
-	subscription_operated(log, name, &subscription);
-	lock_partitions(log, name);
+	subscription_lock(log, name, subscription_operated, &subscription);
 	failure_remove_after(subscription_failures(log, name, 0), position);
 	values[0] = PG_GETARG_DATUM(0);
 	values[1] = Int64GetDatum(position);
@@ -312,6 +371,7 @@ es_seek(PG_FUNCTION_ARGS)
 					   " reached = $2, consumer = NULL, leased_until = NULL,"
 					   " tokens = '{}', uptos = '{}', counts = '{}', stream = NULL,"
 					   " settled = '{}', expired_upto = '{}', expired_times = '{}',"
+					   " earlier_upto = NULL, earlier_categories = NULL, earlier_types = NULL,"
 					   " due_at = CASE WHEN has_failures THEN clock_timestamp() END"
 					   " WHERE subscription = $1", 2, types, values, NULL);
 	notify_wake_at_end();

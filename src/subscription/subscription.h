@@ -33,6 +33,7 @@ typedef struct Subscription
 	Interval	lease;
 	int			max_attempts;
 	int			max_in_flight;
+	TransactionId changed_by;	/* wrote the row */
 } Subscription;
 
 /*
@@ -45,6 +46,35 @@ extern void subscription_own(Oid log, const char *name,
 /* The same of one that the caller owns or operates. */
 extern void subscription_operated(Oid log, const char *name,
 								  Subscription *subscription);
+
+/* Reads it again by its name; returns false if there is none. */
+extern bool subscription_reread(Subscription *subscription);
+
+/*
+ * Reads the subscription by one of the functions above, and locks its partitions, in
+ * the order of their numbers.
+ */
+extern void subscription_lock(Oid log, const char *name,
+							  void (*read) (Oid log, const char *name,
+											Subscription *subscription),
+							  Subscription *subscription);
+
+/* Arguments that es_create_subscription and es_alter_subscription have; null: not given. */
+typedef struct SubscriptionArguments
+{
+	NullableDatum categories;
+	NullableDatum types;
+	NullableDatum lease;
+	NullableDatum max_attempts;
+	NullableDatum max_in_flight;
+} SubscriptionArguments;
+
+/* Refuses those that are wrong by themselves. */
+extern void subscription_check_arguments(Oid log,
+										 const SubscriptionArguments *given);
+
+/* Refuses a name that another subscription has (42710). */
+extern void subscription_check_name_is_free(Oid log, const char *name);
 
 /* Returns the owner of a partition's failures. */
 extern FailureOwner subscription_failures(Oid log, const char *name,
@@ -77,6 +107,9 @@ typedef struct Partition
 	Int8Array	expired_times;	/* had so many expired leases */
 	bool		has_failures;	/* it may have some */
 	TimestampTz due_at;			/* a parked stream may be due; 0: none is */
+	int64		earlier_upto;	/* events up to here have the filter before: */
+	ArrayType  *earlier_categories; /* NULL: any */
+	ArrayType  *earlier_types;
 } Partition;
 
 /* Returns all partitions of the subscription, as they are at this moment. */
@@ -84,7 +117,8 @@ extern List *partition_list(const Subscription *subscription);
 
 /*
  * Locks a partition and reads it.  Returns NULL if there is none of this
- * number, or if another transaction has it locked and wait is false.
+ * number, if another transaction has it locked and wait is false, or if the
+ * subscription was changed since it was read.
  */
 extern Partition *partition_lock(const Subscription *subscription, int number,
 								 bool wait);
@@ -145,95 +179,12 @@ extern Partition *partition_of_token(Oid log, const char *name, int64 token);
  */
 extern EventSource partition_source(const Partition *partition);
 
-/* redelivery.c */
-
-/* The events after one position, up to another, which need not be read. */
-typedef struct Scanned
-{
-	int64		from;
-	int64		to;
-} Scanned;
-
-/* What a consumer asks for, and gets. */
-typedef struct Delivery
-{
-	Oid			log;
-	const char *name;			/* of the subscription */
-	const char *consumer;		/* NULL: it has no name */
-	int			max_count;
-	int64		after_token;	/* 0: none */
-	Scanned    *scanned;		/* by partition; NULL: not remembered */
-
-	Partition  *partition;		/* the one that is delivered from */
-	EventBatch	batch;			/* the events */
-	Int8Array	positions;		/* of a parked stream: those of the events */
-	Int8Array	attempts;		/* and which attempt it is at each */
-
-	int64		horizon;
-	int64		expired_upto;	/* end of the delivery that has just expired */
-	bool		must_last;		/* it must not be lost in a crash */
-} Delivery;
-
 /*
- * Returns how many leases expired while the event at the position, which lies
- * after the checkpoint, was in flight.
+ * Adds the next events that the partition gets, after one position and up to another,
+ * at most limit, to batch->events.
  */
-extern int	redelivery_expired_times(const Partition *partition, int64 position);
-
-/*
- * Returns which attempt the delivery is at its event at the position.  number:
- * for a parked stream, where the search for it starts; 0 for the first event.
- */
-extern int	redelivery_attempt(const Delivery *delivery, int64 position,
-							   int *number);
-
-/* Counts one more expired lease for the events from after to upto. */
-extern void redelivery_add_expiry(Partition *partition, int64 after,
-								  int64 upto);
-
-/* Ends what is in flight as if its lease had expired. */
-extern void redelivery_expire(Delivery *delivery, Partition *partition);
-
-/*
- * Returns the parked stream that is to be delivered next, below the checkpoint;
- * NULL if there is none.
- */
-extern char *redelivery_find_stream(const Partition *partition);
-
-/*
- * Reads the next events of the parked stream that is due.  Returns false if
- * there is none.
- */
-extern bool redelivery_read_stream(Delivery *delivery, Partition *partition,
-								   Snapshot snapshot);
-
-/*
- * Parks the only event of the batch if it was the only one of the delivery that
- * has just expired, and was delivered often enough.  Returns true if so.
- */
-extern bool redelivery_park_expired(Delivery *delivery, Partition *partition);
-
-/* Parks the events of the batch that must wait behind others of their streams. */
-extern void redelivery_park_waiting(Delivery *delivery, Partition *partition);
-
-/* delivery.c */
-
-/*
- * Returns true if there may be something to deliver.  Locks no row, so that it
- * takes no transaction id.
- */
-extern bool delivery_peek(Delivery *delivery);
-
-/*
- * Delivers events to the consumer; returns false if there are none.  final:
- * then it writes how far it has looked.
- */
-extern bool delivery_make(Delivery *delivery, bool final);
-
-/*
- * Returns when a lease of the subscription expires, or a parked stream is due,
- * so that there may be something to deliver; 0 if there is no such time.
- */
-extern TimestampTz delivery_next_time(const Delivery *delivery);
+extern void partition_read(const Partition *partition, Snapshot snapshot,
+						   int64 after, int64 upto, int limit,
+						   EventBatch *batch);
 
 #endif							/* EVENTSTORE_SUBSCRIPTION_H */

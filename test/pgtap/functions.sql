@@ -101,6 +101,7 @@ SELECT bag_eq(
      ' all_types boolean DEFAULT false', 'void'),
     ('es_drop_projection', 'name text', 'void'),
     ('es_pause_projection', 'name text', 'void'),
+    ('es_rename_projection', 'name text, new_name text', 'void'),
     ('es_resume_projection', 'name text', 'void'),
     ('es_rebuild_projection', 'name text', 'bigint'),
     ('es_run_projections', 'name text DEFAULT NULL::text, max_batches bigint DEFAULT NULL::bigint', 'bigint'),
@@ -126,6 +127,11 @@ SELECT bag_eq(
      ' partitions bigint DEFAULT 1, lease interval DEFAULT ''00:00:30''::interval, max_attempts bigint DEFAULT 10,'
      ' max_in_flight bigint DEFAULT 1000', 'void'),
     ('es_drop_subscription', 'name text', 'void'),
+    ('es_rename_subscription', 'name text, new_name text', 'void'),
+    ('es_alter_subscription',
+     'name text, category es_categories DEFAULT NULL::es_categories, types text[] DEFAULT NULL::text[],'
+     ' lease interval DEFAULT NULL::interval, max_attempts bigint DEFAULT NULL::bigint,'
+     ' max_in_flight bigint DEFAULT NULL::bigint, all_categories boolean DEFAULT false, all_types boolean DEFAULT false', 'void'),
     ('es_seek', 'subscription text, "position" bigint', 'void'),
     ('es_poll',
      'subscription text, consumer text DEFAULT NULL::text, max_count bigint DEFAULT 100,'
@@ -262,6 +268,7 @@ SELECT bag_eq(
               ('es_alter_projection',   'c',   'v', 'u', false),
               ('es_drop_projection',    'c',   'v', 'u', false),
               ('es_pause_projection',   'c',   'v', 'u', false),
+              ('es_rename_projection',  'c',   'v', 'u', false),
               ('es_resume_projection',  'c',   'v', 'u', false),
               ('es_rebuild_projection', 'c',   'v', 'u', false),
               ('es_run_projections',    'c',   'v', 'u', false),
@@ -278,6 +285,8 @@ SELECT bag_eq(
               ('es_unskip_event',       'c',   'v', 'u', false),
               ('es_create_subscription', 'c',  'v', 'u', false),
               ('es_drop_subscription',  'c',   'v', 'u', false),
+              ('es_alter_subscription', 'c',   'v', 'u', false),
+              ('es_rename_subscription', 'c',  'v', 'u', false),
               ('es_seek',               'c',   'v', 'u', false),
               ('es_poll',               'c',   'v', 'u', false),
               ('es_ack',                'c',   'v', 'u', false),

@@ -2,7 +2,7 @@
 -- what their owners see, and that neither gets the rights of the other.
 -- Not in one transaction: a rebuild needs one of its own.
 SET client_min_messages = error;
-SELECT plan(43);
+SELECT plan(46);
 
 CREATE ROLE es_test_owner;
 CREATE ROLE es_test_operator;
@@ -92,6 +92,9 @@ SELECT throws_ok(format('SELECT es_discard(%s)', pg_temp.failure(kind)), '42501'
 SET ROLE es_test_operator;
 SELECT throws_ok($$ SELECT es_poll('s') $$, '42501', NULL, 'an operator does not poll for others');
 SELECT throws_ok($$ SELECT es_drop_subscription('s') $$, '42501', NULL, 'nor drops their subscriptions');
+SELECT throws_ok($$ SELECT es_alter_subscription('s', lease => '1 s') $$, '42501', NULL, 'nor changes them');
+SELECT throws_ok($$ SELECT es_rename_subscription('s', 't') $$, '42501', NULL, 'nor renames them');
+SELECT throws_ok($$ SELECT es_rename_projection('parks', 't') $$, '42501', NULL, 'or their projections');
 SELECT throws_ok($$ SELECT es_drop_projection('parks') $$, '42501', NULL, 'nor their projections');
 SELECT throws_ok($$ SELECT es_alter_projection('parks', batch_size => 1) $$, '42501', NULL, 'nor changes them');
 

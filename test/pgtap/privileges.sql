@@ -1,6 +1,6 @@
 -- Who may do what before anything is granted, and what single grants give.
 BEGIN;
-SELECT plan(103);
+SELECT plan(106);
 
 CREATE TEMP VIEW members AS
 SELECT classid, objid
@@ -58,7 +58,8 @@ SELECT bag_eq(
               ('es_create_projection(text,es_function,text,regnamespace,regclass,regclass[],es_categories,text[],text,bigint,bigint,text,bigint,interval)'),
               ('es_alter_projection(text,text,bigint,text,bigint,interval,es_function,text,regnamespace,es_categories,text[],bigint,boolean,boolean)'),
               ('es_drop_projection(text)'),
-              ('es_pause_projection(text)'),
+              ('es_pause_projection(text)'), ('es_rename_projection(text,text)'), ('es_rename_subscription(text,text)'),
+              ('es_alter_subscription(text,es_categories,text[],interval,bigint,bigint,boolean,boolean)'),
               ('es_resume_projection(text)'),
               ('es_rebuild_projection(text)'),
               ('es_run_projections(text,bigint)'),
@@ -126,6 +127,9 @@ SELECT throws_ok($$ SELECT es_create_projection('p', query => 'SELECT 1') $$, '4
 SELECT throws_ok($$ SELECT es_alter_projection('p') $$, '42501', NULL, 'nobody: es_alter_projection');
 SELECT throws_ok($$ SELECT es_drop_projection('p') $$, '42501', NULL, 'nobody: es_drop_projection');
 SELECT throws_ok($$ SELECT es_pause_projection('p') $$, '42501', NULL, 'nobody: es_pause_projection');
+SELECT throws_ok($$ SELECT es_rename_projection('p', 'q') $$, '42501', NULL, 'nobody: es_rename_projection');
+SELECT throws_ok($$ SELECT es_rename_subscription('s', 't') $$, '42501', NULL, 'nobody: es_rename_subscription');
+SELECT throws_ok($$ SELECT es_alter_subscription('s') $$, '42501', NULL, 'nobody: es_alter_subscription');
 SELECT throws_ok($$ SELECT es_resume_projection('p') $$, '42501', NULL, 'nobody: es_resume_projection');
 SELECT throws_ok($$ SELECT es_rebuild_projection('p') $$, '42501', NULL, 'nobody: es_rebuild_projection');
 SELECT throws_ok($$ SELECT es_run_projections() $$, '42501', NULL, 'nobody: es_run_projections');

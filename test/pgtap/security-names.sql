@@ -140,6 +140,8 @@ SELECT public.es_pause_projection('fail:nr'), public.es_drop_projection('fail:nr
 SELECT public.es_alter_projection('async:nr', 'sync', 10, 'stop', 2, '1s')
 SELECT public.es_append('account-:user', 'any', 'opened', '{"n": :nr, "at": "2021-01-01"}')
 SELECT public.es_rebuild_projection('async:nr')
+SELECT public.es_rename_projection('async:nr', 'other:nr')
+SELECT public.es_rename_projection('other:nr', 'async:nr')
 SELECT public.es_pause_projection('async:nr'), public.es_resume_projection('async:nr')
 SELECT * FROM public.es_projection_status
 SELECT public.es_drop_projection('async:nr'), public.es_drop_projection('view:nr')
@@ -148,6 +150,8 @@ SELECT public.es_nack('sub:nr', p.token, p.position, 'why', 'park') FROM public.
 SELECT public.es_retry(f.id) FROM public.es_failures(subscription => 'sub:nr') f
 SELECT public.es_ack('sub:nr', p.token, NULL) FROM (SELECT p.token FROM public.es_poll('sub:nr', 'me', 10, '0', NULL) p LIMIT 1) p
 SELECT * FROM public.es_subscription_status
+SELECT public.es_alter_subscription('sub:nr', '{account,order}', '{opened,decided}', '1h', 3, 100)
+SELECT public.es_rename_subscription('sub:nr', 'subs:nr'), public.es_rename_subscription('subs:nr', 'sub:nr')
 SELECT public.es_seek('sub:nr', 0), public.es_drop_subscription('sub:nr')
 SELECT public.es_drop_event_type('opened')
 SELECT 1::public.es_expected_version OPERATOR(public.*=) 2::pg_catalog.int8::public.es_expected_version, 'any'::public.es_expected_version OPERATOR(public.*<>) 'none'
