@@ -436,6 +436,16 @@ BEGIN ATOMIC
              UNION ALL
              SELECT pg_catalog.format('EXECUTE on function %s', h.function::regprocedure), pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %I', h.function::regprocedure, p.role_name), h.proowner
               WHERE NOT pg_catalog.has_function_privilege(p.role, h.function, 'EXECUTE')
+             UNION ALL
+             -- what a sync projection fails with is known to the appenders alone
+             SELECT pg_catalog.format('%s on %s', l.lacks, t.tab), pg_catalog.format('GRANT %s ON TABLE %s TO %I', l.lacks, t.tab, p.role_name),
+                    (SELECT c.relowner FROM pg_class c WHERE c.oid = t.tab::oid)
+               FROM pg_catalog.unnest(p.tables) t (tab)
+              CROSS JOIN LATERAL (
+                  SELECT pg_catalog.string_agg(v.verb, ', ') AS lacks
+                    FROM pg_catalog.unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) v (verb)
+                   WHERE NOT pg_catalog.has_table_privilege(p.role, t.tab::oid, v.verb)) l
+              WHERE p.mode = 'sync' AND p.state = 'running' AND l.lacks IS NOT NULL
              LIMIT 1) r ON true
          WHERE p.role <> 0::oid
         UNION ALL
@@ -502,7 +512,9 @@ BEGIN ATOMIC
          WHERE p.state = 'paused'),
     first AS (
         SELECT DISTINCT ON (q.name) q.* FROM problem q ORDER BY q.name, q.n)
-    SELECT f.urgency, f.problem, p.object, f.since, f.message, f.remedy, f.remedy_by, p.role
+    SELECT CASE WHEN p.mode = 'sync' AND p.state = 'running' AND f.n <= 3 THEN 1 ELSE f.urgency END, f.problem, p.object, f.since,
+           f.message || CASE WHEN p.mode = 'sync' AND p.state = 'running' AND f.n <= 3 THEN ' It is sync: appends that it wants fail.' ELSE '' END,
+           f.remedy, f.remedy_by, p.role
       FROM first f
       JOIN projection p ON p.name = f.name
     UNION ALL

@@ -253,6 +253,17 @@ CALL mend_all();
 SELECT * FROM found;
 CALL append(1);
 SELECT * FROM handled;
+-- or without a privilege, or its handler
+REVOKE INSERT, UPDATE ON read.seen FROM es_health_shop;
+SELECT * FROM found;
+CALL mend_all();
+ALTER SCHEMA read RENAME TO reads;
+SELECT urgency, problem, object, message, remedy FROM found WHERE object = 'projection stops';
+CALL mend_all();
+ALTER SCHEMA reads RENAME TO read;
+CALL mend_all();
+CALL append(1);
+SELECT * FROM found;
 SELECT es_alter_projection('stops', mode => 'async');
 
 -- a message of another session's settings that no GRANT is known for
