@@ -695,7 +695,7 @@ BEGIN ATOMIC
                   WHERE x.projection IS NULL AND x.subscription = s.name AND x.retry_at IS NULL AND x.message IS NOT NULL LIMIT 101) y) c
     UNION ALL
     SELECT 7, 'lease_expires', s.object, p.delivered_at,
-           pg_catalog.format('Events after position %s of partition %s were delivered, and their lease expired %s times. The consumer dies at one of them, or the lease of %s is too short.',
+           pg_catalog.format('Events after position %s of partition %s were delivered, and their lease expired %s times. The consumer dies at one of them, or the lease of %s is too short: es_alter_subscription() gives it a longer one.',
                              p.position, p.partition, p.expired, s.lease),
            NULL, s.role_name, s.role
       FROM subscription s
