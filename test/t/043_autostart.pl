@@ -157,6 +157,8 @@ my %reasons = (
 	parked   => q{SELECT es_create_projection('q', on_failure => 'park', query => 'INSERT INTO handled SELECT 1 / (position - position) FROM new_events')},
 	prepared => q{SELECT 1},
 	open     => q{SELECT 1},
+	slow     => q{CREATE FUNCTION sleep(es_recorded_event) RETURNS void LANGUAGE sql AS 'SELECT pg_sleep(6), pg_advisory_unlock_all()';
+	              SELECT es_create_projection('q', 'sleep', batch_size => 1)},
 	paused   => q{SELECT es_create_projection('q', query => 'INSERT INTO handled SELECT 1 / (position - position) FROM new_events'); SELECT es_pause_projection('q')},
 );
 my @racers = map { "racer$_" } 1 .. 4;
@@ -186,6 +188,20 @@ is(query('idle', 'SELECT position = (SELECT max(position) FROM es_events) FROM e
 query('idle', $append);
 becomes_served('idle', 1, 'idle: the next append starts one');
 is_handled('idle', 'idle: and that one handles it');
+
+# A worker that is in one transaction for long promises nothing.
+{
+	my $listener = $node->background_psql('slow');
+	my $heard;
+
+	$listener->query_safe('LISTEN es_events');
+	$heard = $listener->query_safe(q{SELECT 'own', pg_backend_pid() UNION ALL SELECT 'at', position FROM es_append('b-1', 'any', 'x')});
+	$heard .= $listener->query_safe('SELECT 1');
+	my ($pid) = $heard =~ /own\|(\d+)/;
+	like($heard, qr/received from server process with PID $pid\b/, 'slow: the appender notifies by itself');
+	is(count_workers('slow'), '1', 'slow: and starts no other worker');
+	$listener->quit;
+}
 
 # DROP DATABASE and CREATE DATABASE wait for five seconds.
 {
