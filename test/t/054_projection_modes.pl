@@ -1,5 +1,5 @@
 # Many run the same projections at once, while they change between sync and async, are
-# paused and resumed, dropped and created: every event is handled exactly once, by
+# paused and resumed, altered, renamed, dropped and created: every event is handled exactly once, by
 # whoever it is.
 use strict;
 use warnings;
@@ -65,7 +65,9 @@ my @changes = (
 	[ 'both ways at once' => sub { "BEGIN; SELECT es_alter_projection('$_[0]', mode => 'sync');
 		SELECT es_alter_projection('$_[0]', mode => 'async'); COMMIT" } ],
 	[ 'rolled back' => sub { "BEGIN; SELECT es_resume_projection('$_[0]'); SELECT es_alter_projection('$_[0]', mode => 'sync');
-		SELECT pg_sleep(0.05); ROLLBACK" } ]);
+		SELECT pg_sleep(0.05); ROLLBACK" } ],
+	[ 'given its code' => sub { "SELECT es_alter_projection('$_[0]', " . definition_of($_[0]) . ')' } ],
+	[ 'renamed' => sub { "SELECT es_rename_projection('$_[0]', 'away'), es_rename_projection('away', '$_[0]')" } ]);
 my ($longest, %count) = (0);
 
 foreach my $round (1 .. $rounds)

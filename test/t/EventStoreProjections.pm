@@ -19,7 +19,7 @@ use Test::More;
 use EventStoreTest;
 
 our @EXPORT = qw(
-  create_read_models create_projections projections
+  create_read_models create_projections projections definition_of
   differences equals_fold positions positions_rise catch_up
   start_appenders start_repeating start_runner start_poller end_psql);
 
@@ -93,6 +93,14 @@ sub create_read_models
 		  [ 'by_handler', 'by_handler' ], [ 'by_category', 'by_category' ],
 		[ 'by_type.on_paid', 'by_type' ], [ 'by_type.on_refunded', 'by_type' ]);
 	return;
+}
+
+# What a projection is made of, as arguments.
+sub definition_of
+{
+	my ($name) = @_;
+
+	return $read_model{$name}{arguments};
 }
 
 # arguments: of all of them.
