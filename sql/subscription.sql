@@ -57,7 +57,7 @@ CREATE FUNCTION es_seek(subscription text, "position" bigint)
     RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 CREATE FUNCTION es_poll(
     subscription text, consumer text DEFAULT NULL, max_count bigint DEFAULT 100, wait interval DEFAULT '0',
-    after_token bigint DEFAULT NULL,
+    after_token bigint DEFAULT NULL, max_bytes bigint DEFAULT 8388608,
     OUT token bigint, OUT partition int, OUT attempt int,
     OUT "position" bigint, OUT version bigint, OUT recorded_at timestamptz, OUT occurred_at timestamptz,
     OUT id uuid, OUT stream text, OUT type text, OUT data jsonb, OUT metadata jsonb)
@@ -72,7 +72,7 @@ REVOKE EXECUTE ON FUNCTION
     es_drop_subscription(text), es_seek(text, bigint),
     es_alter_subscription(text, es_categories, text[], interval, bigint, bigint, boolean, boolean),
     es_rename_subscription(text, text),
-    es_poll(text, text, bigint, interval, bigint),
+    es_poll(text, text, bigint, interval, bigint, bigint),
     es_ack(text, bigint, bigint), es_nack(text, bigint, bigint, text, text)
     FROM PUBLIC;
 
@@ -193,7 +193,7 @@ COMMENT ON FUNCTION es_rename_subscription(text, text) IS
     'renames a subscription; what is in flight keeps its tokens';
 COMMENT ON FUNCTION es_seek(text, bigint) IS
     'moves a subscription to another position; null: to the horizon';
-COMMENT ON FUNCTION es_poll(text, text, bigint, interval, bigint) IS
+COMMENT ON FUNCTION es_poll(text, text, bigint, interval, bigint, bigint) IS
     'delivers the next events of one partition to a consumer; waits for some if there are none';
 COMMENT ON FUNCTION es_ack(text, bigint, bigint) IS
     'acknowledges a delivery, or its events up to a position; returns the checkpoint';

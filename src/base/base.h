@@ -84,6 +84,12 @@ extern void sleep_nap(long milliseconds, const char *event);	/* with interrupts 
 extern Deadline sleep_deadline(Datum interval);
 extern long sleep_left(const Deadline *deadline);
 
+/*
+ * Ends the time before the statement's or the transaction's time-out, so that what was
+ * done can still be written.
+ */
+extern void sleep_heed_timeouts(Deadline *deadline);
+
 /* Finds out whether the calling statement can sleep without its snapshot. */
 extern Sleeper sleep_prepare(FunctionCallInfo fcinfo);
 

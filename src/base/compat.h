@@ -246,4 +246,11 @@ compat_find_setting(const char *name)
 #define compat_setting_count() GetNumConfigOptions()
 #endif
 
+/* Milliseconds; 0: none. */
+#if PG_VERSION_NUM >= 170000
+#define compat_transaction_timeout() (TransactionTimeout)
+#else
+#define compat_transaction_timeout() 0
+#endif
+
 #endif							/* EVENTSTORE_COMPAT_H */

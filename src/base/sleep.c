@@ -29,6 +29,7 @@
 #include "nodes/plannodes.h"
 #include "pgstat.h"
 #include "storage/latch.h"
+#include "storage/proc.h"
 #include "tcop/pquery.h"
 #include "utils/builtins.h"
 #include "utils/portal.h"
@@ -37,6 +38,9 @@
 
 #include "base/compat.h"
 #include "base/base.h"
+
+/* Milliseconds before a time-out that are for what comes after the sleep. */
+#define LEAST_RESERVE	50
 
 /*
  * Sleeps until the time has passed or the latch is set.  event: what
@@ -88,6 +92,27 @@ sleep_left(const Deadline *deadline)
 	INSTR_TIME_SUBTRACT(passed, deadline->start);
 	left = deadline->milliseconds - (int64) INSTR_TIME_GET_MILLISEC(passed);
 	return Min(Max(left, 0), INT_MAX);
+}
+
+/* Ends the time before a time-out in milliseconds, which began at the start. */
+static void
+heed_timeout(Deadline *deadline, TimestampTz start, int timeout)
+{
+	int64		passed = (GetCurrentTimestamp() - start) / 1000;
+	int64		reserve = Max(timeout / 10, LEAST_RESERVE);
+
+	if (timeout <= 0)
+		return;
+	deadline->milliseconds = Min(deadline->milliseconds,
+								 Max(timeout - reserve - passed, 0));
+}
+
+void
+sleep_heed_timeouts(Deadline *deadline)
+{
+	heed_timeout(deadline, GetCurrentStatementStartTimestamp(), StatementTimeout);
+	heed_timeout(deadline, GetCurrentTransactionStartTimestamp(),
+				 compat_transaction_timeout());
 }
 
 /* Returns true if the plan itself reads no table. */

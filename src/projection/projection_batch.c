@@ -175,7 +175,8 @@ projection_read_batch(const Projection *projection, Snapshot snapshot, int64 upt
 	if (!projection->rebuilding && batch->history)
 		upto = Min(upto, projection->history);
 	source.except = projection_skipped_positions(projection, projection->position, upto);
-	event_reader_read(&source, snapshot, projection->position, upto, limit, batch);
+	event_reader_read(&source, snapshot, projection->position, upto,
+					  &(ReadLimit){.count = limit}, batch);
 }
 
 /* Returns how many events the next batch may have. */

@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "access/table.h"
 #include "executor/executor.h"
 #include "executor/tuptable.h"
@@ -73,6 +74,45 @@ event_batch_last_position(Oid relid, Tuplestorestate *events)
 {
 	return event_batch_position(relid, events,
 								tuplestore_tuple_count(events) - 1);
+}
+
+/* The bytes of a value, as they are before compression. */
+static int64
+value_bytes(TupleTableSlot *slot, int column)
+{
+	bool		isnull;
+	Datum		value = slot_getattr(slot, column, &isnull);
+
+	return isnull ? 0 : toast_raw_datum_size(value) - VARHDRSZ;
+}
+
+int64
+event_slot_bytes(TupleTableSlot *slot)
+{
+	return value_bytes(slot, Anum_es_events_data) +
+		value_bytes(slot, Anum_es_events_metadata);
+}
+
+bool
+event_batch_cut(Relation log, EventBatch *batch, int64 bytes)
+{
+	Tuplestorestate *events = event_batch_make();
+	TupleTableSlot *slot = event_slot_make(log);
+	int64		sum = 0;
+	bool		fits = true;
+
+	tuplestore_rescan(batch->events);
+	while (fits && tuplestore_gettupleslot(batch->events, true, false, slot))
+	{
+		sum += event_slot_bytes(slot);
+		fits = sum <= bytes || tuplestore_tuple_count(events) == 0;
+		if (fits)
+			tuplestore_puttupleslot(events, slot);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	tuplestore_end(batch->events);
+	batch->events = events;
+	return !fits;
 }
 
 char *

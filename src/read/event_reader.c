@@ -25,6 +25,9 @@
 #include "log/log.h"
 #include "read/read.h"
 
+/* Positions that are read by SQL at once where time may be over. */
+#define WINDOW	10000
+
 /* The parameters of the statement. */
 enum
 {
@@ -105,20 +108,47 @@ event_reader_may_read_all(Oid log, Oid reader)
 		check_enable_rls(log, reader, true) != RLS_ENABLED;
 }
 
+/* Reads by SQL.  Where time may be over, it is a window of positions at a time. */
+static void
+read_windows_by_sql(const EventSource *source, Relation log, Snapshot snapshot,
+					int64 after, int64 upto, const ReadLimit *limit, EventBatch *batch)
+{
+	int64		from = after;
+
+	do
+	{
+		int64		to = limit->deadline == NULL ? upto :
+			Min(upto, from + WINDOW);
+
+		read_source_by_sql(source, log, snapshot, from, to,
+						   limit->count - (int) batch->count, batch->events);
+		batch->count = tuplestore_tuple_count(batch->events);
+		from = to;
+	} while (from < upto && batch->count < limit->count &&
+			 sleep_left(limit->deadline) > 0);
+	if (limit->bytes > 0 && event_batch_cut(log, batch, limit->bytes))
+	{
+		batch->count = tuplestore_tuple_count(batch->events);
+		batch->upto = event_batch_last_position(source->log, batch->events);
+	}
+	else
+		batch->upto = batch->count == limit->count ?
+			event_batch_last_position(source->log, batch->events) : from;
+}
+
 void
 event_reader_read(const EventSource *source, Snapshot snapshot, int64 after,
-				  int64 upto, int limit, EventBatch *batch)
+				  int64 upto, const ReadLimit *limit, EventBatch *batch)
 {
 	Relation	log = table_open(source->log, AccessShareLock);
-	int64		before = tuplestore_tuple_count(batch->events);
 
+	batch->count = tuplestore_tuple_count(batch->events);
+	if (batch->count == 0)
+		batch->bytes = 0;
+	batch->upto = upto;
 	if (source->only.count > 0 ||
 		!event_reader_may_read_all(source->log, source->reader) ||
-		!source_scan_read(source, log, snapshot, after, upto, limit, batch->events))
-		read_source_by_sql(source, log, snapshot, after, upto, limit,
-						   batch->events);
-	batch->count = tuplestore_tuple_count(batch->events);
-	batch->upto = batch->count - before == limit ?
-		event_batch_last_position(source->log, batch->events) : upto;
+		!source_scan_read(source, log, snapshot, after, upto, limit, batch))
+		read_windows_by_sql(source, log, snapshot, after, upto, limit, batch);
 	table_close(log, AccessShareLock);
 }

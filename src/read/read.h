@@ -26,6 +26,7 @@ typedef struct EventBatch
 {
 	Tuplestorestate *events;	/* rows of es_events in position order */
 	int64		count;
+	int64		bytes;			/* where reading is limited by them */
 	int64		upto;			/* the checkpoint when they are handled */
 	bool		history;		/* are they of a projection's past? */
 } EventBatch;
@@ -42,6 +43,15 @@ extern int64 event_batch_position(Oid log, Tuplestorestate *events,
 
 /* The same of the last event; the store is not empty. */
 extern int64 event_batch_last_position(Oid log, Tuplestorestate *events);
+
+/* Returns the bytes of an event's data and metadata, as they are before compression. */
+extern int64 event_slot_bytes(TupleTableSlot *slot);
+
+/*
+ * Leaves the first events of the batch, which together have at most so many bytes, but at
+ * least one.  Returns true if any is left out.
+ */
+extern bool event_batch_cut(Relation log, EventBatch *batch, int64 bytes);
 
 /*
  * Returns the name of an event for errors: "event at position 7 (version 3 of
@@ -97,24 +107,30 @@ typedef struct EventSource
  */
 extern bool event_reader_may_read_all(Oid log, Oid reader);
 
+/* Where reading ends: of all events of the batch, also those that it had before. */
+typedef struct ReadLimit
+{
+	int			count;
+	int64		bytes;			/* of data and metadata; 0: any.  The first event may
+								 * have more */
+	const Deadline *deadline;	/* NULL: none */
+} ReadLimit;
+
 /*
- * Reads the events of the source after one position and not beyond another, at
- * most limit, into batch->events, which is made before.  There are no others up
- * to batch->upto.
+ * Reads the events of the source after one position and not beyond another, as
+ * far as the limit goes, into batch->events, which is made before.  There are no
+ * others up to batch->upto.
  */
 extern void event_reader_read(const EventSource *source, Snapshot snapshot,
-							  int64 after, int64 upto, int limit,
+							  int64 after, int64 upto, const ReadLimit *limit,
 							  EventBatch *batch);
 
 /* source_scan.c: the same by the indexes of the log */
 
-/*
- * Adds the events of the source after one position and not beyond another, at most
- * limit, to the store.  Returns false if the index is not there that it needs.
- */
+/* Does the same.  Returns false if the index is not there that it needs. */
 extern bool source_scan_read(const EventSource *source, Relation log,
 							 Snapshot snapshot, int64 after, int64 upto,
-							 int limit, Tuplestorestate *store);
+							 const ReadLimit *limit, EventBatch *batch);
 
 /* stream_scan.c: the events of a stream, as the current user may read them */
 

@@ -27,6 +27,9 @@
 #include "log/log.h"
 #include "read/read.h"
 
+/* So many events are looked at before time may be over, and each time again. */
+#define EXAMINED_AT_LEAST	1024
+
 /* A scan of the index, and its next event. */
 typedef struct SourceArm
 {
@@ -161,29 +164,69 @@ is_of_source(const SourceScan *scan, TupleTableSlot *slot)
 												   &isnull)));
 }
 
-/* Reads until the limit is reached. */
+/* Adds the event to the batch.  Returns false if it has too many bytes for that. */
+static bool
+add_event(TupleTableSlot *slot, const ReadLimit *limit, EventBatch *batch)
+{
+	if (limit->bytes > 0)
+	{
+		batch->bytes += event_slot_bytes(slot);
+		if (batch->bytes > limit->bytes && batch->count > 0)
+			return false;
+	}
+	tuplestore_puttupleslot(batch->events, slot);
+	batch->count++;
+	return true;
+}
+
+/* Returns true if no more is to be read after so many events. */
+static bool
+is_time_over(const ReadLimit *limit, int64 examined)
+{
+	return limit->deadline != NULL && examined % EXAMINED_AT_LEAST == 0 &&
+		sleep_left(limit->deadline) == 0;
+}
+
+/* Reads until the limit is reached; batch->upto is already that of all. */
+static void
+read_arms(SourceScan *scan, const ReadLimit *limit, int64 after, EventBatch *batch)
+{
+	SourceArm  *arm;
+	int64		examined = 0;
+	int64		last = after;
+
+	while ((arm = first_arm(scan)) != NULL)
+	{
+		if (is_of_source(scan, arm->slot))
+		{
+			if (!add_event(arm->slot, limit, batch))
+			{
+				batch->upto = last;
+				break;
+			}
+			last = arm->position;
+		}
+		if (batch->count == limit->count || is_time_over(limit, ++examined))
+		{
+			batch->upto = arm->position;
+			break;
+		}
+		advance_arm(arm);
+	}
+}
+
 bool
 source_scan_read(const EventSource *source, Relation log, Snapshot snapshot, int64 after,
-				 int64 upto, int limit, Tuplestorestate *store)
+				 int64 upto, const ReadLimit *limit, EventBatch *batch)
 {
 	SourceScan	scan;
-	SourceArm  *arm;
 	int			i;
 
 	if (!begin_source_scan(&scan, source, log, snapshot, after, upto))
 		return false;
 	for (i = 0; i < scan.count; i++)
 		advance_arm(&scan.arms[i]);
-	while (limit > 0 && (arm = first_arm(&scan)) != NULL)
-	{
-		if (is_of_source(&scan, arm->slot))
-		{
-			tuplestore_puttupleslot(store, arm->slot);
-			limit--;
-		}
-		if (limit > 0)
-			advance_arm(arm);
-	}
+	read_arms(&scan, limit, after, batch);
 	end_source_scan(&scan);
 	return true;
 }

@@ -93,7 +93,7 @@ read_in_flight(const Partition *partition, int64 after, int64 upto, int limit,
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 
 	batch->events = event_batch_make();
-	partition_read(partition, snapshot, after, upto, limit, batch);
+	partition_read(partition, snapshot, after, upto, &(ReadLimit){.count = limit}, batch);
 	UnregisterSnapshot(snapshot);
 }
 

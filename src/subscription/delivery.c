@@ -22,7 +22,8 @@
  *	   it goes.
  *
  * A partition that has nothing to deliver up to some position remembers that
- * position (reached), and the next partition is tried.
+ * position (reached), and the next partition is tried.  So it does where the time
+ * for reading is over, and nothing was found yet: the next call goes on from there.
  *
  * Each time that the lease of an event expires, the next delivery of it has
  * half as many events; the last attempt delivers it alone.
@@ -222,18 +223,22 @@ read_start(const Delivery *delivery, const Partition *partition)
 		Max(partition->reached, scanned->to) : partition->reached;
 }
 
-/* Remembers that the partition has nothing after what it has read. */
+/*
+ * Remembers that the partition has nothing after what it has read, up to the position.
+ */
 static void
-note_scanned(Delivery *delivery, const Partition *partition)
+note_scanned(Delivery *delivery, const Partition *partition, int64 upto)
 {
 	Scanned    *scanned = delivery->scanned;
 
+	if (upto < delivery->horizon)
+		delivery->time_over = true;
 	if (scanned == NULL)
 		return;
 	scanned += partition->number;
 	scanned->changed_by = partition->subscription.changed_by;
 	scanned->from = partition->reached;
-	scanned->to = Max(partition->reached, delivery->horizon);
+	scanned->to = Max(partition->reached, upto);
 }
 
 /*
@@ -244,16 +249,19 @@ static bool
 read_log(Delivery *delivery, Partition *partition, Snapshot snapshot,
 		 int limit)
 {
+	ReadLimit	read = {limit, delivery->max_bytes, delivery->deadline};
 	EventBatch *batch = &delivery->batch;
 	int64		from = read_start(delivery, partition);
+	int64		nothing_upto = delivery->horizon;
 
 	while (from < delivery->horizon)
 	{
 		batch->events = event_batch_make();
-		partition_read(partition, snapshot, from, delivery->horizon, limit, batch);
+		partition_read(partition, snapshot, from, delivery->horizon, &read, batch);
 		if (batch->count == 0)
 		{
-			note_scanned(delivery, partition);
+			nothing_upto = batch->upto;
+			note_scanned(delivery, partition, nothing_upto);
 			break;
 		}
 		if (!redelivery_park_expired(delivery, partition) && partition->has_failures)
@@ -273,7 +281,7 @@ read_log(Delivery *delivery, Partition *partition, Snapshot snapshot,
 			return false;		/* the rest when some are acknowledged */
 	}
 	/* another consumer may have read further before the lock was ours */
-	partition->reached = Max(partition->reached, delivery->horizon);
+	partition->reached = Max(partition->reached, nothing_upto);
 	return false;
 }
 
@@ -281,12 +289,13 @@ read_log(Delivery *delivery, Partition *partition, Snapshot snapshot,
 static bool
 peek_log(Delivery *delivery, const Partition *partition, Snapshot snapshot)
 {
+	ReadLimit	one = {.count = 1,.deadline = delivery->deadline};
 	EventBatch	batch = {.events = event_batch_make()};
 
 	partition_read(partition, snapshot, read_start(delivery, partition),
-				   delivery->horizon, 1, &batch);
+				   delivery->horizon, &one, &batch);
 	if (batch.count == 0)
-		note_scanned(delivery, partition);
+		note_scanned(delivery, partition, batch.upto);
 	tuplestore_end(batch.events);
 	return batch.count > 0;
 }
@@ -320,7 +329,7 @@ deliver_rest(Delivery *delivery, Partition *partition, Snapshot snapshot)
 /*
  * Delivers from the first partition that has something for the consumer.  The
  * partitions that have nothing are written only if something is delivered, or
- * if this is the final look.
+ * if this is the final look.  One over which time has passed comes last next time.
  */
 static bool
 deliver_any(Delivery *delivery, Snapshot snapshot, bool final)
@@ -334,7 +343,7 @@ deliver_any(Delivery *delivery, Snapshot snapshot, bool final)
 
 	subscription_own(delivery->log, delivery->name, &subscription);
 	partitions = partition_list(&subscription);
-	while (!found &&
+	while (!found && !delivery->time_over &&
 		   (partition = claim_partition(delivery, &subscription, &partitions)) != NULL)
 	{
 		delivery->expired_upto = 0;
@@ -349,7 +358,7 @@ deliver_any(Delivery *delivery, Snapshot snapshot, bool final)
 	foreach(cell, empty)
 	{
 		if (found || final)
-			partition_write(lfirst(cell), false);
+			partition_write(lfirst(cell), delivery->time_over && lnext(empty, cell) == NULL);
 		delivery->must_last = true;
 	}
 	return found;
@@ -383,7 +392,7 @@ deliver_after(Delivery *delivery, Snapshot snapshot)
 	}
 	if (deliver_log(delivery, partition, snapshot))
 		return true;
-	if (expires || partition->settled.count > settled)
+	if (expires || partition->settled.count > settled || delivery->time_over)
 		partition_write(partition, false);
 	return false;
 }
@@ -445,7 +454,7 @@ delivery_peek(Delivery *delivery)
 	foreach(cell, partition_list(&subscription))
 	{
 		found = peek_partition(delivery, lfirst(cell), snapshot);
-		if (found)
+		if (found || delivery->time_over)
 			break;
 	}
 	UnregisterSnapshot(snapshot);

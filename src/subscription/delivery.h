@@ -27,6 +27,8 @@ typedef struct Delivery
 	const char *name;			/* of the subscription */
 	const char *consumer;		/* NULL: it has no name */
 	int			max_count;
+	int64		max_bytes;		/* of data and metadata; one event may have more */
+	const Deadline *deadline;	/* of reading over what does not match; NULL: none */
 	int64		after_token;	/* 0: none */
 	Scanned    *scanned;		/* by partition; NULL: not remembered */
 
@@ -38,6 +40,7 @@ typedef struct Delivery
 	int64		horizon;
 	int64		expired_upto;	/* end of the delivery that has just expired */
 	bool		must_last;		/* it must not be lost in a crash */
+	bool		time_over;		/* there may be more than was looked at */
 } Delivery;
 
 /*

@@ -330,23 +330,23 @@ partition_source(const Partition *partition)
 
 void
 partition_read(const Partition *partition, Snapshot snapshot, int64 after, int64 upto,
-			   int limit, EventBatch *batch)
+			   const ReadLimit *limit, EventBatch *batch)
 {
 	EventSource source = partition_source(partition);
 	EventSource earlier = source;
 
-	batch->count = 0;
 	if (after < partition->earlier_upto)
 	{
 		earlier.categories = partition->earlier_categories;
 		earlier.types = partition->earlier_types;
 		event_reader_read(&earlier, snapshot, after, Min(upto, partition->earlier_upto),
 						  limit, batch);
-		if (batch->count == limit || upto <= partition->earlier_upto)
+		if (batch->count == limit->count || batch->upto < partition->earlier_upto)
 			return;
 		after = partition->earlier_upto;
 	}
-	event_reader_read(&source, snapshot, after, upto, limit - batch->count, batch);
+	if (after < upto)
+		event_reader_read(&source, snapshot, after, upto, limit, batch);
 }
 
 static Datum

@@ -9,6 +9,10 @@
  * out about the log is remembered here (Scanned).  The last look is made in the
  * transaction itself, and writes it to the tables.
  *
+ * A subscription may have to read over many events that do not match.  A call does so
+ * for a second, or for as long as it waits, and always ends before a time-out of the
+ * statement.  Then it writes how far it has come, and returns nothing.
+ *
  * During the sleep there is no snapshot either, where that is possible
  * (sleep.c).  The sleep ends when a transaction of an appender ends (wakeup.c),
  * when a lease expires or a parked stream is due, after a second, or by a
@@ -47,6 +51,10 @@
 PG_FUNCTION_INFO_V1(es_poll);
 
 #define MAX_MAX_COUNT		1000000
+
+/* Milliseconds for reading over events that do not match, if it does not wait longer. */
+#define LEAST_READING		1000
+
 #define LONGEST_CONSUMER	255
 
 /* What pg_stat_activity shows of a call that waits. */
@@ -69,7 +77,7 @@ PG_FUNCTION_INFO_V1(es_poll);
 /* Arguments, in their order. */
 enum
 {
-	ARG_SUBSCRIPTION, ARG_CONSUMER, ARG_MAX_COUNT, ARG_WAIT, ARG_AFTER_TOKEN
+	ARG_SUBSCRIPTION, ARG_CONSUMER, ARG_MAX_COUNT, ARG_WAIT, ARG_AFTER_TOKEN, ARG_MAX_BYTES
 };
 
 /* A call of es_poll. */
@@ -77,6 +85,7 @@ typedef struct Poll
 {
 	Delivery	delivery;
 	Deadline	deadline;		/* when it gives up */
+	Deadline	reading;		/* when it reads no further */
 	Sleeper		sleeper;
 	long		sleep;			/* the next one, where appenders do not wake */
 	bool		final;			/* is the look the last one? */
@@ -96,9 +105,12 @@ init_poll(Poll *poll, FunctionCallInfo fcinfo)
 	argument_not_null(fcinfo, ARG_SUBSCRIPTION, "subscription");
 	argument_not_null(fcinfo, ARG_MAX_COUNT, "max_count");
 	argument_not_null(fcinfo, ARG_WAIT, "wait");
+	argument_not_null(fcinfo, ARG_MAX_BYTES, "max_bytes");
 	memset(poll, 0, sizeof(Poll));
 	delivery->max_count = argument_int32(fcinfo, ARG_MAX_COUNT, "max_count", 1,
 										 MAX_MAX_COUNT);
+	delivery->max_bytes = PG_GETARG_INT64(ARG_MAX_BYTES);
+	argument_range("max_bytes", delivery->max_bytes, 1, PG_INT64_MAX);
 	argument_interval("wait", PG_GETARG_INTERVAL_P(ARG_WAIT), true);
 	delivery->log = log_relid(fcinfo->flinfo->fn_oid);
 	delivery->name = text_to_cstring(PG_GETARG_TEXT_PP(ARG_SUBSCRIPTION));
@@ -113,6 +125,11 @@ init_poll(Poll *poll, FunctionCallInfo fcinfo)
 		argument_range("after_token", delivery->after_token, 1, PG_INT64_MAX);
 	}
 	poll->deadline = sleep_deadline(PG_GETARG_DATUM(ARG_WAIT));
+	poll->reading = poll->deadline;
+	poll->reading.milliseconds = Max(poll->reading.milliseconds, LEAST_READING);
+	sleep_heed_timeouts(&poll->deadline);
+	sleep_heed_timeouts(&poll->reading);
+	delivery->deadline = &poll->reading;
 	poll->sleep = FIRST_SLEEP;
 }
 
@@ -236,7 +253,7 @@ wait_for_delivery(Poll *poll, bool had_id)
 		uint64		count = wakeup_count();
 
 		look_and_forget(poll);
-		if (poll->found || sleep_left(&poll->deadline) == 0 ||
+		if (poll->found || poll->delivery.time_over || sleep_left(&poll->deadline) == 0 ||
 			(!had_id && TransactionIdIsValid(GetTopTransactionIdIfAny())))
 			return;
 		sleep_until_woken(poll, count);

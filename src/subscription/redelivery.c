@@ -209,6 +209,28 @@ take_stream_events(Delivery *delivery, const Partition *partition,
 	SPI_freetuptable(SPI_tuptable);
 }
 
+/* Gives back the events that the batch has no room for: they were not attempted. */
+static void
+return_stream_events(Delivery *delivery, const Partition *partition)
+{
+	Oid			types[2] = {TEXTOID, INT8ARRAYOID};
+	Datum		values[2] = {CStringGetTextDatum(partition->subscription.name)};
+	Int8Array	rest = {0};
+
+	while (int8_array_last(delivery->positions) > delivery->batch.upto)
+	{
+		int8_array_append(&rest, int8_array_last(delivery->positions));
+		delivery->positions.count--;
+		delivery->attempts.count--;
+	}
+	if (rest.count == 0)
+		return;
+	values[1] = PointerGetDatum(int8_array_make(rest));
+	(void) own_sql_run(delivery->log, "UPDATE @extschema@.es_failures SET attempts = attempts - 1"
+					   " WHERE subscription = $1 AND position = ANY ($2)",
+					   2, types, values, NULL);
+}
+
 /* Parks a stream whose first event the owner cannot read any more. */
 static void
 park_hidden_stream(const Partition *partition, const char *stream)
@@ -228,6 +250,7 @@ redelivery_read_stream(Delivery *delivery, Partition *partition,
 					   Snapshot snapshot)
 {
 	char	   *stream = redelivery_find_stream(partition);
+	ReadLimit	limit = {.bytes = delivery->max_bytes};
 	EventSource source;
 	Int8Array	positions;
 
@@ -243,9 +266,11 @@ redelivery_read_stream(Delivery *delivery, Partition *partition,
 	source.categories = source.types = NULL;	/* whatever the filter is by
 												 * now */
 	source.only = positions;
+	limit.count = positions.count;
 	delivery->batch.events = event_batch_make();
 	event_reader_read(&source, snapshot, positions.values[0] - 1,
-					  int8_array_last(positions), positions.count, &delivery->batch);
+					  int8_array_last(positions),
+					  &limit, &delivery->batch);
 	if (delivery->batch.count == 0)
 	{
 		park_hidden_stream(partition, stream);
@@ -253,6 +278,7 @@ redelivery_read_stream(Delivery *delivery, Partition *partition,
 		delivery->positions.count = delivery->attempts.count = 0;
 		return false;
 	}
+	return_stream_events(delivery, partition);
 	partition->stream = stream;
 	return true;
 }

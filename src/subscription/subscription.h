@@ -181,10 +181,10 @@ extern EventSource partition_source(const Partition *partition);
 
 /*
  * Adds the next events that the partition gets, after one position and up to another,
- * at most limit, to batch->events.
+ * as far as the limit goes, to batch->events.
  */
 extern void partition_read(const Partition *partition, Snapshot snapshot,
-						   int64 after, int64 upto, int limit,
+						   int64 after, int64 upto, const ReadLimit *limit,
 						   EventBatch *batch);
 
 #endif							/* EVENTSTORE_SUBSCRIPTION_H */

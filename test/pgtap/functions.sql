@@ -135,7 +135,7 @@ SELECT bag_eq(
     ('es_seek', 'subscription text, "position" bigint', 'void'),
     ('es_poll',
      'subscription text, consumer text DEFAULT NULL::text, max_count bigint DEFAULT 100,'
-     ' wait interval DEFAULT ''00:00:00''::interval, after_token bigint DEFAULT NULL::bigint,'
+     ' wait interval DEFAULT ''00:00:00''::interval, after_token bigint DEFAULT NULL::bigint, max_bytes bigint DEFAULT 8388608,'
      ' OUT token bigint, OUT partition integer, OUT attempt integer, OUT "position" bigint, OUT version bigint,'
      ' OUT recorded_at timestamp with time zone, OUT occurred_at timestamp with time zone, OUT id uuid,'
      ' OUT stream text, OUT type text, OUT data jsonb, OUT metadata jsonb', 'SETOF record'),
@@ -210,7 +210,7 @@ SELECT is_empty(
 SELECT results_eq(
     $$ SELECT name, format_type(type, NULL)
          FROM members, unnest(proargnames, proallargtypes, proargmodes) WITH ORDINALITY AS a (name, type, mode, n)
-        WHERE proname = 'es_poll' AND mode = 'o' AND n > 8 ORDER BY n $$,
+        WHERE proname = 'es_poll' AND mode = 'o' AND n > 9 ORDER BY n $$,
     $$ SELECT attname::text, format_type(atttypid, NULL)
          FROM pg_attribute WHERE attrelid = 'es_recorded_event'::regclass AND attnum > 0 ORDER BY attnum $$,
     'es_poll returns token, partition, attempt, and the columns of es_recorded_event');

@@ -69,7 +69,7 @@ SELECT bag_eq(
               ('es_create_subscription(text,es_categories,text[],bigint,bigint,interval,bigint,bigint)'),
               ('es_drop_subscription(text)'),
               ('es_seek(text,bigint)'),
-              ('es_poll(text,text,bigint,interval,bigint)'),
+              ('es_poll(text,text,bigint,interval,bigint,bigint)'),
               ('es_ack(text,bigint,bigint)'),
               ('es_nack(text,bigint,bigint,text,text)'),
               ('es_define_event_type(text,text[],text[],jsonb,bigint,text,text)'),

@@ -328,7 +328,8 @@ SELECT count(*) FROM es_poll('w', wait => '1 ms');
 SAVEPOINT a;
 SELECT count(*) FROM es_poll('w', wait => '1 ms');
 COMMIT;
-SET statement_timeout = '50 ms';
+-- It ends before the time-out of its statement.
+SET statement_timeout = '1 s';
 SELECT count(*) FROM es_poll('w', wait => '1 h');
 RESET statement_timeout;
 SELECT count(*) FROM es_poll('w');
@@ -383,6 +384,40 @@ SELECT count(*), sum(length(data->>'text')), bool_and(data = (SELECT e.data FROM
 SELECT es_ack('large', token, es_horizon() - 2) = es_horizon() - 2 FROM es_partitions WHERE subscription = 'large';
 SELECT in_flight FROM es_subscription_status WHERE subscription = 'large';
 SELECT count(*), sum(length(data->>'text')), max(attempt) FROM es_poll('large', 'me', 10);
+-- So many bytes at most, or one event.
+CREATE FUNCTION sizes(max_bytes bigint, max_count bigint DEFAULT 10) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM es_seek('large', 0);
+    RETURN (SELECT string_agg(length(data->>'text')::text, ' ') FROM es_poll('large', 'me', max_count, max_bytes => sizes.max_bytes));
+END $$;
+SELECT sizes(1), sizes(1048576), sizes(2 * 1048576), sizes(2 * 1048576 + 100), sizes(3 * 1048576 + 200), sizes(100000000), sizes(100000000, 2);
+SELECT array_agg(length(data->>'text')) FROM es_poll('large', 'me', 10, after_token => (SELECT token FROM es_partitions WHERE subscription = 'large'), max_bytes => 1);
+SELECT es_poll('large', max_bytes => 0);
+SELECT es_poll('large', max_bytes => NULL);
+-- The same for a role that reads by SQL.
+ALTER TABLE es_events FORCE ROW LEVEL SECURITY, ENABLE ROW LEVEL SECURITY;
+CREATE ROLE regress_es_polls;
+SELECT es_grant('regress_es_polls', 'reader');
+CREATE POLICY all_rows ON es_events TO regress_es_polls USING (true);
+SELECT es_drop_subscription('large');
+SET ROLE regress_es_polls;
+SELECT es_create_subscription('large', category => 'large', lease => '1 h');
+SELECT sizes(1), sizes(1048576), sizes(2 * 1048576), sizes(2 * 1048576 + 100), sizes(3 * 1048576 + 200), sizes(100000000), sizes(100000000, 2);
+RESET ROLE;
+ALTER TABLE es_events NO FORCE ROW LEVEL SECURITY, DISABLE ROW LEVEL SECURITY;
+-- A parked stream: what there is no room for was not attempted.
+SET ROLE regress_es_polls;
+SELECT es_seek('large', 0);
+SELECT DISTINCT es_nack('large', token, position, 'not yet', 'park') FROM es_poll('large', 'me', 1);
+SELECT count(*) FROM es_poll('large', 'me', 10);
+SELECT attempts, message IS NOT NULL AS parked FROM es_failures(subscription => 'large') ORDER BY position;
+RESET ROLE;
+SELECT es_retry(id) FROM es_failures(subscription => 'large') WHERE message IS NOT NULL;
+SET ROLE regress_es_polls;
+SELECT es_ack('large', max(token)) IS NOT NULL, count(*) FROM es_poll('large', 'me', 10, max_bytes => 1);
+SELECT string_agg(length(data->>'text')::text, ' '), min(attempt), max(attempt) FROM es_poll('large', 'me', 10, max_bytes => 2 * 1048576 + 100);
+SELECT attempts, message IS NOT NULL AS parked FROM es_failures(subscription => 'large') ORDER BY position;
+RESET ROLE;
 -- In a cursor of which only the first row is read, and one that is closed early.
 BEGIN;
 SELECT es_seek('much', 0);
@@ -397,6 +432,8 @@ COMMIT;
 RESET work_mem;
 
 DROP PROCEDURE drain;
-DROP FUNCTION seen, explained;
+DROP FUNCTION seen, explained, sizes;
 DROP TABLE got;
 DROP EXTENSION eventstore;
+DROP OWNED BY regress_es_polls;
+DROP ROLE regress_es_polls;
