@@ -335,6 +335,8 @@ partition_read(const Partition *partition, Snapshot snapshot, int64 after, int64
 	EventSource source = partition_source(partition);
 	EventSource earlier = source;
 
+	batch->count = 0;
+	batch->upto = upto;
 	if (after < partition->earlier_upto)
 	{
 		earlier.categories = partition->earlier_categories;
