@@ -20,6 +20,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -44,7 +45,7 @@ static const char *const holders_sql =
 "WITH own AS MATERIALIZED (SELECT * FROM pg_locks l"
 " WHERE l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())),"
 " holder AS (SELECT DISTINCT l.pid, l.virtualtransaction FROM own l"
-" WHERE l.locktype = 'relation' AND l.relation = '@extschema@.es_events'::regclass"
+" WHERE l.locktype = 'relation' AND l.relation = $1"
 " AND l.granted AND l.mode = ANY (" WRITE_MODES "::text[])),"
 " known AS (SELECT h.pid, h.virtualtransaction, x.transactionid AS xid"
 " FROM holder h JOIN pg_locks x ON x.virtualtransaction = h.virtualtransaction"
@@ -74,13 +75,15 @@ Datum
 es_horizon_holders(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
+	Oid			type = OIDOID;
+	Datum		value = ObjectIdGetDatum(log);
 	uint64		count;
 	uint64		i;
 
 	InitMaterializedSRF(fcinfo, 0);
 	SPI_connect();
-	count = own_sql_select(log_relid(fcinfo->flinfo->fn_oid), holders_sql, 0, NULL,
-						   NULL, NULL);
+	count = own_sql_select(log, holders_sql, 1, &type, &value, NULL);
 	for (i = 0; i < count; i++)
 	{
 		Datum		values[HOLDER_COLUMNS];

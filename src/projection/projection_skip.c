@@ -199,11 +199,23 @@ gets_event(const Projection *projection, int64 position)
 	return batch.count > 0;
 }
 
-/* Refuses an event that the projection does not get anyway. */
+/* Returns true if the checkpoint has passed the position. */
+static bool
+has_passed(const Projection *projection, int64 position)
+{
+	return projection->position >= position ||
+		(projection->sync && projection->running);
+}
+
+/*
+ * Refuses an event that the projection does not get anyway.  One before start_position,
+ * which may have been changed, comes as long as the checkpoint lies before it.
+ */
 static void
 check_gets_event(const Projection *projection, int64 position)
 {
-	bool		early = position <= projection->start_position;
+	bool		early = position <= projection->start_position &&
+	has_passed(projection, position);
 
 	if (early || !gets_event(projection, position))
 		ereport(ERROR,
@@ -231,14 +243,6 @@ insert_skipped(const Projection *projection, int64 position, Datum reason)
 					   " clock_timestamp() FROM @extschema@.es_events e"
 					   " WHERE e.position = $2",
 					   4, types, values, reason ? "    " : "  n ");
-}
-
-/* Returns true if the checkpoint has passed the position. */
-static bool
-has_passed(const Projection *projection, int64 position)
-{
-	return projection->position >= position ||
-		(projection->sync && projection->running);
 }
 
 /* Says that the read model stays as it is until it is rebuilt. */

@@ -1,7 +1,7 @@
 -- The extension works from a schema that is not in search_path, and is not led
 -- astray by objects of its names in one that is.
 BEGIN;
-SELECT plan(70);
+SELECT plan(72);
 
 DROP EXTENSION eventstore;
 CREATE SCHEMA es2;
@@ -133,6 +133,11 @@ SELECT lives_ok($$ SELECT es2.es_revoke('es_test_reader', 'reader') $$, 'es_revo
 
 SELECT is_empty('SELECT * FROM public.es_snapshots', 'nothing went into another table of snapshots');
 SELECT is_empty('SELECT * FROM public.es_events', 'nothing went into another table of the name');
+
+-- a name of the schema that no statement may take for anything else
+ALTER SCHEMA es2 RENAME TO "o'ne \ ""two--";
+SELECT lives_ok($$ SELECT * FROM "o'ne \ ""two--".es_horizon_holders() $$, 'es_horizon_holders');
+SELECT is_empty($$ SELECT message FROM "o'ne \ ""two--".es_health WHERE problem = 'health_unknown' $$, 'each look of es_health');
 
 SELECT * FROM finish();
 ROLLBACK;

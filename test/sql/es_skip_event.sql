@@ -216,6 +216,16 @@ SELECT es_create_projection('s', 'skips', category => 'b', types => '{t}');
 SELECT es_run_projections('s', 1);
 SELECT last_error, error_detail FROM es_projection_status WHERE name = 's';
 SELECT es_drop_projection('s');
+-- A start_position beyond the event that fails is for rebuilds: the projection waits at the event all the same.
+CREATE FUNCTION fails(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE 'failed'; END $$;
+SELECT es_create_projection('later', 'fails', category => 'a', types => '{t}', max_attempts => 1);
+SET client_min_messages = error;
+SELECT es_run_projections('later');
+SET client_min_messages = notice;
+SELECT es_alter_projection('later', start_position => at('a-1', 3));
+SELECT es_skip_event('later', failed_position) FROM es_projection_status WHERE name = 'later';
+SELECT state, position < at('a-1', 3) AS before_start FROM es_projection_status WHERE name = 'later';
+SELECT es_drop_projection('later');
 -- Owner and operators only.
 CREATE ROLE es_skip_other;
 GRANT EXECUTE ON FUNCTION es_skip_event, es_unskip_event TO es_skip_other;
