@@ -169,6 +169,7 @@ projection_read_batch(const Projection *projection, Snapshot snapshot, int64 upt
 		.categories = projection->categories.array,
 		.types = projection->types.array
 	};
+	ReadLimit	read = {.count = limit};
 
 	batch->history = projection->rebuilding ||
 		projection->position < projection->history;
@@ -176,7 +177,7 @@ projection_read_batch(const Projection *projection, Snapshot snapshot, int64 upt
 		upto = Min(upto, projection->history);
 	source.except = projection_skipped_positions(projection, projection->position, upto);
 	event_reader_read(&source, snapshot, projection->position, upto,
-					  &(ReadLimit){.count = limit}, batch);
+					  &read, batch);
 }
 
 /* Returns how many events the next batch may have. */

@@ -118,7 +118,7 @@ read_windows_by_sql(const EventSource *source, Relation log, Snapshot snapshot,
 	do
 	{
 		int64		to = limit->deadline == NULL ? upto :
-			Min(upto, from + WINDOW);
+		Min(upto, from + WINDOW);
 
 		read_source_by_sql(source, log, snapshot, from, to,
 						   limit->count - (int) batch->count, batch->events);
