@@ -336,6 +336,25 @@ RETURN (
               FROM pg_catalog.unnest(settings) u (setting)
               JOIN pg_settings g ON g.name = pg_catalog.split_part(u.setting, '=', 1) AND g.context = 'user') v);
 
+-- The statement that lets a role call a function that has moved to a schema.  Null:
+-- nothing is lacking.
+CREATE FUNCTION es_health_reach(role oid, schema text, function oid, OUT lacks text, OUT remedy text, OUT remedy_by text)
+    LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT pg_catalog.format('%s on %s %s', x.verb, pg_catalog.lower(x.kind), x.name),
+           pg_catalog.format('GRANT %s ON %s %s TO %I', x.verb, x.kind, x.name, r.rolname), pg_catalog.pg_get_userbyid(x.owner)::text
+      FROM (SELECT 1 AS n, 'USAGE' AS verb, 'SCHEMA' AS kind, pg_catalog.quote_ident(n.nspname::text) AS name, n.nspowner AS owner
+              FROM pg_namespace n
+             WHERE n.nspname = schema AND NOT pg_catalog.has_schema_privilege(role, n.oid, 'USAGE')
+            UNION ALL
+            SELECT 2, 'EXECUTE', 'FUNCTION', p.oid::regprocedure::text, p.proowner
+              FROM pg_proc p
+             WHERE p.oid = function AND NOT pg_catalog.has_function_privilege(role, p.oid, 'EXECUTE')) x
+     CROSS JOIN pg_roles r
+     WHERE r.oid = role
+     ORDER BY x.n LIMIT 1;
+END;
+
 -- Projections that do not go on, one problem for each, and their parked events.
 CREATE FUNCTION es_health_projections(delay interval)
     RETURNS TABLE (urgency int, problem text, object text, since timestamptz, message text, remedy text, remedy_by text, owner oid)
@@ -362,14 +381,16 @@ BEGIN ATOMIC
           FROM es_projections p),
     -- the schema of the code, the function, and where else there is one like it
     handler AS (
-        SELECT p.name, n.oid AS schema, f.oid AS function, f.proowner, n.nspowner, o.schemas
+        SELECT p.name, n.oid AS schema, f.oid AS function, f.proowner, n.nspowner, o.schemas,
+               n.oid IS NULL OR (p.handler IS NOT NULL AND f.oid IS NULL) AS is_gone,
+               CASE WHEN p.handler IS NOT NULL THEN o.functions END AS functions
           FROM projection p
          CROSS JOIN log
           LEFT JOIN pg_namespace n ON n.nspname = p.code[1]
           LEFT JOIN pg_proc f ON p.handler IS NOT NULL AND f.pronamespace = n.oid AND f.proname = p.code[2]
                              AND f.pronargs = 1 AND f.proargtypes[0] = log.event
          CROSS JOIN LATERAL (
-             SELECT pg_catalog.array_agg(DISTINCT m.nspname::text) AS schemas
+             SELECT pg_catalog.array_agg(DISTINCT m.nspname::text) AS schemas, pg_catalog.array_agg(g.oid) AS functions
                FROM pg_proc g
                JOIN pg_namespace m ON m.oid = g.pronamespace
               WHERE (n.oid IS NULL OR (p.handler IS NOT NULL AND f.oid IS NULL))
@@ -396,13 +417,21 @@ BEGIN ATOMIC
              HAVING count(*) = 1) g
          WHERE p.sqlstate = '42P01' AND pg_catalog.cardinality(m.name) = 1 AND g.instead IS NOT NULL),
     problem AS (
-        SELECT p.name, 1 AS n, 4 AS urgency, 'role_missing' AS problem, p.created_at AS since,
+        SELECT p.name, 0 AS n, 4 AS urgency, 'role_missing' AS problem, p.created_at AS since,
                pg_catalog.format('Its owner, %s, does not exist any more. It cannot run. Its tables stay when it is dropped; create it again as their new owner, with start_position => %s.',
                                  p.role_name, p.position) AS message,
                pg_catalog.format('SELECT %I.es_drop_projection(%L)', log.nspname, p.name) AS remedy, log.owner AS remedy_by
           FROM projection p
          CROSS JOIN log
          WHERE p.role = 0::oid
+        UNION ALL
+        SELECT p.name, 1, 4, 'right_missing', p.failing_since,
+               pg_catalog.format('Its code was in "%s". Schema "%s" has one like it. The projection''s owner, "%s", lacks %s.', p.code[1], h.schemas[1], p.role_name, r.lacks),
+               r.remedy, r.remedy_by
+          FROM handler h
+          JOIN projection p ON p.name = h.name
+         CROSS JOIN LATERAL es_health_reach(p.role, h.schemas[1], h.functions[1]) r
+         WHERE h.is_gone AND pg_catalog.cardinality(h.schemas) = 1 AND r.remedy IS NOT NULL
         UNION ALL
         SELECT p.name, 2, 4, 'code_missing', p.failing_since,
                CASE WHEN p.handler IS NOT NULL THEN pg_catalog.format('Its handler %s(%I.es_recorded_event) does not exist. ', p.handler, log.nspname)
@@ -418,7 +447,7 @@ BEGIN ATOMIC
           FROM handler h
           JOIN projection p ON p.name = h.name
          CROSS JOIN log
-         WHERE h.schema IS NULL OR (p.handler IS NOT NULL AND h.function IS NULL)
+         WHERE h.is_gone
         UNION ALL
         SELECT p.name, 3, 4, 'right_missing', p.failing_since,
                pg_catalog.format('Its owner "%s" lacks %s. It cannot run.', p.role_name, r.lacks),
@@ -574,19 +603,20 @@ BEGIN ATOMIC
           LEFT JOIN pg_proc p ON p.oid = pg_catalog.to_regprocedure(u.upcaster)::oid
           LEFT JOIN pg_namespace n ON n.oid = p.pronamespace),
     elsewhere AS (
-        SELECT u.type, u.category, u.from_version, pg_catalog.array_agg(m.nspname::text) AS schemas
+        SELECT u.type, u.category, u.from_version, pg_catalog.array_agg(m.nspname::text) AS schemas, pg_catalog.array_agg(g.oid) AS functions
           FROM upcaster u
           JOIN pg_proc g ON g.proname = u.code[2] AND g.pronargs = 1 AND g.proargtypes[0] = 'jsonb'::regtype::oid AND g.prorettype = 'jsonb'::regtype::oid
           JOIN pg_namespace m ON m.oid = g.pronamespace
          WHERE u.function IS NULL AND pg_catalog.pg_has_role(g.proowner, u.role, 'USAGE')
          GROUP BY u.type, u.category, u.from_version),
     cure AS (
-        SELECT u.*, e.schemas,
+        SELECT u.*, e.schemas, r.lacks, r.remedy, r.remedy_by,
                CASE WHEN u.function IS NOT NULL THEN u.upcaster
                     WHEN pg_catalog.cardinality(e.schemas) = 1 THEN pg_catalog.format('%I.%I', e.schemas[1], u.code[2]) END AS name,
                CASE WHEN NOT EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = u.code[1]) THEN u.code[1] END AS gone
           FROM upcaster u
-          LEFT JOIN elsewhere e ON e.type = u.type AND e.category IS NOT DISTINCT FROM u.category AND e.from_version = u.from_version)
+          LEFT JOIN elsewhere e ON e.type = u.type AND e.category IS NOT DISTINCT FROM u.category AND e.from_version = u.from_version
+          LEFT JOIN LATERAL es_health_reach(u.role, e.schemas[1], e.functions[1]) r ON pg_catalog.cardinality(e.schemas) = 1)
     SELECT 3, CASE WHEN u.function IS NULL THEN 'code_missing' ELSE 'role_missing' END, u.object, NULL::timestamptz,
            CASE WHEN u.function IS NULL THEN pg_catalog.format('The function %s does not exist. ', u.upcaster)
                 ELSE pg_catalog.format('Its owner, %s, does not exist any more. It runs as the role that defines it anew. ', u.role_name) END
@@ -600,7 +630,14 @@ BEGIN ATOMIC
                 ELSE (SELECT pg_catalog.pg_get_userbyid(p.proowner)::text FROM pg_proc p WHERE p.oid = u.function) END, u.role
       FROM cure u
      CROSS JOIN log
-     WHERE u.function IS NULL OR u.role = 0::oid
+     WHERE (u.function IS NULL OR u.role = 0::oid) AND u.remedy IS NULL
+    UNION ALL
+    SELECT 3, 'right_missing', u.object, NULL,
+           pg_catalog.format('The function %s does not exist. Schema "%s" has one like it. The upcaster''s owner, %s, lacks %s. Events of the type and version cannot be read.',
+                             u.upcaster, u.schemas[1], u.role_name, u.lacks),
+           u.remedy, u.remedy_by, u.role
+      FROM cure u
+     WHERE u.remedy IS NOT NULL
     UNION ALL
     SELECT 3, 'right_missing', u.object, NULL,
            pg_catalog.format('Its owner, %s, lacks %s. Events of the type and version cannot be read.', u.role_name, r.lacks),
@@ -748,7 +785,7 @@ BEGIN ATOMIC
         SELECT f.*, f.receiver::oid AS role, f.receiver::text AS role_name, log.nspname,
                es_health_external(f.sqlstate) AS is_external,
                pg_catalog.to_regprocedure(f.handler) IS NULL AS is_gone,
-               g.remedy AS grant_remedy, g.remedy_by AS grant_by, h.code[1] AS schema, h.code[2] AS function, o.schemas,
+               coalesce(r.remedy, g.remedy) AS grant_remedy, coalesce(r.remedy_by, g.remedy_by) AS grant_by, r.lacks, h.code[1] AS schema, h.code[2] AS function, o.schemas,
                (SELECT count(*) FROM (SELECT FROM es_failures x
                                        WHERE x.projection IS NULL AND x.subscription IS NULL AND x.topic = f.topic AND x.group_id = f.group_id
                                          AND x.retry_at IS NULL AND x.message IS NOT NULL LIMIT 101) y) AS many
@@ -757,7 +794,7 @@ BEGIN ATOMIC
           JOIN es_failures f ON f.id = b.id
          CROSS JOIN LATERAL (SELECT pg_catalog.parse_ident(f.handler, false) AS code) h
          CROSS JOIN LATERAL (
-             SELECT pg_catalog.array_agg(m.nspname::text) AS schemas
+             SELECT pg_catalog.array_agg(m.nspname::text) AS schemas, pg_catalog.array_agg(g.oid) AS functions
                FROM pg_proc g
                JOIN pg_namespace m ON m.oid = g.pronamespace
               WHERE pg_catalog.to_regprocedure(f.handler) IS NULL AND g.proname = h.code[2] AND g.prorettype = log.ack
@@ -765,10 +802,11 @@ BEGIN ATOMIC
                 AND (pg_catalog.pg_has_role(g.proowner, f.receiver::oid, 'USAGE')
                      OR pg_catalog.has_table_privilege(g.proowner, 'es_failures'::regclass::oid, 'SELECT'))) o
           LEFT JOIN LATERAL es_health_grant(f.receiver::oid, f.search_path, '{}'::oid[], f.message, f.context, NULL) g
-                 ON f.sqlstate IN ('42501', '42P01', '42883', '42704', '3F000')),
+                 ON f.sqlstate IN ('42501', '42P01', '42883', '42704', '3F000')
+          LEFT JOIN LATERAL es_health_reach(f.receiver::oid, o.schemas[1], o.functions[1]) r ON pg_catalog.cardinality(o.schemas) = 1),
     said AS (
         SELECT f.*,
-               CASE WHEN f.role = 0::oid THEN 'role' WHEN f.is_gone THEN 'code' WHEN f.grant_remedy IS NOT NULL THEN 'right'
+               CASE WHEN f.role = 0::oid THEN 'role' WHEN f.is_gone AND f.lacks IS NULL THEN 'code' WHEN f.grant_remedy IS NOT NULL THEN 'right'
                     WHEN f.is_external THEN 'cause' WHEN f.last_failed_at > f.first_failed_at THEN 'again' ELSE 'once' END AS why
           FROM found f)
     SELECT 6, CASE f.why WHEN 'code' THEN 'code_missing' WHEN 'right' THEN 'right_missing' ELSE 'message_failed' END,
@@ -782,7 +820,8 @@ BEGIN ATOMIC
                   WHEN 'code' THEN pg_catalog.format('Its handler %s does not exist. ', f.handler)
                       || CASE WHEN pg_catalog.cardinality(f.schemas) = 1 THEN pg_catalog.format('Schema "%s" has one like it, by which it can be received again.', f.schemas[1])
                               ELSE pg_catalog.format('Create it again and use es_retry(%s), or discard it.', f.id) END
-                  WHEN 'right' THEN pg_catalog.format('Its receiver, %s, lacks the privilege. Then es_retry() it.', f.role_name)
+                  WHEN 'right' THEN pg_catalog.format('Its receiver, %s, lacks %s. ', f.role_name, coalesce(f.lacks, 'the privilege'))
+                      || CASE WHEN f.lacks IS NULL THEN 'Then es_retry() it.' ELSE pg_catalog.format('Its handler %s has moved there.', f.handler) END
                   WHEN 'cause' THEN pg_catalog.format('The cause lies outside of the message. When it is gone, retry it by handler %s.', f.handler)
                   WHEN 'again' THEN pg_catalog.format('It has failed again. Fix handler %s and use es_retry(%s), or discard it.', f.handler, f.id)
                   ELSE pg_catalog.format('Fix the cause, and retry it by handler %s.', f.handler) END,
@@ -802,7 +841,7 @@ END;
 
 REVOKE EXECUTE ON FUNCTION
     es_health_external(text), es_health_path(text), es_health_grant(oid, text, oid[], text, text, text), es_health_log(), es_health_horizon(interval),
-    es_health_settings(text, text[], text, text), es_health_projections(interval), es_health_types(),
+    es_health_settings(text, text[], text, text), es_health_reach(oid, text, oid), es_health_projections(interval), es_health_types(),
     es_health_subscriptions(interval), es_health_inbox() FROM PUBLIC;
 
 -- In C: a reader may look, but may not execute the functions above.
@@ -820,6 +859,7 @@ COMMENT ON FUNCTION es_health_grant(oid, text, oid[], text, text, text) IS 'part
 COMMENT ON FUNCTION es_health_log() IS 'part of es_health: the log';
 COMMENT ON FUNCTION es_health_horizon(interval) IS 'part of es_health: open transactions';
 COMMENT ON FUNCTION es_health_settings(text, text[], text, text) IS 'part of es_health: the search_path and settings of a definition';
+COMMENT ON FUNCTION es_health_reach(oid, text, oid) IS 'part of es_health: the GRANT that code which has moved needs';
 COMMENT ON FUNCTION es_health_types() IS 'part of es_health: upcasters';
 COMMENT ON FUNCTION es_health_projections(interval) IS 'part of es_health: projections';
 COMMENT ON FUNCTION es_health_subscriptions(interval) IS 'part of es_health: subscriptions';

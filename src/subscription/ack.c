@@ -91,9 +91,10 @@ read_in_flight(const Partition *partition, int64 after, int64 upto, int limit,
 			   EventBatch *batch)
 {
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	ReadLimit	most = {.count = limit};
 
 	batch->events = event_batch_make();
-	partition_read(partition, snapshot, after, upto, &(ReadLimit){.count = limit}, batch);
+	partition_read(partition, snapshot, after, upto, &most, batch);
 	UnregisterSnapshot(snapshot);
 }
 

@@ -27,8 +27,10 @@ typedef struct Delivery
 	const char *name;			/* of the subscription */
 	const char *consumer;		/* NULL: it has no name */
 	int			max_count;
-	int64		max_bytes;		/* of data and metadata; one event may have more */
-	const Deadline *deadline;	/* of reading over what does not match; NULL: none */
+	int64		max_bytes;		/* of data and metadata; one event may have
+								 * more */
+	const Deadline *deadline;	/* of reading over what does not match; NULL:
+								 * none */
 	int64		after_token;	/* 0: none */
 	Scanned    *scanned;		/* by partition; NULL: not remembered */
 

@@ -42,6 +42,7 @@ SELECT bag_eq(
               ('es_health_path(text)'),
               ('es_health_grant(oid,text,oid[],text,text,text)'),
               ('es_health_settings(text,text[],text,text)'),
+              ('es_health_reach(oid,text,oid)'),
               ('es_health_types()'),
               ('es_health_log()'),
               ('es_health_horizon(interval)'),

@@ -179,6 +179,29 @@ SELECT * FROM found;
 SELECT * FROM handled;
 SELECT name, handler, handler_schema, search_path, settings[1] FROM es_projections ORDER BY name;
 
+-- code has moved to where its owner may not call it
+CREATE SCHEMA closed;
+ALTER FUNCTION read.handle SET SCHEMA closed;
+SELECT object, problem, message, remedy, by FROM found;
+SELECT mend();
+SELECT object, problem FROM found;
+REVOKE EXECUTE ON FUNCTION closed.handle FROM PUBLIC, es_health_shop;
+ALTER FUNCTION closed.handle OWNER TO CURRENT_USER;
+SELECT object, problem, message, remedy, by FROM found;
+CALL mend_all();
+SELECT * FROM found;
+SELECT name, handler FROM es_projections WHERE handler IS NOT NULL ORDER BY name;
+ALTER FUNCTION closed.handle OWNER TO es_health_shop;
+ALTER FUNCTION closed.handle SET SCHEMA read;
+CALL mend_all();
+ALTER SCHEMA "by Type" RENAME TO types;
+REVOKE USAGE ON SCHEMA types FROM es_health_shop;
+SELECT object, problem, message, remedy, by FROM found;
+CALL mend_all();
+ALTER SCHEMA types RENAME TO "by Type";
+CALL mend_all();
+SELECT * FROM found;
+
 -- two schemas have one like it: no statement is sure
 CREATE FUNCTION public.handle(e es_recorded_event) RETURNS void LANGUAGE sql AS '';
 CREATE FUNCTION "Old".handle(e es_recorded_event) RETURNS void LANGUAGE sql AS '';
@@ -301,6 +324,14 @@ CALL mend_all();
 SELECT * FROM found;
 SELECT data FROM es_load('old-1');
 SELECT upcaster, owner, search_path, category FROM es_upcasters ORDER BY 4;
+REVOKE USAGE ON SCHEMA closed FROM es_health_shop;
+ALTER FUNCTION "Up".up SET SCHEMA closed;
+SELECT * FROM found;
+CALL mend_all();
+SELECT * FROM found;
+SELECT data FROM es_load('old-1');
+ALTER FUNCTION closed.up SET SCHEMA "Up";
+CALL mend_all();
 ALTER FUNCTION "Up".up RENAME TO down;
 SELECT DISTINCT problem, message, remedy FROM found;
 ALTER FUNCTION "Up".down RENAME TO up;
@@ -392,6 +423,17 @@ BEGIN
 END $$;
 CALL mend_all();
 SELECT * FROM found;
+-- and if its receiver may not call it there
+REVOKE INSERT ON paid FROM es_health_app;
+SET ROLE es_health_app;
+SELECT es_receive('closed', 'web', 'late', '"the Web".on_payment', max_retries => 0);
+RESET ROLE;
+GRANT INSERT ON paid TO es_health_app;
+ALTER FUNCTION "the Web".on_payment SET SCHEMA closed;
+SELECT object, problem, message, remedy, by FROM found;
+CALL mend_all();
+SELECT * FROM found;
+ALTER FUNCTION closed.on_payment SET SCHEMA "the Web";
 -- one that nothing handles any more, and one whose cause lies outside of it
 SET ROLE es_health_app;
 SELECT es_receive('gone', 'web', '1', '"the Web".on_payment', max_retries => 0);
@@ -479,7 +521,7 @@ SELECT object, problem, message, remedy FROM found;
 DROP EXTENSION eventstore CASCADE;
 DROP OWNED BY es_health_shop, es_health_app, es_health_other CASCADE;
 DROP SCHEMA es CASCADE;
-DROP SCHEMA "the Web", hook CASCADE;
+DROP SCHEMA "the Web", hook, closed CASCADE;
 DROP TABLE child, paid, payroll;
 DROP ROUTINE IF EXISTS plain, mend, mend_all, change, append, on_payment, public.handle, try_again, wait_until_well;
 DROP ROLE es_health_shop, es_health_app, es_health_other;
