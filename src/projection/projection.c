@@ -17,6 +17,7 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
@@ -146,6 +147,30 @@ projection_select(Oid log, const char *rest, int nargs, Oid *types,
 	projection = make_projection(log);
 	SPI_freetuptable(SPI_tuptable);
 	return projection;
+}
+
+/* Sets what a planner setting is until the level ends that the caller has made. */
+static void
+set_for_plan(const char *setting, const char *value)
+{
+	(void) set_config_option(setting, value, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+/*
+ * Lets the statements that look for events be planned once, as that takes longer than
+ * to run them, and by the indexes of the log alone, as the plan lasts while it grows.
+ * es_projections is scanned at a cost that would have the plan compiled each time.
+ */
+int
+projection_begin_lasting_plan(void)
+{
+	int			level = NewGUCNestLevel();
+
+	set_for_plan("plan_cache_mode", "force_generic_plan");
+	set_for_plan("enable_seqscan", "off");
+	set_for_plan("jit", "off");
+	return level;
 }
 
 /* Reads the projection of this name; returns NULL if there is none. */

@@ -95,6 +95,12 @@ extern Projection *projection_select(Oid log, const char *rest, int nargs,
 									 const char *nulls);
 
 /*
+ * Lets statements be planned once, by the indexes of the log alone, in a nest level of
+ * settings, which is returned: AtEOXact_GUC ends it.
+ */
+extern int	projection_begin_lasting_plan(void);
+
+/*
  * Reads the projection of this name; returns NULL if there is none.  locking:
  * what follows in the statement, such as FOR UPDATE.
  */

@@ -103,36 +103,12 @@ claim_values(const ProjectionRun *run, const char *name)
 	return projection_claim;
 }
 
-/* Sets what a planner setting is until the level ends that the caller has made. */
-static void
-set_for_plan(const char *setting, const char *value)
-{
-	(void) set_config_option(setting, value, PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-}
-
-/*
- * Lets the statements that look for events be planned once, as that takes longer than
- * to run them, and by the indexes of the log alone, as the plan lasts while it grows.
- * es_projections is scanned at a cost that would have the plan compiled each time.
- */
-static int
-begin_lasting_plan(void)
-{
-	int			level = NewGUCNestLevel();
-
-	set_for_plan("plan_cache_mode", "force_generic_plan");
-	set_for_plan("enable_seqscan", "off");
-	set_for_plan("jit", "off");
-	return level;
-}
-
 /* Claims a projection that is due and has events to handle. */
 Projection *
 projection_claim(const ProjectionRun *run, const char *name)
 {
 	ClaimValues given = claim_values(run, name);
-	int			level = begin_lasting_plan();
+	int			level = projection_begin_lasting_plan();
 	Projection *projection;
 
 	projection = projection_select(run->log,
@@ -174,7 +150,7 @@ void
 projection_pass_over(const ProjectionRun *run, const char *name)
 {
 	ClaimValues given = claim_values(run, name);
-	int			level = begin_lasting_plan();
+	int			level = projection_begin_lasting_plan();
 
 	(void) own_sql_run(run->log,
 					   "UPDATE @extschema@.es_projections SET position = $1"

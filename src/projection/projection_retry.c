@@ -27,6 +27,7 @@
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -195,16 +196,20 @@ claim_due_retry(Oid log, const char *name)
 {
 	Oid			type = TEXTOID;
 	Datum		value = name ? CStringGetTextDatum(name) : (Datum) 0;
+	int			level = projection_begin_lasting_plan();
+	Projection *projection;
 
-	return projection_select(log,
-							 "p WHERE p.mode = 'async' AND p.state <> 'paused'"
-							 " AND ($1 IS NULL OR p.name = $1)"
-							 " AND EXISTS (SELECT FROM @extschema@.es_failures f"
-							 " WHERE f.projection = p.name"
-							 " AND f.retry_at <= clock_timestamp())"
-							 " ORDER BY p.ran_at NULLS FIRST LIMIT 1"
-							 " FOR UPDATE SKIP LOCKED",
-							 1, &type, &value, name ? " " : "n");
+	projection = projection_select(log,
+								   "p WHERE p.mode = 'async' AND p.state <> 'paused'"
+								   " AND ($1 IS NULL OR p.name = $1)"
+								   " AND EXISTS (SELECT FROM @extschema@.es_failures f"
+								   " WHERE f.projection = p.name"
+								   " AND f.retry_at <= clock_timestamp())"
+								   " ORDER BY p.ran_at NULLS FIRST LIMIT 1"
+								   " FOR UPDATE SKIP LOCKED",
+								   1, &type, &value, name ? " " : "n");
+	AtEOXact_GUC(true, level);
+	return projection;
 }
 
 /*
