@@ -419,7 +419,10 @@ BEGIN ATOMIC
     problem AS (
         SELECT p.name, 0 AS n, 4 AS urgency, 'role_missing' AS problem, p.created_at AS since,
                pg_catalog.format('Its owner, %s, does not exist any more. It cannot run. Its tables stay when it is dropped; create it again as their new owner, with start_position => %s.',
-                                 p.role_name, p.position) AS message,
+                                 p.role_name,
+                                 -- a sync one has no checkpoint: it has handled all that there is
+                                 CASE WHEN p.mode = 'sync' AND p.state = 'running' THEN coalesce((SELECT max(e.position) FROM es_events e), 0)
+                                      ELSE p.position END) AS message,
                pg_catalog.format('SELECT %I.es_drop_projection(%L)', log.nspname, p.name) AS remedy, log.owner AS remedy_by
           FROM projection p
          CROSS JOIN log

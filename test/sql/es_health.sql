@@ -488,8 +488,10 @@ SELECT es_drop_subscription('theirs');
 -- who was dropped
 SELECT es_create_subscription('orphan', category => 'stops', start_position => 8);
 CREATE ROLE es_health_gone;
+SELECT es_create_projection('synced', query => 'SELECT FROM new_events', category => 'synced', mode => 'sync');
+SELECT version FROM es_append('synced-1', 'none', 't');
 UPDATE es_subscriptions SET owner = 'es_health_gone';
-UPDATE es_projections SET owner = 'es_health_gone' WHERE name = 'queries';
+UPDATE es_projections SET owner = 'es_health_gone' WHERE name IN ('queries', 'synced');
 DROP ROLE es_health_gone;
 SELECT object, problem, message, remedy, by FROM found;
 CALL mend_all();
