@@ -11,12 +11,13 @@
 #   make torture [FORM=short] [SEED=n]      kills and other faults, on private servers; KILLS=n of the long form
 #   make bench                              figures against plain SQL, on a private server
 #   make bench-instructions                 instructions a call, to compare two commits (bench/instructions)
+#   make bench-growth [LONG=1]              what grows with the log, at 1, 10 and 100 million events (doc/growth.md)
 #   make bench-peers                        figures against other event stores (doc/peers.md)
 #   make format, make format-check          pgindent style; the layout of the sources
 #   make drawings                           the drawings of doc/internals/, by graphviz
 #
 # PG_CONFIG=/path/to/pg_config picks the server version. demo, check,
-# check-clients, torture, bench and bench-peers first install what is missing, when they may.
+# check-clients, torture, bench, bench-growth and bench-peers first install what is missing, when they may.
 
 EXTENSION = eventstore
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" eventstore.control)
@@ -54,8 +55,8 @@ SHLIB_LINK = -lcrypto
 EXTRA_CLEAN = $(EXTENSION)--*.sql .built-with results log tmp_check output_iso \
 	regression.diffs regression.out
 
-own_goals = check check-fast check-all check-clients check-assert check-asan fuzz torture demo demo-stop bench bench-peers format \
-	format-check drawings bench-instructions
+own_goals = check check-fast check-all check-clients check-assert check-asan fuzz torture demo demo-stop bench bench-growth bench-peers \
+	format format-check drawings bench-instructions
 
 ifneq (,$(filter $(own_goals),$(MAKECMDGOALS)))
 # ---- Goals with a script of their own: they must start where nothing is
@@ -123,6 +124,10 @@ bench:
 bench-instructions:
 	@test/tools/packages bench
 	@bench/instructions
+
+bench-growth:
+	@test/tools/packages bench-growth
+	@bench/growth/run
 
 bench-peers:
 	@test/tools/packages bench-peers

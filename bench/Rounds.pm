@@ -6,7 +6,7 @@ use strict;
 use warnings;
 use Exporter qw(import);
 
-our @EXPORT = qw(write_file run_pgbench median turned);
+our @EXPORT = qw(write_file run_pgbench count_pgbench median turned);
 
 sub write_file
 {
@@ -19,14 +19,28 @@ sub write_file
 	return $file;
 }
 
-# Transactions a second of one script.
+# Transactions a second of one script, for so many seconds.
 sub run_pgbench
 {
 	my ($file, $clients, $seconds, @options) = @_;
+
+	return call_pgbench($file, $clients, '-T', $seconds, @options);
+}
+
+# The same for so many transactions in all, divided among the clients.
+sub count_pgbench
+{
+	my ($file, $clients, $transactions, @options) = @_;
+
+	return call_pgbench($file, $clients, '-t', int($transactions / $clients) || 1, @options);
+}
+
+sub call_pgbench
+{
+	my ($file, $clients, @options) = @_;
 	my $jobs = $clients < 2 ? 1 : 2;
 
-	open my $out, '-|', qw(sh -c), 'exec "$@" 2>&1', 'sh', qw(pgbench -n -M prepared -c), $clients, '-j', $jobs, '-T', $seconds,
-	  @options, '-f', $file
+	open my $out, '-|', qw(sh -c), 'exec "$@" 2>&1', 'sh', qw(pgbench -n -M prepared -c), $clients, '-j', $jobs, @options, '-f', $file
 	  or die "pgbench: $!\n";
 	my $output = join '', <$out>;
 	close $out;

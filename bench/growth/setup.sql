@@ -1,0 +1,39 @@
+-- What the measurements of growth need beside the log.
+CREATE EXTENSION eventstore;
+
+-- The machine alone: a table of the same columns and indexes, emptied before each
+-- measurement.
+CREATE SEQUENCE raw_position CACHE 1;
+CREATE TABLE raw_events (
+    position    bigint      NOT NULL DEFAULT nextval('raw_position') PRIMARY KEY,
+    version     bigint      NOT NULL,
+    next_xid    xid8        NOT NULL DEFAULT '3',
+    recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    occurred_at timestamptz,
+    id          uuid        NOT NULL DEFAULT es_uuid7() UNIQUE,
+    stream      text COLLATE "C" NOT NULL,
+    type        text COLLATE "C" NOT NULL,
+    data        jsonb       NOT NULL,
+    metadata    jsonb,
+    UNIQUE (stream, version)
+);
+CREATE INDEX ON raw_events (es_category(stream), position);
+
+-- How far the plan of fill.sql has been stored.
+CREATE TABLE planned (last bigint NOT NULL);
+INSERT INTO planned VALUES (0);
+-- The last position that VACUUM has seen.
+CREATE TABLE vacuumed (last bigint NOT NULL);
+INSERT INTO vacuumed VALUES (0);
+
+CREATE TABLE counted (category text PRIMARY KEY, n bigint NOT NULL);
+CREATE TABLE counted_behind (LIKE counted INCLUDING ALL);
+
+-- A projection and a subscription that stay behind: status views count their lag.
+SELECT es_create_projection('behind', tables => '{counted_behind}', query =>
+    'INSERT INTO counted_behind SELECT es_category(stream), count(*) FROM new_events GROUP BY 1
+     ON CONFLICT (category) DO UPDATE SET n = counted_behind.n + excluded.n');
+SELECT es_pause_projection('behind');
+SELECT es_create_subscription('behind', partitions => 16);
+SELECT es_create_subscription('delivered');
+SELECT es_create_subscription('idle');
