@@ -28,6 +28,22 @@ BEGIN ATOMIC
      LIMIT max_count OFFSET skip;
 END;
 
+-- The same for events that projections leave out.
+CREATE VIEW es_visible_skipped_events WITH (security_barrier) AS
+    SELECT s.*
+      FROM es_skipped_events s
+     WHERE pg_catalog.has_table_privilege('es_skipped_events'::regclass::oid, 'SELECT')
+        OR pg_catalog.pg_has_role((SELECT p.owner FROM es_projections p WHERE p.name = s.projection)::oid, 'USAGE');
+
+COMMENT ON VIEW es_visible_skipped_events IS 'skipped events that the role may see: all for an operator, else those of its projections';
+COMMENT ON COLUMN es_visible_skipped_events.projection IS 'as in es_skipped_events';
+COMMENT ON COLUMN es_visible_skipped_events.position IS 'as in es_skipped_events';
+COMMENT ON COLUMN es_visible_skipped_events.event_id IS 'as in es_skipped_events';
+COMMENT ON COLUMN es_visible_skipped_events.stream IS 'as in es_skipped_events';
+COMMENT ON COLUMN es_visible_skipped_events.type IS 'as in es_skipped_events';
+COMMENT ON COLUMN es_visible_skipped_events.reason IS 'as in es_skipped_events';
+COMMENT ON COLUMN es_visible_skipped_events.skipped_by IS 'as in es_skipped_events';
+COMMENT ON COLUMN es_visible_skipped_events.skipped_at IS 'as in es_skipped_events';
 COMMENT ON VIEW es_visible_failures IS 'failures that the role may see: all for an operator, else those of what it owns';
 COMMENT ON COLUMN es_visible_failures.id IS 'as in es_failures';
 COMMENT ON COLUMN es_visible_failures.projection IS 'as in es_failures';

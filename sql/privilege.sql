@@ -31,6 +31,7 @@ CREATE VIEW es_privileges AS
         ('es_subscriptions',        'SELECT', '{operator}'),
         ('es_upcasters',            'SELECT', '{operator}'),
         ('es_visible_failures',     'SELECT', '{reader,writer,operator}'),
+        ('es_visible_skipped_events', 'SELECT', '{reader,operator}'),
 
         ('es_attribute',            'EXECUTE', '{reader,writer,operator}'),
         ('es_categories_from_bpchar', 'EXECUTE', '{reader,writer,operator}'),

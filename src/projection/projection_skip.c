@@ -327,7 +327,7 @@ es_unskip_event(PG_FUNCTION_ARGS)
 				 errmsg("projection \"%s\" does not skip the event at position " INT64_FORMAT,
 						projection->name, position),
 				 errdetail("The table es_skipped_events has no such row."),
-				 errhint("es_skipped_events lists the events that are skipped.")));
+				 errhint("es_visible_skipped_events lists the events that are skipped.")));
 	go_on_after_skip(projection, position);
 	if (has_passed(projection, position))
 		notice_passed(projection, position, "handles");

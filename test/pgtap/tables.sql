@@ -184,6 +184,7 @@ SELECT bag_eq(
               ('es_health', 'v', 'p', NULL, false, NULL),
               ('es_horizon_holders', 'v', 'p', NULL, false, NULL),
               ('es_visible_failures', 'v', 'p', NULL, false, '{security_barrier=true}'),
+              ('es_visible_skipped_events', 'v', 'p', NULL, false, '{security_barrier=true}'),
               ('es_subscription_status', 'v', 'p', NULL, false, '{security_barrier=true}'),
               ('es_inbox',             'r', 'p', 'heap', false, '{fillfactor=95}'),
               ('es_inbox_id_seq',      'S', 'p', NULL,   false, NULL),
