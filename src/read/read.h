@@ -86,6 +86,10 @@ extern void event_sql_run(Oid reader, Snapshot snapshot, const char *sql,
 						  int count, Oid *types, const Datum *values,
 						  const bool *nulls, Tuplestorestate *store);
 
+/* partition_map.c: which partitions the events of a range belong to */
+
+typedef struct PartitionMap PartitionMap;
+
 /* event_reader.c: the next events of a source */
 
 /* Which events are read, and with whose rights. */
@@ -99,7 +103,44 @@ typedef struct EventSource
 	int			partition;
 	Int8Array	except;			/* positions that are left out */
 	Int8Array	only;			/* the only ones that are read; none: all */
+	const char *subscription;	/* whose partitions are remembered; NULL: none
+								 * are */
+	TransactionId changed_by;	/* last wrote it */
 } EventSource;
+
+/*
+ * Returns the session's map of the subscription's partitions; NULL if none are
+ * remembered, as there are few.  The log is open.
+ */
+extern PartitionMap *partition_map_find(const EventSource *source, Relation log);
+
+/* Forgets all maps of the session. */
+extern void partition_map_forget(void);
+
+/*
+ * Prepares the map for a read of what lies after one position and not beyond another.
+ * Returns false if it is to be read without the map.
+ */
+extern bool partition_map_open(PartitionMap *map, int64 after, int64 upto);
+
+/* Returns the position up to which the map knows all events. */
+extern int64 partition_map_end(const PartitionMap *map);
+
+/*
+ * Returns the position of the partition's next event that the map knows; PG_INT64_MAX
+ * after the last one.  place: where to go on; at first -1, for what follows a position.
+ */
+extern int64 partition_map_next(const PartitionMap *map, int partition, int64 after,
+								int *place);
+
+/* Returns true if the next event that is added makes it forget others. */
+extern bool partition_map_is_full(const PartitionMap *map);
+
+/* Adds the next event. */
+extern void partition_map_add(PartitionMap *map, int64 position, int partition);
+
+/* Says that the map knows all events up to the position. */
+extern void partition_map_extend(PartitionMap *map, int64 position);
 
 /*
  * Returns true if the role may read every event: it has SELECT on the log, and

@@ -50,6 +50,17 @@ typedef struct SourceScan
 	SourceArm  *arms;
 } SourceScan;
 
+/* Opens the index of the source.  Returns false if it is missing. */
+static bool
+open_source_index(SourceScan *scan, const EventSource *source, Relation log)
+{
+	scan->source = source;
+	scan->log = log;
+	scan->index = source->categories ? log_index_open_category(log) :
+		log_index_open_position(log);
+	return scan->index != NULL;
+}
+
 /*
  * Begins one scan for events after a position and up to another.  category: 0 for
  * the index of positions.
@@ -74,27 +85,26 @@ begin_arm(const SourceScan *scan, SourceArm *arm, Snapshot snapshot, Datum categ
 	index_rescan(arm->scan, keys, count, NULL, 0);
 }
 
-/* Begins the scans.  Returns false if there is no index. */
-static bool
-begin_source_scan(SourceScan *scan, const EventSource *source, Relation log,
-				  Snapshot snapshot, int64 after, int64 upto)
+/* Begins the scans. */
+static void
+begin_source_scan(SourceScan *scan, Snapshot snapshot, int64 after, int64 upto)
 {
-	TextSet		categories = text_set_make(source->categories);
+	ArrayType  *array = scan->source->categories;
+	TextSet		categories = text_set_make(array);
 	int			i;
 
-	scan->source = source;
-	scan->log = log;
-	scan->index = source->categories ? log_index_open_category(log) :
-		log_index_open_position(log);
-	if (scan->index == NULL)
-		return false;
-	scan->types = text_set_make(source->types);
-	scan->count = source->categories ? categories.count : 1;
+	scan->count = array ? categories.count : 1;
 	scan->arms = palloc0(sizeof(SourceArm) * scan->count);
 	for (i = 0; i < scan->count; i++)
-		begin_arm(scan, &scan->arms[i], snapshot,
-				  source->categories ? categories.values[i] : (Datum) 0, after, upto);
-	return true;
+		begin_arm(scan, &scan->arms[i], snapshot, array ? categories.values[i] : (Datum) 0,
+				  after, upto);
+}
+
+static void
+end_arm(SourceArm *arm)
+{
+	index_endscan(arm->scan);
+	ExecDropSingleTupleTableSlot(arm->slot);
 }
 
 static void
@@ -103,11 +113,7 @@ end_source_scan(SourceScan *scan)
 	int			i;
 
 	for (i = 0; i < scan->count; i++)
-	{
-		index_endscan(scan->arms[i].scan);
-		ExecDropSingleTupleTableSlot(scan->arms[i].slot);
-	}
-	index_close(scan->index, AccessShareLock);
+		end_arm(&scan->arms[i]);
 }
 
 /* Fetches the next event of one scan. */
@@ -141,27 +147,36 @@ first_arm(const SourceScan *scan)
 	return first;
 }
 
-/* Returns true if the event meets the conditions that are not in the index. */
+/*
+ * Returns true if the event meets the conditions that are not in the index.  If its
+ * partition is wanted or not, the map gets it.
+ */
 static bool
-is_of_source(const SourceScan *scan, TupleTableSlot *slot)
+is_of_source(const SourceScan *scan, TupleTableSlot *slot, PartitionMap *map)
 {
 	const EventSource *source = scan->source;
+	int			partition = source->partition;
+	int64		position;
 	bool		isnull;
 
-	if (source->partitions > 1 &&
-		stream_partition(DatumGetTextPP(slot_getattr(slot, Anum_es_events_stream,
-													 &isnull)),
-						 source->partitions) != source->partition)
+	if (source->partitions > 1)
+		partition = stream_partition(DatumGetTextPP(slot_getattr(slot, Anum_es_events_stream,
+																 &isnull)),
+									 source->partitions);
+	if (map == NULL && partition != source->partition)
 		return false;
 	if (source->types != NULL &&
 		!text_set_has_type(&scan->types,
 						   DatumGetTextPP(slot_getattr(slot, Anum_es_events_type,
 													   &isnull))))
 		return false;
-	return source->except.count == 0 ||
-		!int8_array_has(&source->except,
-						DatumGetInt64(slot_getattr(slot, Anum_es_events_position,
-												   &isnull)));
+	if (map == NULL && source->except.count == 0)
+		return true;
+	position = DatumGetInt64(slot_getattr(slot, Anum_es_events_position, &isnull));
+	if (map != NULL)
+		partition_map_add(map, position, partition);
+	return partition == source->partition &&
+		(source->except.count == 0 || !int8_array_has(&source->except, position));
 }
 
 /* Adds the event to the batch.  Returns false if it has too many bytes for that. */
@@ -197,7 +212,7 @@ read_arms(SourceScan *scan, const ReadLimit *limit, int64 after, EventBatch *bat
 
 	while ((arm = first_arm(scan)) != NULL)
 	{
-		if (is_of_source(scan, arm->slot))
+		if (is_of_source(scan, arm->slot, NULL))
 		{
 			if (!add_event(arm->slot, limit, batch))
 			{
@@ -215,18 +230,130 @@ read_arms(SourceScan *scan, const ReadLimit *limit, int64 after, EventBatch *bat
 	}
 }
 
+/*
+ * Does the same for one partition of many, and adds the events of all to the map.
+ * Where the map is full, it ends with what there is.
+ */
+static void
+read_arms_to_map(SourceScan *scan, PartitionMap *map, const ReadLimit *limit, int64 after,
+				 EventBatch *batch)
+{
+	SourceArm  *arm;
+	int64		examined = 0;
+
+	while ((arm = first_arm(scan)) != NULL)
+	{
+		bool		wanted;
+
+		if (batch->count > 0 && partition_map_is_full(map))
+			break;
+		wanted = is_of_source(scan, arm->slot, map) && arm->position > after;
+		partition_map_extend(map, arm->position);
+		if (wanted && !add_event(arm->slot, limit, batch))
+		{
+			batch->upto = arm->position - 1;
+			return;
+		}
+		if (batch->count == limit->count || is_time_over(limit, ++examined))
+			break;
+		advance_arm(arm);
+	}
+	if (arm == NULL)
+		partition_map_extend(map, batch->upto);
+	batch->upto = Max(after, partition_map_end(map));
+}
+
+/*
+ * Looks up the event at a position, which is in the index of the source.  The slot is
+ * empty if the event is not there any more.
+ */
+static void
+look_up_event(SourceArm *arm, Relation index, int64 position)
+{
+	ScanKeyData key;
+
+	table_row_key(&key, index, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(position));
+	index_rescan(arm->scan, &key, 1, NULL, 0);
+	arm->ended = false;
+	advance_arm(arm);
+}
+
+/*
+ * Looks up the next events of the partition among those that the map knows.  Returns
+ * false if the limit is reached.
+ */
+static bool
+read_known(SourceScan *scan, const PartitionMap *map, Snapshot snapshot, int64 after,
+		   int64 upto, const ReadLimit *limit, EventBatch *batch)
+{
+	Relation	index = scan->source->categories ? log_index_open_position(scan->log) :
+	scan->index;
+	SourceArm	arm = {
+		.scan = compat_index_beginscan(scan->log, index, snapshot, 1),
+		.slot = table_slot_create(scan->log, NULL)
+	};
+	int64		examined = 0;
+	int64		position;
+	int			place = -1;
+	bool		ended = false;
+
+	while (!ended &&
+		   (position = partition_map_next(map, scan->source->partition, after, &place)) <= upto)
+	{
+		look_up_event(&arm, index, position);
+		if (!arm.ended && is_of_source(scan, arm.slot, NULL) &&
+			!add_event(arm.slot, limit, batch))
+		{
+			batch->upto = position - 1;
+			ended = true;
+		}
+		else if (batch->count == limit->count || is_time_over(limit, ++examined))
+		{
+			batch->upto = position;
+			ended = true;
+		}
+	}
+	end_arm(&arm);
+	if (index != scan->index)
+		index_close(index, AccessShareLock);
+	return !ended;
+}
+
+/* Reads what comes after a position by the scans of the source. */
+static void
+read_by_arms(SourceScan *scan, PartitionMap *map, Snapshot snapshot, int64 after,
+			 const ReadLimit *limit, EventBatch *batch)
+{
+	int			i;
+
+	begin_source_scan(scan, snapshot, map ? partition_map_end(map) : after, batch->upto);
+	for (i = 0; i < scan->count; i++)
+		advance_arm(&scan->arms[i]);
+	if (map != NULL)
+		read_arms_to_map(scan, map, limit, after, batch);
+	else
+		read_arms(scan, limit, after, batch);
+	end_source_scan(scan);
+}
+
 bool
 source_scan_read(const EventSource *source, Relation log, Snapshot snapshot, int64 after,
 				 int64 upto, const ReadLimit *limit, EventBatch *batch)
 {
+	PartitionMap *map = partition_map_find(source, log);
 	SourceScan	scan;
-	int			i;
+	bool		ended = false;
 
-	if (!begin_source_scan(&scan, source, log, snapshot, after, upto))
+	if (!open_source_index(&scan, source, log))
 		return false;
-	for (i = 0; i < scan.count; i++)
-		advance_arm(&scan.arms[i]);
-	read_arms(&scan, limit, after, batch);
-	end_source_scan(&scan);
+	scan.types = text_set_make(source->types);
+	if (map != NULL && !partition_map_open(map, after, upto))
+		map = NULL;
+	if (map != NULL && after < partition_map_end(map))
+		ended = !read_known(&scan, map, snapshot, after, upto, limit, batch) ||
+			upto <= partition_map_end(map);
+	if (!ended)
+		read_by_arms(&scan, map, snapshot, after, limit, batch);
+	index_close(scan.index, AccessShareLock);
 	return true;
 }

@@ -48,31 +48,30 @@
 /* So many events may be settled above the checkpoint, and a batch more. */
 #define MAX_SETTLED		10000
 
-/* Returns true if the consumer has the partition in flight. */
-static bool
-holds_partition(const Delivery *delivery, const Partition *partition)
-{
-	return partition_is_in_flight(partition) && delivery->consumer != NULL &&
-		partition->consumer != NULL &&
-		strcmp(partition->consumer, delivery->consumer) == 0;
-}
-
 /* Returns true if a parked stream may be due. */
 static bool
-is_stream_due(const Partition *partition, TimestampTz now)
+is_stream_due(TimestampTz due_at, TimestampTz now)
 {
-	return partition->due_at != 0 && partition->due_at <= now;
+	return due_at != 0 && due_at <= now;
 }
 
 /* Returns true if the partition may have something for the consumer. */
 static bool
+is_choice_eligible(const Delivery *delivery, const PartitionChoice *choice,
+				   TimestampTz now)
+{
+	if (choice->leased_until != 0)
+		return choice->leased_until <= now || choice->mine;
+	return choice->reached < delivery->horizon || is_stream_due(choice->due_at, now);
+}
+
+/* Returns true if the partition, which is locked, may have something for the consumer. */
+static bool
 is_partition_eligible(const Delivery *delivery, const Partition *partition)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	PartitionChoice choice = partition_choice(partition, delivery->consumer);
 
-	if (partition_is_in_flight(partition))
-		return partition->leased_until <= now || holds_partition(delivery, partition);
-	return partition->reached < delivery->horizon || is_stream_due(partition, now);
+	return is_choice_eligible(delivery, &choice, GetCurrentTimestamp());
 }
 
 /*
@@ -80,47 +79,45 @@ is_partition_eligible(const Delivery *delivery, const Partition *partition)
  * own first, then the one that has waited longer.
  */
 static bool
-is_partition_before(const Delivery *delivery, const Partition *one,
-					const Partition *other)
+is_choice_before(const PartitionChoice *one, const PartitionChoice *other)
 {
-	bool		mine = holds_partition(delivery, one);
-
-	if (mine != holds_partition(delivery, other))
-		return mine;
+	if (one->mine != other->mine)
+		return one->mine;
 	return one->delivered_at < other->delivered_at;
 }
 
-/* Removes the partition that is to be tried first from the list. */
-static Partition *
-take_first_partition(const Delivery *delivery, List **partitions)
+/* Returns the partition that is to be tried first, and marks it; NULL if there is none. */
+static PartitionChoice *
+take_first_choice(const Delivery *delivery, PartitionChoices *choices)
 {
-	Partition  *first = NULL;
-	ListCell   *cell;
+	TimestampTz now = GetCurrentTimestamp();
+	PartitionChoice *first = NULL;
+	int			i;
 
-	foreach(cell, *partitions)
+	for (i = 0; i < choices->count; i++)
 	{
-		Partition  *one = lfirst(cell);
+		PartitionChoice *one = &choices->values[i];
 
-		if (is_partition_eligible(delivery, one) &&
-			(first == NULL || is_partition_before(delivery, one, first)))
+		if (!one->tried && is_choice_eligible(delivery, one, now) &&
+			(first == NULL || is_choice_before(one, first)))
 			first = one;
 	}
-	*partitions = list_delete_ptr(*partitions, first);
+	if (first != NULL)
+		first->tried = true;
 	return first;
 }
 
 /*
- * Locks the next partition of the list that may have something for the
- * consumer, and removes it from the list; NULL if there is none.  What it may
- * have is checked again under the lock.
+ * Locks the next partition that may have something for the consumer, and was not
+ * tried yet; NULL if there is none.  What it may have is checked again under the lock.
  */
 static Partition *
 claim_partition(const Delivery *delivery, const Subscription *subscription,
-				List **partitions)
+				PartitionChoices *choices)
 {
-	Partition  *candidate;
+	PartitionChoice *candidate;
 
-	while ((candidate = take_first_partition(delivery, partitions)) != NULL)
+	while ((candidate = take_first_choice(delivery, choices)) != NULL)
 	{
 		Partition  *partition = partition_lock(subscription, candidate->number,
 											   false);
@@ -167,7 +164,7 @@ deliver_batch(Delivery *delivery, Partition *partition, int64 upto)
 static bool
 deliver_stream(Delivery *delivery, Partition *partition, Snapshot snapshot)
 {
-	if (!is_stream_due(partition, GetCurrentTimestamp()) ||
+	if (!is_stream_due(partition->due_at, GetCurrentTimestamp()) ||
 		!redelivery_read_stream(delivery, partition, snapshot))
 		return false;
 	deliver_batch(delivery, partition, int8_array_last(delivery->positions));
@@ -335,16 +332,16 @@ static bool
 deliver_any(Delivery *delivery, Snapshot snapshot, bool final)
 {
 	List	   *empty = NIL;
-	List	   *partitions;
+	PartitionChoices choices;
 	Subscription subscription;
 	Partition  *partition;
 	bool		found = false;
 	ListCell   *cell;
 
 	subscription_own(delivery->log, delivery->name, &subscription);
-	partitions = partition_list(&subscription);
+	choices = partition_choices(&subscription, delivery->consumer);
 	while (!found && !delivery->time_over &&
-		   (partition = claim_partition(delivery, &subscription, &partitions)) != NULL)
+		   (partition = claim_partition(delivery, &subscription, &choices)) != NULL)
 	{
 		delivery->expired_upto = 0;
 		if (partition_is_in_flight(partition))
@@ -427,18 +424,36 @@ peek_after(Delivery *delivery, const Partition *partition, Snapshot snapshot)
 
 /* Returns true if the partition seems to have something for the consumer. */
 static bool
-peek_partition(Delivery *delivery, const Partition *partition,
+peek_partition(Delivery *delivery, const Subscription *subscription, int number,
 			   Snapshot snapshot)
 {
+	Partition  *partition = partition_peek(subscription, number);
+
+	if (partition == NULL)
+		return false;
 	if (delivery->after_token != 0)
-		return partition->number == partition_number_of_token(delivery->after_token) &&
-			peek_after(delivery, partition, snapshot);
+		return peek_after(delivery, partition, snapshot);
 	if (!is_partition_eligible(delivery, partition))
 		return false;
 	return partition_is_in_flight(partition) ||
-		(is_stream_due(partition, GetCurrentTimestamp()) &&
+		(is_stream_due(partition->due_at, GetCurrentTimestamp()) &&
 		 redelivery_find_stream(partition) != NULL) ||
 		peek_log(delivery, partition, snapshot);
+}
+
+/* Returns true if any partition seems to have something for the consumer. */
+static bool
+peek_any(Delivery *delivery, const Subscription *subscription, Snapshot snapshot)
+{
+	PartitionChoices choices = partition_choices(subscription, delivery->consumer);
+	TimestampTz now = GetCurrentTimestamp();
+	bool		found = false;
+	int			i;
+
+	for (i = 0; i < choices.count && !found && !delivery->time_over; i++)
+		found = is_choice_eligible(delivery, &choices.values[i], now) &&
+			peek_partition(delivery, subscription, choices.values[i].number, snapshot);
+	return found;
 }
 
 bool
@@ -446,17 +461,15 @@ delivery_peek(Delivery *delivery)
 {
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	Subscription subscription;
-	ListCell   *cell;
-	bool		found = false;
+	bool		found;
 
 	delivery->horizon = horizon_find(delivery->log, snapshot);
 	subscription_own(delivery->log, delivery->name, &subscription);
-	foreach(cell, partition_list(&subscription))
-	{
-		found = peek_partition(delivery, lfirst(cell), snapshot);
-		if (found || delivery->time_over)
-			break;
-	}
+	if (delivery->after_token != 0)
+		found = peek_partition(delivery, &subscription,
+							   partition_number_of_token(delivery->after_token), snapshot);
+	else
+		found = peek_any(delivery, &subscription, snapshot);
 	UnregisterSnapshot(snapshot);
 	return found;
 }

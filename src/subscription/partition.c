@@ -103,18 +103,65 @@ make_partition(const Subscription *subscription, const TableRow *row)
 	return partition;
 }
 
-List *
-partition_list(const Subscription *subscription)
+/* Returns true if the row is of a consumer that has a name. */
+static bool
+is_consumer_of_row(const TableRow *row, const char *consumer)
 {
-	List	   *partitions = NIL;
+	return consumer != NULL && !row->slot->tts_isnull[PART_CONSUMER] &&
+		strcmp(TextDatumGetCString(row->slot->tts_values[PART_CONSUMER]), consumer) == 0;
+}
+
+/* All are read at each poll, so that no more is taken from the rows than is needed. */
+PartitionChoices
+partition_choices(const Subscription *subscription, const char *consumer)
+{
+	PartitionChoices choices = {palloc(sizeof(PartitionChoice) * subscription->partitions), 0};
 	TableRow	row;
 
 	table_row_open(&row, subscription->log, "es_partitions", AccessShareLock);
 	table_row_find(&row, subscription->name, NULL);
-	while (table_row_next(&row))
-		partitions = lappend(partitions, make_partition(subscription, &row));
+	while (choices.count < subscription->partitions && table_row_next(&row))
+	{
+		PartitionChoice *choice = &choices.values[choices.count++];
+
+		slot_getsomeattrs(row.slot, PART_DUE_AT + 1);
+		choice->number = DatumGetInt32(row.slot->tts_values[PART_PARTITION]);
+		choice->reached = DatumGetInt64(row.slot->tts_values[PART_REACHED]);
+		choice->delivered_at = row_time_or_null(&row, PART_DELIVERED_AT);
+		choice->leased_until = row_time_or_null(&row, PART_LEASED_UNTIL);
+		choice->due_at = row_time_or_null(&row, PART_DUE_AT);
+		choice->mine = choice->leased_until != 0 && is_consumer_of_row(&row, consumer);
+		choice->tried = false;
+	}
 	table_row_close(&row);
-	return partitions;
+	return choices;
+}
+
+PartitionChoice
+partition_choice(const Partition *partition, const char *consumer)
+{
+	PartitionChoice choice = {
+		partition->number, partition->reached, partition->delivered_at,
+		partition->leased_until, partition->due_at, false, false
+	};
+
+	choice.mine = partition_is_in_flight(partition) && consumer != NULL &&
+		partition->consumer != NULL && strcmp(partition->consumer, consumer) == 0;
+	return choice;
+}
+
+Partition *
+partition_peek(const Subscription *subscription, int number)
+{
+	Partition  *partition = NULL;
+	TableRow	row;
+
+	table_row_open(&row, subscription->log, "es_partitions", AccessShareLock);
+	table_row_find(&row, subscription->name, &number);
+	if (table_row_next(&row))
+		partition = make_partition(subscription, &row);
+	table_row_close(&row);
+	return partition;
 }
 
 /*
@@ -347,6 +394,8 @@ partition_read(const Partition *partition, Snapshot snapshot, int64 after, int64
 			return;
 		after = partition->earlier_upto;
 	}
+	source.subscription = partition->subscription.name;
+	source.changed_by = partition->subscription.changed_by;
 	if (after < upto)
 		event_reader_read(&source, snapshot, after, upto, limit, batch);
 }

@@ -374,6 +374,14 @@ es_seek(PG_FUNCTION_ARGS)
 					   " earlier_upto = NULL, earlier_categories = NULL, earlier_types = NULL,"
 					   " due_at = CASE WHEN has_failures THEN clock_timestamp() END"
 					   " WHERE subscription = $1", 2, types, values, NULL);
+
+	/*
+	 * what sessions remember of the log below the horizon may be restored by
+	 * hand since
+	 */
+	(void) own_sql_run(log, "UPDATE @extschema@.es_subscriptions SET name = name WHERE name = $1",
+					   1, types, values, NULL);
+	partition_map_forget();
 	notify_wake_at_end();
 	SPI_finish();
 	PG_RETURN_VOID();

@@ -112,8 +112,34 @@ typedef struct Partition
 	ArrayType  *earlier_types;
 } Partition;
 
-/* Returns all partitions of the subscription, as they are at this moment. */
-extern List *partition_list(const Subscription *subscription);
+/* What a consumer gets a partition by. */
+typedef struct PartitionChoice
+{
+	int			number;
+	int64		reached;
+	TimestampTz delivered_at;
+	TimestampTz leased_until;
+	TimestampTz due_at;
+	bool		mine;			/* the consumer has it in flight */
+	bool		tried;
+} PartitionChoice;
+
+/* The choices of a consumer among all partitions of a subscription. */
+typedef struct PartitionChoices
+{
+	PartitionChoice *values;
+	int			count;
+} PartitionChoices;
+
+/* Returns all partitions as they are at this moment.  consumer: NULL if it has no name. */
+extern PartitionChoices partition_choices(const Subscription *subscription,
+										  const char *consumer);
+
+/* Returns the same of one partition. */
+extern PartitionChoice partition_choice(const Partition *partition, const char *consumer);
+
+/* Reads a partition without a lock; NULL if it is not there any more. */
+extern Partition *partition_peek(const Subscription *subscription, int number);
 
 /*
  * Locks a partition and reads it.  Returns NULL if there is none of this

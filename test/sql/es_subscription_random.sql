@@ -543,6 +543,7 @@ CALL run(0.1, 800, 3, 3, 12);
 CALL run(0.2, 500, 1, 1, 5);
 CALL run(0.3, 500, 3, 5, 100);
 CALL run(0.4, 300, 2, 2, 1);
+CALL run(0.5, 500, 9, 3, 12);
 
 -- Did everything happen?
 SELECT what FROM unnest(ARRAY['acks', 'acks of a part', 'appends', 'deliveries', 'deliveries ahead', 'deliveries of parked streams',

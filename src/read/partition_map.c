@@ -1,0 +1,307 @@
+/*-------------------------------------------------------------------------
+ *
+ * partition_map.c
+ *		Which partition of a subscription each event of a range of the log belongs to.
+ *
+ * The next events of one partition among many lie far apart.  A walk over the log that
+ * looks for them meets those of all other partitions.  So a session remembers what it
+ * has met: the positions and the partitions of the events, in position order, after
+ * one position and up to another.  The partitions that it reads next find theirs there,
+ * and look them up one by one.  So a session walks over each event once, however many
+ * partitions there are.
+ *
+ * The protocol:
+ *
+ *	1. Only what lies up to the horizon of the reading snapshot is remembered.  No
+ *	   event can appear there any more, for any snapshot, and none changes its stream or
+ *	   its type.
+ *	2. An event that was removed is not found when it is looked up, and left out.
+ *	   What was rolled back since it was seen is not found either.
+ *	3. The log, its file, the subscription's filter and the transaction that wrote the
+ *	   subscription last are part of the map's key.  es_seek() writes the subscription,
+ *	   too: what was restored below the horizon since is then found.
+ *	4. Rights are checked before each read, whatever is remembered.
+ *
+ * A map that is full forgets the older half.  A partition that is behind walks over the
+ * log up to where the map begins.  If that happens twice in a row, as after a seek, the
+ * map begins anew there.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+#include "base/base.h"
+#include "log/log.h"
+#include "read/read.h"
+
+/* With fewer partitions a walk is as cheap as looking up each event. */
+#define LEAST_PARTITIONS	8
+
+/* Subscriptions of a session that have a map. */
+#define MAX_MAPS		4
+
+/* Events of a map: 3.75 MB. */
+#define FIRST_EVENTS	1024
+#define MAX_EVENTS		(384 * 1024)
+
+/*
+ * A reader that is further ahead of the map does not fill the gap: so much it would walk
+ * over without a map.
+ */
+#define GAP_OF_PARTITION	100
+
+struct PartitionMap
+{
+	Oid			log;			/* 0: the map is not in use */
+	Oid			file;			/* relfilenode */
+	char		name[NAMEDATALEN];	/* of the subscription */
+	TransactionId changed_by;
+	int			partitions;
+	ArrayType  *categories;
+	ArrayType  *types;
+	uint64		used;			/* when it was, among all */
+
+	int64		from;			/* every event after this position */
+	int64		to;				/* and up to this one is there */
+	int			count;
+	int			allocated;
+	int64	   *positions;
+	uint16	   *numbers;		/* of the partitions */
+	bool		was_behind;		/* the last reader was */
+};
+
+static PartitionMap maps[MAX_MAPS];
+static uint64 uses;
+
+/* Returns true if two filters are the same. */
+static bool
+is_same_filter(const ArrayType *one, const ArrayType *other)
+{
+	if (one == NULL || other == NULL)
+		return one == other;
+	return VARSIZE(one) == VARSIZE(other) && memcmp(one, other, VARSIZE(one)) == 0;
+}
+
+/* Returns a copy of a filter that lives as long as the session. */
+static ArrayType *
+keep_filter(const ArrayType *filter)
+{
+	ArrayType  *copy;
+
+	if (filter == NULL)
+		return NULL;
+	copy = MemoryContextAlloc(TopMemoryContext, VARSIZE(filter));
+	memcpy(copy, filter, VARSIZE(filter));
+	return copy;
+}
+
+/* Takes a map out of use. */
+static void
+drop_map(PartitionMap *map)
+{
+	map->log = InvalidOid;
+	if (map->categories != NULL)
+		pfree(map->categories);
+	if (map->types != NULL)
+		pfree(map->types);
+	if (map->positions != NULL)
+		pfree(map->positions);
+	if (map->numbers != NULL)
+		pfree(map->numbers);
+	memset(map, 0, sizeof(PartitionMap));
+}
+
+/* Begins a map of what comes after the position. */
+static void
+begin_map(PartitionMap *map, int64 position)
+{
+	map->from = map->to = position;
+	map->count = 0;
+	map->was_behind = false;
+}
+
+/* Returns true if the map is of the source's subscription, as it is now. */
+static bool
+is_map_of(const PartitionMap *map, const EventSource *source, Oid file)
+{
+	return map->log == source->log && map->file == file &&
+		map->changed_by == source->changed_by && map->partitions == source->partitions &&
+		strcmp(map->name, source->subscription) == 0 &&
+		is_same_filter(map->categories, source->categories) &&
+		is_same_filter(map->types, source->types);
+}
+
+/* Makes a map in the place of the one that was not used for longest. */
+static PartitionMap *
+make_map(const EventSource *source, Oid file)
+{
+	PartitionMap *map = &maps[0];
+	int			i;
+
+	for (i = 1; i < MAX_MAPS; i++)
+	{
+		if (maps[i].used < map->used)
+			map = &maps[i];
+	}
+	drop_map(map);
+	map->categories = keep_filter(source->categories);
+	map->types = keep_filter(source->types);
+	map->file = file;
+	strlcpy(map->name, source->subscription, NAMEDATALEN);
+	map->changed_by = source->changed_by;
+	map->partitions = source->partitions;
+	begin_map(map, PG_INT64_MAX);
+	map->log = source->log;
+	return map;
+}
+
+PartitionMap *
+partition_map_find(const EventSource *source, Relation log)
+{
+	Oid			file = log->rd_rel->relfilenode;
+	PartitionMap *map = NULL;
+	int			i;
+
+	if (source->subscription == NULL || source->partitions < LEAST_PARTITIONS)
+		return NULL;
+	for (i = 0; i < MAX_MAPS && map == NULL; i++)
+	{
+		if (is_map_of(&maps[i], source, file))
+			map = &maps[i];
+	}
+	if (map == NULL)
+		map = make_map(source, file);
+	map->used = ++uses;
+	return map;
+}
+
+void
+partition_map_forget(void)
+{
+	int			i;
+
+	for (i = 0; i < MAX_MAPS; i++)
+		drop_map(&maps[i]);
+}
+
+bool
+partition_map_open(PartitionMap *map, int64 after, int64 upto)
+{
+	if (map->count == 0 && (after < map->from || after > map->to))
+		begin_map(map, after);
+	else if (after > map->to && after - map->to > GAP_OF_PARTITION * map->partitions)
+		begin_map(map, after);
+	else if (after < map->from)
+	{
+		if (upto < map->to)
+			return false;		/* of what is in flight */
+		if (!map->was_behind)
+		{
+			map->was_behind = true;
+			return false;
+		}
+		begin_map(map, after);
+	}
+	map->was_behind = false;
+	return true;
+}
+
+int64
+partition_map_end(const PartitionMap *map)
+{
+	return map->to;
+}
+
+/* Returns how many of the positions are not greater than one. */
+static int
+count_upto(const PartitionMap *map, int64 position)
+{
+	int			low = 0;
+	int			high = map->count;
+
+	while (low < high)
+	{
+		int			middle = low + (high - low) / 2;
+
+		if (map->positions[middle] <= position)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+int64
+partition_map_next(const PartitionMap *map, int partition, int64 after, int *place)
+{
+	if (*place < 0)
+		*place = count_upto(map, after);
+	for (; *place < map->count; (*place)++)
+	{
+		if (map->numbers[*place] == partition)
+			return map->positions[(*place)++];
+	}
+	return PG_INT64_MAX;
+}
+
+bool
+partition_map_is_full(const PartitionMap *map)
+{
+	return map->count == MAX_EVENTS;
+}
+
+/* Forgets the older half of the events. */
+static void
+forget_older(PartitionMap *map)
+{
+	int			half = map->count / 2;
+
+	map->from = map->positions[half - 1];
+	map->count -= half;
+	memmove(map->positions, map->positions + half, sizeof(int64) * map->count);
+	memmove(map->numbers, map->numbers + half, sizeof(uint16) * map->count);
+}
+
+/* Makes room for one more event. */
+static void
+make_map_room(PartitionMap *map)
+{
+	int			room = map->allocated == 0 ? FIRST_EVENTS :
+	Min(map->allocated * 2, MAX_EVENTS);
+
+	if (map->count < map->allocated)
+		return;
+	if (partition_map_is_full(map))
+	{
+		forget_older(map);
+		return;
+	}
+	if (map->positions == NULL)
+		map->positions = MemoryContextAlloc(TopMemoryContext, sizeof(int64) * room);
+	else
+		map->positions = repalloc(map->positions, sizeof(int64) * room);
+	if (map->numbers == NULL)
+		map->numbers = MemoryContextAlloc(TopMemoryContext, sizeof(uint16) * room);
+	else
+		map->numbers = repalloc(map->numbers, sizeof(uint16) * room);
+	map->allocated = room;
+}
+
+void
+partition_map_add(PartitionMap *map, int64 position, int partition)
+{
+	make_map_room(map);
+	map->positions[map->count] = position;
+	map->numbers[map->count] = (uint16) partition;
+	map->count++;
+	map->to = position;
+}
+
+void
+partition_map_extend(PartitionMap *map, int64 position)
+{
+	map->to = position;
+}
