@@ -130,11 +130,16 @@ compat_set_updated_columns(EState *estate, ResultRelInfo *relinfo,
 	relinfo->ri_RangeTableIndex = 1;
 }
 
-/* The primary key's index, InvalidOid without one. */
+/*
+ * The primary key's index, InvalidOid without one.  Takes a lock for the session, if
+ * nobody has it and there is memory for it.
+ */
 #if PG_VERSION_NUM >= 180000
 #define compat_primary_key_index(rel) RelationGetPrimaryKeyIndex(rel, false)
+#define compat_try_session_lock(tag, mode) (LockAcquireExtended(tag, mode, true, true, false, NULL, false) != LOCKACQUIRE_NOT_AVAIL)
 #else
 #define compat_primary_key_index(rel) RelationGetPrimaryKeyIndex(rel)
+#define compat_try_session_lock(tag, mode) (LockAcquireExtended(tag, mode, true, true, false, NULL) != LOCKACQUIRE_NOT_AVAIL)
 #endif
 
 /* Where a relation's file is. */
@@ -179,16 +184,19 @@ compat_vxid_current_xid(VirtualTransactionId vxid)
 
 /*
  * The transaction of a process; whether this backend holds the lock in this mode; what
- * pg_stat_activity shows of a process that waits, if it can be named.
+ * pg_stat_activity shows of a process that waits, if it can be named; the time-out of a
+ * transaction in milliseconds, 0: none.
  */
 #if PG_VERSION_NUM >= 170000
 #define compat_proc_lxid(proc) ((proc)->vxid.lxid)
 #define compat_lock_is_held(tag, mode) LockHeldByMe(tag, mode, false)
 #define compat_wait_event(name) WaitEventExtensionNew(name)
+#define compat_transaction_timeout() TransactionTimeout
 #else
 #define compat_proc_lxid(proc) ((proc)->lxid)
 #define compat_lock_is_held(tag, mode) LockHeldByMe(tag, mode)
 #define compat_wait_event(name) PG_WAIT_EXTENSION
+#define compat_transaction_timeout() 0
 #endif
 #define compat_my_lxid() compat_proc_lxid(MyProc)
 
@@ -223,13 +231,6 @@ compat_vxid_pid(VirtualTransactionId vxid)
 	 pg_proc_aclcheck(object, user, mode))
 #endif
 
-/* Takes a lock for the session, if nobody has it and there is memory for it. */
-#if PG_VERSION_NUM >= 180000
-#define compat_try_session_lock(tag, mode) (LockAcquireExtended(tag, mode, true, true, false, NULL, false) != LOCKACQUIRE_NOT_AVAIL)
-#else
-#define compat_try_session_lock(tag, mode) (LockAcquireExtended(tag, mode, true, true, false, NULL) != LOCKACQUIRE_NOT_AVAIL)
-#endif
-
 /* A setting as the server has it, and how many there are; 0: a look costs nothing. */
 #if PG_VERSION_NUM >= 160000
 #define compat_find_setting(name) find_option(name, false, true, 0)
@@ -244,13 +245,6 @@ compat_find_setting(const char *name)
 	return i < 0 ? NULL : get_guc_variables()[i];
 }
 #define compat_setting_count() GetNumConfigOptions()
-#endif
-
-/* Milliseconds; 0: none. */
-#if PG_VERSION_NUM >= 170000
-#define compat_transaction_timeout() (TransactionTimeout)
-#else
-#define compat_transaction_timeout() 0
 #endif
 
 #endif							/* EVENTSTORE_COMPAT_H */
