@@ -19,6 +19,13 @@ CREATE TABLE raw_events (
 );
 CREATE INDEX ON raw_events (es_category(stream), position);
 
+-- The same for reads: 100 streams of 100 events, as the log has them.
+CREATE TABLE read_events (LIKE raw_events INCLUDING DEFAULTS, PRIMARY KEY (stream, version));
+INSERT INTO read_events (version, stream, type, data, metadata)
+SELECT i / 100 + 1, 'short-' || i % 100, 'deposited', jsonb_build_object('amount', i, 'note', repeat('x', 150)), '{"user": "Ann"}'
+  FROM generate_series(0, 9999) AS i;
+VACUUM ANALYZE read_events;
+
 -- How far the plan of fill.sql has been stored.
 CREATE TABLE planned (last bigint NOT NULL);
 INSERT INTO planned VALUES (0);
