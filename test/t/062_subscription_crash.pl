@@ -88,8 +88,8 @@ my %kill = (
 use_seed();
 $node->safe_psql('postgres', q{
 	CREATE TABLE taken (at bigint GENERATED ALWAYS AS IDENTITY, position bigint, stream text, version bigint);
-	SELECT es_create_subscription('outside', partitions => 4, lease => '1s', max_attempts => 6, max_in_flight => 400);
-	SELECT es_create_subscription('inside', partitions => 3, lease => '1s', max_attempts => 1000)});
+	SELECT es_create_subscription('outside', partitions => 9, lease => '1s', max_attempts => 6, max_in_flight => 400);
+	SELECT es_create_subscription('inside', partitions => 12, lease => '1s', max_attempts => 1000)});
 # A poll that looks with an old horizon, because it had to wait after it had taken it,
 # must not move a checkpoint back.  A parked stream makes it look at a partition that was
 # read beyond.
