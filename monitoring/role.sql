@@ -8,5 +8,5 @@
 GRANT pg_monitor TO :"role";
 
 GRANT SELECT ON es_stats, es_inbox_stats, es_projection_status, es_subscription_status, es_health, es_position TO :"role";
-GRANT EXECUTE ON FUNCTION es_stats(), es_inbox_stats(), es_health() TO :"role";
+GRANT EXECUTE ON FUNCTION es_stats(), es_inbox_stats(), es_projection_lag(), es_subscription_lag(), es_health() TO :"role";
 GRANT SELECT (id, projection, subscription, topic) ON es_failures TO :"role";

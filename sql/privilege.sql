@@ -135,6 +135,8 @@ CREATE VIEW es_privileges AS
         ('es_drop_projection',      'EXECUTE', '{operator}'),
         ('es_failures',             'EXECUTE', '{reader,writer,operator}'),
         ('es_health',               'EXECUTE', '{reader,operator}'),
+        ('es_projection_lag',       'EXECUTE', '{reader,operator}'),
+        ('es_subscription_lag',     'EXECUTE', '{reader,operator}'),
         ('es_horizon_holders',      'EXECUTE', '{operator}'),
         ('es_inbox',                'EXECUTE', '{operator}'),
         ('es_inbox_stats',          'EXECUTE', '{operator}'),

@@ -97,6 +97,14 @@ CREATE TRIGGER es_projection_restore AFTER INSERT ON es_projections
     FOR EACH ROW EXECUTE FUNCTION es_projection_restore();
 ALTER TABLE es_projections ENABLE ALWAYS TRIGGER es_projection_restore;
 
+-- How far projections are behind, for the view below: a row for each of them that the
+-- caller may see.  To all that may read es_failures, and to members of
+-- pg_read_all_stats, it shows all; to others what they own.
+CREATE FUNCTION es_projection_lag(
+    OUT name text, OUT "position" bigint, OUT horizon bigint, OUT horizon_held_since timestamptz,
+    OUT lag_events bigint, OUT lag_is_estimate boolean, OUT lag_since timestamptz)
+    RETURNS SETOF record AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 10;
+
 -- Arguments have exactly the types of pg_catalog's functions and operators: a
 -- function that was in our schema before us could fit better
 -- (test/pgtap/security-create.sql).  A rebuild shows its progress by locks that it
@@ -105,41 +113,9 @@ ALTER TABLE es_projections ENABLE ALWAYS TRIGGER es_projection_restore;
 CREATE VIEW es_projection_status WITH (security_barrier) AS
     SELECT p.name, p.mode,
            CASE WHEN p.state = 'running' AND p.message IS NOT NULL THEN 'retrying' ELSE p.state END AS state,
-           c.position, h.horizon,
-           CASE WHEN c.position >= h.horizon THEN 0
-                WHEN p.categories IS NULL THEN
-                    (SELECT count(*) FROM es_events e
-                      WHERE (p.types IS NULL OR e.type = ANY (p.types))
-                        AND e.position > c.position AND e.position <= h.horizon)
-                ELSE
-                    (SELECT count(*) FROM pg_catalog.unnest(p.categories) AS k (category)
-                      CROSS JOIN LATERAL (
-                         SELECT FROM es_events e
-                          WHERE es_category(e.stream) = k.category
-                            AND es_by_index(es_category(e.stream), k.category)
-                            AND (p.types IS NULL OR e.type = ANY (p.types))
-                            AND e.position > c.position AND e.position <= h.horizon
-                         OFFSET 0) e)
-           END AS lag_events,
-           CASE WHEN c.position >= h.horizon THEN 0
-                ELSE extract(epoch FROM greatest(clock_timestamp() -
-                    CASE WHEN p.categories IS NULL THEN
-                        (SELECT e.recorded_at FROM es_events e
-                          WHERE (p.types IS NULL OR e.type = ANY (p.types))
-                            AND e.position > c.position AND e.position <= h.horizon
-                          ORDER BY e.position LIMIT 1)
-                    ELSE
-                        (SELECT e.recorded_at FROM pg_catalog.unnest(p.categories) AS k (category)
-                          CROSS JOIN LATERAL (
-                             SELECT e.recorded_at, e.position FROM es_events e
-                              WHERE es_category(e.stream) = k.category
-                                AND es_by_index(es_category(e.stream), k.category)
-                                AND (p.types IS NULL OR e.type = ANY (p.types))
-                                AND e.position > c.position AND e.position <= h.horizon
-                              ORDER BY e.position LIMIT 1) e
-                          ORDER BY e.position LIMIT 1)
-                    END, '0'))
-           END AS lag_seconds,
+           l.position, l.horizon, l.lag_events,
+           CASE WHEN l.lag_since IS NULL THEN 0 ELSE extract(epoch FROM greatest(clock_timestamp() - l.lag_since, '0')) END AS lag_seconds,
+           l.lag_is_estimate,
            p.handled, p.rate AS events_per_second,
            r.percent AS rebuild_percent,
            CASE WHEN r.percent > 0.0 THEN
@@ -150,29 +126,21 @@ CREATE VIEW es_projection_status WITH (security_barrier) AS
            p.attempts, p.next_attempt, p.failing_since, p.failed_position,
            e.stream AS failed_stream, e.version AS failed_version, e.type AS failed_type, e.id AS failed_event_id,
            (SELECT count(*) FROM es_failures f WHERE f.projection = p.name) AS parked,
-           h.held_since AS horizon_held_since
-      FROM es_projections p
+           l.horizon_held_since
+      FROM es_projection_lag() l
+      JOIN es_projections p ON p.name = l.name
       LEFT JOIN LATERAL (
          SELECT e.stream, e.version, e.type, e.id FROM es_events e WHERE e.position = p.failed_position OFFSET 0) e ON true
-     CROSS JOIN (SELECT x.horizon,
-                        (SELECT e.recorded_at FROM es_events e WHERE e.position > x.horizon
-                          ORDER BY e.position LIMIT 1) AS held_since
-                   FROM (SELECT es_horizon() AS horizon OFFSET 0) x OFFSET 0) h
-     CROSS JOIN LATERAL (
-         SELECT CASE WHEN p.mode = 'sync' AND p.state = 'running' THEN h.horizon ELSE p.position END AS position) c
       LEFT JOIN LATERAL (
-         SELECT (max(l.objid::bigint) FILTER (WHERE l.objsubid = 4))::numeric / 10.0 - 0.1 AS percent,
-                pg_catalog.to_timestamp((max(l.objid::bigint) FILTER (WHERE l.objsubid = 5))::float8) AS started
-           FROM pg_locks l
-          WHERE l.locktype = 'advisory'
-            AND l.objsubid IN (4, 5)
-            AND l.objid <> 0::oid
-            AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
-            AND l.classid = ((hashtext(p.name)::bigint + 4294967296) % 4294967296)::oid
-         HAVING count(*) > 0) r ON true
-     WHERE pg_catalog.has_table_privilege('es_failures'::regclass::oid, 'SELECT')
-        OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')
-        OR pg_catalog.pg_has_role(p.owner::oid, 'USAGE');
+         SELECT (max(k.objid::bigint) FILTER (WHERE k.objsubid = 4))::numeric / 10.0 - 0.1 AS percent,
+                pg_catalog.to_timestamp((max(k.objid::bigint) FILTER (WHERE k.objsubid = 5))::float8) AS started
+           FROM pg_locks k
+          WHERE k.locktype = 'advisory'
+            AND k.objsubid IN (4, 5)
+            AND k.objid <> 0::oid
+            AND k.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+            AND k.classid = ((hashtext(p.name)::bigint + 4294967296) % 4294967296)::oid
+         HAVING count(*) > 0) r ON true;
 
 COMMENT ON TABLE es_projections IS 'projections: their definitions, checkpoints and errors';
 COMMENT ON COLUMN es_projections.name IS 'its name, which the trigger of a sync projection has, too';
@@ -219,7 +187,8 @@ COMMENT ON COLUMN es_projection_status.state IS 'running, retrying (an attempt h
 COMMENT ON COLUMN es_projection_status.position IS 'everything up to here is handled';
 COMMENT ON COLUMN es_projection_status.horizon IS 'everything up to here is stable';
 COMMENT ON COLUMN es_projection_status.lag_events IS 'events that it wants and has not handled';
-COMMENT ON COLUMN es_projection_status.lag_seconds IS 'age of the first of them; 0 when there is none';
+COMMENT ON COLUMN es_projection_status.lag_seconds IS 'age of the first of them; 0 when there is none; if lag_is_estimate, perhaps of an earlier event';
+COMMENT ON COLUMN es_projection_status.lag_is_estimate IS 'whether lag_events is an estimate, as there were too many events to count';
 COMMENT ON COLUMN es_projection_status.handled IS 'how many events it has handled';
 COMMENT ON COLUMN es_projection_status.events_per_second IS 'events per second in its last batches';
 COMMENT ON COLUMN es_projection_status.rebuild_percent IS 'progress of a rebuild; null: there is none';
@@ -260,6 +229,7 @@ COMMENT ON FUNCTION es_wait(text, bigint, interval) IS
     'waits until a projection has handled everything up to a position; false: the time is over';
 COMMENT ON FUNCTION es_replaying() IS
     'true while a handler gets events from before its projection was created, or in a rebuild';
+COMMENT ON FUNCTION es_projection_lag() IS 'part of es_projection_status: how far each projection is behind';
 COMMENT ON FUNCTION es_projection_sync() IS
     'trigger of a sync projection: applies the events of an append';
 COMMENT ON FUNCTION es_projection_restore() IS

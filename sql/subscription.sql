@@ -76,55 +76,30 @@ REVOKE EXECUTE ON FUNCTION
     es_ack(text, bigint, bigint), es_nack(text, bigint, bigint, text, text)
     FROM PUBLIC;
 
+-- How far partitions are behind, for the view below: a row for each of them that the
+-- caller may see, as es_projection_lag() has it for projections.
+CREATE FUNCTION es_subscription_lag(
+    OUT subscription text, OUT partition int, OUT horizon bigint, OUT horizon_held_since timestamptz,
+    OUT lag_events bigint, OUT lag_is_estimate boolean, OUT lag_since timestamptz)
+    RETURNS SETOF record AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 100;
+
 CREATE VIEW es_subscription_status WITH (security_barrier) AS
     SELECT p.subscription, p.partition, p.consumer,
            CASE WHEN p.leased_until IS NOT NULL THEN greatest(p.leased_until - clock_timestamp(), '0') END AS lease_left,
-           p.position, h.horizon,
-           l.lag_events,
-           CASE WHEN l.lag_events = 0 THEN 0 ELSE
-               extract(epoch FROM greatest(clock_timestamp() -
-                   (SELECT e.recorded_at FROM es_events e WHERE e.position = l.first_position), '0'))
-           END AS lag_seconds,
+           p.position, l.horizon, l.lag_events,
+           CASE WHEN l.lag_since IS NULL THEN 0 ELSE extract(epoch FROM greatest(clock_timestamp() - l.lag_since, '0')) END AS lag_seconds,
+           l.lag_is_estimate,
            CASE WHEN p.leased_until IS NULL THEN 0
                 WHEN p.stream IS NOT NULL THEN
                     (SELECT count(*) FROM es_failures f
                       WHERE f.subscription = p.subscription AND f.stream = p.stream
                         AND f.position <= p.uptos[1])
-                ELSE l.in_flight
+                ELSE (SELECT coalesce(sum(c.events), 0)::bigint FROM pg_catalog.unnest(p.counts) AS c (events))
            END AS in_flight,
            f.parked, f.oldest_parked_age,
-           h.held_since AS horizon_held_since
-      FROM es_subscriptions s
-      JOIN es_partitions p ON p.subscription = s.name
-     CROSS JOIN (SELECT x.horizon,
-                        (SELECT e.recorded_at FROM es_events e WHERE e.position > x.horizon
-                          ORDER BY e.position LIMIT 1) AS held_since
-                   FROM (SELECT es_horizon() AS horizon OFFSET 0) x OFFSET 0) h
-     CROSS JOIN LATERAL (
-         SELECT count(*) FILTER (WHERE e.position <= h.horizon) AS lag_events,
-                min(e.position) AS first_position,
-                count(*) FILTER (WHERE e.position <= p.uptos[pg_catalog.cardinality(p.uptos)]
-                                   AND e.position <> ALL (p.settled)) AS in_flight
-           FROM (VALUES (p.position, p.earlier_upto, p.earlier_categories, p.earlier_types),
-                        (greatest(p.position, p.earlier_upto),
-                         greatest(h.horizon, p.uptos[pg_catalog.cardinality(p.uptos)]), s.categories, s.types))
-                AS r (after, upto, categories, types)
-          CROSS JOIN LATERAL (
-              SELECT e.position FROM es_events e
-               WHERE r.categories IS NULL
-                 AND e.position > r.after AND e.position <= r.upto
-                 AND (r.types IS NULL OR e.type = ANY (r.types))
-                 AND es_partition(e.stream, s.partitions::bigint) = p.partition
-              UNION ALL
-              SELECT e.position FROM pg_catalog.unnest(r.categories) AS k (category)
-               CROSS JOIN LATERAL (
-                   SELECT e.position FROM es_events e
-                    WHERE es_category(e.stream) = k.category
-                      AND es_by_index(es_category(e.stream), k.category)
-                      AND e.position > r.after AND e.position <= r.upto
-                      AND (r.types IS NULL OR e.type = ANY (r.types))
-                      AND es_partition(e.stream, s.partitions::bigint) = p.partition
-                   OFFSET 0) e) e) l
+           l.horizon_held_since
+      FROM es_subscription_lag() l
+      JOIN es_partitions p ON p.subscription = l.subscription AND p.partition = l.partition
      CROSS JOIN LATERAL (
          SELECT count(*) AS parked, clock_timestamp() - min(f.first_failed_at) AS oldest_parked_age
            FROM es_failures f
@@ -132,10 +107,7 @@ CREATE VIEW es_subscription_status WITH (security_barrier) AS
             AND EXISTS (SELECT FROM es_failures g
                          WHERE g.subscription = f.subscription AND g.stream = f.stream
                            AND g.position <= f.position
-                           AND g.message IS NOT NULL AND g.retry_at IS NULL)) f
-     WHERE pg_catalog.has_table_privilege('es_failures'::regclass::oid, 'SELECT')
-        OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')
-        OR pg_catalog.pg_has_role(s.owner::oid, 'USAGE');
+                           AND g.message IS NOT NULL AND g.retry_at IS NULL)) f;
 
 COMMENT ON TABLE es_subscriptions IS 'subscriptions: which events each delivers, and how';
 COMMENT ON COLUMN es_subscriptions.name IS 'name of the subscription';
@@ -178,11 +150,14 @@ COMMENT ON COLUMN es_subscription_status.lease_left IS 'time until the lease exp
 COMMENT ON COLUMN es_subscription_status.position IS 'checkpoint of the partition';
 COMMENT ON COLUMN es_subscription_status.horizon IS 'position up to which events can be delivered';
 COMMENT ON COLUMN es_subscription_status.lag_events IS 'how many of its events come after the checkpoint';
-COMMENT ON COLUMN es_subscription_status.lag_seconds IS 'age of the first of these events; 0: there is none';
+COMMENT ON COLUMN es_subscription_status.lag_seconds IS 'age of the first of these events; 0: there is none; if lag_is_estimate, perhaps of an earlier event';
+COMMENT ON COLUMN es_subscription_status.lag_is_estimate IS 'whether lag_events is an estimate, as there were too many events to count';
 COMMENT ON COLUMN es_subscription_status.in_flight IS 'how many of its events are in flight';
 COMMENT ON COLUMN es_subscription_status.parked IS 'how many events are parked in es_failures, with those that wait behind them';
 COMMENT ON COLUMN es_subscription_status.oldest_parked_age IS 'age of the oldest of them; null: there is none';
 COMMENT ON COLUMN es_subscription_status.horizon_held_since IS 'since when events above the horizon wait for an append that is open; null: none does';
+COMMENT ON FUNCTION es_subscription_lag() IS
+    'part of es_subscription_status: how far each partition is behind';
 COMMENT ON FUNCTION es_create_subscription(text, es_categories, text[], bigint, bigint, interval, bigint, bigint) IS
     'creates a subscription to all events, to a category or to some types';
 COMMENT ON FUNCTION es_drop_subscription(text) IS

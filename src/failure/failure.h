@@ -175,6 +175,12 @@ extern bool operator_is_caller(Oid log);
  */
 extern bool operator_may_act(Oid log, Oid owner);
 
+/*
+ * Returns true if the caller sees the state of what any role owns: an operator, one that
+ * may read es_failures, or a member of pg_read_all_stats.
+ */
+extern bool operator_sees_all(Oid log);
+
 /* park.c */
 
 /* An event that is parked. */

@@ -16,6 +16,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_authid.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
@@ -59,4 +60,12 @@ operator_may_act(Oid log, Oid owner)
 	return superuser() ||
 		(OidIsValid(owner) && has_privs_of_role(GetUserId(), owner)) ||
 		operator_is_caller(log);
+}
+
+bool
+operator_sees_all(Oid log)
+{
+	return pg_class_aclcheck(own_table_relid(log, "es_failures"), GetUserId(),
+							 ACL_SELECT) == ACLCHECK_OK ||
+		has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
 }

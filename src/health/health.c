@@ -22,19 +22,18 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
-#include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 
 #include "base/base.h"
 #include "log/log.h"
+#include "failure/failure.h"
 #include "health/health.h"
 
 PG_FUNCTION_INFO_V1(es_health);
@@ -88,15 +87,6 @@ health_init(void)
 							PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
 }
 
-/* Returns true if the caller sees the problems of every role. */
-static bool
-sees_all_problems(Oid log)
-{
-	return pg_class_aclcheck(own_table_relid(log, "es_failures"), GetUserId(),
-							 ACL_SELECT) == ACLCHECK_OK ||
-		has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
-}
-
 /* Finds the problems of a part that the caller may see. */
 static bool
 find_problems(void *arg)
@@ -105,7 +95,7 @@ find_problems(void *arg)
 	Interval	delay = {.time = health_delay * USECS_PER_SEC};
 	Oid			types[3] = {INTERVALOID, BOOLOID, OIDOID};
 	Datum		given[3] = {
-		IntervalPGetDatum(&delay), BoolGetDatum(sees_all_problems(look->log)),
+		IntervalPGetDatum(&delay), BoolGetDatum(operator_sees_all(look->log)),
 		ObjectIdGetDatum(GetUserId())
 	};
 	uint64		count;

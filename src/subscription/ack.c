@@ -248,6 +248,22 @@ action_of_name(text *action)
 }
 
 /*
+ * Remembers that an event in flight is settled, which its delivery has no more in
+ * flight.
+ */
+static void
+settle_position(Partition *partition, int64 position)
+{
+	int			place = 0;
+
+	int8_array_append(&partition->settled, position);
+	while (place < partition->uptos.count && partition->uptos.values[place] < position)
+		place++;
+	if (place < partition->counts.count && partition->counts.values[place] > 0)
+		partition->counts.values[place]--;
+}
+
+/*
  * Parks an event in flight, and those in flight of its stream that come after
  * it.
  */
@@ -272,7 +288,7 @@ park_event(Partition *partition, EventBatch *event, ErrorData *error, int attemp
 		ParkedEvent *one = lfirst(cell);
 
 		one->attempts = redelivery_expired_times(partition, one->position) + 1;
-		int8_array_append(&partition->settled, one->position);
+		settle_position(partition, one->position);
 	}
 	park_save(partition_failures(partition), waiting, FAILURE_PARKED);
 	tuplestore_end(later.events);
@@ -303,7 +319,7 @@ nack_log(Partition *partition, int64 position, ErrorData *error,
 		park_event(partition, &event, error, attempts,
 				   action == ACTION_PARK ? FAILURE_PARKED :
 				   failure_pause(attempts));
-	int8_array_append(&partition->settled, position);
+	settle_position(partition, position);
 	tuplestore_end(event.events);
 	return action;
 }

@@ -63,6 +63,12 @@ SELECT bag_eq(
     ('es_health',
      'OUT urgency integer, OUT problem text, OUT object text, OUT since timestamp with time zone, OUT message text, OUT remedy text,'
      ' OUT remedy_by text', 'SETOF record'),
+    ('es_projection_lag',
+     'OUT name text, OUT "position" bigint, OUT horizon bigint, OUT horizon_held_since timestamp with time zone,'
+     ' OUT lag_events bigint, OUT lag_is_estimate boolean, OUT lag_since timestamp with time zone', 'SETOF record'),
+    ('es_subscription_lag',
+     'OUT subscription text, OUT partition integer, OUT horizon bigint, OUT horizon_held_since timestamp with time zone,'
+     ' OUT lag_events bigint, OUT lag_is_estimate boolean, OUT lag_since timestamp with time zone', 'SETOF record'),
     ('es_health_external', 'sqlstate text', 'boolean'),
     ('es_health_path', 'path text', 'TABLE(n bigint, schema text)'),
     ('es_health_grant', 'role oid, path text, tables oid[], message text, context text, query text, OUT remedy text, OUT remedy_by text', 'record'),
@@ -248,6 +254,8 @@ SELECT bag_eq(
               ('es_start_worker',   'c',   'v', 'u', true),
               ('es_stats',          'c',   'v', 's', true),
               ('es_health',         'c',   'v', 'u', true),
+              ('es_projection_lag', 'c',   's', 'r', false),
+              ('es_subscription_lag', 'c', 's', 'r', false),
               ('es_health_external', 'sql', 'i', 's', false),
               ('es_health_path',    'sql', 's', 's', false),
               ('es_health_grant',   'sql', 's', 's', false),

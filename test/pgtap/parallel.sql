@@ -50,6 +50,8 @@ INSERT INTO calls VALUES
     ('es_upcast_metadata', '(SELECT es_upcast_metadata(position, stream, type, data, metadata) FROM es_events WHERE position = 1)', 'upcasts'),
     ('es_horizon', 'es_horizon()', 'caches in the session'),
     ('es_horizon_holders', '(SELECT count(*) FROM es_horizon_holders())', 'runs as the owner'),
+    ('es_projection_lag', '(SELECT count(*) FROM es_projection_lag())', 'runs as the owner'),
+    ('es_subscription_lag', '(SELECT count(*) FROM es_subscription_lag())', 'runs as the owner'),
     ('es_replaying', 'es_replaying()', 'is about the session'),
     ('es_uuid7', 'es_uuid7() IS NOT NULL', 'is about the session');
 

@@ -158,6 +158,7 @@ SELECT 1::public.es_expected_version OPERATOR(public.*=) 2::pg_catalog.int8::pub
 SELECT * FROM public.es_privileges
 SELECT * FROM public.es_stats(), public.es_inbox_stats()
 SELECT pg_catalog.count(*) FROM public.es_horizon_holders(), public.es_horizon_holders AS v
+SELECT pg_catalog.count(*) FROM public.es_projection_lag(), public.es_subscription_lag()
 SELECT pg_catalog.count(*) FROM public.es_health(), public.es_health AS v
 SELECT public.es_stats_reset(), (SELECT pg_catalog.count(*) FROM public.es_stats), (SELECT pg_catalog.count(*) FROM public.es_inbox_stats)
 $calls$, '\n') line

@@ -1,0 +1,242 @@
+/*-------------------------------------------------------------------------
+ *
+ * lag.c
+ *		How far consumers are behind, at a cost that does not grow with it.
+ *
+ * The status views ask for all projections, or all partitions of all subscriptions, at
+ * once.  Those that want events of the same category are served together: one scan
+ * reads the category's events, and each that is read is shown to all of them
+ * (lag_scan.c).  So 1,024 partitions do not take 1,024 scans.
+ *
+ * A look may do so much work (LAG_WORK), whatever there is to count.  The categories
+ * with the shortest ranges come first, and what they leave of their share goes to the
+ * others.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/stratnum.h"
+#include "access/tableam.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "base/base.h"
+#include "log/log.h"
+#include "read/lag.h"
+
+/* Work of a look: about so many events are read. */
+#define LAG_WORK	(20000 * LAG_EVENT)
+
+struct LagLook
+{
+	LagSource	source;
+	List	   *groups;
+};
+
+/* A category, and a group that wants its events. */
+typedef struct LagPair
+{
+	Datum		category;		/* 0: all */
+	LagGroup   *group;
+} LagPair;
+
+/* A category, and all groups that want its events. */
+typedef struct LagUnit
+{
+	Datum		category;
+	List	   *groups;
+	int64		positions;		/* in which their events may lie */
+} LagUnit;
+
+/* Finds when the first event above the horizon was recorded; 0: there is none. */
+static TimestampTz
+find_held_since(const LagSource *source, int64 horizon)
+{
+	ScanKeyData key;
+	IndexScanDesc scan;
+	TimestampTz since = 0;
+	bool		isnull;
+
+	table_row_key(&key, source->positions, 1, BTGreaterStrategyNumber, F_INT8GT,
+				  Int64GetDatum(horizon));
+	scan = compat_index_beginscan(source->log, source->positions, source->snapshot, 1);
+	index_rescan(scan, &key, 1, NULL, 0);
+	if (index_getnext_slot(scan, ForwardScanDirection, source->slot))
+		since = DatumGetTimestampTz(slot_getattr(source->slot, Anum_es_events_recorded_at,
+												 &isnull));
+	index_endscan(scan);
+	ExecClearTuple(source->slot);
+	return since;
+}
+
+LagLook *
+lag_begin(Relation log, Snapshot snapshot, LagHorizon *horizon)
+{
+	LagLook    *look = palloc0(sizeof(LagLook));
+	LagSource  *source = &look->source;
+
+	horizon->position = horizon_find(RelationGetRelid(log), snapshot);
+	source->log = log;
+	source->snapshot = snapshot;
+	source->positions = log_index_open_position(log);
+	if (source->positions == NULL)
+		elog(ERROR, "the index of positions is missing");	/* the horizon needs it */
+	source->categories = log_index_open_category(log);
+	source->slot = table_slot_create(log, NULL);
+	horizon->held_since = find_held_since(source, horizon->position);
+	return look;
+}
+
+LagGroup *
+lag_add_group(LagLook *look, ArrayType *categories, ArrayType *types, int partitions)
+{
+	LagGroup   *group = palloc0(sizeof(LagGroup));
+
+	group->categories = text_set_make(categories);
+	group->types = text_set_make(types);
+	group->partitions = partitions;
+	look->groups = lappend(look->groups, group);
+	return group;
+}
+
+void
+lag_add_range(LagGroup *group, int partition, int64 after, int64 upto, Lag *lag)
+{
+	if (after >= upto)
+		return;
+	if (group->ranges == NULL)
+	{
+		group->ranges = palloc0(sizeof(LagRange) * group->partitions);
+		group->after = after;
+	}
+	group->ranges[partition] = (LagRange)
+	{
+		.after = after,.upto = upto,.lag = lag
+	};
+	group->after = Min(group->after, after);
+	group->upto = Max(group->upto, upto);
+}
+
+/* Orders by category, that of all events first. */
+static int
+compare_pairs(const void *a, const void *b)
+{
+	const LagPair *one = a;
+	const LagPair *other = b;
+	text	   *left;
+	text	   *right;
+	int			order;
+
+	if (one->category == 0 || other->category == 0)
+		return (one->category != 0) - (other->category != 0);
+	left = DatumGetTextPP(one->category);
+	right = DatumGetTextPP(other->category);
+	order = memcmp(VARDATA_ANY(left), VARDATA_ANY(right),
+				   Min(VARSIZE_ANY_EXHDR(left), VARSIZE_ANY_EXHDR(right)));
+	return order != 0 ? order :
+		(int) VARSIZE_ANY_EXHDR(left) - (int) VARSIZE_ANY_EXHDR(right);
+}
+
+/* Returns a pair for each category of each group that is behind, in their order. */
+static LagPair *
+make_pairs(const LagLook *look, int *count)
+{
+	LagPair    *pairs;
+	ListCell   *cell;
+	int			i;
+
+	*count = 0;
+	foreach(cell, look->groups)
+		* count += Max(((LagGroup *) lfirst(cell))->categories.count, 1);
+	pairs = palloc(sizeof(LagPair) * Max(*count, 1));
+	*count = 0;
+	foreach(cell, look->groups)
+	{
+		LagGroup   *group = lfirst(cell);
+
+		if (group->ranges == NULL)
+			continue;
+		if (group->categories.array == NULL)
+			pairs[(*count)++] = (LagPair)
+		{
+			.group = group
+		};
+		for (i = 0; i < group->categories.count; i++)
+			pairs[(*count)++] = (LagPair)
+		{
+			group->categories.values[i], group
+		};
+	}
+	qsort(pairs, *count, sizeof(LagPair), compare_pairs);
+	return pairs;
+}
+
+/* Puts the groups of each category together.  Returns a list of LagUnit. */
+static List *
+make_units(const LagLook *look)
+{
+	int			count;
+	LagPair    *pairs = make_pairs(look, &count);
+	List	   *units = NIL;
+	LagUnit    *unit = NULL;
+	int64		after = 0;
+	int64		upto = 0;
+	int			i;
+
+	for (i = 0; i < count; i++)
+	{
+		LagGroup   *group = pairs[i].group;
+
+		if (i == 0 || compare_pairs(&pairs[i - 1], &pairs[i]) != 0)
+		{
+			unit = palloc0(sizeof(LagUnit));
+			unit->category = pairs[i].category;
+			units = lappend(units, unit);
+			after = group->after;
+			upto = group->upto;
+		}
+		unit->groups = lappend(unit->groups, group);
+		after = Min(after, group->after);
+		upto = Max(upto, group->upto);
+		unit->positions = upto - after;
+	}
+	return units;
+}
+
+/* The shortest range first. */
+static int
+compare_units(const ListCell *a, const ListCell *b)
+{
+	int64		one = ((LagUnit *) lfirst(a))->positions;
+	int64		other = ((LagUnit *) lfirst(b))->positions;
+
+	return (one > other) - (one < other);
+}
+
+void
+lag_find(LagLook *look)
+{
+	LagSource  *source = &look->source;
+	List	   *units = make_units(look);
+	int			left = list_length(units);
+	int64		work = LAG_WORK;
+	ListCell   *cell;
+
+	list_sort(units, compare_units);
+	foreach(cell, units)
+	{
+		LagUnit    *unit = lfirst(cell);
+		int64		share = work / left--;
+
+		work += lag_scan_category(source, unit->category, unit->groups, share) - share;
+		work = Max(work, 0);
+	}
+	ExecDropSingleTupleTableSlot(source->slot);
+	if (source->categories != NULL)
+		index_close(source->categories, AccessShareLock);
+	index_close(source->positions, AccessShareLock);
+}

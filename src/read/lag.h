@@ -1,0 +1,104 @@
+/*-------------------------------------------------------------------------
+ *
+ * lag.h
+ *		How far consumers of the log are behind.
+ *
+ * Projections and partitions of subscriptions are looked at together: lag_begin,
+ * lag_add_group and lag_add_range for all of them, then lag_find.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef EVENTSTORE_LAG_H
+#define EVENTSTORE_LAG_H
+
+#include "datatype/timestamp.h"
+#include "executor/tuptable.h"
+#include "utils/array.h"
+#include "utils/relcache.h"
+#include "utils/snapshot.h"
+
+#include "log/event.h"
+
+/* lag.c: what consumers have before them, at a cost that does not grow with it */
+
+/* The events that a consumer, or a partition of one, wants and has not handled. */
+typedef struct Lag
+{
+	int64		events;			/* if it is an estimate, at least 1 */
+	bool		is_estimate;
+	TimestampTz since;			/* when the first of them was recorded; of an
+								 * estimate, perhaps a time before that; 0:
+								 * there is none */
+} Lag;
+
+/* A look at all consumers, and those of them that want the same events. */
+typedef struct LagLook LagLook;
+typedef struct LagGroup LagGroup;
+
+/* The horizon, up to which events can be handled. */
+typedef struct LagHorizon
+{
+	int64		position;
+	TimestampTz held_since;		/* when the first event above it was recorded;
+								 * 0: there is none */
+} LagHorizon;
+
+/*
+ * Begins a look at the events that the snapshot sees, in the current memory context, and
+ * finds its horizon.
+ */
+extern LagLook *lag_begin(Relation log, Snapshot snapshot, LagHorizon *horizon);
+
+/* Adds consumers of events; NULL: any.  partitions: 1 if they are not divided. */
+extern LagGroup *lag_add_group(LagLook *look, ArrayType *categories, ArrayType *types,
+							   int partitions);
+
+/*
+ * Adds events after a position and up to another to the lag of a partition of the
+ * group, which has one such range.
+ */
+extern void lag_add_range(LagGroup *group, int partition, int64 after, int64 upto,
+						  Lag *lag);
+
+/* Finds all of them. */
+extern void lag_find(LagLook *look);
+
+/* lag_scan.c: the events of a category that are looked at for that */
+
+/* The events after the position of a range that a partition of the group has left. */
+typedef struct LagRange
+{
+	int64		after;
+	int64		upto;
+	Lag		   *lag;			/* NULL: nothing is left */
+} LagRange;
+
+struct LagGroup
+{
+	TextSet		categories;
+	TextSet		types;
+	int			partitions;
+	LagRange   *ranges;			/* by partition */
+	int64		after;			/* the least of theirs, and the greatest */
+	int64		upto;
+};
+
+/* Where the events that are looked at come from, and how many more may be. */
+typedef struct LagSource
+{
+	Relation	log;
+	Snapshot	snapshot;
+	Relation	positions;		/* the index of positions */
+	Relation	categories;		/* that of categories; NULL: it is missing */
+	TupleTableSlot *slot;
+} LagSource;
+
+/*
+ * Adds what the groups want of a category, 0 for the whole log, to their lags.  May
+ * spend so much work, in the units of LAG_EVENT; returns what is left of it.
+ */
+#define LAG_EVENT	64
+extern int64 lag_scan_category(const LagSource *source, Datum category, List *groups,
+							   int64 work);
+
+#endif							/* EVENTSTORE_LAG_H */
