@@ -405,17 +405,17 @@ BEGIN ATOMIC
         SELECT p.name, g.gone, g.instead
           FROM projection p
          CROSS JOIN LATERAL (
-             SELECT CASE WHEN pg_catalog.regexp_match(p.message, '"[^"]*"')  IS NOT NULL THEN
-                        pg_catalog.parse_ident((pg_catalog.regexp_match(p.message, '"([^"]+)" does not exist'))[1]) END AS name) m
+             -- the server prints the name as it is, without quotes of its own
+             SELECT (pg_catalog.regexp_match(p.message, '^relation "(.+)" does not exist$'))[1] AS name) m
          CROSS JOIN LATERAL (
              SELECT min(s.schema) AS gone, (SELECT min(n.nspname::text) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-                                             WHERE c.relname = m.name[1] AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+                                             WHERE c.relname = m.name::name AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
                                                AND pg_catalog.pg_has_role(n.nspowner, p.role, 'USAGE')
                                             HAVING count(*) = 1) AS instead
                FROM es_health_path(p.search_path) s
               WHERE NOT EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = s.schema) AND s.schema <> '$user'
              HAVING count(*) = 1) g
-         WHERE p.sqlstate = '42P01' AND pg_catalog.cardinality(m.name) = 1 AND g.instead IS NOT NULL),
+         WHERE p.sqlstate = '42P01' AND g.instead IS NOT NULL),
     problem AS (
         SELECT p.name, 0 AS n, 4 AS urgency, 'role_missing' AS problem, p.created_at AS since,
                pg_catalog.format('Its owner, %s, does not exist any more. It cannot run. Its tables stay when it is dropped; create it again as their new owner, with start_position => %s.',
