@@ -249,7 +249,7 @@ fail_name_taken(const char *name)
 			(errcode(ERRCODE_DUPLICATE_OBJECT),
 			 errmsg("subscription \"%s\" already exists", name),
 			 errdetail("There is a subscription of this name in this database."),
-			 errhint("Use it as it is, or es_drop_subscription() first.")));
+			 errhint("es_alter_subscription() changes it, es_drop_subscription() drops it.")));
 }
 
 void
