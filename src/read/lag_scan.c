@@ -52,7 +52,7 @@
 
 /*
  * What a partition was seen to have more or less than the others is chance up to so many
- * standard deviations.
+ * standard deviations, and events.
  */
 #define CHANCE			3.0
 
@@ -61,7 +61,10 @@ typedef struct LagPart
 {
 	int64		counted;		/* in its range, among those that were read
 								 * backward */
-	int64		seen;			/* in the even strata, to know its share */
+	int64		seen;			/* in the even strata, to know its share; */
+	int64		most;			/* in one of them, */
+	int64		here;			/* and in the last one, */
+	int			stratum;		/* which has this number */
 	TimestampTz since;			/* of the first one; 0: none was met */
 } LagPart;
 
@@ -70,7 +73,8 @@ typedef struct LagWant
 {
 	LagGroup   *group;
 	LagPart    *parts;			/* by partition */
-	int64		seen;			/* by all of them */
+	double		even;			/* what each of them has seen, were all the
+								 * same */
 	int64		sampled;		/* in the stratum that is read */
 	double		rates[MAX_STRATA];	/* events to a position, by stratum */
 	double		shares;			/* sum of those of its partitions */
@@ -99,7 +103,7 @@ typedef struct LagScan
 	int64		low;			/* all from here on was read backward */
 	int64		strata[MAX_STRATA + 1]; /* their bounds, downward from low - 1 */
 	int			strata_count;
-	bool		has_shares;		/* is the stratum that is read an even one? */
+	int			stratum;		/* that is read */
 	int64		work;			/* that is left */
 	int64		position;		/* of the last event, */
 	int64		run_after;		/* and after which all up to it was read */
@@ -203,11 +207,17 @@ count_event(LagScan *scan, LagWant *want, int partition)
 static void
 sample_event(LagScan *scan, LagWant *want, int partition)
 {
+	LagPart    *part = &want->parts[partition];
+
 	want->sampled++;
-	if (!scan->has_shares)
+	if (scan->stratum < scan->strata_count / 2)
 		return;
-	want->seen++;
-	want->parts[partition].seen++;
+	if (part->stratum != scan->stratum)
+		part->here = 0;
+	part->stratum = scan->stratum;
+	part->here++;
+	part->seen++;
+	part->most = Max(part->most, part->here);
 }
 
 /* Notes an event that is the first one of its partition after the checkpoint. */
@@ -326,7 +336,7 @@ sample_strata(LagScan *scan, int64 work)
 		int			count = 0;
 
 		seek_lag(scan, after, upto);
-		scan->has_shares = i >= scan->strata_count / 2;
+		scan->stratum = i;
 		for (j = 0; j < scan->count; j++)
 			scan->wants[j].sampled = 0;
 		while (count < sample && read_lag_event(scan, ForwardScanDirection, sample_event))
@@ -338,17 +348,21 @@ sample_strata(LagScan *scan, int64 work)
 	}
 }
 
-/* Returns the share of a partition in what the group wants, of want->shares. */
+/*
+ * Returns the share of a partition in what the group wants, of want->shares.  It has more
+ * than the others only if it has so without the stratum in which it has most, since a
+ * stream may have many events at once.
+ */
 static double
 partition_share(const LagWant *want, int partition)
 {
-	double		even = (double) want->seen / want->group->partitions;
-	double		seen = (double) want->parts[partition].seen;
-	double		chance = CHANCE * sqrt(even) + 1;
+	const LagPart *part = &want->parts[partition];
+	double		chance = CHANCE * sqrt(want->even) + CHANCE;
+	double		often = (double) (part->seen - part->most);
 
-	if (seen > even + chance)
-		return seen - chance;
-	return seen < even - chance ? seen + chance : even;
+	if (often > want->even + chance)
+		return often - chance;
+	return part->seen < want->even - chance ? part->seen + chance : want->even;
 }
 
 static void
@@ -356,7 +370,8 @@ sum_shares(LagWant *want)
 {
 	int			i;
 
-	want->shares = 0;
+	for (i = 0; i < want->group->partitions; i++)
+		want->even += (double) want->parts[i].seen / want->group->partitions;
 	for (i = 0; i < want->group->partitions; i++)
 		want->shares += partition_share(want, i);
 }
@@ -380,7 +395,7 @@ estimate_rest(const LagScan *scan, const LagRest *rest)
 			events += want->rates[i] * (upto - after);
 	}
 	if (group->partitions == 1 || want->shares == 0)
-		return events;
+		return events / group->partitions;
 	return events * partition_share(want, rest->partition) / want->shares;
 }
 

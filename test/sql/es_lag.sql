@@ -104,6 +104,7 @@ SELECT partition = es_partition('hot-0', 64), is_estimate, lag_events::float8 / 
 -- The cost is that of a bounded number of events, for all together.
 CREATE FUNCTION fetched() RETURNS bigint LANGUAGE sql AS $$
     SELECT coalesce(seq_tup_read, 0) + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relid = 'es_events'::regclass $$;
+SELECT pg_stat_force_next_flush();
 BEGIN;
 SELECT count(*) > 1500 AS many FROM es_subscription_status;
 SELECT fetched() BETWEEN 5000 AND 30000 AS bounded;
