@@ -7,8 +7,11 @@
  * looks for them meets those of all other partitions.  So a session remembers what it
  * has met: the positions and the partitions of the events, in position order, after
  * one position and up to another.  The partitions that it reads next find theirs there,
- * and look them up one by one.  So a session walks over each event once, however many
+ * and fetch them one by one.  So a session walks over each event once, however many
  * partitions there are.
+ *
+ * It also remembers where their rows were, which spares the index in most cases.  If the
+ * row that is there now has another position, the event is looked up in the index.
  *
  * The protocol:
  *
@@ -22,7 +25,7 @@
  *	   too: what was restored below the horizon since is then found.
  *	4. Rights are checked before each read, whatever is remembered.
  *
- * A map that is full forgets the older half.  A partition that is behind walks over the
+ * A map that is full forgets the oldest quarter.  A partition that is behind walks over the
  * log up to where the map begins.  If that happens twice in a row, as after a seek, the
  * map begins anew there.
  *
@@ -30,6 +33,7 @@
  */
 #include "postgres.h"
 
+#include "storage/itemptr.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
@@ -43,9 +47,9 @@
 /* Subscriptions of a session that have a map. */
 #define MAX_MAPS		4
 
-/* Events of a map: 3.75 MB. */
+/* Events of a map: 4 MB. */
 #define FIRST_EVENTS	1024
-#define MAX_EVENTS		(384 * 1024)
+#define MAX_EVENTS		(256 * 1024)
 
 /*
  * A reader that is further ahead of the map does not fill the gap: so much it would walk
@@ -70,6 +74,7 @@ struct PartitionMap
 	int			allocated;
 	int64	   *positions;
 	uint16	   *numbers;		/* of the partitions */
+	ItemPointerData *places;	/* where the rows were */
 	bool		was_behind;		/* the last reader was */
 };
 
@@ -111,6 +116,8 @@ drop_map(PartitionMap *map)
 		pfree(map->positions);
 	if (map->numbers != NULL)
 		pfree(map->numbers);
+	if (map->places != NULL)
+		pfree(map->places);
 	memset(map, 0, sizeof(PartitionMap));
 }
 
@@ -235,16 +242,18 @@ count_upto(const PartitionMap *map, int64 position)
 }
 
 int64
-partition_map_next(const PartitionMap *map, int partition, int64 after, int *place)
+partition_map_next(const PartitionMap *map, int partition, int64 after, int *next,
+				   ItemPointer place)
 {
-	if (*place < 0)
-		*place = count_upto(map, after);
-	for (; *place < map->count; (*place)++)
-	{
-		if (map->numbers[*place] == partition)
-			return map->positions[(*place)++];
-	}
-	return PG_INT64_MAX;
+	int			i = *next < 0 ? count_upto(map, after) : *next;
+
+	while (i < map->count && map->numbers[i] != partition)
+		i++;
+	*next = i + 1;
+	if (i >= map->count)
+		return PG_INT64_MAX;
+	*place = map->places[i];
+	return map->positions[i];
 }
 
 bool
@@ -253,16 +262,24 @@ partition_map_is_full(const PartitionMap *map)
 	return map->count == MAX_EVENTS;
 }
 
-/* Forgets the older half of the events. */
+/* Forgets the oldest quarter of the events. */
 static void
-forget_older(PartitionMap *map)
+forget_oldest(PartitionMap *map)
 {
-	int			half = map->count / 2;
+	int			old = map->count / 4;
 
-	map->from = map->positions[half - 1];
-	map->count -= half;
-	memmove(map->positions, map->positions + half, sizeof(int64) * map->count);
-	memmove(map->numbers, map->numbers + half, sizeof(uint16) * map->count);
+	map->from = map->positions[old - 1];
+	map->count -= old;
+	memmove(map->positions, map->positions + old, sizeof(int64) * map->count);
+	memmove(map->numbers, map->numbers + old, sizeof(uint16) * map->count);
+	memmove(map->places, map->places + old, sizeof(ItemPointerData) * map->count);
+}
+
+/* Makes an array larger, or makes it. */
+static void *
+enlarge_array(void *array, size_t size)
+{
+	return array == NULL ? MemoryContextAlloc(TopMemoryContext, size) : repalloc(array, size);
 }
 
 /* Makes room for one more event. */
@@ -276,26 +293,22 @@ make_map_room(PartitionMap *map)
 		return;
 	if (partition_map_is_full(map))
 	{
-		forget_older(map);
+		forget_oldest(map);
 		return;
 	}
-	if (map->positions == NULL)
-		map->positions = MemoryContextAlloc(TopMemoryContext, sizeof(int64) * room);
-	else
-		map->positions = repalloc(map->positions, sizeof(int64) * room);
-	if (map->numbers == NULL)
-		map->numbers = MemoryContextAlloc(TopMemoryContext, sizeof(uint16) * room);
-	else
-		map->numbers = repalloc(map->numbers, sizeof(uint16) * room);
+	map->positions = enlarge_array(map->positions, sizeof(int64) * room);
+	map->numbers = enlarge_array(map->numbers, sizeof(uint16) * room);
+	map->places = enlarge_array(map->places, sizeof(ItemPointerData) * room);
 	map->allocated = room;
 }
 
 void
-partition_map_add(PartitionMap *map, int64 position, int partition)
+partition_map_add(PartitionMap *map, int64 position, int partition, ItemPointer place)
 {
 	make_map_room(map);
 	map->positions[map->count] = position;
 	map->numbers[map->count] = (uint16) partition;
+	map->places[map->count] = *place;
 	map->count++;
 	map->to = position;
 }

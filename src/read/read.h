@@ -128,16 +128,18 @@ extern int64 partition_map_end(const PartitionMap *map);
 
 /*
  * Returns the position of the partition's next event that the map knows; PG_INT64_MAX
- * after the last one.  place: where to go on; at first -1, for what follows a position.
+ * after the last one.  next: where to go on; at first -1, for what follows a position.
+ * place: where the row was.
  */
 extern int64 partition_map_next(const PartitionMap *map, int partition, int64 after,
-								int *place);
+								int *next, ItemPointer place);
 
 /* Returns true if the next event that is added makes it forget others. */
 extern bool partition_map_is_full(const PartitionMap *map);
 
 /* Adds the next event. */
-extern void partition_map_add(PartitionMap *map, int64 position, int partition);
+extern void partition_map_add(PartitionMap *map, int64 position, int partition,
+							  ItemPointer place);
 
 /* Says that the map knows all events up to the position. */
 extern void partition_map_extend(PartitionMap *map, int64 position);

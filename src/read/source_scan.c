@@ -18,6 +18,7 @@
 #include "access/tableam.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
@@ -174,7 +175,7 @@ is_of_source(const SourceScan *scan, TupleTableSlot *slot, PartitionMap *map)
 		return true;
 	position = DatumGetInt64(slot_getattr(slot, Anum_es_events_position, &isnull));
 	if (map != NULL)
-		partition_map_add(map, position, partition);
+		partition_map_add(map, position, partition, &slot->tts_tid);
 	return partition == source->partition &&
 		(source->except.count == 0 || !int8_array_has(&source->except, position));
 }
@@ -264,17 +265,27 @@ read_arms_to_map(SourceScan *scan, PartitionMap *map, const ReadLimit *limit, in
 }
 
 /*
- * Looks up the event at a position, which is in the index of the source.  The slot is
- * empty if the event is not there any more.
+ * Fetches the event at a position: from the place where its row was, or else by the
+ * index.  The slot is empty if the event is not there any more.  blocks: so many
+ * the table has now; it may have had more.
  */
 static void
-look_up_event(SourceArm *arm, Relation index, int64 position)
+fetch_known(SourceArm *arm, IndexFetchTableData *rows, BlockNumber blocks,
+			ItemPointer place, int64 position)
 {
 	ScanKeyData key;
+	bool		more = false;
+	bool		isnull;
 
-	table_row_key(&key, index, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(position));
-	index_rescan(arm->scan, &key, 1, NULL, 0);
+	CHECK_FOR_INTERRUPTS();
 	arm->ended = false;
+	if (ItemPointerGetBlockNumber(place) < blocks &&
+		table_index_fetch_tuple(rows, place, arm->scan->xs_snapshot, arm->slot, &more, NULL) &&
+		DatumGetInt64(slot_getattr(arm->slot, Anum_es_events_position, &isnull)) == position)
+		return;
+	table_row_key(&key, arm->scan->indexRelation, 1, BTEqualStrategyNumber, F_INT8EQ,
+				  Int64GetDatum(position));
+	index_rescan(arm->scan, &key, 1, NULL, 0);
 	advance_arm(arm);
 }
 
@@ -292,15 +303,19 @@ read_known(SourceScan *scan, const PartitionMap *map, Snapshot snapshot, int64 a
 		.scan = compat_index_beginscan(scan->log, index, snapshot, 1),
 		.slot = table_slot_create(scan->log, NULL)
 	};
+	IndexFetchTableData *rows = table_index_fetch_begin(scan->log);
+	BlockNumber blocks = RelationGetNumberOfBlocks(scan->log);
+	ItemPointerData place;
 	int64		examined = 0;
 	int64		position;
-	int			place = -1;
+	int			next = -1;
 	bool		ended = false;
 
 	while (!ended &&
-		   (position = partition_map_next(map, scan->source->partition, after, &place)) <= upto)
+		   (position = partition_map_next(map, scan->source->partition, after, &next,
+										  &place)) <= upto)
 	{
-		look_up_event(&arm, index, position);
+		fetch_known(&arm, rows, blocks, &place, position);
 		if (!arm.ended && is_of_source(scan, arm.slot, NULL) &&
 			!add_event(arm.slot, limit, batch))
 		{
@@ -313,6 +328,7 @@ read_known(SourceScan *scan, const PartitionMap *map, Snapshot snapshot, int64 a
 			ended = true;
 		}
 	}
+	table_index_fetch_end(rows);
 	end_arm(&arm);
 	if (index != scan->index)
 		index_close(index, AccessShareLock);
