@@ -203,7 +203,7 @@ partition_map_open(PartitionMap *map, int64 after, int64 upto)
 		begin_map(map, after);
 	else if (after < map->from)
 	{
-		if (upto < map->to)
+		if (upto <= map->from)
 			return false;		/* of what is in flight */
 		if (!map->was_behind)
 		{

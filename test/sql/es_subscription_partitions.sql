@@ -118,10 +118,13 @@ SELECT max(position) AS before FROM es_events \gset
 SELECT append(1, 2000);
 SELECT consume('all', 60) AS delivered;
 ALTER TABLE es_events DISABLE TRIGGER ALL;
-DELETE FROM es_events e WHERE position > :before AND (position > :before + 400 OR position % 3 > 0)
-   AND NOT EXISTS (SELECT FROM got WHERE got.position = e.position);
+DELETE FROM es_events e WHERE position > :before + 400
+    OR position > :before AND position % 3 > 0 AND NOT EXISTS (SELECT FROM got WHERE got.position = e.position);
+DELETE FROM got WHERE position > :before + 400;
 ALTER TABLE es_events ENABLE TRIGGER ALL;
+SELECT pg_relation_size('es_events') AS size \gset
 VACUUM es_events;
+SELECT pg_relation_size('es_events') < :size AS ended_before;
 SELECT drain('all', 3);
 SELECT * FROM wrong('all', :before);
 SELECT append(1, 300);
@@ -130,7 +133,7 @@ SELECT * FROM wrong('all', :before);
 -- A place that was taken by an event of the same partition.
 DELETE FROM got;
 SELECT es_seek('all', :before);
-SELECT consume('all', 20) AS delivered;
+SELECT consume('all', 60) AS delivered;
 ALTER TABLE es_events DISABLE TRIGGER ALL;
 CREATE TABLE moved AS SELECT * FROM es_events e WHERE position > :before
    AND NOT EXISTS (SELECT FROM got WHERE got.position = e.position);
