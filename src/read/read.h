@@ -108,10 +108,7 @@ typedef struct EventSource
 	TransactionId changed_by;	/* last wrote it */
 } EventSource;
 
-/*
- * Returns the session's map of the subscription's partitions; NULL if none are
- * remembered, as there are few.  The log is open.
- */
+/* Returns the session's map of the subscription's partitions; NULL if there are few. */
 extern PartitionMap *partition_map_find(const EventSource *source, Relation log);
 
 /* Forgets all maps of the session. */

@@ -157,4 +157,7 @@ SELECT es_seek('all', 0);
 SELECT drain('all', 10);
 SELECT * FROM wrong('all');
 
+DROP PROCEDURE by_turns;
+DROP FUNCTION append, consume, drain, wrong;
+DROP TABLE got, removed, moved;
 DROP EXTENSION eventstore;
