@@ -8,9 +8,9 @@
  * reads the category's events, and each that is read is shown to all of them
  * (lag_scan.c).  So 1,024 partitions do not take 1,024 scans.
  *
- * A look may do so much work (LAG_WORK), whatever there is to count.  The categories
- * with the shortest ranges come first, and what they leave of their share goes to the
- * others.
+ * A look may do so much work (LAG_WORK), whatever there is to count.  Half of it goes to
+ * all categories alike.  Those of which that reads all are done.  The others share what is
+ * left, and are begun anew.
  *
  *-------------------------------------------------------------------------
  */
@@ -49,7 +49,6 @@ typedef struct LagUnit
 {
 	Datum		category;
 	List	   *groups;
-	int64		positions;		/* in which their events may lie */
 } LagUnit;
 
 /* Finds when the first event above the horizon was recorded; 0: there is none. */
@@ -183,8 +182,6 @@ make_units(const LagLook *look)
 	LagPair    *pairs = make_pairs(look, &count);
 	List	   *units = NIL;
 	LagUnit    *unit = NULL;
-	int64		after = 0;
-	int64		upto = 0;
 	int			i;
 
 	for (i = 0; i < count; i++)
@@ -196,25 +193,34 @@ make_units(const LagLook *look)
 			unit = palloc0(sizeof(LagUnit));
 			unit->category = pairs[i].category;
 			units = lappend(units, unit);
-			after = group->after;
-			upto = group->upto;
 		}
 		unit->groups = lappend(unit->groups, group);
-		after = Min(after, group->after);
-		upto = Max(upto, group->upto);
-		unit->positions = upto - after;
 	}
 	return units;
 }
 
-/* The shortest range first. */
-static int
-compare_units(const ListCell *a, const ListCell *b)
+/*
+ * Scans each unit with an equal share of the work, and leaves what is left of it.
+ * Returns those of which more would have to be read.
+ */
+static List *
+scan_units(const LagSource *source, List *units, int64 *work, bool estimate)
 {
-	int64		one = ((LagUnit *) lfirst(a))->positions;
-	int64		other = ((LagUnit *) lfirst(b))->positions;
+	List	   *rest = NIL;
+	int			left = list_length(units);
+	ListCell   *cell;
 
-	return (one > other) - (one < other);
+	foreach(cell, units)
+	{
+		LagUnit    *unit = lfirst(cell);
+		int64		share = *work / left--;
+		int64		unused = share;
+
+		if (!lag_scan_category(source, unit->category, unit->groups, &unused, estimate))
+			rest = lappend(rest, unit);
+		*work = Max(*work - share + unused, 0);
+	}
+	return rest;
 }
 
 void
@@ -222,19 +228,12 @@ lag_find(LagLook *look)
 {
 	LagSource  *source = &look->source;
 	List	   *units = make_units(look);
-	int			left = list_length(units);
-	int64		work = LAG_WORK;
-	ListCell   *cell;
+	int64		half = LAG_WORK / 2;
+	int64		work;
 
-	list_sort(units, compare_units);
-	foreach(cell, units)
-	{
-		LagUnit    *unit = lfirst(cell);
-		int64		share = work / left--;
-
-		work += lag_scan_category(source, unit->category, unit->groups, share) - share;
-		work = Max(work, 0);
-	}
+	units = scan_units(source, units, &half, false);
+	work = LAG_WORK / 2 + half;
+	(void) scan_units(source, units, &work, true);
 	ExecDropSingleTupleTableSlot(source->slot);
 	if (source->categories != NULL)
 		index_close(source->categories, AccessShareLock);

@@ -95,10 +95,11 @@ typedef struct LagSource
 
 /*
  * Adds what the groups want of a category, 0 for the whole log, to their lags.  May
- * spend so much work, in the units of LAG_EVENT; returns what is left of it.
+ * spend so much work, in the units of LAG_EVENT, and leaves what is left of it.  Without
+ * estimate, returns false and adds nothing if that is not enough to count all.
  */
 #define LAG_EVENT	64
-extern int64 lag_scan_category(const LagSource *source, Datum category, List *groups,
-							   int64 work);
+extern bool lag_scan_category(const LagSource *source, Datum category, List *groups,
+							  int64 *work, bool estimate);
 
 #endif							/* EVENTSTORE_LAG_H */

@@ -511,22 +511,24 @@ end_lag_scan(LagScan *scan)
 	pfree(scan->wants);
 }
 
-int64
-lag_scan_category(const LagSource *source, Datum category, List *groups, int64 work)
+bool
+lag_scan_category(const LagSource *source, Datum category, List *groups, int64 *work,
+				  bool estimate)
 {
-	LagScan		scan = {.source = source,.category = category,.work = work};
+	LagScan		scan = {.source = source,.category = category,.work = *work};
 	LagRest    *rests;
 	int			count;
 	int			i;
 
 	begin_lag_scan(&scan, groups);
-	read_lag_backward(&scan, work / 2);
+	read_lag_backward(&scan, estimate ? scan.work / 2 : scan.work);
 	rests = make_rests(&scan, &count);
-	if (count > 0)
+	if (count > 0 && estimate)
 		estimate_rests(&scan, rests, count);
 	pfree(rests);
-	for (i = 0; i < scan.count; i++)
+	for (i = 0; (count == 0 || estimate) && i < scan.count; i++)
 		add_counted(&scan.wants[i]);
 	end_lag_scan(&scan);
-	return scan.work;
+	*work = scan.work;
+	return count == 0 || estimate;
 }
