@@ -754,7 +754,7 @@ BEGIN ATOMIC
                              w.position, w.version, w.stream, w.type, w.id),
            NULL, s.role_name, s.role
       FROM subscription s
-     CROSS JOIN LATERAL (SELECT w.* FROM waiting w WHERE w.name = s.name ORDER BY w.position LIMIT 1) w;
+      JOIN (SELECT DISTINCT ON (w.name) w.* FROM waiting w ORDER BY w.name, w.position) w ON w.name = s.name;
 END;
 
 -- Messages of the inbox that failed, one problem for each topic and group, of at most a
