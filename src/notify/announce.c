@@ -61,13 +61,13 @@ static Notified announced = {0};
  * Reads from es_notified how far listeners of a log have been notified.  If it
  * has no row yet, no worker has been there, and nothing below the horizon was
  * left to one.  But a worker that is there now may have been left something:
- * the extension may have been dropped and created again.
+ * the extension may have been dropped and created again, for which it had to wait.
  */
 static void
 load_notified(Notified *notified, Oid log, int64 horizon)
 {
 	Oid			type = INT8OID;
-	Datum		value = Int64GetDatum(worker_slot_notifies() ? 0 : horizon);
+	Datum		value = Int64GetDatum(worker_slot_may_owe() ? 0 : horizon);
 	bool		isnull;
 
 	if (own_sql_run(log, "SELECT position FROM @extschema@.es_notified",

@@ -120,6 +120,12 @@ extern bool worker_slot_is_listed(const char *database);
 extern bool worker_slot_notifies(void);
 
 /*
+ * Returns true if an appender may have relied on a worker before now, also on one that is
+ * in a long transaction by now.  Only for a worker.
+ */
+extern bool worker_slot_may_owe(void);
+
+/*
  * Makes this process a worker of its database, whose name is given.  Returns
  * false if there is no place: it can work, but nothing wakes it.
  */

@@ -73,6 +73,9 @@ static int	slot_count = 0;
 static WorkerSlot *joined = NULL;	/* the slot of this worker */
 static int	place = -1;			/* its place there */
 
+/* This worker has told appenders that it notifies, at some time. */
+static bool has_notified = false;
+
 /* How far listeners have been notified by this worker, if it serves without a slot. */
 static Notified served = {0};
 
@@ -233,6 +236,17 @@ worker_slot_notifies(void)
 	return false;
 }
 
+bool
+worker_slot_may_owe(void)
+{
+	int			number = worker_slot_number();
+
+	if (has_notified)
+		return true;
+	return number < 0 ? worker_lock_is_promised() :
+		pg_atomic_read_u32(&slots[number].notifying) != 0;
+}
+
 /* The process of a worker ends. */
 static void
 leave_worker_slot(int code, Datum arg)
@@ -305,6 +319,7 @@ worker_slot_set_notifying(bool notifying)
 {
 	uint32		bit;
 
+	has_notified |= notifying;
 	if (joined == NULL)
 	{
 		worker_lock_set_promising(notifying && worker_lock_serves());
