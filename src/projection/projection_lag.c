@@ -11,15 +11,7 @@
  */
 #include "postgres.h"
 
-#include "access/table.h"
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "fmgr.h"
-#include "funcapi.h"
-#include "miscadmin.h"
-#include "utils/rel.h"
-#include "utils/snapmgr.h"
-#include "utils/timestamp.h"
 
 #include "base/base.h"
 #include "log/log.h"
@@ -41,16 +33,10 @@ enum
 	PLAG_NAME, PLAG_POSITION, PLAG_CATEGORIES, PLAG_TYPES, PLAG_COLUMNS
 };
 
-/* Columns of the result. */
-enum
-{
-	RESULT_NAME, RESULT_POSITION, RESULT_HORIZON, RESULT_HELD_SINCE, RESULT_EVENTS,
-	RESULT_IS_ESTIMATE, RESULT_SINCE, RESULT_COLUMNS
-};
-
 /* Adds a projection to the look. */
 static void
-add_projection_lag(LagLook *look, HeapTuple row, TupleDesc desc, int64 horizon, Lag *lag)
+add_projection_lag(LagLook *look, HeapTuple row, TupleDesc desc, int64 horizon, Lag *lag,
+				   void *state)
 {
 	Datum		values[PLAG_COLUMNS];
 	bool		nulls[PLAG_COLUMNS];
@@ -63,26 +49,6 @@ add_projection_lag(LagLook *look, HeapTuple row, TupleDesc desc, int64 horizon, 
 	lag_add_range(group, 0, DatumGetInt64(values[PLAG_POSITION]), horizon, lag);
 }
 
-/* Returns the row of the projection. */
-static void
-put_projection_lag(ReturnSetInfo *result, HeapTuple row, TupleDesc desc,
-				   const LagHorizon *horizon, const Lag *lag)
-{
-	bool		nulls[RESULT_COLUMNS] = {false};
-	bool		isnull;
-	Datum		values[RESULT_COLUMNS] = {
-		heap_getattr(row, PLAG_NAME + 1, desc, &isnull),
-		heap_getattr(row, PLAG_POSITION + 1, desc, &isnull),
-		Int64GetDatum(horizon->position), TimestampTzGetDatum(horizon->held_since),
-		Int64GetDatum(lag->events), BoolGetDatum(lag->is_estimate),
-		TimestampTzGetDatum(lag->since)
-	};
-
-	nulls[RESULT_HELD_SINCE] = horizon->held_since == 0;
-	nulls[RESULT_SINCE] = lag->since == 0;
-	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
-}
-
 /*
  * es_projection_lag(): a row for each projection that the caller may see.
  */
@@ -90,31 +56,8 @@ Datum
 es_projection_lag(PG_FUNCTION_ARGS)
 {
 	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
-	Oid			types[3] = {BOOLOID, OIDOID, INT8OID};
-	Datum		values[3];
-	LagHorizon	horizon;
-	LagLook    *look;
-	Lag		   *lags;
-	uint64		count;
-	uint64		i;
-	Relation	rel = table_open(log, AccessShareLock);
 
-	InitMaterializedSRF(fcinfo, 0);
-	SPI_connect();
-	look = lag_begin(rel, GetActiveSnapshot(), &horizon);
-	values[0] = BoolGetDatum(operator_sees_all(log));
-	values[1] = ObjectIdGetDatum(GetUserId());
-	values[2] = Int64GetDatum(horizon.position);
-	count = own_sql_select(log, VISIBLE_PROJECTIONS, 3, types, values, NULL);
-	lags = palloc0(sizeof(Lag) * Max(count, 1));
-	for (i = 0; i < count; i++)
-		add_projection_lag(look, SPI_tuptable->vals[i], SPI_tuptable->tupdesc,
-						   horizon.position, &lags[i]);
-	lag_find(look);
-	for (i = 0; i < count; i++)
-		put_projection_lag((ReturnSetInfo *) fcinfo->resultinfo, SPI_tuptable->vals[i],
-						   SPI_tuptable->tupdesc, &horizon, &lags[i]);
-	SPI_finish();
-	table_close(rel, AccessShareLock);
+	lag_answer(fcinfo, log, operator_sees_all(log), VISIBLE_PROJECTIONS,
+			   add_projection_lag, NULL);
 	PG_RETURN_NULL();
 }

@@ -18,9 +18,15 @@
 
 #include "access/genam.h"
 #include "access/stratnum.h"
+#include "access/table.h"
 #include "access/tableam.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "funcapi.h"
+#include "miscadmin.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
@@ -30,6 +36,20 @@
 
 /* Work of a look: about so many events are read. */
 #define LAG_WORK	(20000 * LAG_EVENT)
+
+/* Columns of the answer after the two of the consumer. */
+enum
+{
+	LAG_HORIZON = 2, LAG_HELD_SINCE, LAG_EVENTS, LAG_IS_ESTIMATE, LAG_SINCE, LAG_COLUMNS
+};
+
+/* The horizon, up to which events can be handled. */
+typedef struct LagHorizon
+{
+	int64		position;
+	TimestampTz held_since;		/* when the first event above it was recorded;
+								 * 0: there is none */
+} LagHorizon;
 
 struct LagLook
 {
@@ -72,7 +92,11 @@ find_held_since(const LagSource *source, int64 horizon)
 	return since;
 }
 
-LagLook *
+/*
+ * Begins a look at the events that the snapshot sees, in the current memory context, and
+ * finds its horizon.
+ */
+static LagLook *
 lag_begin(Relation log, Snapshot snapshot, LagHorizon *horizon)
 {
 	LagLook    *look = palloc0(sizeof(LagLook));
@@ -223,7 +247,8 @@ scan_units(const LagSource *source, List *units, int64 *work, bool estimate)
 	return rest;
 }
 
-void
+/* Finds all lags. */
+static void
 lag_find(LagLook *look)
 {
 	LagSource  *source = &look->source;
@@ -238,4 +263,54 @@ lag_find(LagLook *look)
 	if (source->categories != NULL)
 		index_close(source->categories, AccessShareLock);
 	index_close(source->positions, AccessShareLock);
+}
+
+/* Returns a row: the consumer's two columns, and what was found. */
+static void
+put_lag(ReturnSetInfo *result, HeapTuple row, TupleDesc desc, const LagHorizon *horizon,
+		const Lag *lag)
+{
+	bool		nulls[LAG_COLUMNS] = {false};
+	bool		isnull;
+	Datum		values[LAG_COLUMNS] = {
+		heap_getattr(row, 1, desc, &isnull),
+		heap_getattr(row, 2, desc, &isnull),
+		Int64GetDatum(horizon->position), TimestampTzGetDatum(horizon->held_since),
+		Int64GetDatum(lag->events), BoolGetDatum(lag->is_estimate),
+		TimestampTzGetDatum(lag->since)
+	};
+
+	nulls[LAG_HELD_SINCE] = horizon->held_since == 0;
+	nulls[LAG_SINCE] = lag->since == 0;
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+void
+lag_answer(FunctionCallInfo fcinfo, Oid log, bool sees_all, const char *consumers,
+		   LagAdder add, void *state)
+{
+	Oid			types[3] = {BOOLOID, OIDOID, INT8OID};
+	Datum		values[3] = {BoolGetDatum(sees_all), ObjectIdGetDatum(GetUserId())};
+	LagHorizon	horizon;
+	LagLook    *look;
+	Lag		   *lags;
+	uint64		count;
+	uint64		i;
+	Relation	rel = table_open(log, AccessShareLock);
+
+	InitMaterializedSRF(fcinfo, 0);
+	SPI_connect();
+	look = lag_begin(rel, GetActiveSnapshot(), &horizon);
+	values[2] = Int64GetDatum(horizon.position);
+	count = own_sql_select(log, consumers, 3, types, values, NULL);
+	lags = palloc0(sizeof(Lag) * Max(count, 1));
+	for (i = 0; i < count; i++)
+		add(look, SPI_tuptable->vals[i], SPI_tuptable->tupdesc, horizon.position,
+			&lags[i], state);
+	lag_find(look);
+	for (i = 0; i < count; i++)
+		put_lag((ReturnSetInfo *) fcinfo->resultinfo, SPI_tuptable->vals[i],
+				SPI_tuptable->tupdesc, &horizon, &lags[i]);
+	SPI_finish();
+	table_close(rel, AccessShareLock);
 }

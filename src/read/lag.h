@@ -3,8 +3,8 @@
  * lag.h
  *		How far consumers of the log are behind.
  *
- * Projections and partitions of subscriptions are looked at together: lag_begin,
- * lag_add_group and lag_add_range for all of them, then lag_find.
+ * Projections, or partitions of subscriptions, are looked at together: lag_answer calls
+ * for each what adds it, by lag_add_group and lag_add_range.
  *
  *-------------------------------------------------------------------------
  */
@@ -13,6 +13,7 @@
 
 #include "datatype/timestamp.h"
 #include "executor/tuptable.h"
+#include "fmgr.h"
 #include "utils/array.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
@@ -35,20 +36,6 @@ typedef struct Lag
 typedef struct LagLook LagLook;
 typedef struct LagGroup LagGroup;
 
-/* The horizon, up to which events can be handled. */
-typedef struct LagHorizon
-{
-	int64		position;
-	TimestampTz held_since;		/* when the first event above it was recorded;
-								 * 0: there is none */
-} LagHorizon;
-
-/*
- * Begins a look at the events that the snapshot sees, in the current memory context, and
- * finds its horizon.
- */
-extern LagLook *lag_begin(Relation log, Snapshot snapshot, LagHorizon *horizon);
-
 /* Adds consumers of events; NULL: any.  partitions: 1 if they are not divided. */
 extern LagGroup *lag_add_group(LagLook *look, ArrayType *categories, ArrayType *types,
 							   int partitions);
@@ -60,8 +47,17 @@ extern LagGroup *lag_add_group(LagLook *look, ArrayType *categories, ArrayType *
 extern void lag_add_range(LagGroup *group, int partition, int64 after, int64 upto,
 						  Lag *lag);
 
-/* Finds all of them. */
-extern void lag_find(LagLook *look);
+/* Adds a consumer, a row of the statement, to the look. */
+typedef void (*LagAdder) (LagLook *look, HeapTuple row, TupleDesc desc, int64 horizon,
+						  Lag *lag, void *state);
+
+/*
+ * Returns the rows of es_projection_lag() or es_subscription_lag().  The statement has a
+ * row for each consumer, named by its first two columns.  Its parameters: $1 does the
+ * caller see all of them, $2 the caller, $3 the horizon.
+ */
+extern void lag_answer(FunctionCallInfo fcinfo, Oid log, bool sees_all,
+					   const char *consumers, LagAdder add, void *state);
 
 /* lag_scan.c: the events of a category that are looked at for that */
 

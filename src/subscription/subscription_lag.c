@@ -15,16 +15,8 @@
  */
 #include "postgres.h"
 
-#include "access/table.h"
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "fmgr.h"
-#include "funcapi.h"
-#include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/rel.h"
-#include "utils/snapmgr.h"
-#include "utils/timestamp.h"
 
 #include "base/base.h"
 #include "log/log.h"
@@ -51,29 +43,19 @@ enum
 	SLAG_COLUMNS
 };
 
-/* Columns of the result. */
-enum
+/* The subscription whose partitions come. */
+typedef struct LaggingSubscription
 {
-	RESULT_SUBSCRIPTION, RESULT_PARTITION, RESULT_HORIZON, RESULT_HELD_SINCE,
-	RESULT_EVENTS, RESULT_IS_ESTIMATE, RESULT_SINCE, RESULT_COLUMNS
-};
-
-/* What is built up row by row. */
-typedef struct SubscriptionLags
-{
-	LagLook    *look;
-	int64		horizon;
-	const char *name;			/* of the subscription whose partitions come;
-								 * NULL: none */
-	LagGroup   *group;			/* its group */
-} SubscriptionLags;
+	const char *name;			/* NULL: none */
+	LagGroup   *group;
+} LaggingSubscription;
 
 /* Adds a group with a filter that stands in two columns of the row. */
 static LagGroup *
-add_filter_group(SubscriptionLags *lags, const Datum *values, const bool *nulls,
+add_filter_group(LagLook *look, const Datum *values, const bool *nulls,
 				 int categories, int types)
 {
-	return lag_add_group(lags->look,
+	return lag_add_group(look,
 						 nulls[categories] ? NULL : DatumGetArrayTypeP(values[categories]),
 						 nulls[types] ? NULL : DatumGetArrayTypeP(values[types]),
 						 DatumGetInt32(values[SLAG_PARTITIONS]));
@@ -81,8 +63,10 @@ add_filter_group(SubscriptionLags *lags, const Datum *values, const bool *nulls,
 
 /* Adds a partition to the look. */
 static void
-add_partition_lag(SubscriptionLags *lags, HeapTuple row, TupleDesc desc, Lag *lag)
+add_partition_lag(LagLook *look, HeapTuple row, TupleDesc desc, int64 horizon, Lag *lag,
+				  void *state)
 {
+	LaggingSubscription *subscription = state;
 	Datum		values[SLAG_COLUMNS];
 	bool		nulls[SLAG_COLUMNS];
 	const char *name;
@@ -93,41 +77,21 @@ add_partition_lag(SubscriptionLags *lags, HeapTuple row, TupleDesc desc, Lag *la
 	name = TextDatumGetCString(values[SLAG_SUBSCRIPTION]);
 	partition = DatumGetInt32(values[SLAG_PARTITION]);
 	after = DatumGetInt64(values[SLAG_AFTER]);
-	if (lags->name == NULL || strcmp(lags->name, name) != 0)
+	if (subscription->name == NULL || strcmp(subscription->name, name) != 0)
 	{
-		lags->name = name;
-		lags->group = add_filter_group(lags, values, nulls, SLAG_CATEGORIES, SLAG_TYPES);
+		subscription->name = name;
+		subscription->group = add_filter_group(look, values, nulls, SLAG_CATEGORIES, SLAG_TYPES);
 	}
 	if (!nulls[SLAG_EARLIER_UPTO] && DatumGetInt64(values[SLAG_EARLIER_UPTO]) > after)
 	{
 		int64		upto = DatumGetInt64(values[SLAG_EARLIER_UPTO]);
 
-		lag_add_range(add_filter_group(lags, values, nulls, SLAG_EARLIER_CATEGORIES,
+		lag_add_range(add_filter_group(look, values, nulls, SLAG_EARLIER_CATEGORIES,
 									   SLAG_EARLIER_TYPES),
-					  partition, after, Min(upto, lags->horizon), lag);
+					  partition, after, Min(upto, horizon), lag);
 		after = upto;
 	}
-	lag_add_range(lags->group, partition, after, lags->horizon, lag);
-}
-
-/* Returns the row of the partition. */
-static void
-put_partition_lag(ReturnSetInfo *result, HeapTuple row, TupleDesc desc,
-				  const LagHorizon *horizon, const Lag *lag)
-{
-	bool		nulls[RESULT_COLUMNS] = {false};
-	bool		isnull;
-	Datum		values[RESULT_COLUMNS] = {
-		heap_getattr(row, SLAG_SUBSCRIPTION + 1, desc, &isnull),
-		heap_getattr(row, SLAG_PARTITION + 1, desc, &isnull),
-		Int64GetDatum(horizon->position), TimestampTzGetDatum(horizon->held_since),
-		Int64GetDatum(lag->events), BoolGetDatum(lag->is_estimate),
-		TimestampTzGetDatum(lag->since)
-	};
-
-	nulls[RESULT_HELD_SINCE] = horizon->held_since == 0;
-	nulls[RESULT_SINCE] = lag->since == 0;
-	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	lag_add_range(subscription->group, partition, after, horizon, lag);
 }
 
 /*
@@ -138,28 +102,9 @@ Datum
 es_subscription_lag(PG_FUNCTION_ARGS)
 {
 	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
-	Oid			types[2] = {BOOLOID, OIDOID};
-	Datum		values[2] = {BoolGetDatum(operator_sees_all(log)), ObjectIdGetDatum(GetUserId())};
-	SubscriptionLags lags = {.name = NULL};
-	LagHorizon	horizon;
-	Lag		   *found;
-	uint64		count;
-	uint64		i;
-	Relation	rel = table_open(log, AccessShareLock);
+	LaggingSubscription subscription = {NULL, NULL};
 
-	InitMaterializedSRF(fcinfo, 0);
-	SPI_connect();
-	lags.look = lag_begin(rel, GetActiveSnapshot(), &horizon);
-	lags.horizon = horizon.position;
-	count = own_sql_select(log, VISIBLE_PARTITIONS, 2, types, values, NULL);
-	found = palloc0(sizeof(Lag) * Max(count, 1));
-	for (i = 0; i < count; i++)
-		add_partition_lag(&lags, SPI_tuptable->vals[i], SPI_tuptable->tupdesc, &found[i]);
-	lag_find(lags.look);
-	for (i = 0; i < count; i++)
-		put_partition_lag((ReturnSetInfo *) fcinfo->resultinfo, SPI_tuptable->vals[i],
-						  SPI_tuptable->tupdesc, &horizon, &found[i]);
-	SPI_finish();
-	table_close(rel, AccessShareLock);
+	lag_answer(fcinfo, log, operator_sees_all(log), VISIBLE_PARTITIONS,
+			   add_partition_lag, &subscription);
 	PG_RETURN_NULL();
 }
