@@ -226,6 +226,13 @@ is_later(const InDoubt *in_doubt, Snapshot snapshot)
 		(FullTransactionIdEquals(xmax, kept.xmax) && snapshot->xcnt <= kept.xcnt);
 }
 
+/* Returns true if a position of this log, in its present file, is kept. */
+static bool
+is_kept_of(Relation log)
+{
+	return kept.log == RelationGetRelid(log) && kept.file == log->rd_rel->relfilenode;
+}
+
 /*
  * The position up to which everything is known to be stable for the snapshot: it was
  * for an earlier one.  0: none is known.
@@ -233,8 +240,7 @@ is_later(const InDoubt *in_doubt, Snapshot snapshot)
 static int64
 kept_position(const InDoubt *in_doubt, Relation log, Snapshot snapshot)
 {
-	if (kept.log != RelationGetRelid(log) || kept.file != log->rd_rel->relfilenode ||
-		!is_later(in_doubt, snapshot))
+	if (!is_kept_of(log) || !is_later(in_doubt, snapshot))
 		return 0;
 	return kept.position;
 }
@@ -249,8 +255,7 @@ keep_position(const InDoubt *in_doubt, Relation log, Snapshot snapshot,
 {
 	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
 		return;
-	if (kept.log == RelationGetRelid(log) && kept.file == log->rd_rel->relfilenode &&
-		!is_later(in_doubt, snapshot))
+	if (is_kept_of(log) && !is_later(in_doubt, snapshot))
 		return;
 	kept = (KeptPosition)
 	{
