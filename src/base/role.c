@@ -147,11 +147,8 @@ Datum
 es_role_send(PG_FUNCTION_ARGS)
 {
 	char	   *name = role_name((Role *) PG_GETARG_POINTER(0));
-	StringInfoData buffer;
 
-	pq_begintypsend(&buffer);
-	pq_sendtext(&buffer, name, strlen(name));
-	PG_RETURN_BYTEA_P(pq_endtypsend(&buffer));
+	return DirectFunctionCall1(textsend, CStringGetTextDatum(name));
 }
 
 /* Casts oid and regrole. */

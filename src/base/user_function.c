@@ -27,7 +27,6 @@
 #include "catalog/pg_proc.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
-#include "libpq/pqformat.h"
 #include "miscadmin.h"
 #include "nodes/value.h"
 #include "utils/builtins.h"
@@ -346,11 +345,8 @@ Datum
 es_function_send(PG_FUNCTION_ARGS)
 {
 	char	   *name = visible_name(PG_GETARG_TEXT_PP(0));
-	StringInfoData buffer;
 
-	pq_begintypsend(&buffer);
-	pq_sendtext(&buffer, name, strlen(name));
-	PG_RETURN_BYTEA_P(pq_endtypsend(&buffer));
+	return DirectFunctionCall1(textsend, CStringGetTextDatum(name));
 }
 
 /*
