@@ -3,21 +3,7 @@ CREATE EXTENSION eventstore;
 
 -- The machine alone: a table of the same columns and indexes, emptied before each
 -- measurement.
-CREATE SEQUENCE raw_position CACHE 1;
-CREATE TABLE raw_events (
-    position    bigint      NOT NULL DEFAULT nextval('raw_position') PRIMARY KEY,
-    version     bigint      NOT NULL,
-    next_xid    xid8        NOT NULL DEFAULT '3',
-    recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    occurred_at timestamptz,
-    id          uuid        NOT NULL DEFAULT es_uuid7() UNIQUE,
-    stream      text COLLATE "C" NOT NULL,
-    type        text COLLATE "C" NOT NULL,
-    data        jsonb       NOT NULL,
-    metadata    jsonb,
-    UNIQUE (stream, version)
-);
-CREATE INDEX ON raw_events (es_category(stream), position);
+\ir ../raw_events.sql
 
 -- The same for reads: 100 streams of 100 events, as the log has them.
 CREATE TABLE read_events (LIKE raw_events INCLUDING DEFAULTS, PRIMARY KEY (stream, version));
