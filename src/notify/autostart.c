@@ -17,8 +17,8 @@
  * processes of the server are left for others as there are places.  Nobody waits for the
  * process, and nothing here is an error for the caller: it goes on without a worker.
  *
- * A session whose attempt was in vain pauses before the next one.  It was if no process
- * was registered, or if no worker serves the database while that process should.
+ * An attempt fails if no process was registered, or if no worker serves the database when
+ * that process should.  After that the session pauses before the next one.
  *
  *-------------------------------------------------------------------------
  */
