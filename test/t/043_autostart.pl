@@ -136,12 +136,13 @@ new_databases('many');
 	my $offset = -s $node->logfile;
 	my $file = "$folder/append.sql";
 
+	my $from = time;
 	append_to_file($file, "SELECT es_append('m-:client_id', 'any', 'x');\n");
 	$node->command_ok([ 'pgbench', '-n', '-c', 20, '-j', 2, '-t', 5, '-U', 'writer', '-f', $file, $node->connstr('many') ],
 		'many appenders at once');
 	is_handled('many', 'many appenders: the projection has run');
-	# the clock's second may be over in between
-	cmp_ok(registered($offset), '<=', 2, 'many appenders: they start one worker');
+	# a token is of a second of the clock: a server that is slow to start the worker may be asked again in the next one
+	cmp_ok(registered($offset), '<=', int(time) - int($from) + 1, 'many appenders: they start one worker, at most one a second');
 	is(count_workers('many'), '1', 'many appenders: there is one');
 }
 
