@@ -10,7 +10,7 @@
 #   make check-assert, make check-asan      regress, isolation and fuzz on a server with assertions, with AddressSanitizer
 #   make torture [FORM=short] [SEED=n]      kills and other faults, on private servers; KILLS=n of the long form
 #   make bench                              figures against plain SQL, on a private server
-#   make bench-instructions                 instructions a call, to compare two commits (bench/instructions)
+#   make bench-instructions [WRITE=1]       instructions a call, against those that are kept (bench/instructions)
 #   make bench-growth [LONG=1]              what grows with the log, at 1, 10 and 100 million events (doc/growth.md)
 #   make bench-peers                        figures against other event stores (doc/peers.md)
 #   make format, make format-check          pgindent style; the layout of the sources
@@ -75,7 +75,7 @@ endif
 
 # Only what the user has set: the scripts look for a server themselves.
 given = $(filter-out default undefined,$(origin $(1)))
-export $(foreach v,PG_CONFIG CC REPO KEEP ONLY TESTS CLIENTS VERSIONS CALLS SEED FORM KILLS ROUNDS LONG TAP_JOBS,$(if $(call given,$(v)),$(v)))
+export $(foreach v,PG_CONFIG CC REPO KEEP ONLY TESTS CLIENTS VERSIONS CALLS SEED FORM KILLS ROUNDS LONG WRITE BOUND TAP_JOBS,$(if $(call given,$(v)),$(v)))
 export REGRESS REGRESS_OPTS ISOLATION ISOLATION_OPTS PROVE_TESTS
 
 check:
@@ -123,7 +123,7 @@ bench:
 
 bench-instructions:
 	@test/tools/packages bench
-	@bench/instructions
+	@bench/instructions --kept
 
 bench-growth:
 	@test/tools/packages bench-growth
