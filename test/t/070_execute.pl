@@ -1,6 +1,6 @@
 # es_execute with many at once: no command is lost or refused, each is decided on the
 # state just before its events, a repeated one takes effect once, and snapshots that
-# are saved meanwhile change nothing.  And the examples of doc/aggregate.md.
+# are saved meanwhile change nothing.
 use strict;
 use warnings;
 
@@ -182,6 +182,27 @@ SELECT version FROM es_execute('account-' || lpad(:b::text, 2, '0'), 'account.mo
 COMMIT;
 END
 is(query(q{SELECT count(*), sum((data->>'amount')::int) FROM es_events}), (10 + 2 * 16 * 60) . '|1000', 'two streams: nothing is lost');
+is(slurp_file($node->logfile) =~ /(deadlock detected)/ ? $1 : '', '', 'two streams: no deadlock');
+all_is_right('two streams');
+
+#
+# 4 writers of 100 events each with 'any'
+#
+
+foreach my $every (0, 5)
+{
+	begin();
+	run_pgbench($node, <<"END", '4 writers', clients => 4, transactions => 100);
+\\set amount random(1, 100)
+SELECT es_append('account-1', 'any', 'moved', jsonb_build_object('amount', :amount));
+END
+	is(query('SELECT count(*), max(version) FROM es_events'), '400|400', '4 writers: 400 events');
+	is(query(qq{SET eventstore.snapshot_every = $every;
+		SELECT version, (state->>'balance')::int = (SELECT sum((data->>'amount')::int) FROM es_events)
+		  FROM es_state('account-1', 'account.es_reduce'::regproc)}), '400|t', '4 writers: and their state');
+	is(count_of($node, 'es_snapshots'), $every == 0 ? 0 : 1, "4 writers: snapshots with snapshot_every = $every");
+}
+
 is(slurp_file($node->logfile) =~ /(deadlock detected)/ ? $1 : '', '', 'two streams: no deadlock');
 all_is_right('two streams');
 
