@@ -6,7 +6,7 @@ use strict;
 use warnings;
 use Exporter qw(import);
 
-our @EXPORT = qw(write_file run_pgbench count_pgbench median turned);
+our @EXPORT = qw(write_file run_pgbench count_pgbench median ratios grouped turned);
 
 sub write_file
 {
@@ -63,6 +63,24 @@ sub median
 	my @sorted = sort { $a <=> $b } @_;
 
 	return ($sorted[ $#sorted / 2 ] + $sorted[ @sorted / 2 ]) / 2;
+}
+
+# Of one figure to another, round by round, in their order.
+sub ratios
+{
+	my ($ours, $theirs) = @_;
+
+	return sort { $a <=> $b } map { $ours->[$_] / $theirs->[$_] } 0 .. $#$ours;
+}
+
+# 1234567 is 1,234,567.
+sub grouped
+{
+	my ($number) = @_;
+	my $text = sprintf '%.0f', $number;
+
+	1 while $text =~ s/^(\d+)(\d{3})/$1,$2/;
+	return $text;
 }
 
 1;
