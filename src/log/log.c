@@ -186,17 +186,21 @@ last_version_from(Log *log, text *stream, int64 at_least)
 }
 
 /*
- * Looks up the last version of a stream.  An index scan reads all entries of a page
- * that match its keys.  A long stream has a hundred there, four times the work of
- * finding the page.  So the look-up begins at a guess: the expected version, or the
- * last one that this backend has seen.
+ * Looks up the last version of a stream.  Where the search for it does not know, the
+ * index is scanned.  That reads all entries of a page that match its keys.  A long
+ * stream has a hundred there, four times the work of finding the page.  So the scan
+ * begins at a guess: the expected version, or the last one that this backend has seen.
  */
 int64
 log_last_version(Log *log, text *stream, int64 expected)
 {
-	int64		guess = expected > 0 ? expected : version_guess(stream)->version;
+	int64		guess;
 	int64		last = 0;
 
+	if (log_version_find(log, stream, &last))
+		return last;
+	last = 0;
+	guess = expected > 0 ? expected : version_guess(stream)->version;
 	if (guess > 0)
 		last = last_version_from(log, stream, guess);
 	if (last == 0)

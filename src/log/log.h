@@ -165,6 +165,14 @@ extern Relation log_index_open_category(Relation log);
 /* Reads the greatest entry of the position index; false if its last page is empty. */
 extern bool log_index_last_position(Relation index, int64 *position);
 
+/* log_version.c */
+
+/*
+ * Finds the last version of the stream, 0 without events, by one look at the index.
+ * Returns false if that does not tell.
+ */
+extern bool log_version_find(Log *log, text *stream, int64 *version);
+
 /* log_sequence.c */
 
 /* Draws positions, which lie above all that are in the table, in ascending order. */
