@@ -56,16 +56,16 @@ COMMENT ON COLUMN es_snapshots.recorded_at IS 'when the latest of its events was
 COMMENT ON COLUMN es_snapshots.state IS 'the state; null: deleted';
 COMMENT ON COLUMN es_snapshots.taken_at IS 'when it was saved';
 COMMENT ON FUNCTION es_state(text, es_function, jsonb, bigint, timestamptz, text) IS
-    'state and version of a stream: the fold of its events, all of them, up to a version or up to a time';
+    'returns state and version of a stream: the fold of its events, all of them, up to a version or up to a time';
 COMMENT ON FUNCTION es_history(text, es_function, jsonb) IS
-    'state of a stream after each of its events';
+    'returns the state of a stream after each of its events';
 COMMENT ON FUNCTION es_snapshot(text, es_function, jsonb) IS
     'saves a snapshot of a stream''s state; returns its version';
 COMMENT ON FUNCTION es_merge(jsonb, es_recorded_event) IS
-    'reducer that merges the attributes of the event''s data into the state';
+    'reducer: merges the attributes of the event''s data into the state';
 COMMENT ON FUNCTION es_last(jsonb, es_recorded_event) IS
-    'reducer that takes the data of the last event as the state';
+    'reducer: takes the data of the last event as the state';
 COMMENT ON FUNCTION es_reducer(regnamespace) IS
-    'reducer that calls apply_<type>(state jsonb, data jsonb) of a schema; created if it does not exist';
+    'returns the reducer that calls apply_<type>(state jsonb, data jsonb) of a schema; creates it if it does not exist';
 COMMENT ON FUNCTION es_execute(text, es_function, jsonb, es_function, jsonb, es_expected_version, jsonb) IS
-    'decides a command on the state of a locked stream and appends the events; a command_id in metadata makes it safe to repeat';
+    'decides a command on the state of a locked stream, and appends the events';

@@ -172,7 +172,7 @@ REVOKE EXECUTE ON FUNCTION es_append_batch(text, es_expected_version, text[], js
 COMMENT ON FUNCTION es_append(text, es_expected_version, text, jsonb, jsonb, uuid, timestamptz) IS
     'appends one event to a stream at the expected version; returns its version and position';
 COMMENT ON FUNCTION es_append_batch(text, es_expected_version, jsonb) IS
-    'appends an array of objects with type, data, metadata, id and occurred_at to a stream, all or none; returns version and position of the last one';
+    'appends a JSON array of events to a stream, all or none; returns version and position of the last one';
 COMMENT ON FUNCTION es_append_batch(text, es_expected_version, text[], jsonb[], jsonb[], uuid[], timestamptz[]) IS
     'appends events, given as an array for each attribute, to a stream, all or none; returns version and position of the last one';
 
@@ -199,9 +199,15 @@ CREATE TRIGGER es_import_flush AFTER INSERT ON es_import
 
 COMMENT ON VIEW es_import IS
     'INSERT or COPY into it appends the rows in order, each with expected version any; a SELECT returns no row';
+COMMENT ON COLUMN es_import.stream IS 'stream''s name';
+COMMENT ON COLUMN es_import.type IS 'name of what happened';
+COMMENT ON COLUMN es_import.data IS 'content of the event; {} by default';
+COMMENT ON COLUMN es_import.metadata IS 'an object with facts about the event; null: none';
+COMMENT ON COLUMN es_import.id IS 'its id; null: that of its composite key, or a UUID of version 7';
+COMMENT ON COLUMN es_import.occurred_at IS 'when it happened, if that is known; null: not';
 COMMENT ON DOMAIN es_import_stream IS 'name of a stream in es_import, where its triggers fire';
 COMMENT ON FUNCTION es_import_fires() IS
-    'true: rows of es_import are appended in this session; an error where session_replication_role keeps its triggers from firing';
+    'returns true where rows of es_import are appended, or raises an error';
 COMMENT ON FUNCTION es_import_row() IS 'trigger of es_import: checks a row and adds it to the chunk';
 COMMENT ON FUNCTION es_import_flush() IS 'trigger of es_import: appends the rows of a statement';
 
@@ -210,4 +216,4 @@ CREATE FUNCTION es_rewrite(id uuid, data jsonb, metadata jsonb DEFAULT NULL, sch
 REVOKE EXECUTE ON FUNCTION es_rewrite(uuid, jsonb, jsonb, bigint) FROM PUBLIC;
 
 COMMENT ON FUNCTION es_rewrite(uuid, jsonb, jsonb, bigint) IS
-    'replaces the data of an event, and its metadata unless null; schema_version: of the new data; returns its position';
+    'replaces the data of an event, and its metadata unless null; returns its position';

@@ -4,9 +4,9 @@ CREATE FUNCTION es_uuid5(namespace uuid, name text) RETURNS uuid
     AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 
 COMMENT ON FUNCTION es_uuid7() IS
-    'a new UUID of version 7, greater than the one before in the session';
+    'returns a new UUID of version 7, greater than the one before in the session';
 COMMENT ON FUNCTION es_uuid5(uuid, text) IS
-    'the UUID of version 5 of a name in a namespace';
+    'returns the UUID of version 5 of a name in a namespace';
 
 -- A function as an argument: text inside, which the called function resolves, as
 -- it knows the needed signature.

@@ -87,7 +87,7 @@ COMMENT ON COLUMN es_skipped_events.skipped_at IS 'when it was called';
 COMMENT ON FUNCTION es_skip_event(text, bigint, text) IS
     'lets a projection leave out the event at a position, now and in every rebuild';
 COMMENT ON FUNCTION es_unskip_event(text, bigint) IS
-    'ends es_skip_event: the projection gets the event again, if it is still ahead, or in a rebuild';
+    'ends es_skip_event: the projection gets the event if it is still ahead, otherwise in a rebuild';
 COMMENT ON SEQUENCE es_failures_id_seq IS 'ids of failures';
 COMMENT ON TABLE es_failures IS 'failures: events of projections and subscriptions that could not be handled, events of the same streams that wait behind them, and messages of the inbox';
 COMMENT ON COLUMN es_failures.id IS 'its id, for es_retry and es_discard';
@@ -113,10 +113,10 @@ COMMENT ON COLUMN es_failures.message IS 'the last error''s message; null: the e
 COMMENT ON COLUMN es_failures.detail IS 'the last error''s detail';
 COMMENT ON COLUMN es_failures.context IS 'where the last error was raised';
 COMMENT ON COLUMN es_failures.attempts IS 'how often it was tried';
-COMMENT ON COLUMN es_failures.retry_at IS 'when it is tried again, or delivered again by a subscription; null: it is parked until es_retry, or waits behind another';
+COMMENT ON COLUMN es_failures.retry_at IS 'when it is tried or delivered again; null: it is parked, or waits behind another';
 COMMENT ON COLUMN es_failures.first_failed_at IS 'when it was parked';
 COMMENT ON COLUMN es_failures.last_failed_at IS 'when it was last tried';
 COMMENT ON FUNCTION es_retry(bigint) IS
-    'retries a failure: the parked events of its stream in order, or the message; returns how many were handled, or will be delivered again';
+    'retries a failure: the parked events of its stream in order, or the message; returns how many were handled or will be delivered';
 COMMENT ON FUNCTION es_discard(bigint) IS
     'discards a failure; events that only waited behind it go on';

@@ -81,8 +81,8 @@ COMMENT ON COLUMN es_ack_event.event_version IS 'version of the message''s forma
 COMMENT ON COLUMN es_ack_event.stream IS 'stream to which the message is appended as an event; null: none';
 COMMENT ON COLUMN es_ack_event.expected IS 'version that the stream is expected at; null: any';
 COMMENT ON FUNCTION es_checksum(text) IS
-    'MD5 of a text as a JSON string, by which a message without an id is known';
+    'returns the MD5 of a text as a JSON string, by which a message without an id is known';
 COMMENT ON FUNCTION es_receive(text, text, text, es_function, jsonb, bigint, bigint, text) IS
-    'gives a message to its handler, once; returns acknowledged, skipped, duplicate or failed';
+    'hands a message to its handler, once; returns acknowledged, skipped, duplicate or failed';
 COMMENT ON FUNCTION es_inbox(text, text, text, text, bigint, bigint) IS
-    'messages of an entity, a topic, a group or a type, the newest first, at most max_count after skipping some';
+    'lists messages of an entity, a topic, a group or a type, the newest first';

@@ -2,7 +2,7 @@ CREATE FUNCTION es_category(stream text) RETURNS text
     AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE COST 100;
 
 COMMENT ON FUNCTION es_category(text) IS
-    'category of a stream: the part of its name before the first -, all of it without one';
+    'returns the category of a stream: the part of its name before the first -, all of it without one';
 
 -- Categories as an argument: an array of text inside, or one name.  Columns are text[].
 CREATE TYPE es_categories;
@@ -56,7 +56,7 @@ CREATE FUNCTION es_partition(stream text, partitions bigint) RETURNS int
     AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 
 COMMENT ON FUNCTION es_partition(text, bigint) IS
-    'partition of a stream, from 0, among a number of partitions';
+    'returns the partition of a stream, from 0, among a number of partitions';
 
 CREATE SEQUENCE es_position AS bigint CACHE 1;
 
@@ -123,7 +123,7 @@ CREATE FUNCTION es_horizon() RETURNS bigint
     AS 'MODULE_PATHNAME' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED COST 1000;
 
 COMMENT ON FUNCTION es_horizon() IS
-    'highest position up to which no event can appear any more, for the snapshot of the statement; 0 if there is none';
+    'returns the highest position up to which no event can appear any more, for the snapshot of the statement; 0 if there is none';
 
 -- Not dumped, as it says nothing about another cluster.
 CREATE TABLE es_published_horizon (

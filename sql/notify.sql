@@ -2,7 +2,7 @@ CREATE FUNCTION es_channel(category text) RETURNS text
     AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 
 COMMENT ON FUNCTION es_channel(text) IS
-    'channel to LISTEN on for events of a category: es_events:category, or a hash of it where that is too long';
+    'returns the channel to LISTEN on for events of a category: es_events:category, or a hash of it where that is too long';
 
 -- Not dumped: in another cluster no listener has been notified. The first worker
 -- inserts the row.

@@ -72,7 +72,7 @@ COMMENT ON COLUMN es_visible_failures.retry_at IS 'as in es_failures';
 COMMENT ON COLUMN es_visible_failures.first_failed_at IS 'as in es_failures';
 COMMENT ON COLUMN es_visible_failures.last_failed_at IS 'as in es_failures';
 COMMENT ON FUNCTION es_failures(text, text, text, bigint, bigint, text, text, text) IS
-    'lists failures, the newest first: of a projection, stream, type, subscription, topic or group; at most max_count after skipping some';
+    'lists failures, the newest first: of a projection, stream, type, subscription, topic or group';
 
 CREATE FUNCTION es_horizon_holders(
     OUT pid int, OUT gid text, OUT since timestamptz, OUT username text, OUT application_name text,
@@ -91,5 +91,5 @@ COMMENT ON COLUMN es_horizon_holders.username IS 'role of the session, or that h
 COMMENT ON COLUMN es_horizon_holders.application_name IS 'application_name of the session';
 COMMENT ON COLUMN es_horizon_holders.client_addr IS 'address of the client; null: a Unix socket, or prepared';
 COMMENT ON COLUMN es_horizon_holders.state IS 'state of the session, as in pg_stat_activity, or prepared';
-COMMENT ON COLUMN es_horizon_holders.streams IS 'streams that it has locked, as far as they are among those of the last 1000 events; null: unknown';
+COMMENT ON COLUMN es_horizon_holders.streams IS 'streams that it has locked, among those of the last 1000 events; null: unknown';
 COMMENT ON COLUMN es_horizon_holders.remedy IS 'statement that ends it; what it has appended is lost';

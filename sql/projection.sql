@@ -158,7 +158,7 @@ COMMENT ON COLUMN es_projections.mode IS 'sync: as part of the append; async: la
 COMMENT ON COLUMN es_projections.start_position IS 'position after which it begins';
 COMMENT ON COLUMN es_projections.batch_size IS 'most events in a batch';
 COMMENT ON COLUMN es_projections.on_failure IS 'stop, or park the event that fails';
-COMMENT ON COLUMN es_projections.max_attempts IS 'how often an event is tried before the projection has failed, or the event is parked for good';
+COMMENT ON COLUMN es_projections.max_attempts IS 'how often an event is tried before the projection has failed or parks it';
 COMMENT ON COLUMN es_projections.min_interval IS 'least time between two refreshes';
 COMMENT ON COLUMN es_projections.created_at IS 'when it was created';
 COMMENT ON COLUMN es_projections.state IS 'running, paused or failed';
@@ -183,11 +183,11 @@ COMMENT ON COLUMN es_projections.paused_at IS 'when it was paused; null: it is n
 COMMENT ON VIEW es_projection_status IS 'projections: state, lag, rate, rebuild, errors';
 COMMENT ON COLUMN es_projection_status.name IS 'the projection';
 COMMENT ON COLUMN es_projection_status.mode IS 'sync or async';
-COMMENT ON COLUMN es_projection_status.state IS 'running, retrying (an attempt has failed), failed (max_attempts have; it still tries again) or paused';
+COMMENT ON COLUMN es_projection_status.state IS 'running, retrying, failed (max_attempts have; it still tries again) or paused';
 COMMENT ON COLUMN es_projection_status.position IS 'everything up to here is handled';
 COMMENT ON COLUMN es_projection_status.horizon IS 'everything up to here is stable';
 COMMENT ON COLUMN es_projection_status.lag_events IS 'events that it wants and has not handled';
-COMMENT ON COLUMN es_projection_status.lag_seconds IS 'age of the first of them; 0 when there is none; if lag_is_estimate, perhaps of an earlier event';
+COMMENT ON COLUMN es_projection_status.lag_seconds IS 'age of the first of them; 0: none; if lag_is_estimate, perhaps of an earlier one';
 COMMENT ON COLUMN es_projection_status.lag_is_estimate IS 'whether lag_events is an estimate, as there were too many events to count';
 COMMENT ON COLUMN es_projection_status.handled IS 'how many events it has handled';
 COMMENT ON COLUMN es_projection_status.events_per_second IS 'events per second in its last batches';
@@ -206,7 +206,7 @@ COMMENT ON COLUMN es_projection_status.failed_version IS 'its version';
 COMMENT ON COLUMN es_projection_status.failed_type IS 'its type';
 COMMENT ON COLUMN es_projection_status.failed_event_id IS 'its id';
 COMMENT ON COLUMN es_projection_status.parked IS 'how many events are in es_failures';
-COMMENT ON COLUMN es_projection_status.horizon_held_since IS 'since when events above the horizon wait for an append that is open; null: none does';
+COMMENT ON COLUMN es_projection_status.horizon_held_since IS 'since when events above the horizon wait for an open append; null: none does';
 COMMENT ON FUNCTION es_create_projection(text, es_function, text, regnamespace, regclass, regclass[], es_categories, text[], text, bigint, bigint, text, bigint, interval) IS
     'creates a projection of a handler, a query, a schema of handlers or a materialized view';
 COMMENT ON FUNCTION es_drop_projection(text) IS
@@ -226,9 +226,9 @@ COMMENT ON FUNCTION es_run_projections(text, bigint) IS
 COMMENT ON PROCEDURE es_work(boolean) IS
     'runs projections that are due, with a commit after each batch';
 COMMENT ON FUNCTION es_wait(text, bigint, interval) IS
-    'waits until a projection has handled everything up to a position; false: the time is over';
+    'waits until a projection has handled everything up to a position; returns false when the time is over';
 COMMENT ON FUNCTION es_replaying() IS
-    'true while a handler gets events from before its projection was created, or in a rebuild';
+    'returns true while a handler gets events from before its projection was created, or in a rebuild';
 COMMENT ON FUNCTION es_projection_lag() IS 'part of es_projection_status: how far each projection is behind';
 COMMENT ON FUNCTION es_projection_sync() IS
     'trigger of a sync projection: applies the events of an append';

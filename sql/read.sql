@@ -170,27 +170,29 @@ COMMENT ON COLUMN es_recorded_event.stream IS 'stream''s name, category-id';
 COMMENT ON COLUMN es_recorded_event.type IS 'what happened';
 COMMENT ON COLUMN es_recorded_event.data IS 'data, as of the current schema version of its type';
 COMMENT ON COLUMN es_recorded_event.metadata IS 'an object: correlation, causation, user, schema_version';
-COMMENT ON FUNCTION es_recorded_event(es_events) IS 'row of es_events as an event, as it is stored';
+COMMENT ON FUNCTION es_recorded_event(es_events) IS
+    'returns a row of es_events as an event, as it is stored';
 COMMENT ON CAST (es_events AS es_recorded_event) IS 'row of es_events as an event, as it is stored';
 COMMENT ON FUNCTION es_by_index_support(internal) IS 'planner support: es_by_index is a condition of an index';
 COMMENT ON FUNCTION es_by_index(text, text) IS
     'whether two texts are the same bytes; costly, so that the planner walks an index on the first';
 COMMENT ON FUNCTION es_upcast_support(internal) IS 'planner support: drops calls of es_upcast while no upcaster is defined';
-COMMENT ON FUNCTION es_upcast(es_recorded_event) IS 'event as of the current schema version of its type';
+COMMENT ON FUNCTION es_upcast(es_recorded_event) IS
+    'returns an event as of the current schema version of its type';
 COMMENT ON FUNCTION es_upcast_data(bigint, text, text, jsonb, jsonb) IS 'data of an event as of the current schema version of its type';
 COMMENT ON FUNCTION es_upcast_metadata(bigint, text, text, jsonb, jsonb) IS
     'metadata of an event as of the current schema version of its type, which schema_version says';
 COMMENT ON FUNCTION es_load(text, bigint, bigint) IS
-    'events of a stream in version order, after a version, at most max_count';
+    'returns the events of a stream in version order, after a version';
 COMMENT ON FUNCTION es_load_backward(text, bigint, bigint) IS
-    'events of a stream in reverse version order, before a version, at most max_count';
+    'returns the events of a stream in reverse version order, before a version';
 COMMENT ON FUNCTION es_read(bigint, bigint) IS
-    'events of the log in position order up to the horizon, after a position, at most max_count';
+    'returns the events of the log in position order up to the horizon, after a position';
 COMMENT ON FUNCTION es_read_category(text, bigint, bigint, text[]) IS
-    'events of a category in position order up to the horizon, after a position, at most max_count, of the types';
+    'returns the events of a category, of these types, in position order up to the horizon, after a position';
 COMMENT ON FUNCTION es_stream_version(text) IS
-    'version of the last event of a stream; 0 if there is no such stream';
+    'returns the version of the last event of a stream; 0 if there is no such stream';
 COMMENT ON FUNCTION es_last_event(text, text) IS
-    'last event of a stream, or its last event of a type; no row if there is none';
+    'returns the last event of a stream, or its last event of a type; no row if there is none';
 COMMENT ON FUNCTION es_event(uuid) IS
-    'event with this id; no row if there is none';
+    'returns the event with this id; no row if there is none';

@@ -22,7 +22,7 @@ COMMENT ON FUNCTION es_stats() IS 'rows of the view es_stats';
 COMMENT ON FUNCTION es_inbox_stats() IS 'rows of the view es_inbox_stats';
 COMMENT ON FUNCTION es_stats_reset() IS 'sets the counters of this database to zero';
 COMMENT ON VIEW es_stats IS 'counters by category; empty unless eventstore is in shared_preload_libraries';
-COMMENT ON COLUMN es_stats.category IS 'the part of streams'' names before the first -; null: all categories without counters of their own';
+COMMENT ON COLUMN es_stats.category IS 'part of streams'' names before the first -; null: categories without counters of their own';
 COMMENT ON COLUMN es_stats.appends IS 'calls that stored events, and rows of es_import';
 COMMENT ON COLUMN es_stats.events IS 'stored events';
 COMMENT ON COLUMN es_stats.bytes IS 'bytes of their data and metadata, before compression';

@@ -139,7 +139,7 @@ COMMENT ON COLUMN es_partitions.due_at IS 'when one of its failures may be due; 
 COMMENT ON COLUMN es_partitions.settled IS 'positions after the checkpoint that es_nack has settled';
 COMMENT ON COLUMN es_partitions.expired_upto IS 'ends of the ranges of positions after the checkpoint whose lease has expired';
 COMMENT ON COLUMN es_partitions.expired_times IS 'how often the lease of each of these ranges has expired';
-COMMENT ON COLUMN es_partitions.earlier_upto IS 'last position that was in flight when the subscription got another filter; null: none was';
+COMMENT ON COLUMN es_partitions.earlier_upto IS 'last position in flight when the subscription got another filter; null: none was';
 COMMENT ON COLUMN es_partitions.earlier_categories IS 'categories of the filter that events up to there have';
 COMMENT ON COLUMN es_partitions.earlier_types IS 'types of that filter';
 COMMENT ON VIEW es_subscription_status IS 'how far each partition of each subscription is';
@@ -150,12 +150,12 @@ COMMENT ON COLUMN es_subscription_status.lease_left IS 'time until the lease exp
 COMMENT ON COLUMN es_subscription_status.position IS 'checkpoint of the partition';
 COMMENT ON COLUMN es_subscription_status.horizon IS 'position up to which events can be delivered';
 COMMENT ON COLUMN es_subscription_status.lag_events IS 'how many of its events come after the checkpoint';
-COMMENT ON COLUMN es_subscription_status.lag_seconds IS 'age of the first of these events; 0: there is none; if lag_is_estimate, perhaps of an earlier event';
+COMMENT ON COLUMN es_subscription_status.lag_seconds IS 'age of the first of them; 0: none; if lag_is_estimate, perhaps of an earlier one';
 COMMENT ON COLUMN es_subscription_status.lag_is_estimate IS 'whether lag_events is an estimate, as there were too many events to count';
 COMMENT ON COLUMN es_subscription_status.in_flight IS 'how many of its events are in flight';
 COMMENT ON COLUMN es_subscription_status.parked IS 'how many events are parked in es_failures, with those that wait behind them';
 COMMENT ON COLUMN es_subscription_status.oldest_parked_age IS 'age of the oldest of them; null: there is none';
-COMMENT ON COLUMN es_subscription_status.horizon_held_since IS 'since when events above the horizon wait for an append that is open; null: none does';
+COMMENT ON COLUMN es_subscription_status.horizon_held_since IS 'since when events above the horizon wait for an open append; null: none does';
 COMMENT ON FUNCTION es_subscription_lag() IS
     'part of es_subscription_status: how far each partition is behind';
 COMMENT ON FUNCTION es_create_subscription(text, es_categories, text[], bigint, bigint, interval, bigint, bigint) IS

@@ -5,9 +5,9 @@ CREATE FUNCTION es_digest(type text, data jsonb, keys text[]) RETURNS uuid
     AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 
 COMMENT ON FUNCTION es_digest_string(jsonb, text[]) IS
-    'composite key of an event as text: name=value of each key in order, joined by :';
+    'returns the composite key of an event as text: name=value of each key in order, joined by colons';
 COMMENT ON FUNCTION es_digest(text, jsonb, text[]) IS
-    'id of an event from its type and its composite key: the UUID of version 5, in the OID namespace, of type : es_digest_string';
+    'returns the id of an event by its type and composite key: the UUID of version 5 of both, in the namespace for OIDs';
 
 -- Definitions of types of events, which are optional. Upcasters are stored by
 -- their signatures.
@@ -77,7 +77,7 @@ COMMENT ON COLUMN es_event_types.composite_key IS 'attributes of data that make 
 COMMENT ON COLUMN es_event_types.attributes IS 'kinds of values by the names of attributes; null: any';
 COMMENT ON COLUMN es_event_types.schema_version IS 'current schema version';
 COMMENT ON COLUMN es_event_types.description IS 'meaning, for people';
-COMMENT ON COLUMN es_event_types.category IS 'category of the streams for which it is defined; null: all that have no definition of their own';
+COMMENT ON COLUMN es_event_types.category IS 'category for whose streams it is defined; null: all without a definition of their own';
 COMMENT ON COLUMN es_event_types.defined_at IS 'time of the last definition';
 COMMENT ON TABLE es_upcasters IS 'functions that turn data of one schema version of a type into the next when it is read';
 COMMENT ON COLUMN es_upcasters.type IS 'the events'' type';
@@ -92,7 +92,8 @@ COMMENT ON FUNCTION es_event_types_changed() IS 'trigger that notifies all sessi
 COMMENT ON FUNCTION es_define_event_type(text, text[], text[], jsonb, bigint, text, text) IS
     'defines what events of a type must be like, in all categories or in one, or replaces this definition';
 COMMENT ON FUNCTION es_drop_event_type(text, text) IS 'removes the definition of a type for all categories, or for one, and its upcasters';
-COMMENT ON FUNCTION es_describe_event_type(text, text) IS 'definition of a type, and its upcasters by from_version: those of the category if it has its own, else those of all categories';
+COMMENT ON FUNCTION es_describe_event_type(text, text) IS
+    'returns the definition of a type that holds for a category, and its upcasters by from_version';
 COMMENT ON FUNCTION es_define_upcaster(text, bigint, es_function, text) IS
     'defines the function that turns data of a schema version of a type into the next; null removes it';
 CREATE FUNCTION es_attribute(data jsonb, attribute text) RETURNS jsonb
@@ -103,6 +104,6 @@ CREATE FUNCTION es_index_attribute(type text, attribute text) RETURNS regclass
 REVOKE EXECUTE ON FUNCTION es_index_attribute(text, text) FROM PUBLIC;
 
 COMMENT ON FUNCTION es_attribute(jsonb, text) IS
-    'value of an attribute of data, as indexes contain it: null if there is none, or if it has more than 2048 bytes';
+    'returns an attribute of data, as indexes contain it; null if there is none, or if it has more than 2048 bytes';
 COMMENT ON FUNCTION es_index_attribute(text, text) IS
     'creates the index that finds events of a type by an attribute of their data, and returns it; appends wait meanwhile';

@@ -3,4 +3,4 @@ CREATE FUNCTION es_start_worker() RETURNS integer
 REVOKE EXECUTE ON FUNCTION es_start_worker() FROM PUBLIC;
 
 COMMENT ON FUNCTION es_start_worker() IS
-    'starts a worker for this database and returns its process id; pg_terminate_backend or a stop of the server ends it';
+    'starts a worker for this database; returns its process id';
