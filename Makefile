@@ -9,7 +9,7 @@
 #   make fuzz [CALLS=n] [SEED=n]            random calls of every function, a million; a short form is in make check
 #   make check-assert, make check-asan      regress, isolation and fuzz on a server with assertions, with AddressSanitizer
 #   make torture [FORM=short] [SEED=n]      kills and other faults, on private servers; KILLS=n of the long form
-#   make bench                              figures against plain SQL, on a private server
+#   make bench [SHORT=1 [WRITE=1]]          figures against plain SQL, on a private server; the ratios that are kept
 #   make bench-instructions [WRITE=1]       instructions a call, against those that are kept (bench/instructions)
 #   make bench-growth [LONG=1]              what grows with the log, at 1, 10 and 100 million events (doc/growth.md)
 #   make bench-peers                        figures against other event stores (doc/peers.md)
