@@ -86,6 +86,37 @@ sub moves
 	return;
 }
 
+# Without preload: pg_upgrade starts no worker for a projection that is behind, and the
+# first append to the new server does.
+sub moves_without_preload
+{
+	my ($version, $server) = @_;
+	my $name = "from $version, without preload";
+	my @plain = (conf => "eventstore.autostart_workers = 2\nlog_min_messages = debug1\n");
+	my $old = new_server("old $version plain" =~ s/\W+/_/gr, server => $server, @plain);
+	my $new = new_server("new $version plain" =~ s/\W+/_/gr, @plain);
+	my $behind = 'SELECT (SELECT count(*) FROM handled), (SELECT count(*) FROM es_events)';
+	my $started = qr/registering background worker "eventstore worker"/;
+
+	return if cannot_move($old, $new, $name);
+	$old->safe_psql('postgres', $_) foreach 'CREATE EXTENSION eventstore', 'CREATE TABLE handled (position bigint)', q{
+		SET eventstore.autostart_workers = 0;
+		SELECT es_create_projection('p', query => 'INSERT INTO handled SELECT position FROM new_events');
+		SELECT es_append('a-1', 'any', 'x')};
+	$_->stop foreach $old, $new;
+	upgrade($old, $new, $name, '--copy', '--retain');
+	my @logs = glob $new->data_dir . '/pg_upgrade_output.d/*/log/pg_upgrade_server.log';
+	is(scalar(@logs), 1, "$name: the servers have said what they did");
+	unlike(join('', map { slurp_file($_) } @logs), $started, "$name: no worker was started meanwhile");
+	$new->start;
+	is_query($new, $behind, '0|1', "$name: the projection is still behind");
+	$new->safe_psql('postgres', q{SELECT es_append('a-1', 'any', 'x')});
+	ok($new->poll_query_until('postgres', $behind, '2|2'), "$name: the first append's worker handles all");
+	like(slurp_file($new->logfile), $started, "$name: it was started by itself");
+	$new->stop;
+	return;
+}
+
 plan skip_all => 'there is no older server' unless old_servers();
 my $links = 0;
 foreach my $old (old_servers())
@@ -94,5 +125,6 @@ foreach my $old (old_servers())
 
 	moves($version, $server, '--copy');
 	moves($version, $server, '--link') unless $links++;
+	moves_without_preload($version, $server);
 }
 done_testing();
