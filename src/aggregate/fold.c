@@ -28,6 +28,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
@@ -141,17 +142,32 @@ fold_from_snapshot(Fold *fold, Snapshot snapshot, int64 upto,
 	MemoryContextSwitchTo(oldcontext);
 }
 
-/* The call of the reducer, which is prepared when it is first needed. */
-static ReducerCall *
-get_reducer_call(Fold *fold)
+/* Prepares the call of the reducer, when it is first needed. */
+static void
+prepare_reducer_call(Fold *fold)
 {
 	MemoryContext oldcontext = MemoryContextSwitchTo(fold->function.fn_mcxt);
 
-	if (fold->call == NULL)
-		fold->call = reducer_call_make(fold->function.fn_oid,
-									   present_type(fold->source.log));
+	fold->call = reducer_call_make(fold->function.fn_oid,
+								   present_type(fold->source.log));
 	MemoryContextSwitchTo(oldcontext);
-	return fold->call;
+}
+
+/*
+ * Calls a reducer that takes the whole event.  The state outlives the event: data
+ * that is in its row is copied if it is the next state.
+ */
+static Datum
+call_with_record(Fold *fold, TupleTableSlot *event, bool *isnull)
+{
+	Datum		result;
+
+	if (fold->call == NULL)
+		prepare_reducer_call(fold);
+	result = reducer_call(fold->call, fold->state.state,
+						  present_record(fold->presenter, event), isnull);
+	return !*isnull && present_is_lent(event, result) ?
+		datumCopy(result, false, -1) : result;
 }
 
 /*
@@ -168,8 +184,7 @@ call_reducer(Fold *fold, TupleTableSlot *event, bool *isnull)
 							 DatumGetTextPP(slot_getattr(event, Anum_es_events_type, &none)),
 							 present_data(fold->presenter, event), isnull);
 	if (!fold->function.fn_strict || !fold->state.state.isnull)
-		return reducer_call(get_reducer_call(fold), fold->state.state,
-							present_record(fold->presenter, event), isnull);
+		return call_with_record(fold, event, isnull);
 	*isnull = true;
 	return (Datum) 0;
 }

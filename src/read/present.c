@@ -196,16 +196,59 @@ present_columns(Presenter *presenter, TupleTableSlot *event, Datum *values,
 		(void) present_values(presenter->upcasting, values, nulls);
 }
 
+/* The row of a slot as it is stored; NULL if it is not stored as one. */
+static HeapTuple
+stored_row(TupleTableSlot *event)
+{
+	if (TTS_IS_BUFFERTUPLE(event))
+		return ((HeapTupleTableSlot *) event)->tuple;
+	if (TTS_IS_MINIMALTUPLE(event))
+		return ((MinimalTupleTableSlot *) event)->tuple;
+	return NULL;
+}
+
+/*
+ * Makes the record of the values where they are, in the row.  To the record that is
+ * where a row of its own would be, so that nothing there is freed when somebody sets a
+ * column.  Copying them costs more than all else that is done for an event.
+ */
+static void
+lend_row(Presenter *presenter, TupleTableSlot *event, HeapTuple row,
+		 ExpandedRecordHeader *record)
+{
+	present_columns(presenter, event, record->dvalues, record->dnulls);
+	record->fstartptr = (char *) row->t_data;
+	record->fendptr = record->fstartptr + row->t_len;
+	record->flags |= ER_FLAG_DVALUES_VALID;
+}
+
 Datum
 present_record(Presenter *presenter, TupleTableSlot *event)
 {
 	ExpandedRecordHeader *record = make_empty_record(presenter);
+	HeapTuple	row = stored_row(event);
 	Datum		values[Natts_es_recorded_event];
 	bool		nulls[Natts_es_recorded_event];
 
-	present_columns(presenter, event, values, nulls);
-	expanded_record_set_fields(record, values, nulls, true);
+	if (row != NULL && !HeapTupleHasExternal(row) && presenter->upcasting == NULL)
+		lend_row(presenter, event, row, record);
+	else
+	{
+		present_columns(presenter, event, values, nulls);
+		expanded_record_set_fields(record, values, nulls, true);
+	}
 	return ExpandedRecordGetDatum(record);
+}
+
+/* Returns true if a value that is passed by reference is in the row of the slot. */
+bool
+present_is_lent(TupleTableSlot *event, Datum value)
+{
+	HeapTuple	row = stored_row(event);
+	char	   *bytes = DatumGetPointer(value);
+
+	return row != NULL && bytes >= (char *) row->t_data &&
+		bytes < (char *) row->t_data + row->t_len;
 }
 
 Datum

@@ -215,7 +215,7 @@ enum
 /* Presents the events of one statement or batch. */
 typedef struct Presenter Presenter;
 
-/* Returns the type es_recorded_event, which is in the schema of the log. */
+/* The type es_recorded_event, which is in the schema of the log. */
 extern Oid	present_type(Oid log);
 
 /* Makes a presenter in the current memory context. */
@@ -230,10 +230,11 @@ extern void present_columns(Presenter *presenter, TupleTableSlot *event,
 							Datum *values, bool *nulls);
 
 /*
- * Returns the event as an argument of a function: an expanded record in the
- * current memory context, which procedural languages take without a copy.
+ * Returns the event as an argument of a function: an expanded record, which procedural
+ * languages take without a copy.  Its values may be lent: be those in the slot's row.
  */
 extern Datum present_record(Presenter *presenter, TupleTableSlot *event);
+extern bool present_is_lent(TupleTableSlot *event, Datum value);
 
 /* Returns the data alone, in the current memory context or in the slot. */
 extern Datum present_data(Presenter *presenter, TupleTableSlot *event);
