@@ -148,21 +148,29 @@ COMMENT ON OPERATOR FAMILY es_expected_version_ops USING hash IS
 COMMENT ON OPERATOR CLASS es_expected_version_ops USING hash IS
     'equality of expected versions';
 
+-- Where an append ended up. A type with a name is known to a plan; what is described by
+-- OUT arguments is put together again by each execution of a statement.
+CREATE TYPE es_appended AS (version bigint, "position" bigint);
+
+COMMENT ON TYPE es_appended IS 'version and position of the last event that was appended';
+COMMENT ON COLUMN es_appended.version IS 'number of the event in its stream';
+COMMENT ON COLUMN es_appended."position" IS 'number of the event in the log; null if there was no event to append';
+
 CREATE FUNCTION es_append(
     stream text, expected es_expected_version, type text, data jsonb DEFAULT '{}',
-    metadata jsonb DEFAULT NULL, id uuid DEFAULT NULL, occurred_at timestamptz DEFAULT NULL,
-    OUT version bigint, OUT "position" bigint)
+    metadata jsonb DEFAULT NULL, id uuid DEFAULT NULL, occurred_at timestamptz DEFAULT NULL)
+    RETURNS es_appended
     AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 CREATE FUNCTION es_append_batch(
-    stream text, expected es_expected_version, events jsonb,
-    OUT version bigint, OUT "position" bigint)
+    stream text, expected es_expected_version, events jsonb)
+    RETURNS es_appended
     AS 'MODULE_PATHNAME', 'es_append_batch_jsonb' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 CREATE FUNCTION es_append_batch(
     stream text, expected es_expected_version, types text[], data jsonb[],
-    metadata jsonb[] DEFAULT NULL, ids uuid[] DEFAULT NULL, occurred_at timestamptz[] DEFAULT NULL,
-    OUT version bigint, OUT "position" bigint)
+    metadata jsonb[] DEFAULT NULL, ids uuid[] DEFAULT NULL, occurred_at timestamptz[] DEFAULT NULL)
+    RETURNS es_appended
     AS 'MODULE_PATHNAME', 'es_append_batch_arrays' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 REVOKE EXECUTE ON FUNCTION es_append(text, es_expected_version, text, jsonb, jsonb, uuid, timestamptz) FROM PUBLIC;

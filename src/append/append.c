@@ -48,41 +48,56 @@ write_of_arguments(FunctionCallInfo fcinfo)
 	return write;
 }
 
-/*
- * The type of the result, (version bigint, position bigint), made once in a
- * backend.
- */
-static TupleDesc
-append_result_desc(void)
+/* Refuses a type of the result that is no longer as the extension made it. */
+static void
+check_result_type(TupleDesc desc)
 {
-	static TupleDesc desc = NULL;
-	MemoryContext oldcontext;
-	TupleDesc	made;
+	if (desc->natts >= 2 && TupleDescAttr(desc, 0)->atttypid == INT8OID &&
+		TupleDescAttr(desc, 1)->atttypid == INT8OID)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("type %s was changed", format_type_be(desc->tdtypeid)),
+			 errdetail("An append returns its attributes version and position, of type bigint."),
+			 errhint("Create the extension again.")));
+}
 
-	if (desc != NULL)
-		return desc;
-	oldcontext = MemoryContextSwitchTo(TopMemoryContext);
-	made = CreateTemplateTupleDesc(2);
-	TupleDescInitEntry(made, 1, "version", INT8OID, -1, 0);
-	TupleDescInitEntry(made, 2, "position", INT8OID, -1, 0);
-	desc = BlessTupleDesc(made);
-	MemoryContextSwitchTo(oldcontext);
-	return desc;
+/*
+ * Returns the result as a row of the type es_appended.  Attributes that were added to
+ * it are null.
+ */
+static Datum
+append_result(FunctionCallInfo fcinfo, const Write *write)
+{
+	Oid			type = get_fn_expr_rettype(fcinfo->flinfo);
+	TupleDesc	desc;
+	Datum	   *values;
+	bool	   *nulls;
+	HeapTuple	row;
+
+	if (!OidIsValid(type))
+		type = get_func_rettype(fcinfo->flinfo->fn_oid);
+	desc = lookup_rowtype_tupdesc(type, -1);
+	check_result_type(desc);
+	values = palloc(desc->natts * sizeof(Datum));
+	nulls = palloc(desc->natts * sizeof(bool));
+	memset(nulls, true, desc->natts * sizeof(bool));
+	values[0] = Int64GetDatum(write->version);
+	nulls[0] = false;
+	values[1] = Int64GetDatum(write->position);
+	nulls[1] = write->position == 0;
+	row = heap_form_tuple(desc, values, nulls);
+	ReleaseTupleDesc(desc);
+	return HeapTupleGetDatum(row);
 }
 
 /* Appends the events and returns the result as a row. */
 static Datum
 append_events(FunctionCallInfo fcinfo, Write *write)
 {
-	Datum		values[2];
-	bool		nulls[2] = {false, false};
-
 	write->log = log_relid(fcinfo->flinfo->fn_oid);
 	write_events(write);
-	values[0] = Int64GetDatum(write->version);
-	values[1] = Int64GetDatum(write->position);
-	nulls[1] = write->position == 0;
-	return HeapTupleGetDatum(heap_form_tuple(append_result_desc(), values, nulls));
+	return append_result(fcinfo, write);
 }
 
 /*

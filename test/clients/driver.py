@@ -103,7 +103,7 @@ def alone(connection):
     append = "SELECT version FROM es_append('a-1', %s, 'a', %s)"
     yield "Json", answer(connection, lambda: connection.execute(append, (4, Json({})))), "42883"
     yield "Decimal", answer(connection, lambda: connection.execute(append, (Decimal(4), Jsonb({})))), "42883"
-    yield "SELECT f()", repr(answer(connection, lambda: connection.execute("SELECT es_append('a-1', 4, 'a')"))[0]), "'5'"
+    yield "SELECT f()", answer(connection, lambda: connection.execute("SELECT es_append('a-1', 4, 'a')"))[:3], "(5,"
     yield "SELECT FROM f()", repr(answer(connection, lambda: connection.execute("SELECT * FROM es_append('a-1', 4, 'a')"))), "5"
 
 

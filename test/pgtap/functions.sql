@@ -23,16 +23,12 @@ SELECT bag_eq(
     ('es_append',
      'stream text, expected es_expected_version, type text, data jsonb DEFAULT ''{}''::jsonb,'
      ' metadata jsonb DEFAULT NULL::jsonb, id uuid DEFAULT NULL::uuid,'
-     ' occurred_at timestamp with time zone DEFAULT NULL::timestamp with time zone,'
-     ' OUT version bigint, OUT "position" bigint', 'record'),
-    ('es_append_batch',
-     'stream text, expected es_expected_version, events jsonb,'
-     ' OUT version bigint, OUT "position" bigint', 'record'),
+     ' occurred_at timestamp with time zone DEFAULT NULL::timestamp with time zone', 'es_appended'),
+    ('es_append_batch', 'stream text, expected es_expected_version, events jsonb', 'es_appended'),
     ('es_append_batch',
      'stream text, expected es_expected_version, types text[], data jsonb[],'
      ' metadata jsonb[] DEFAULT NULL::jsonb[], ids uuid[] DEFAULT NULL::uuid[],'
-     ' occurred_at timestamp with time zone[] DEFAULT NULL::timestamp with time zone[],'
-     ' OUT version bigint, OUT "position" bigint', 'record'),
+     ' occurred_at timestamp with time zone[] DEFAULT NULL::timestamp with time zone[]', 'es_appended'),
     ('es_load',
      'stream text, after_version bigint DEFAULT 0, max_count bigint DEFAULT NULL::bigint',
      'SETOF es_recorded_event'),

@@ -105,4 +105,17 @@ DELETE FROM es_events;
 TRUNCATE es_events;
 INSERT INTO es_events SELECT * FROM es_events WHERE stream = 'account-2' ON CONFLICT (position) DO UPDATE SET type = 'x';
 
+-- The result is of a type that statements know before they run. What is added to it is
+-- null, and without what an append returns it is refused.
+SELECT pg_typeof(es_append('typed-1', 'any', 'x')), pg_typeof(es_append_batch('typed-1', 'any', '[{"type": "x"}]')),
+       pg_typeof(es_append_batch('typed-1', 'any', '{x}', '{"{}"}'));
+ALTER TYPE es_appended ADD ATTRIBUTE stream text;
+SELECT * FROM es_append('typed-1', 'any', 'x');
+ALTER TYPE es_appended DROP ATTRIBUTE stream;
+SELECT * FROM es_append('typed-1', 4, 'x') \gset
+SELECT :version, :position > 0 AS has_position;
+ALTER TYPE es_appended DROP ATTRIBUTE "position", ADD ATTRIBUTE "position" text;
+SELECT * FROM es_append('typed-1', 'any', 'x');
+SELECT es_stream_version('typed-1');
+
 DROP EXTENSION eventstore;
