@@ -1,7 +1,9 @@
 # shellcheck shell=bash
 # The tutorials of doc/tutorial/: the page shows the whole program, part by part, and its output; what
-# is run is the last block of commands of the page. Used by test/clients/run.
+# is run is the last block of commands of the page. And the lines of the same language in README.md, within
+# the program of the same name in readme/. Used by test/clients/run.
 
+port=
 forwarder=    # leads the JDBC driver, which knows TCP only, to the Unix socket
 
 # Sets what a tutorial needs, or fails where it or its driver is missing.
@@ -46,7 +48,6 @@ start_forwarder()
 	exec {forwarded}< <(exec "$here/forward" "$PGHOST" "$PGPORT")
 	forwarder=$!
 	read -r -u "$forwarded" port
-	tutorial_env+=(JDBC_URL="jdbc:postgresql://127.0.0.1:$port/$database?user=$PGUSER")
 }
 
 stop_forwarder()
@@ -54,10 +55,10 @@ stop_forwarder()
 	[ -n "$forwarder" ] && kill "$forwarder" && forwarder=
 }
 
-# The blocks of a language in the page, one after the other.
-page_blocks()
+# blocks_of LANGUAGE DOCUMENT: one after the other.
+blocks_of()
 {
-	awk -v first="\`\`\`$1" '$0 == first { on = 1; next } $0 == "```" { on = 0 } on' "$top/doc/tutorial/$language.md"
+	awk -v first="\`\`\`$1" '$0 == first { on = 1; next } $0 == "```" { on = 0 } on' "$top/$2"
 }
 
 # The last block of commands.
@@ -70,27 +71,47 @@ page_commands()
 # Empty lines between the parts do not count.
 is_shown()
 {
-	diff -u <(page_blocks "$1" | grep -v '^$') <(grep -v '^$' "$2") >&2
+	diff -u <(blocks_of "$1" "doc/tutorial/$language.md" | grep -v '^$') <(grep -v '^$' "$2") >&2
 }
 
+# run_commands FOLDER DATABASE: those of the page.
 run_commands()
 {
-	cd "$tutorial_folder"
-	timeout 120 env PGDATABASE="$database" PATH="$tutorial_folder/bin:$PATH" "${tutorial_env[@]}" \
-		bash -euc "$(page_commands)" >output
+	cd "$1"
+	timeout 120 env PGDATABASE="$2" JDBC_URL="jdbc:postgresql://127.0.0.1:${port:-}/$2?user=$PGUSER" \
+		PATH="$tutorial_folder/bin:$PATH" "${tutorial_env[@]}" bash -euc "$(page_commands)" >output
 }
 
 run_tutorial()
 {
+	local fence=${tutorial_fence:-$language}
+
 	[ "$language" != java ] || start_forwarder
-	holds "its page shows the program" is_shown "${tutorial_fence:-$language}" "$examples/tutorial/$tutorial_file"
+	holds "its page shows the program" is_shown "$fence" "$examples/tutorial/$tutorial_file"
 	holds "its page shows the set-up" is_shown sql "$examples/tutorial/setup.sql"
 	holds "its commands name the program" grep -q "$tutorial_file" <(page_commands)
-	holds "the program ends well" attended run_commands 2>"$PRIVATE_DIR/$client-1.log"
+	holds "the program ends well" attended run_commands "$tutorial_folder" "$database" 2>"$PRIVATE_DIR/$client-1.log"
 	holds "it prints what its page shows" is_shown text "$tutorial_folder/output"
 	is "the read model has all events" \
 		"SELECT es_wait('balance', max(position), '60s'), (SELECT sum(amount) FROM balance) FROM es_events" "t 39"
 	is "all events but the last are acknowledged" \
 		"SELECT sum(in_flight), sum(lag_events) FROM es_subscription_status" "0 1"
+	run_readme "$fence"
+	[ "$language" != python ] || holds "doc/ids.md computes the id of the store" \
+		"$tutorial_folder/bin/python3" -c "$(blocks_of python doc/ids.md)"
 	stop_forwarder 2>/dev/null || true
+}
+
+# The lines that show the SQLSTATE end with what they print.
+run_readme()
+{
+	local folder=$tutorial_folder/readme
+
+	mkdir "$folder"
+	blocks_of "$1" README.md >"$folder/lines"
+	sed "/^\s*[/#]* README$/r $folder/lines" "$here/readme/$tutorial_file" >"$folder/$tutorial_file"
+	holds "README.md has such lines" grep -q es_append "$folder/lines"
+	holds "they run" attended run_commands "$folder" readme 2>"$PRIVATE_DIR/$client-2.log"
+	holds "they append, load and meet the conflict" [ "$(tr -d ' ' <"$folder/output" | xargs)" = \
+		"$(sed -nE 's/.* (#|\/\/) (ES001|true)$/\2/p' "$folder/lines") [opened]" ]
 }
