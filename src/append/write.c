@@ -14,7 +14,8 @@
  *	2. lock: the streams, to the end of the transaction, all in one call and in one
  *	   order for everybody (log_lock.c).
  *	3. open: RowExclusiveLock on es_events, to the end of the transaction, and a
- *	   snapshot that sees all that is committed now, at every isolation level.
+ *	   snapshot that sees all that is committed now, at every isolation level.  The
+ *	   first append of a session begins a new incarnation if one is due (identity.c).
  *	4. find retries: events whose ids are stored already (write_retry.c).  A retry
  *	   gets its first result, whatever it expects and however types are defined by
  *	   now, so that this comes before the checks.  Error: ES002.
@@ -45,6 +46,7 @@
 #include "base/wait.h"
 #include "stats/stats.h"
 #include "log/log.h"
+#include "copy/identity.h"
 #include "notify/notify.h"
 #include "type/type.h"
 #include "append/append.h"
@@ -223,6 +225,7 @@ write_locked(Write *write)
 {
 	Log		   *log = log_open(write->log);
 
+	identity_check(write->log, log->latest);
 	if (write->stream != NULL)
 		write->version = log_last_version(log, write->stream, write->expected);
 	if (!write_retry_find(write, log))

@@ -25,6 +25,7 @@
 
 #include "base/base.h"
 #include "log/log.h"
+#include "copy/identity.h"
 #include "read/read.h"
 #include "failure/failure.h"
 #include "subscription/delivery.h"
@@ -50,6 +51,7 @@ open_token(FunctionCallInfo fcinfo, const char *function, int64 *position,
 	argument_not_null(fcinfo, 0, "subscription");
 	argument_not_null(fcinfo, 1, "token");
 	token = PG_GETARG_INT64(1);
+	identity_check_consumer(log);
 	SPI_connect();
 	partition = partition_of_token(log,
 								   text_to_cstring(PG_GETARG_TEXT_PP(0)),

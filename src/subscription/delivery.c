@@ -42,6 +42,7 @@
 #include "eventstore.h"
 #include "base/base.h"
 #include "log/log.h"
+#include "copy/identity.h"
 #include "read/read.h"
 #include "subscription/delivery.h"
 
@@ -137,7 +138,7 @@ claim_partition(const Delivery *delivery, const Subscription *subscription,
 static void
 draw_token(Delivery *delivery, Partition *partition)
 {
-	int64		last = partition->token / ES_MAX_PARTITIONS;
+	int64		last = Max(partition->token, identity_void_token()) / ES_MAX_PARTITIONS;
 	int64		now = GetCurrentTimestamp();
 
 	if (now <= last)

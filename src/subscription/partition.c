@@ -23,6 +23,7 @@
 #include "eventstore.h"
 #include "base/base.h"
 #include "base/wait.h"
+#include "copy/identity.h"
 #include "read/read.h"
 #include "failure/failure.h"
 #include "subscription/subscription.h"
@@ -69,6 +70,34 @@ row_texts_or_null(const TableRow *row, int column)
 		DatumGetArrayTypePCopy(row->slot->tts_values[column]);
 }
 
+/*
+ * Returns true if what is in flight was delivered in an earlier incarnation of the store,
+ * to a consumer that may have read another log.
+ */
+static bool
+is_flight_void(TimestampTz leased_until, int64 token)
+{
+	return leased_until != 0 && token <= identity_void_token();
+}
+
+/*
+ * Takes back what is in flight, to be delivered again.  No lease has expired, so that it
+ * counts as no attempt.
+ */
+static void
+take_back_flight(Partition *partition)
+{
+	if (partition->stream != NULL)
+		partition->due_at = GetCurrentTimestamp();
+	else
+		partition->reached = partition->position;
+	partition->consumer = NULL;
+	partition->leased_until = 0;
+	partition->tokens.count = partition->uptos.count = 0;
+	partition->counts.count = 0;
+	partition->stream = NULL;
+}
+
 /* Makes a partition of the row that was read. */
 static Partition *
 make_partition(const Subscription *subscription, const TableRow *row)
@@ -100,6 +129,8 @@ make_partition(const Subscription *subscription, const TableRow *row)
 		partition->earlier_upto = DatumGetInt64(values[PART_EARLIER_UPTO]);
 	partition->earlier_categories = row_texts_or_null(row, PART_EARLIER_CATEGORIES);
 	partition->earlier_types = row_texts_or_null(row, PART_EARLIER_TYPES);
+	if (is_flight_void(partition->leased_until, partition->token))
+		take_back_flight(partition);
 	return partition;
 }
 
@@ -109,6 +140,18 @@ is_consumer_of_row(const TableRow *row, const char *consumer)
 {
 	return consumer != NULL && !row->slot->tts_isnull[PART_CONSUMER] &&
 		strcmp(TextDatumGetCString(row->slot->tts_values[PART_CONSUMER]), consumer) == 0;
+}
+
+/* The same for a row of which no partition was made. */
+static void
+take_back_choice(PartitionChoice *choice, const TableRow *row)
+{
+	choice->leased_until = 0;
+	choice->mine = false;
+	if (row->slot->tts_isnull[PART_STREAM])
+		choice->reached = DatumGetInt64(row->slot->tts_values[PART_POSITION]);
+	else
+		choice->due_at = GetCurrentTimestamp();
 }
 
 /* All are read at each poll, so that no more is taken from the rows than is needed. */
@@ -132,6 +175,9 @@ partition_choices(const Subscription *subscription, const char *consumer)
 		choice->due_at = row_time_or_null(&row, PART_DUE_AT);
 		choice->mine = choice->leased_until != 0 && is_consumer_of_row(&row, consumer);
 		choice->tried = false;
+		if (is_flight_void(choice->leased_until,
+						   DatumGetInt64(row.slot->tts_values[PART_TOKEN])))
+			take_back_choice(choice, &row);
 	}
 	table_row_close(&row);
 	return choices;
@@ -322,6 +368,8 @@ partition_refuse_token(const Partition *partition, int64 token)
 			(errcode(ERRCODE_ES_NOT_CLAIMED),
 			 errmsg("nothing is in flight with token " INT64_FORMAT, token),
 			 partition == NULL ? errdetail("The subscription has no such partition.") :
+			 token > 0 && token <= identity_void_token() ?
+			 errdetail("It is from before the store was restored, promoted or copied.") :
 			 partition_is_in_flight(partition) ?
 			 errdetail("The events of partition %d were delivered to %s with token " INT64_FORMAT ".",
 					   partition->number,

@@ -44,6 +44,7 @@
 #include "eventstore.h"
 #include "base/base.h"
 #include "log/log.h"
+#include "copy/identity.h"
 #include "notify/notify.h"
 #include "read/read.h"
 #include "subscription/delivery.h"
@@ -267,11 +268,13 @@ wait_for_delivery(Poll *poll, bool had_id)
 Datum
 es_poll(PG_FUNCTION_ARGS)
 {
-	CommitProgress before = async_commit_begin();
+	CommitProgress before;
 	Poll		poll;
 
 	PreventCommandIfReadOnly("es_poll()");
 	init_poll(&poll, fcinfo);
+	identity_check_consumer(poll.delivery.log);
+	before = async_commit_begin();
 	InitMaterializedSRF(fcinfo, 0);
 	poll.result = (ReturnSetInfo *) fcinfo->resultinfo;
 	poll.sleeper = sleep_prepare(fcinfo);

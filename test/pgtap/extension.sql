@@ -18,21 +18,21 @@ SELECT throws_ok('ALTER EXTENSION eventstore SET SCHEMA pg_temp', '0A000', NULL,
 SELECT bag_eq(
     $$ SELECT unnest(extconfig)::regclass::text AS name, unnest(extcondition) AS condition
          FROM pg_extension WHERE extname = 'eventstore' $$,
-    $$ VALUES ('es_events', ''), ('es_position', ''), ('es_rewrites', ''), ('es_projections', ''),
+    $$ VALUES ('es_events', ''), ('es_position', ''), ('es_incarnation_entries', ''), ('es_rewrites', ''), ('es_projections', ''),
               ('es_subscriptions', ''), ('es_partitions', ''), ('es_event_types', ''), ('es_upcasters', ''),
               ('es_failures', ''), ('es_failures_id_seq', ''), ('es_skipped_events', ''), ('es_inbox', ''), ('es_inbox_id_seq', '') $$,
     'pg_dump takes all events, rewrites, types, projections, failures, skipped events, messages and the sequences');
 -- es_notified is no user's data: what was announced here was not announced to
 -- who listens elsewhere. Nor is es_published_horizon: another cluster decides anew.
--- Snapshots are a cache.
+-- Snapshots are a cache. es_identity says that a restored log is another copy.
 SELECT results_eq(
     $$ SELECT c.oid::regclass::text
          FROM members m JOIN pg_class c ON m.classid = 'pg_class'::regclass AND c.oid = m.objid
         WHERE c.relkind IN ('r', 'p', 'S')
           AND c.oid <> ALL ((SELECT extconfig FROM pg_extension WHERE extname = 'eventstore')::oid[])
         ORDER BY c.relname $$,
-    $$ VALUES ('es_notified'), ('es_published_horizon'), ('es_snapshots'), ('es_snapshots_id_seq') $$,
-    'it takes every table and sequence but es_published_horizon, es_notified and es_snapshots');
+    $$ VALUES ('es_identity'), ('es_notified'), ('es_published_horizon'), ('es_snapshots'), ('es_snapshots_id_seq') $$,
+    'it takes every table and sequence but es_identity, es_published_horizon, es_notified and es_snapshots');
 
 --
 -- Comments
@@ -52,7 +52,7 @@ SELECT is_empty(
                            'es_projection_status'::regclass, 'es_health'::regclass, 'es_subscriptions'::regclass, 'es_partitions'::regclass,
                            'es_subscription_status'::regclass, 'es_inbox'::regclass, 'es_ack_event'::regclass, 'es_recorded_event'::regclass,
                            'es_event_types'::regclass, 'es_upcasters'::regclass, 'es_snapshots'::regclass,
-                           'es_stats'::regclass, 'es_inbox_stats'::regclass, 'es_privileges'::regclass)
+                           'es_identity'::regclass, 'es_incarnation_entries'::regclass, 'es_incarnations'::regclass, 'es_stats'::regclass, 'es_inbox_stats'::regclass, 'es_privileges'::regclass)
           AND attnum > 0 AND NOT attisdropped
           AND coalesce(col_description(attrelid, attnum), '') = '' $$,
     'every column of the tables, of the status and of the types has a comment');

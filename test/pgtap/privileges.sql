@@ -1,6 +1,6 @@
 -- Who may do what before anything is granted, and what single grants give.
 BEGIN;
-SELECT plan(106);
+SELECT plan(109);
 
 CREATE TEMP VIEW members AS
 SELECT classid, objid
@@ -122,6 +122,9 @@ SELECT throws_ok('SELECT * FROM es_inbox_stats', '42501', NULL, 'nobody: es_inbo
 SELECT throws_ok('SELECT es_stats_reset()', '42501', NULL, 'nobody: es_stats_reset');
 SELECT throws_ok('SELECT * FROM es_notified', '42501', NULL, 'nobody: es_notified');
 SELECT throws_ok('SELECT * FROM es_rewrites', '42501', NULL, 'nobody: es_rewrites');
+SELECT throws_ok('SELECT * FROM es_incarnations', '42501', NULL, 'nobody: es_incarnations');
+SELECT throws_ok('SELECT * FROM es_incarnation_entries', '42501', NULL, 'nobody: es_incarnation_entries');
+SELECT throws_ok('SELECT * FROM es_identity', '42501', NULL, 'nobody: es_identity');
 SELECT throws_ok('SELECT * FROM es_published_horizon', '42501', NULL, 'nobody: es_published_horizon');
 
 SELECT throws_ok($$ SELECT es_create_projection('p', query => 'SELECT 1') $$, '42501', NULL, 'nobody: es_create_projection');

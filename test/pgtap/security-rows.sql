@@ -240,7 +240,7 @@ SELECT is_empty(
               -- read what a projection or subscription reads, in the same way
               'es_work', 'es_rebuild_projection', 'es_resume_projection', 'es_discard', 'es_skip_event', 'es_unskip_event', 'es_nack', 'es_ack', 'es_projection_sync',
               -- return positions only
-              'es_horizon', 'es_create_subscription', 'es_seek', 'es_projection_restore', 'es_pause_projection', 'es_drop_projection', 'es_drop_subscription', 'es_rename_projection',
+              'es_horizon', 'es_incarnation', 'es_position_valid', 'es_store_id', 'es_create_subscription', 'es_seek', 'es_projection_restore', 'es_pause_projection', 'es_drop_projection', 'es_drop_subscription', 'es_rename_projection',
               'es_rename_subscription', 'es_alter_subscription',
               -- write, and return nothing: es_rewrite is given an id, es_receive a message
               'es_rewrite', 'es_receive', 'es_index_attribute', 'es_events_complete', 'es_events_refuse', 'es_event_types_changed',

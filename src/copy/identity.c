@@ -1,0 +1,473 @@
+/*-------------------------------------------------------------------------
+ *
+ * identity.c
+ *		Which store this is, and in which of its incarnations: es_store_id(),
+ *		es_incarnation(), es_position_valid().
+ *
+ * A position says the same for ever in one history of the log.  Copies of a store have
+ * the same history up to the copy, and then each has its own: positions exist twice.
+ * An incarnation is a stretch of history that one copy has by itself.  Design and proof:
+ * doc/internals/identity.md.
+ *
+ * Four marks tell a copy from its original: the instance, a UUID that the extension's
+ * script makes and no dump has (es_identity); the cluster's system identifier; its
+ * timeline; the database's oid.  The table es_incarnation_entries, which is dumped, has
+ * the marks of each incarnation.  Where the last ones are not those of this backend, an
+ * incarnation is to begin:
+ *
+ *	1. Take the latest snapshot, look for the last entry.
+ *	2. If its marks differ, write an entry of the next number, with the last position
+ *	   that the same snapshot sees.
+ *	3. Append, or deliver, in the same transaction.
+ *
+ * Nothing is locked, and nobody waits.  Whoever does not see an entry writes one, and it
+ * is committed with the events.  So a snapshot that sees no entry of the incarnation
+ * sees no event of it, and the last position that it sees is that of the history before.
+ * Transactions that begin it side by side write the same number and position.
+ *
+ * A backend that has found a committed entry with its marks does not look again: its
+ * marks cannot change.  On a standby, where timelines change, nothing is written and
+ * nothing is remembered.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "access/xlogrecovery.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "base/compat.h"
+#include "base/base.h"
+#include "log/log.h"
+#include "copy/identity.h"
+
+PG_FUNCTION_INFO_V1(es_store_id);
+PG_FUNCTION_INFO_V1(es_incarnation);
+PG_FUNCTION_INFO_V1(es_position_valid);
+
+#define ENTRIES "es_incarnation_entries"
+
+/* Columns of es_incarnation_entries. */
+enum
+{
+	ENTRY_NUMBER, ENTRY_ENTRY, ENTRY_ID, ENTRY_BEGAN_AT, ENTRY_POSITION, ENTRY_REASON,
+	ENTRY_STORE, ENTRY_LAST_TOKEN, ENTRY_INSTANCE, ENTRY_SYSTEM, ENTRY_TIMELINE,
+	ENTRY_DATABASE, ENTRY_COLUMNS
+};
+
+/* The column of es_identity that is read. */
+#define IDENTITY_INSTANCE	2
+
+/* What tells one copy of a store from another. */
+typedef struct CopyMarks
+{
+	pg_uuid_t	instance;
+	int64		system;			/* identifier of the cluster */
+	int32		timeline;
+	Oid			database;
+} CopyMarks;
+
+/* An entry of es_incarnation_entries. */
+typedef struct Incarnation
+{
+	int64		number;
+	pg_uuid_t	id;
+	pg_uuid_t	store;
+	int64		position;		/* the last one of the history before */
+	int64		last_token;
+	CopyMarks	marks;
+	bool		is_own;			/* this transaction has written it */
+} Incarnation;
+
+Oid			identity_checked_log = InvalidOid;
+
+/* The last token of the history before the present incarnation. */
+static int64 void_token = 0;
+
+/* A scan of one of our tables by its primary key. */
+typedef struct KeyScan
+{
+	Relation	rel;
+	Relation	index;
+	IndexScanDesc scan;
+	TupleTableSlot *slot;
+} KeyScan;
+
+static void
+key_scan_begin(KeyScan *scan, Oid table, Snapshot snapshot)
+{
+	scan->rel = table_open(table, AccessShareLock);
+	scan->index = index_open(compat_primary_key_index(scan->rel), AccessShareLock);
+	scan->slot = table_slot_create(scan->rel, NULL);
+	scan->scan = compat_index_beginscan(scan->rel, scan->index, snapshot, 0);
+	index_rescan(scan->scan, NULL, 0, NULL, 0);
+}
+
+static void
+key_scan_end(KeyScan *scan)
+{
+	index_endscan(scan->scan);
+	ExecDropSingleTupleTableSlot(scan->slot);
+	index_close(scan->index, AccessShareLock);
+	table_close(scan->rel, AccessShareLock);
+}
+
+/* Reads the entry that the scan is at. */
+static void
+read_entry(KeyScan *scan, Incarnation *entry)
+{
+	Datum	   *values = scan->slot->tts_values;
+	bool		isnull;
+
+	slot_getsomeattrs(scan->slot, ENTRY_COLUMNS);
+	memset(entry, 0, sizeof(Incarnation));
+	entry->number = DatumGetInt64(values[ENTRY_NUMBER]);
+	entry->id = *DatumGetUUIDP(values[ENTRY_ID]);
+	entry->store = *DatumGetUUIDP(values[ENTRY_STORE]);
+	entry->position = DatumGetInt64(values[ENTRY_POSITION]);
+	entry->last_token = DatumGetInt64(values[ENTRY_LAST_TOKEN]);
+	entry->marks.instance = *DatumGetUUIDP(values[ENTRY_INSTANCE]);
+	entry->marks.system = DatumGetInt64(values[ENTRY_SYSTEM]);
+	entry->marks.timeline = DatumGetInt32(values[ENTRY_TIMELINE]);
+	entry->marks.database = DatumGetObjectId(values[ENTRY_DATABASE]);
+	entry->is_own =
+		TransactionIdIsCurrentTransactionId(DatumGetTransactionId(slot_getsysattr(scan->slot,
+																				  MinTransactionIdAttributeNumber,
+																				  &isnull)));
+}
+
+/* Reads the last entry that the snapshot sees.  Returns false if there is none. */
+static bool
+read_last_entry(Oid log, Snapshot snapshot, Incarnation *entry)
+{
+	KeyScan		scan;
+	bool		found;
+
+	key_scan_begin(&scan, own_table_relid(log, ENTRIES), snapshot);
+	found = index_getnext_slot(scan.scan, BackwardScanDirection, scan.slot);
+	if (found)
+		read_entry(&scan, entry);
+	key_scan_end(&scan);
+	return found;
+}
+
+/* The last position that the snapshot sees, 0 without one. */
+static int64
+last_position(Oid log, Snapshot snapshot)
+{
+	Relation	rel = table_open(log, AccessShareLock);
+	Relation	index = log_index_open_position(rel);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	IndexScanDesc scan = compat_index_beginscan(rel, index, snapshot, 0);
+	int64		position = 0;
+	bool		isnull;
+
+	index_rescan(scan, NULL, 0, NULL, 0);
+	if (index_getnext_slot(scan, BackwardScanDirection, slot))
+		position = DatumGetInt64(slot_getattr(slot, Anum_es_events_position, &isnull));
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+	return position;
+}
+
+/* The marks of the copy that this backend works on. */
+static CopyMarks
+present_marks(Oid log, Snapshot snapshot)
+{
+	CopyMarks	marks = {.database = MyDatabaseId};
+	TimeLineID	timeline;
+	KeyScan		scan;
+	bool		isnull;
+
+	if (RecoveryInProgress())
+		(void) GetXLogReplayRecPtr(&timeline);
+	else
+		timeline = GetWALInsertionTimeLine();
+	marks.timeline = (int32) timeline;
+	marks.system = (int64) GetSystemIdentifier();
+	key_scan_begin(&scan, own_table_relid(log, "es_identity"), snapshot);
+	if (index_getnext_slot(scan.scan, ForwardScanDirection, scan.slot))
+		marks.instance = *DatumGetUUIDP(slot_getattr(scan.slot, IDENTITY_INSTANCE,
+													 &isnull));
+	key_scan_end(&scan);
+	return marks;
+}
+
+static bool
+is_same_uuid(const pg_uuid_t *one, const pg_uuid_t *other)
+{
+	return memcmp(one, other, sizeof(pg_uuid_t)) == 0;
+}
+
+/*
+ * Returns why an incarnation is to begin; NULL if the last one has these marks.  last:
+ * NULL if there is none.
+ */
+static const char *
+reason_to_begin(const Incarnation *last, const CopyMarks *marks)
+{
+	if (last == NULL)
+		return "created";
+	if (!is_same_uuid(&last->marks.instance, &marks->instance))
+		return "restored";
+	if (last->marks.system != marks->system || last->marks.database != marks->database)
+		return "copied";
+	return last->marks.timeline != marks->timeline ? "promoted" : NULL;
+}
+
+/*
+ * The id of a store that nothing was appended to.  Databases that were made from one
+ * template have one instance, and are different stores.
+ */
+static pg_uuid_t
+new_store_id(const CopyMarks *marks)
+{
+	char	   *name = psprintf(INT64_FORMAT "/%u", marks->system, marks->database);
+
+	return *uuid_generate_v5(&marks->instance, name, strlen(name));
+}
+
+/* The last token that the snapshot sees in any partition. */
+static int64
+last_token(Oid log, Snapshot snapshot)
+{
+	int64		token;
+
+	PushActiveSnapshot(snapshot);
+	(void) own_sql_select(log, "SELECT coalesce(max(token), 0) FROM @extschema@.es_partitions",
+						  0, NULL, NULL, NULL);
+	token = DatumGetInt64(own_sql_value(1));
+	PopActiveSnapshot();
+	return token;
+}
+
+/* Writes the entry. */
+static void
+write_entry(Oid log, Incarnation *entry, const char *reason)
+{
+	Oid			types[] = {
+		INT8OID, UUIDOID, UUIDOID, INT8OID, TEXTOID, UUIDOID, INT8OID, UUIDOID, INT8OID,
+		INT4OID, OIDOID
+	};
+	pg_uuid_t	key;
+	Datum		values[lengthof(types)];
+
+	uuid_generate_v7(&key);
+	if (entry->number > 1)
+		entry->id = key;
+	values[0] = Int64GetDatum(entry->number);
+	values[1] = UUIDPGetDatum(&key);
+	values[2] = UUIDPGetDatum(&entry->id);
+	values[3] = Int64GetDatum(entry->position);
+	values[4] = CStringGetTextDatum(reason);
+	values[5] = UUIDPGetDatum(&entry->store);
+	values[6] = Int64GetDatum(entry->last_token);
+	values[7] = UUIDPGetDatum(&entry->marks.instance);
+	values[8] = Int64GetDatum(entry->marks.system);
+	values[9] = Int32GetDatum(entry->marks.timeline);
+	values[10] = ObjectIdGetDatum(entry->marks.database);
+	(void) own_sql_run(log, "INSERT INTO @extschema@." ENTRIES
+					   " VALUES ($1, $2, $3, pg_catalog.clock_timestamp(), $4, $5, $6, $7, $8, $9, $10, $11)",
+					   lengthof(types), types, values, NULL);
+}
+
+/* Begins the incarnation that follows the last one; NULL: the first. */
+static void
+begin_next(Oid log, Snapshot snapshot, const Incarnation *last, const CopyMarks *marks,
+		   const char *reason)
+{
+	Incarnation next = {.marks = *marks};
+
+	next.number = last != NULL ? last->number + 1 : 1;
+	next.id = next.store = last != NULL ? last->store : new_store_id(marks);
+	next.position = last_position(log, snapshot);
+	SPI_connect();
+	next.last_token = last_token(log, snapshot);
+	write_entry(log, &next, reason);
+	SPI_finish();
+	CommandCounterIncrement();
+	void_token = next.last_token;
+}
+
+/*
+ * Begins a new incarnation if this is not the one that was begun last, and remembers
+ * one that is committed.
+ */
+void
+identity_begin(Oid log, Snapshot snapshot)
+{
+	Incarnation last;
+	bool		found = read_last_entry(log, snapshot, &last);
+	CopyMarks	marks = present_marks(log, snapshot);
+	const char *reason = reason_to_begin(found ? &last : NULL, &marks);
+
+	if (reason != NULL)
+	{
+		begin_next(log, snapshot, found ? &last : NULL, &marks, reason);
+		return;
+	}
+	void_token = last.last_token;
+	if (!last.is_own)
+		identity_checked_log = log;
+}
+
+/*
+ * The same for a consumer.  Into an empty log a restore may be about to bring the entries
+ * of another store.
+ */
+void
+identity_check_consumer(Oid log)
+{
+	Snapshot	snapshot;
+
+	if (identity_checked_log == log)
+		return;
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	void_token = 0;
+	if (last_position(log, snapshot) > 0)
+		identity_begin(log, snapshot);
+	UnregisterSnapshot(snapshot);
+}
+
+int64
+identity_void_token(void)
+{
+	return void_token;
+}
+
+/*
+ * es_store_id() returns uuid: the id of the store, which its copies have, too.
+ */
+Datum
+es_store_id(PG_FUNCTION_ARGS)
+{
+	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
+	Snapshot	snapshot = GetActiveSnapshot();
+	pg_uuid_t  *store = palloc(sizeof(pg_uuid_t));
+	Incarnation last;
+
+	if (read_last_entry(log, snapshot, &last))
+		*store = last.store;
+	else
+	{
+		CopyMarks	marks = present_marks(log, snapshot);
+
+		*store = new_store_id(&marks);
+	}
+	PG_RETURN_UUID_P(store);
+}
+
+/*
+ * es_incarnation() returns uuid: the incarnation in which the calling statement reads.
+ * While one is to begin, nothing was appended in it, and what there is to read is of
+ * the one before.  The first one has the store's id.
+ */
+Datum
+es_incarnation(PG_FUNCTION_ARGS)
+{
+	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
+	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+	Incarnation last;
+
+	if (!read_last_entry(log, GetActiveSnapshot(), &last))
+		return es_store_id(fcinfo);
+	*id = last.id;
+	PG_RETURN_UUID_P(id);
+}
+
+/* What is known of an incarnation and of those that followed. */
+typedef struct Lineage
+{
+	bool		found;			/* the incarnation is one of this store's */
+	int64		number;			/* its number */
+	int64		limit;			/* up to here those that followed have its
+								 * events */
+	bool		has_last;
+	Incarnation last;
+} Lineage;
+
+/* Looks for an incarnation among those that were begun. */
+static Lineage
+read_lineage(Oid log, Snapshot snapshot, const pg_uuid_t *id)
+{
+	Lineage		lineage = {.limit = PG_INT64_MAX};
+	Incarnation *entry = &lineage.last;
+	KeyScan		scan;
+
+	key_scan_begin(&scan, own_table_relid(log, ENTRIES), snapshot);
+	while (index_getnext_slot(scan.scan, ForwardScanDirection, scan.slot))
+	{
+		read_entry(&scan, entry);
+		lineage.has_last = true;
+		if (is_same_uuid(&entry->id, id))
+		{
+			lineage.found = true;
+			lineage.number = entry->number;
+		}
+		else if (lineage.found && entry->number > lineage.number)
+			lineage.limit = Min(lineage.limit, entry->position);
+	}
+	key_scan_end(&scan);
+	return lineage;
+}
+
+/*
+ * Returns true if everything up to the position, as it was read in the incarnation, is
+ * what the snapshot has.  A standby may be behind its reader; a primary is not, nor is a
+ * copy in which nothing was appended yet.
+ */
+static bool
+is_position_valid(Oid log, Snapshot snapshot, const pg_uuid_t *id, int64 position)
+{
+	Lineage		lineage = read_lineage(log, snapshot, id);
+	CopyMarks	marks = present_marks(log, snapshot);
+
+	if (!lineage.has_last)
+	{
+		pg_uuid_t	store = new_store_id(&marks);
+
+		lineage.found = is_same_uuid(&store, id);
+	}
+	if (!lineage.found || position > lineage.limit)
+		return false;
+	if (RecoveryInProgress() && lineage.has_last &&
+		reason_to_begin(&lineage.last, &marks) == NULL)
+		return true;
+	return position <= last_position(log, snapshot);
+}
+
+/*
+ * es_position_valid(incarnation, position) returns boolean.  Nothing was read up to
+ * position 0, in whatever incarnation.
+ */
+Datum
+es_position_valid(PG_FUNCTION_ARGS)
+{
+	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
+	int64		position;
+
+	argument_not_null(fcinfo, 1, "position");
+	position = PG_GETARG_INT64(1);
+	argument_range("position", position, 0, PG_INT64_MAX);
+	if (position == 0)
+		PG_RETURN_BOOL(true);
+	if (PG_ARGISNULL(0))
+		PG_RETURN_BOOL(false);
+	PG_RETURN_BOOL(is_position_valid(log, GetActiveSnapshot(), PG_GETARG_UUID_P(0),
+									 position));
+}

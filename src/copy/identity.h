@@ -1,0 +1,37 @@
+/*-------------------------------------------------------------------------
+ *
+ * identity.h
+ *		Which store this is, and in which of its incarnations.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef EVENTSTORE_IDENTITY_H
+#define EVENTSTORE_IDENTITY_H
+
+#include "utils/snapshot.h"
+
+/* identity.c */
+
+/* The log whose present incarnation this backend has found begun. */
+extern Oid	identity_checked_log;
+
+extern void identity_begin(Oid log, Snapshot snapshot);
+
+/*
+ * Begins a new incarnation if this is not the one that was begun last.  Whoever appends
+ * calls it.  The snapshot must be the latest.
+ */
+static inline void
+identity_check(Oid log, Snapshot snapshot)
+{
+	if (unlikely(identity_checked_log != log))
+		identity_begin(log, snapshot);
+}
+
+/* The same for a consumer, for whom an empty log begins nothing. */
+extern void identity_check_consumer(Oid log);
+
+/* The last token of the incarnation before, which is void, as are those before it. */
+extern int64 identity_void_token(void);
+
+#endif							/* EVENTSTORE_IDENTITY_H */
