@@ -59,8 +59,8 @@ COMMENT ON COLUMN es_incarnations.began_at IS 'when it began: at its first appen
 COMMENT ON COLUMN es_incarnations.position IS 'last position of the incarnation before; what was read up to there is the same in both';
 COMMENT ON COLUMN es_incarnations.reason IS 'created, restored (a dump), promoted (another timeline) or copied (another cluster or database)';
 COMMENT ON FUNCTION es_store_id() IS
-    'id of the store, which its copies have, too';
+    'returns the id of the store, which its copies have, too';
 COMMENT ON FUNCTION es_incarnation() IS
-    'id of the incarnation in which the statement reads, to be kept beside a position';
+    'returns the id of the incarnation in which the statement reads, to be kept beside a position';
 COMMENT ON FUNCTION es_position_valid(uuid, bigint) IS
-    'whether everything up to the position, as it was read in the incarnation, is what this log has';
+    'returns whether everything up to the position, as it was read in the incarnation, is what this log has';
