@@ -127,7 +127,7 @@ key_scan_end(KeyScan *scan)
 
 /* Reads the entry that the scan is at. */
 static void
-read_entry(KeyScan *scan, Incarnation *entry)
+read_incarnation(KeyScan *scan, Incarnation *entry)
 {
 	Datum	   *values = scan->slot->tts_values;
 	bool		isnull;
@@ -151,7 +151,7 @@ read_entry(KeyScan *scan, Incarnation *entry)
 
 /* Reads the last entry that the snapshot sees.  Returns false if there is none. */
 static bool
-read_last_entry(Oid log, Snapshot snapshot, Incarnation *entry)
+read_last_incarnation(Oid log, Snapshot snapshot, Incarnation *entry)
 {
 	KeyScan		scan;
 	bool		found;
@@ -159,7 +159,7 @@ read_last_entry(Oid log, Snapshot snapshot, Incarnation *entry)
 	key_scan_begin(&scan, own_table_relid(log, ENTRIES), snapshot);
 	found = index_getnext_slot(scan.scan, BackwardScanDirection, scan.slot);
 	if (found)
-		read_entry(&scan, entry);
+		read_incarnation(&scan, entry);
 	key_scan_end(&scan);
 	return found;
 }
@@ -312,7 +312,7 @@ void
 identity_begin(Oid log, Snapshot snapshot)
 {
 	Incarnation last;
-	bool		found = read_last_entry(log, snapshot, &last);
+	bool		found = read_last_incarnation(log, snapshot, &last);
 	CopyMarks	marks = present_marks(log, snapshot);
 	const char *reason = reason_to_begin(found ? &last : NULL, &marks);
 
@@ -361,7 +361,7 @@ es_store_id(PG_FUNCTION_ARGS)
 	pg_uuid_t  *store = palloc(sizeof(pg_uuid_t));
 	Incarnation last;
 
-	if (read_last_entry(log, snapshot, &last))
+	if (read_last_incarnation(log, snapshot, &last))
 		*store = last.store;
 	else
 	{
@@ -384,7 +384,7 @@ es_incarnation(PG_FUNCTION_ARGS)
 	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
 	Incarnation last;
 
-	if (!read_last_entry(log, GetActiveSnapshot(), &last))
+	if (!read_last_incarnation(log, GetActiveSnapshot(), &last))
 		return es_store_id(fcinfo);
 	*id = last.id;
 	PG_RETURN_UUID_P(id);
@@ -412,7 +412,7 @@ read_lineage(Oid log, Snapshot snapshot, const pg_uuid_t *id)
 	key_scan_begin(&scan, own_table_relid(log, ENTRIES), snapshot);
 	while (index_getnext_slot(scan.scan, ForwardScanDirection, scan.slot))
 	{
-		read_entry(&scan, entry);
+		read_incarnation(&scan, entry);
 		lineage.has_last = true;
 		if (is_same_uuid(&entry->id, id))
 		{
