@@ -7,6 +7,7 @@ use FindBin;
 use lib $FindBin::RealBin;
 
 use EventStoreTest;
+use IPC::Run;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time);
@@ -106,5 +107,19 @@ my ($result, $stdout, $stderr) = $node->psql('postgres', "\\set VERBOSITY verbos
 like($stderr, qr/ERROR:  22023: .*\n(?:.*\n)*CONTEXT:  (?:.*\n)*?COPY es_import, line 2000/m,
 	'a bad row is refused, with its line');
 is_query($node, 'SELECT count(*) FROM es_events', $rows + $added + 603, 'and nothing is stored');
+
+# Imports one after the other, each of as many streams as it may lock by themselves: they leave the
+# log to autovacuum, which freezes what the ones before have brought while they go on.
+append_to_file("$folder/imports.sql",
+	q{INSERT INTO es_import (stream, type) SELECT 'next-' || i % 1000, 't' FROM generate_series(1, 20000) AS i;});
+my $vacuums = q{SELECT autovacuum_count FROM pg_stat_user_tables WHERE relname = 'es_events'};
+my $before = $node->safe_psql('postgres', $vacuums);
+my $offset = -s $node->logfile;
+my $imports = IPC::Run::start([ 'pgbench', '-n', '-T', 600, '-f', "$folder/imports.sql", $node->connstr('postgres') ],
+	'<', '/dev/null', '>', "$folder/imports.out", '2>&1');
+wait_until('autovacuum comes again', sub { $node->safe_psql('postgres', $vacuums) > $before + 1 }, 0.5);
+ok($imports->pumpable, 'it comes while imports go on');
+$imports->kill_kill;
+unlike(slurp_file($node->logfile, $offset), qr/skipping vacuum of "es_events"|canceling autovacuum task/, 'they neither keep it away nor cancel it');
 $node->stop;
 done_testing();
