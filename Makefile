@@ -13,7 +13,7 @@
 #   make bench-instructions [WRITE=1]       instructions a call, against those that are kept (bench/instructions)
 #   make bench-growth [LONG=1]              what grows with the log, at 1, 10 and 100 million events (doc/growth.md)
 #   make bench-peers                        figures against other event stores (doc/peers.md)
-#   make format, make format-check          pgindent style; the layout of the sources
+#   make format, make format-check          pgindent style; the layout of the sources; links and words of the documents
 #   make drawings                           the drawings of doc/internals/, by graphviz
 #
 # PG_CONFIG=/path/to/pg_config picks the server version. demo, check,
@@ -141,6 +141,7 @@ format-check:
 	@test/tools/packages format
 	@test/tools/format --check
 	@test/tools/structure
+	@test/tools/prose
 
 drawings:
 	@test/tools/packages drawings

@@ -868,11 +868,11 @@ COMMENT ON FUNCTION es_health_projections(interval) IS 'part of es_health: proje
 COMMENT ON FUNCTION es_health_subscriptions(interval) IS 'part of es_health: subscriptions';
 COMMENT ON FUNCTION es_health_inbox() IS 'part of es_health: the inbox';
 COMMENT ON FUNCTION es_health() IS 'rows of the view es_health';
-COMMENT ON VIEW es_health IS 'what needs a human, the most urgent first, and the statement that mends it; empty when all is well';
+COMMENT ON VIEW es_health IS 'what needs a human, the most urgent first, and the statement that remedies it; empty when all is well';
 COMMENT ON COLUMN es_health.urgency IS '1: the most urgent';
 COMMENT ON COLUMN es_health.problem IS 'what kind of problem it is, a fixed word';
 COMMENT ON COLUMN es_health.object IS 'what has it';
 COMMENT ON COLUMN es_health.since IS 'since when, as far as known';
 COMMENT ON COLUMN es_health.message IS 'what is wrong, where, and what can be done';
-COMMENT ON COLUMN es_health.remedy IS 'statement that mends it; null: no statement does, the message says what to do';
+COMMENT ON COLUMN es_health.remedy IS 'statement that remedies it; null: no statement does, the message says what to do';
 COMMENT ON COLUMN es_health.remedy_by IS 'role that must run it; null: any operator';

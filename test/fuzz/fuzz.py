@@ -313,7 +313,7 @@ class Statements:
             "TRUNCATE es_events", "DELETE FROM es_events",
             "SELECT * FROM %s LIMIT 20" % table, "SELECT t::text FROM %s t LIMIT 20" % table,
             "SELECT jsonb_populate_record(NULL::%s, %s)" % (table, v.jsonb()),
-            # What a superuser stores by himself has whatever version he says.
+            # What a superuser stores by an INSERT has whatever version it says.
             "DO $$ BEGIN INSERT INTO es_events SELECT (%s).*; RAISE SQLSTATE '22000'; END $$" % v.composite("es_events")))
 
     def convert(self):

@@ -22,7 +22,7 @@ SELECT is_empty(
         WHERE attrelid IN (SELECT objid FROM members WHERE classid = 'pg_class'::regclass) AND attacl IS NOT NULL $$,
     'nor on a column');
 
--- Whoever may call a trigger's function may fire it from a view of his own,
+-- A role that may call a trigger's function may fire it from a view of its own,
 -- with rows that are not those of es_import.
 SELECT bag_eq(
     $$ SELECT p.oid::regprocedure::text

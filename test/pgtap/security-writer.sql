@@ -201,10 +201,10 @@ SELECT es_drop_event_type('opened');
 SET ROLE es_test_all;
 SELECT es_snapshot('account-1', 'es_last(jsonb, es_recorded_event)');
 RESET ROLE;
-UPDATE es_snapshots SET state = '"his"';
-SELECT isnt((es_state('account-1', 'es_last(jsonb, es_recorded_event)')).state, '"his"', 'no other role uses a snapshot that it has saved');
+UPDATE es_snapshots SET state = '"other"';
+SELECT isnt((es_state('account-1', 'es_last(jsonb, es_recorded_event)')).state, '"other"', 'no other role uses a snapshot that it has saved');
 SET ROLE es_test_all;
-SELECT is((es_state('account-1', 'es_last(jsonb, es_recorded_event)')).state, '"his"', 'but the role does');
+SELECT is((es_state('account-1', 'es_last(jsonb, es_recorded_event)')).state, '"other"', 'but the role does');
 SELECT es_drop_projection(name) FROM es_projections WHERE owner = 'es_test_all';
 RESET ROLE;
 

@@ -130,7 +130,7 @@ sub wait_until
 
 	while (!$test->())
 	{
-		die "waited in vain: $what" if time() > $end;
+		die "waited too long: $what" if time() > $end;
 		sleep($pause // 0.05);
 	}
 	return;

@@ -293,9 +293,9 @@ sub is_readable
 	$append->query_safe(q{SELECT es_append('slow-1', 'any', 'began')});
 	is_query($node, 'SELECT es_horizon()', $last, "$name: the horizon is there while somebody appends");
 	$node->safe_psql('postgres', q{SELECT es_append('quick-1', 'any', 'done')});
-	is_query($node, 'SELECT es_horizon()', $last, "$name: it waits for him");
+	is_query($node, 'SELECT es_horizon()', $last, "$name: it waits for that append");
 	$append->query_safe('COMMIT');
-	holds_horizon_at_end($node, "$name, when he is done");
+	holds_horizon_at_end($node, "$name, when the append is done");
 	$idle->query_safe('COMMIT');
 	$_->quit foreach $idle, $append;
 	return;
