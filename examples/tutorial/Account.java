@@ -1,6 +1,7 @@
 // Bank accounts in an event store, with the JDBC driver: doc/tutorial/java.md.
 import java.sql.Connection;
 import java.sql.DriverManager;
+import java.sql.ResultSet;
 import java.sql.SQLException;
 import java.util.ArrayList;
 import java.util.List;
@@ -24,8 +25,10 @@ public class Account {
     }
 
     /** Appends one event. The expected version is a number, or "none", "exists" or "any". */
-    static Appended append(Connection db, String stream, Object expected, String type, String data, UUID id) throws SQLException {
-        try (var statement = db.prepareStatement("SELECT version, position FROM es_append(?, ?, ?, ?::jsonb, id => ?)")) {
+    static Appended append(Connection db, String stream, Object expected, String type, String data, UUID id)
+            throws SQLException {
+        try (var statement = db.prepareStatement(
+                "SELECT version, position FROM es_append(?, ?, ?, ?::jsonb, id => ?)")) {
             statement.setString(1, stream);
             statement.setObject(2, expected);
             statement.setString(3, type);
@@ -44,8 +47,9 @@ public class Account {
 
     static void openAccount(Connection db) throws SQLException {
         var id = UUID.randomUUID();
-        System.out.println("opened, version " + append(db, "account-1", "none", "opened", "{\"owner\": \"Ann\"}", id).version());
-        System.out.println("opened again, version " + append(db, "account-1", "none", "opened", "{\"owner\": \"Ann\"}", id).version());
+        var ann = "{\"owner\": \"Ann\"}";
+        System.out.println("opened, version " + append(db, "account-1", "none", "opened", ann, id).version());
+        System.out.println("opened again, version " + append(db, "account-1", "none", "opened", ann, id).version());
         append(db, "account-1", 1, "deposited", "{\"amount\": 100}", UUID.randomUUID());
         try {
             append(db, "account-1", 1, "deposited", "{\"amount\": 100}", UUID.randomUUID());
@@ -57,14 +61,19 @@ public class Account {
 
     static List<Event> load(Connection db, String stream) throws SQLException {
         var events = new ArrayList<Event>();
-        try (var statement = db.prepareStatement("SELECT version, id, type, (data->>'amount')::bigint AS amount FROM es_load(?)")) {
+        try (var statement = db.prepareStatement(
+                "SELECT stream, version, id, type, (data->>'amount')::bigint AS amount FROM es_load(?)")) {
             statement.setString(1, stream);
             try (var row = statement.executeQuery()) {
-                while (row.next())
-                    events.add(new Event(stream, row.getLong("version"), row.getObject("id", UUID.class), row.getString("type"), row.getLong("amount")));
+                while (row.next()) events.add(event(row));
             }
         }
         return events;
+    }
+
+    static Event event(ResultSet row) throws SQLException {
+        return new Event(row.getString("stream"), row.getLong("version"), row.getObject("id", UUID.class),
+                row.getString("type"), row.getLong("amount"));
     }
 
     static long fold(List<Event> events) {
@@ -89,7 +98,8 @@ public class Account {
             if (done.isPresent()) return done.get().version(); // by an earlier attempt, whose answer was lost
             if (fold(events) < amount) throw new Refused(fold(events));
             try {
-                return append(db, stream, events.size(), "withdrawn", "{\"amount\": " + amount + "}", commandId).version();
+                var data = "{\"amount\": " + amount + "}";
+                return append(db, stream, events.size(), "withdrawn", data, commandId).version();
             } catch (SQLException error) {
                 if (!isConflict(error)) throw error;
             }
@@ -144,13 +154,13 @@ public class Account {
     /** Handles one delivery. Returns false if there is none. */
     static boolean consume(Connection db, String name, ConcurrentLinkedQueue<Event> handled) throws SQLException {
         Long token = null;
-        try (var poll = db.prepareStatement("SELECT * FROM es_poll('mails', consumer => ?, wait => '1s')")) {
+        try (var poll = db.prepareStatement("SELECT *, (data->>'amount')::bigint AS amount "
+                + "FROM es_poll('mails', consumer => ?, wait => '1s')")) {
             poll.setString(1, name);
             try (var row = poll.executeQuery()) {
                 while (row.next()) {
                     token = row.getLong("token");
-                    // here the mail would be sent
-                    handled.add(new Event(row.getString("stream"), row.getLong("version"), row.getObject("id", UUID.class), row.getString("type"), 0));
+                    handled.add(event(row)); // here the mail would be sent
                 }
             }
         }
@@ -163,7 +173,9 @@ public class Account {
     }
 
     static void consumeSideBySide(Connection db) throws Exception {
-        var events = "[{\"type\": \"opened\", \"data\": {\"owner\": \"Bob\"}}, {\"type\": \"deposited\", \"data\": {\"amount\": 7}}]";
+        var events = """
+            [{"type": "opened", "data": {"owner": "Bob"}},
+             {"type": "deposited", "data": {"amount": 7}}]""";
         try (var batch = db.prepareStatement("SELECT es_append_batch(?, 'none', ?::jsonb)")) {
             for (var stream : List.of("account-2", "account-3", "account-4")) {
                 batch.setString(1, stream);

@@ -35,7 +35,8 @@ func newID() string {
 }
 
 // appendEvent appends one event and returns its version and position.
-func appendEvent(db *sql.DB, stream string, expected any, kind string, data any, id string) (version, position int64, err error) {
+func appendEvent(db *sql.DB, stream string, expected any, kind string, data any, id string) (
+	version, position int64, err error) {
 	text, err := json.Marshal(data)
 	if err != nil {
 		return 0, 0, err
@@ -124,7 +125,8 @@ func withdraw(db *sql.DB, stream string, amount int64, commandID string) (int64,
 		if left := fold(events); left < amount {
 			return 0, refused{left}
 		}
-		version, _, err := appendEvent(db, stream, int64(len(events)), "withdrawn", map[string]any{"amount": amount}, commandID)
+		data := map[string]any{"amount": amount}
+		version, _, err := appendEvent(db, stream, len(events), "withdrawn", data, commandID)
 		if !isConflict(err) {
 			return version, err
 		}

@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # The tutorials of doc/tutorial/: the page shows the whole program, part by part, and its output; what
 # is run is the last block of commands of the page. And the lines of the same language in README.md, within
-# the program of the same name in readme/. Used by test/clients/run.
+# the program of the same name in readme/. Used by test/clients/run, which has the variables.
+# shellcheck disable=SC2154
 
 port=
 forwarder=    # leads the JDBC driver, which knows TCP only, to the Unix socket
@@ -77,7 +78,7 @@ is_shown()
 # run_commands FOLDER DATABASE: those of the page.
 run_commands()
 {
-	cd "$1"
+	cd "$1" || return
 	timeout 120 env PGDATABASE="$2" JDBC_URL="jdbc:postgresql://127.0.0.1:${port:-}/$2?user=$PGUSER" \
 		PATH="$tutorial_folder/bin:$PATH" "${tutorial_env[@]}" bash -euc "$(page_commands)" >output
 }
