@@ -7,7 +7,7 @@
 -- the paragraph is the COMMENT with a capital and a full stop. What is not for calling is a row in
 -- a table of doc/reference/internal.md.
 BEGIN;
-SELECT plan(13);
+SELECT plan(14);
 -- Defaults that are intervals are shown in it.
 SET LOCAL intervalstyle = postgres;
 LOAD 'eventstore';
@@ -169,6 +169,15 @@ SELECT bag_eq(
                                        SELECT name, comment FROM relations WHERE kind = 'sequence') AS o
         WHERE name IN (SELECT name FROM internals) GROUP BY name $$,
     'every internal function has its comment');
+SELECT is_empty(
+    $$ SELECT e.name, a.argument
+         FROM entries AS e
+         JOIN members AS m ON m.classid = 'pg_proc'::regclass
+         JOIN pg_proc AS p ON p.oid = m.objid AND p.proname = e.name,
+              unnest(p.proargnames) WITH ORDINALITY AS a (argument, n)
+        WHERE e.kind = 'function' AND coalesce(p.proargmodes[a.n], 'i') IN ('i', 'b')
+          AND strpos(e.body, '`' || a.argument || '`') = 0 AND e.body !~ 'rguments\*\*[^\n]*: as for `es_' $$,
+    'every argument is explained');
 SELECT is_empty(
     $$ SELECT name, kind FROM entries WHERE kind <> 'setting' AND body !~ '\nSince [0-9]+\.[0-9]+\.[0-9]+\.' $$,
     'every entry says since when it is there');
