@@ -71,6 +71,7 @@ CREATE VIEW es_privileges AS
         ('es_function_from_regproc', 'EXECUTE', '{reader,writer,operator}'),
         ('es_by_index',             'EXECUTE', '{reader,writer,operator}'),
         ('es_by_index_support',     'EXECUTE', '{reader,writer,operator}'),
+        ('es_by_version',           'EXECUTE', '{reader,writer,operator}'),
         ('es_function_from_regprocedure', 'EXECUTE', '{reader,writer,operator}'),
         ('es_function_in',          'EXECUTE', '{reader,writer,operator}'),
         ('es_function_out',         'EXECUTE', '{reader,writer,operator}'),

@@ -47,6 +47,10 @@ CREATE FUNCTION es_by_index_support(internal) RETURNS internal
 CREATE FUNCTION es_by_index(value text, wanted text) RETURNS boolean
     AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE
     COST 4000 SUPPORT es_by_index_support;
+-- Leaves out what excludes no version, as an index scan compares it for each event.
+CREATE FUNCTION es_by_version(version bigint, after bigint, upto bigint) RETURNS boolean
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE
+    SUPPORT es_by_index_support;
 
 CREATE FUNCTION es_load(stream text, after_version bigint DEFAULT 0, max_count bigint DEFAULT NULL)
     RETURNS SETOF es_recorded_event LANGUAGE sql STABLE PARALLEL RESTRICTED
@@ -57,9 +61,8 @@ BEGIN ATOMIC
       FROM es_events e
      WHERE e.stream = es_load.stream
        AND es_by_index(e.stream, es_load.stream)
-       AND e.version > greatest(after_version, 0)
-       AND e.version <= greatest(after_version, 0)
-                        + least(max_count, 9223372036854775807 - greatest(after_version, 0))
+       AND es_by_version(e.version, greatest(after_version, 0), greatest(after_version, 0)
+                         + least(max_count, 9223372036854775807 - greatest(after_version, 0)))
      ORDER BY e.version;
 END;
 
@@ -72,15 +75,17 @@ BEGIN ATOMIC
       FROM es_events e
      WHERE e.stream = es_load_backward.stream
        AND es_by_index(e.stream, es_load_backward.stream)
-       AND e.version < coalesce(before_version, 9223372036854775807)
-       AND e.version > CASE WHEN max_count IS NULL THEN 0
-                       ELSE (SELECT l.version
-                               FROM es_events l
-                              WHERE l.stream = es_load_backward.stream
-                                AND l.version < coalesce(before_version, 9223372036854775807)
-                              ORDER BY l.version DESC
-                              LIMIT 1)
-                            - greatest(max_count, 0) END
+       AND es_by_version(e.version,
+               CASE WHEN max_count IS NULL THEN 0
+               ELSE (SELECT l.version
+                       FROM es_events l
+                      WHERE l.stream = es_load_backward.stream
+                        AND l.version < coalesce(before_version, 9223372036854775807)
+                      ORDER BY l.version DESC
+                      LIMIT 1)
+                    - greatest(max_count, 0) END,
+               CASE WHEN before_version IS NULL THEN 9223372036854775807
+               ELSE greatest(before_version, 1) - 1 END)
      ORDER BY e.version DESC;
 END;
 
@@ -173,9 +178,12 @@ COMMENT ON COLUMN es_recorded_event.metadata IS 'an object: correlation, causati
 COMMENT ON FUNCTION es_recorded_event(es_events) IS
     'returns a row of es_events as an event, as it is stored';
 COMMENT ON CAST (es_events AS es_recorded_event) IS 'row of es_events as an event, as it is stored';
-COMMENT ON FUNCTION es_by_index_support(internal) IS 'planner support: es_by_index is a condition of an index';
+COMMENT ON FUNCTION es_by_index_support(internal) IS
+    'planner support: es_by_index is a condition of an index, es_by_version are those of two that can be false';
 COMMENT ON FUNCTION es_by_index(text, text) IS
     'whether two texts are the same bytes; costly, so that the planner walks an index on the first';
+COMMENT ON FUNCTION es_by_version(bigint, bigint, bigint) IS
+    'whether a version is above a bound and not above another; the planner leaves out what is true of all versions';
 COMMENT ON FUNCTION es_upcast_support(internal) IS 'planner support: drops calls of es_upcast while no upcaster is defined';
 COMMENT ON FUNCTION es_upcast(es_recorded_event) IS
     'returns an event as of the current schema version of its type';

@@ -164,6 +164,7 @@ SELECT bag_eq(
     ('es_upcast_metadata', '"position" bigint, stream text, type text, data jsonb, metadata jsonb', 'jsonb'),
     ('es_by_index', 'value text, wanted text', 'boolean'),
     ('es_by_index_support', 'internal', 'internal'),
+    ('es_by_version', 'version bigint, after bigint, upto bigint', 'boolean'),
     ('es_upcast_support', 'internal', 'internal'),
     ('es_retry', 'failure_id bigint', 'bigint'),
     ('es_state',
@@ -315,6 +316,7 @@ SELECT bag_eq(
               ('es_upcast_metadata',    'c',   's', 'r', false),
               ('es_by_index',           'c',   'i', 's', true),
               ('es_by_index_support',   'c',   'v', 'u', true),
+              ('es_by_version',         'c',   'i', 's', true),
               ('es_upcast_support',     'c',   'v', 'u', true),
               ('es_event_types_changed', 'c',  'v', 'u', false),
               ('es_state',              'c',   'v', 'u', false),
@@ -334,7 +336,8 @@ SELECT bag_eq(
     $$ VALUES ('es_upcast',          'es_upcast_support', 100),
               ('es_upcast_data',     'es_upcast_support', 100),
               ('es_upcast_metadata', 'es_upcast_support', 100),
-              ('es_by_index',        'es_by_index_support', 4000) $$,
+              ('es_by_index',        'es_by_index_support', 4000),
+              ('es_by_version',      'es_by_index_support', 1) $$,
     'the planner is told when upcasting is nothing, and what is expensive');
 
 -- A read must inline, and an append runs with the rights that were granted.

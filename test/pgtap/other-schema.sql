@@ -1,7 +1,7 @@
 -- The extension works from a schema that is not in search_path, and is not led
 -- astray by objects of its names in one that is.
 BEGIN;
-SELECT plan(72);
+SELECT plan(73);
 
 DROP EXTENSION eventstore;
 CREATE SCHEMA es2;
@@ -46,6 +46,7 @@ SELECT is(es2.es_channel('account'), 'es_events:account', 'es_channel');
 SELECT lives_ok('SELECT * FROM es2.es_stats, es2.es_inbox_stats', 'es_stats, es_inbox_stats');
 SELECT lives_ok('SELECT es2.es_stats_reset()', 'es_stats_reset');
 SELECT is(es2.es_by_index('a', 'a'), true, 'es_by_index');
+SELECT is(es2.es_by_version(2, 1, 2), true, 'es_by_version');
 SELECT is(es2.es_attribute('{"a": 1}', 'a'), '1', 'es_attribute');
 SELECT is(es2.es_index_attribute('opened', 'a')::text, 'es2.es_events_opened__a_idx', 'es_index_attribute');
 SELECT is(es2.es_index_attribute('opened', 'a')::text, 'es2.es_events_opened__a_idx', 'it is found again');

@@ -20,6 +20,7 @@ INSERT INTO calls VALUES
     -- what computes its result from its arguments
     ('es_attribute', 'es_attribute(jsonb_build_object(''a'', n), ''a'')', 'computes'),
     ('es_by_index', 'es_by_index(n::text, ''C'')', 'computes'),
+    ('es_by_version', 'es_by_version(n, 1, 5)', 'computes'),
     ('es_category', 'es_category(''a-'' || n)', 'computes'),
     ('es_channel', 'es_channel(''a'' || n)', 'computes'),
     ('es_checksum', 'es_checksum(n::text)', 'computes'),

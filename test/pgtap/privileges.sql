@@ -1,6 +1,6 @@
 -- Who may do what before anything is granted, and what single grants give.
 BEGIN;
-SELECT plan(109);
+SELECT plan(110);
 
 CREATE TEMP VIEW members AS
 SELECT classid, objid
@@ -114,6 +114,7 @@ SELECT throws_ok($$ SELECT es_stream_version('account-1') $$, '42501', NULL, 'no
 SELECT throws_ok($$ SELECT es_index_attribute('t', 'a') $$, '42501', NULL, 'nobody: es_index_attribute');
 SELECT is(es_attribute('{"a": 1}', 'a'), '1', 'nobody: es_attribute');
 SELECT is(es_by_index('a', 'b'), false, 'nobody: es_by_index');
+SELECT is(es_by_version(1, 1, 2), false, 'nobody: es_by_version');
 SELECT throws_ok($$ SELECT es_rewrite('00000000-0000-0000-0000-000000000001', '{}') $$, '42501', NULL, 'nobody: es_rewrite');
 SELECT throws_ok('SELECT es_start_worker()', '42501', NULL, 'nobody: es_start_worker');
 SELECT throws_ok('SELECT * FROM es_stats', '42501', NULL, 'nobody: es_stats');

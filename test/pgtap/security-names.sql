@@ -113,7 +113,7 @@ SELECT public.es_upcast(e), public.es_recorded_event(e) FROM public.es_events e
 SELECT public.es_upcast_data(e.position, e.stream, e.type, e.data, e.metadata), public.es_upcast_metadata(e.position, e.stream, e.type, e.data, e.metadata) FROM public.es_events e
 SELECT public.es_horizon()
 SELECT public.es_store_id(), public.es_incarnation(), public.es_position_valid(public.es_incarnation(), 1)
-SELECT public.es_by_index('a', 'b'), public.es_category('a-1'), public.es_channel('a'), public.es_partition('a-1', 7), public.es_uuid7(), public.es_checksum('a'), public.es_replaying(), public.es_import_fires()
+SELECT public.es_by_index('a', 'b'), public.es_by_version(1, 0, 2), public.es_category('a-1'), public.es_channel('a'), public.es_partition('a-1', 7), public.es_uuid7(), public.es_checksum('a'), public.es_replaying(), public.es_import_fires()
 SELECT public.es_uuid5('00000000-0000-0000-0000-000000000001', 'a'), public.es_digest_string('{"a": 1}', '{a}'), public.es_digest('t', '{"a": 1}', '{a}')
 SELECT public.es_attribute('{"a": 1}', 'a'), public.es_index_attribute('opened', 'at:nr'), public.es_index_attribute('opened', 'n')
 SELECT public.es_merge('{}', e), public.es_last('{}', e) FROM public.es_events e WHERE e.type OPERATOR(pg_catalog.=) 'opened'

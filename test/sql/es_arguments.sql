@@ -269,7 +269,7 @@ SELECT s.sqlstate, left(s.message, 70) AS message, count(*) > 0 AS "has no detai
 -- does so is an argument that is not checked.
 CREATE TABLE nothing (function text, argument text, labels text, why text);
 INSERT INTO nothing VALUES
-    ('es_(by_index|category|channel|checksum|digest|digest_string|partition|uuid5)', '.*', 'sql null', 'of null comes null, as of an operator'),
+    ('es_(by_index|by_version|category|channel|checksum|digest|digest_string|partition|uuid5)', '.*', 'sql null', 'of null comes null, as of an operator'),
     ('es_attribute', 'data|attribute', '.*', 'there is no such attribute'),
     ('es_upcast_(data|metadata)', 'data|metadata', 'sql null', 'null is what it was given'),
     ('es_(stats|inbox_stats)', '', 'plain', 'nothing is counted without shared memory'),

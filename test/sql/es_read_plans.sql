@@ -101,7 +101,41 @@ RESET ROLE;
 SELECT es_by_index('a', 'a'), es_by_index('a', 'b'), es_by_index('a', 'ab'), es_by_index('', ''), es_by_index(NULL, 'a');
 SELECT count(*) FROM es_events WHERE es_by_index(type, 't1') AND position <= 9;
 
+-- So does that on the version, whatever the bounds are and however they are given.
+SELECT es_by_version(1, 0, 1), es_by_version(1, 1, 2), es_by_version(3, 1, 2), es_by_version(0, 0, 9), es_by_version(NULL, 0, 1);
+CREATE FUNCTION bounded() RETURNS TABLE (plans text, reads bigint, wrong bigint) LANGUAGE plpgsql AS $$
+DECLARE
+    forward bigint[];
+    backward bigint[];
+    r record;
+BEGIN
+    plans := current_setting('plan_cache_mode');
+    reads := 0;
+    wrong := 0;
+    FOR r IN SELECT a.n AS bound, m.n AS most,
+                    ARRAY(SELECT v FROM generate_series(1, 3::bigint) v WHERE v > coalesce(a.n, 0) ORDER BY v LIMIT CASE WHEN m.n IS NOT NULL THEN greatest(m.n, 0) END) AS forward,
+                    ARRAY(SELECT v FROM generate_series(1, 3::bigint) v WHERE v < a.n OR a.n IS NULL ORDER BY v DESC LIMIT CASE WHEN m.n IS NOT NULL THEN greatest(m.n, 0) END) AS backward
+               FROM unnest('{NULL,-9223372036854775808,-1,0,1,2,3,4,9223372036854775807}'::bigint[]) a (n),
+                    unnest('{NULL,-1,0,1,2,4,9223372036854775807}'::bigint[]) m (n) LOOP
+        -- As parameters, and as constants.
+        SELECT array_agg(version) INTO forward FROM es_load('rare-1', r.bound, r.most);
+        SELECT array_agg(version) INTO backward FROM es_load_backward('rare-1', r.bound, r.most);
+        wrong := wrong + (coalesce(forward, '{}') <> r.forward)::int + (coalesce(backward, '{}') <> r.backward)::int;
+        EXECUTE format('SELECT array_agg(version) FROM es_load(''rare-1'', %L, %L)', r.bound, r.most) INTO forward;
+        EXECUTE format('SELECT array_agg(version) FROM es_load_backward(''rare-1'', %L, %L)', r.bound, r.most) INTO backward;
+        wrong := wrong + (coalesce(forward, '{}') <> r.forward)::int + (coalesce(backward, '{}') <> r.backward)::int;
+        reads := reads + 4;
+    END LOOP;
+    RETURN NEXT;
+END $$;
+SELECT * FROM bounded();
+SET plan_cache_mode = force_generic_plan;
+SELECT * FROM bounded();
+SET plan_cache_mode = force_custom_plan;
+SELECT * FROM bounded();
+RESET plan_cache_mode;
+
 DROP EXTENSION eventstore CASCADE;
-DROP FUNCTION reads, others, walks, most_rows;
+DROP FUNCTION bounded, reads, others, walks, most_rows;
 DROP OWNED BY regress_es_some;
 DROP ROLE regress_es_some;
