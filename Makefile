@@ -25,7 +25,7 @@ MODULE_big = eventstore
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
 
 # The install script is these files, in this order.
-SQL_FILES = base stats log identity notify type read append failure aggregate projection subscription inbox operate privilege worker health
+SQL_FILES = base stats log identity drop_guard notify type read append failure aggregate projection subscription inbox operate privilege worker health
 SQL = $(SQL_FILES:%=sql/%.sql)
 INSTALL_SCRIPT_SQL = $(EXTENSION)--$(EXTVERSION).sql
 DATA_built = $(INSTALL_SCRIPT_SQL)
@@ -157,6 +157,9 @@ PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
 ifeq (,$(wildcard $(PGXS)))
 $(error PostgreSQL's build files are missing: "$(PG_CONFIG) --pgxs" names no file. Install the server's development package (Debian: postgresql-server-dev-15 or later), or set PG_CONFIG)
 endif
+
+# Tests drop the extension with its events.
+installcheck: export PGOPTIONS := $(PGOPTIONS) -c eventstore.allow_drop=on
 
 # Bitcode for JIT inlining would make clang a requirement.
 override with_llvm = no

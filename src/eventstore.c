@@ -12,6 +12,7 @@
 
 #include "base/base.h"
 #include "stats/stats.h"
+#include "copy/drop_guard.h"
 #include "notify/notify.h"
 #include "type/type.h"
 #include "append/append.h"
@@ -45,5 +46,6 @@ _PG_init(void)
 	health_init();
 	worker_init();
 	launcher_init();
+	drop_guard_init();
 	MarkGUCPrefixReserved("eventstore");
 }

@@ -230,7 +230,7 @@ class Catalog:
         member = ("JOIN pg_depend d ON d.classid = '%s'::regclass AND d.objid = %s AND d.deptype = 'e' "
                   "JOIN pg_extension x ON x.oid = d.refobjid AND x.extname = 'eventstore'")
         self.functions = rows(
-            "SELECT n.nspname, p.proname, p.prokind::text, p.pronargdefaults::int, p.prorettype = 'trigger'::regtype,"
+            "SELECT n.nspname, p.proname, p.prokind::text, p.pronargdefaults::int, p.prorettype IN ('trigger'::regtype, 'event_trigger'::regtype),"
             " p.proargnames, ARRAY(SELECT format_type(t, NULL) FROM unnest(p.proargtypes) WITH ORDINALITY u(t, i)"
             " ORDER BY i) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace "
             + member % ("pg_proc", "p.oid") + " ORDER BY p.oid::regprocedure::text")

@@ -72,7 +72,7 @@ SELECT is_empty(
          FROM members m, pg_identify_object(m.classid, m.objid, 0) i
         WHERE i.schema IS DISTINCT FROM
               (SELECT extnamespace::regnamespace::text FROM pg_extension WHERE extname = 'eventstore')
-          AND m.classid <> 'pg_cast'::regclass $$,
+          AND m.classid NOT IN ('pg_cast'::regclass, 'pg_event_trigger'::regclass) $$,
     'all are in the schema of the extension');
 
 SELECT * FROM finish();

@@ -18,7 +18,7 @@ SELECT p.*
 SELECT bag_eq(
     $$ SELECT proname::text, pg_get_function_arguments(oid), pg_get_function_result(oid)
          FROM members
-        WHERE prorettype <> 'trigger'::regtype AND proname !~ '^es_(expected_version|function|role|categories)_' $$,
+        WHERE prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype) AND proname !~ '^es_(expected_version|function|role|categories)_' $$,
     $$ VALUES
     ('es_append',
      'stream text, expected es_expected_version, type text, data jsonb DEFAULT ''{}''::jsonb,'
@@ -187,8 +187,8 @@ SELECT bag_eq(
     'functions, arguments and results');
 
 SELECT bag_eq(
-    $$ SELECT oid::regprocedure::text FROM members WHERE prorettype = 'trigger'::regtype $$,
-    $$ VALUES ('es_events_complete()'), ('es_events_refuse()'), ('es_import_row()'), ('es_import_flush()'),
+    $$ SELECT oid::regprocedure::text FROM members WHERE prorettype IN ('trigger'::regtype, 'event_trigger'::regtype) $$,
+    $$ VALUES ('es_events_complete()'), ('es_events_refuse()'), ('es_guard_drop()'), ('es_import_row()'), ('es_import_flush()'),
               ('es_projection_sync()'), ('es_projection_restore()'), ('es_event_types_changed()') $$,
     'functions of triggers');
 
@@ -237,6 +237,7 @@ SELECT bag_eq(
               ('es_import_flush',   'c',   'v', 'u', false),
               ('es_events_complete',   'c',   'v', 'u', false),
               ('es_events_refuse',  'c',   'v', 'u', false),
+              ('es_guard_drop',     'c',   'v', 'u', false),
               ('es_load',           'sql', 's', 'r', false),
               ('es_load_backward',  'sql', 's', 'r', false),
               ('es_read',           'sql', 's', 'r', false),

@@ -56,6 +56,7 @@ SELECT bag_eq(
               ('es_import_flush()'),
               ('es_events_complete()'),
               ('es_events_refuse()'),
+              ('es_guard_drop()'),
               ('es_create_projection(text,es_function,text,regnamespace,regclass,regclass[],es_categories,text[],text,bigint,bigint,text,bigint,interval)'),
               ('es_alter_projection(text,text,bigint,text,bigint,interval,es_function,text,regnamespace,es_categories,text[],bigint,boolean,boolean)'),
               ('es_drop_projection(text)'),

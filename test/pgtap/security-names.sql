@@ -232,7 +232,7 @@ SELECT is_empty('SELECT by, what, count(*) FROM es_test_evil.called GROUP BY 1, 
 SELECT is((SELECT count(*) FROM public.es_events WHERE stream LIKE 'account-%'), 12::bigint, 'and the events are where they belong');
 SELECT is_empty(
     $$ SELECT members.proname FROM members, pg_catalog.pg_proc p
-        WHERE p.oid = members.oid AND p.prorettype <> 'trigger'::regtype
+        WHERE p.oid = members.oid AND p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype)
           AND members.proname !~ '^es_expected_version_|^es_function_|^es_health_|^es_role_|^es_categories_|^es_upcast_support$|^es_by_index_support$'
           AND members.proname <> 'es_work'
           AND NOT EXISTS (SELECT FROM calls WHERE call ~ ('public\.' || members.proname || '\(')) $$,

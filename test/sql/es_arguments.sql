@@ -42,7 +42,7 @@ SELECT p.oid, p.proname::text AS name, p.prokind, p.proretset, p.prorettype, p.p
 -- What is not called here, and why.
 CREATE TABLE not_called (name text PRIMARY KEY, why text);
 INSERT INTO not_called
-SELECT p.name, 'a trigger function' FROM functions AS p WHERE p.prorettype = 'trigger'::regtype;
+SELECT p.name, 'a trigger function' FROM functions AS p WHERE p.prorettype IN ('trigger'::regtype, 'event_trigger'::regtype);
 INSERT INTO not_called
 SELECT p.name, 'takes or returns what SQL has not' FROM functions AS p
  WHERE (p.types && '{internal,cstring}'::regtype[]::oid[] OR p.prorettype IN ('internal'::regtype, 'cstring'::regtype))

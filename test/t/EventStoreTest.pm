@@ -50,6 +50,7 @@ max_prepared_transactions = 50
 shared_buffers = 64MB
 max_wal_size = 1GB
 eventstore.autostart_workers = 0
+eventstore.allow_drop = on
 END
 
 # A new server, running, with the extension in its database postgres.
