@@ -112,7 +112,7 @@ replay_batches(Projection *projection, Snapshot snapshot, Replay *replay)
 	while (projection->position < replay->upto)
 	{
 		MemoryContext oldcontext = MemoryContextSwitchTo(context);
-		EventBatch	batch;
+		EventBatch	batch = {0};
 
 		CHECK_FOR_INTERRUPTS();
 		batch.events = event_batch_make();

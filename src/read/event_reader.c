@@ -24,6 +24,7 @@
 #include "base/base.h"
 #include "log/log.h"
 #include "read/read.h"
+#include "read/source.h"
 
 /* Positions that are read by SQL at once where time may be over. */
 #define WINDOW	10000
@@ -142,7 +143,8 @@ event_reader_read(const EventSource *source, Snapshot snapshot, int64 after,
 {
 	Relation	log = table_open(source->log, AccessShareLock);
 
-	batch->count = tuplestore_tuple_count(batch->events);
+	if (batch->take == NULL)
+		batch->count = tuplestore_tuple_count(batch->events);
 	if (batch->count == 0)
 		batch->bytes = 0;
 	batch->upto = upto;

@@ -40,6 +40,7 @@
 #include "base/base.h"
 #include "log/log.h"
 #include "read/read.h"
+#include "read/source.h"
 
 /* With fewer partitions a walk is as cheap as looking up each event. */
 #define LEAST_PARTITIONS	8

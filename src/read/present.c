@@ -125,6 +125,12 @@ present_end(Presenter *presenter)
 	pfree(presenter);
 }
 
+bool
+present_is_plain(const Presenter *presenter)
+{
+	return presenter->upcasting == NULL;
+}
+
 /* An empty record in the current memory context. */
 static ExpandedRecordHeader *
 make_empty_record(Presenter *presenter)

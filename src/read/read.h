@@ -29,6 +29,14 @@ typedef struct EventBatch
 	int64		bytes;			/* where reading is limited by them */
 	int64		upto;			/* the checkpoint when they are handled */
 	bool		history;		/* are they of a projection's past? */
+
+	/*
+	 * Takes an event that a scan has read, instead of the store; NULL: the
+	 * store does.  Events that are read by SQL are in the store in any case.
+	 */
+	void		(*take) (void *taker, TupleTableSlot *event);
+	void	   *taker;
+	int64		last;			/* the position of the last event that it took */
 } EventBatch;
 
 /* Makes an empty store of events, in memory as far as work_mem goes. */
@@ -86,10 +94,6 @@ extern void event_sql_run(Oid reader, Snapshot snapshot, const char *sql,
 						  int count, Oid *types, const Datum *values,
 						  const bool *nulls, Tuplestorestate *store);
 
-/* partition_map.c: which partitions the events of a range belong to */
-
-typedef struct PartitionMap PartitionMap;
-
 /* event_reader.c: the next events of a source */
 
 /* Which events are read, and with whose rights. */
@@ -107,39 +111,6 @@ typedef struct EventSource
 								 * are */
 	TransactionId changed_by;	/* last wrote it */
 } EventSource;
-
-/* Returns the session's map of the subscription's partitions; NULL if there are few. */
-extern PartitionMap *partition_map_find(const EventSource *source, Relation log);
-
-/* Forgets all maps of the session. */
-extern void partition_map_forget(void);
-
-/*
- * Prepares the map for a read of what lies after one position and not beyond another.
- * Returns false if it is to be read without the map.
- */
-extern bool partition_map_open(PartitionMap *map, int64 after, int64 upto);
-
-/* Returns the position up to which the map knows all events. */
-extern int64 partition_map_end(const PartitionMap *map);
-
-/*
- * Returns the position of the partition's next event that the map knows; PG_INT64_MAX
- * after the last one.  next: where to go on; at first -1, for what follows a position.
- * place: where the row was.
- */
-extern int64 partition_map_next(const PartitionMap *map, int partition, int64 after,
-								int *next, ItemPointer place);
-
-/* Returns true if the next event that is added makes it forget others. */
-extern bool partition_map_is_full(const PartitionMap *map);
-
-/* Adds the next event. */
-extern void partition_map_add(PartitionMap *map, int64 position, int partition,
-							  ItemPointer place);
-
-/* Says that the map knows all events up to the position. */
-extern void partition_map_extend(PartitionMap *map, int64 position);
 
 /*
  * Returns true if the role may read every event: it has SELECT on the log, and
@@ -164,13 +135,6 @@ typedef struct ReadLimit
 extern void event_reader_read(const EventSource *source, Snapshot snapshot,
 							  int64 after, int64 upto, const ReadLimit *limit,
 							  EventBatch *batch);
-
-/* source_scan.c: the same by the indexes of the log */
-
-/* Does the same.  Returns false if the index is not there that it needs. */
-extern bool source_scan_read(const EventSource *source, Relation log,
-							 Snapshot snapshot, int64 after, int64 upto,
-							 const ReadLimit *limit, EventBatch *batch);
 
 /* stream_scan.c: the events of a stream, as the current user may read them */
 
@@ -221,6 +185,9 @@ extern Oid	present_type(Oid log);
 /* Makes a presenter in the current memory context. */
 extern Presenter *present_begin(Oid log);
 extern void present_end(Presenter *presenter);
+
+/* Returns true if all events are presented as they are stored. */
+extern bool present_is_plain(const Presenter *presenter);
 
 /*
  * Gives the columns of an es_recorded_event.  event: a row of es_events.  The

@@ -27,16 +27,28 @@
 #include "base/base.h"
 #include "log/log.h"
 #include "read/read.h"
+#include "read/source.h"
 
 /* So many events are looked at before time may be over, and each time again. */
 #define EXAMINED_AT_LEAST	1024
+
+/*
+ * Where so much of the log lies ahead, the scan of positions has no upper bound, which
+ * the index would check of each entry.  Before that, it must have one: rows above the
+ * horizon, of an import that is open, are invisible, and a scan would pass over all.
+ */
+#define FAR_AHEAD		4096
 
 /* A scan of the index, and its next event. */
 typedef struct SourceArm
 {
 	IndexScanDesc scan;
+	EventWalk  *walk;			/* NULL: the server's scan fetches the rows */
+	HeapTuple	row;			/* of a walk */
 	TupleTableSlot *slot;
-	int64		position;		/* of the event in the slot */
+	int64		position;		/* of the event */
+	int64		bounded_from;	/* after here the scan needs an upper bound */
+	int64		upto;
 	bool		ended;
 } SourceArm;
 
@@ -63,27 +75,44 @@ open_source_index(SourceScan *scan, const EventSource *source, Relation log)
 }
 
 /*
- * Begins one scan for events after a position and up to another.  category: 0 for
- * the index of positions.
+ * Sets the scan to events after a position.  category: 0 for the index of positions.  A
+ * scan without an upper bound has the lower one twice, as its keys cannot be fewer.
  */
 static void
-begin_arm(const SourceScan *scan, SourceArm *arm, Snapshot snapshot, Datum category,
-		  int64 after, int64 upto)
+set_arm(SourceArm *arm, Datum category, int64 after)
 {
+	Relation	index = arm->scan->indexRelation;
+	bool		bounded = category != 0 || arm->upto - after <= FAR_AHEAD;
+	int			column = category != 0 ? 2 : 1;
 	ScanKeyData keys[3];
 	int			count = 0;
 
 	if (category != 0)
-		table_row_key(&keys[count++], scan->index, 1, BTEqualStrategyNumber, F_TEXTEQ,
+		table_row_key(&keys[count++], index, 1, BTEqualStrategyNumber, F_TEXTEQ,
 					  category);
-	table_row_key(&keys[count], scan->index, count + 1, BTGreaterStrategyNumber,
-				  F_INT8GT, Int64GetDatum(after));
-	table_row_key(&keys[count + 1], scan->index, count + 1, BTLessEqualStrategyNumber,
-				  F_INT8LE, Int64GetDatum(upto));
-	count += 2;
-	arm->slot = table_slot_create(scan->log, NULL);
-	arm->scan = compat_index_beginscan(scan->log, scan->index, snapshot, count);
+	table_row_key(&keys[count++], index, column, BTGreaterStrategyNumber, F_INT8GT,
+				  Int64GetDatum(after));
+	if (bounded)
+		table_row_key(&keys[count++], index, column, BTLessEqualStrategyNumber, F_INT8LE,
+					  Int64GetDatum(arm->upto));
+	else
+		keys[count++] = keys[0];
+	arm->bounded_from = bounded ? PG_INT64_MAX : arm->upto - FAR_AHEAD;
 	index_rescan(arm->scan, keys, count, NULL, 0);
+}
+
+/* Begins one scan for events after a position and up to another. */
+static void
+begin_arm(const SourceScan *scan, SourceArm *arm, Snapshot snapshot, Datum category,
+		  int64 after, int64 upto)
+{
+	arm->slot = table_slot_create(scan->log, NULL);
+	arm->scan = compat_index_beginscan(scan->log, scan->index, snapshot,
+									   category != 0 ? 3 : 2);
+	arm->walk = event_row_is_usual(scan->log) ?
+		event_walk_begin(scan->log, arm->scan) : NULL;
+	arm->upto = upto;
+	set_arm(arm, category, after);
 }
 
 /* Begins the scans. */
@@ -104,6 +133,8 @@ begin_source_scan(SourceScan *scan, Snapshot snapshot, int64 after, int64 upto)
 static void
 end_arm(SourceArm *arm)
 {
+	if (arm->walk != NULL)
+		event_walk_end(arm->walk);
 	index_endscan(arm->scan);
 	ExecDropSingleTupleTableSlot(arm->slot);
 }
@@ -119,16 +150,58 @@ end_source_scan(SourceScan *scan)
 
 /* Fetches the next event of one scan. */
 static void
-advance_arm(SourceArm *arm)
+fetch_next(SourceArm *arm)
 {
 	bool		isnull;
 
+	if (arm->walk != NULL)
+	{
+		arm->row = event_walk_next(arm->walk);
+		arm->ended = arm->row == NULL;
+		if (!arm->ended)
+			arm->position = event_row_position(arm->row);
+		return;
+	}
 	CHECK_FOR_INTERRUPTS();
 	if (index_getnext_slot(arm->scan, ForwardScanDirection, arm->slot))
 		arm->position = DatumGetInt64(slot_getattr(arm->slot, Anum_es_events_position,
 												   &isnull));
 	else
 		arm->ended = true;
+}
+
+/* The same; near the end the scan begins anew with an upper bound. */
+static void
+advance_arm(SourceArm *arm)
+{
+	fetch_next(arm);
+	if (arm->ended || arm->position <= arm->bounded_from)
+		return;
+	set_arm(arm, (Datum) 0, arm->bounded_from);
+	if (arm->walk != NULL)
+		event_walk_restart(arm->walk);
+	fetch_next(arm);
+}
+
+/* Returns the slot with the event. */
+static TupleTableSlot *
+arm_slot(SourceArm *arm)
+{
+	if (arm->row != NULL)
+		event_walk_store(arm->walk, arm->row, arm->slot);
+	arm->row = NULL;
+	return arm->slot;
+}
+
+/* Returns the partition of the event, among so many. */
+static int
+arm_partition(const SourceArm *arm, int partitions)
+{
+	bool		isnull;
+
+	return stream_partition(arm->row != NULL ? event_row_stream(arm->row) :
+							DatumGetTextPP(slot_getattr(arm->slot, Anum_es_events_stream,
+														&isnull)), partitions);
 }
 
 /* Returns the scan whose event is the next of all; NULL if all have ended. */
@@ -153,44 +226,44 @@ first_arm(const SourceScan *scan)
  * partition is wanted or not, the map gets it.
  */
 static bool
-is_of_source(const SourceScan *scan, TupleTableSlot *slot, PartitionMap *map)
+is_of_source(const SourceScan *scan, SourceArm *arm, PartitionMap *map)
 {
 	const EventSource *source = scan->source;
 	int			partition = source->partition;
-	int64		position;
 	bool		isnull;
 
 	if (source->partitions > 1)
-		partition = stream_partition(DatumGetTextPP(slot_getattr(slot, Anum_es_events_stream,
-																 &isnull)),
-									 source->partitions);
+		partition = arm_partition(arm, source->partitions);
 	if (map == NULL && partition != source->partition)
 		return false;
 	if (source->types != NULL &&
 		!text_set_has_type(&scan->types,
-						   DatumGetTextPP(slot_getattr(slot, Anum_es_events_type,
+						   DatumGetTextPP(slot_getattr(arm_slot(arm), Anum_es_events_type,
 													   &isnull))))
 		return false;
-	if (map == NULL && source->except.count == 0)
-		return true;
-	position = DatumGetInt64(slot_getattr(slot, Anum_es_events_position, &isnull));
 	if (map != NULL)
-		partition_map_add(map, position, partition, &slot->tts_tid);
+		partition_map_add(map, arm->position, partition,
+						  arm->row != NULL ? &arm->row->t_self : &arm->slot->tts_tid);
 	return partition == source->partition &&
-		(source->except.count == 0 || !int8_array_has(&source->except, position));
+		(source->except.count == 0 || !int8_array_has(&source->except, arm->position));
 }
 
 /* Adds the event to the batch.  Returns false if it has too many bytes for that. */
 static bool
-add_event(TupleTableSlot *slot, const ReadLimit *limit, EventBatch *batch)
+add_event(SourceArm *arm, const ReadLimit *limit, EventBatch *batch)
 {
 	if (limit->bytes > 0)
 	{
-		batch->bytes += event_slot_bytes(slot);
+		batch->bytes += arm->row != NULL ? event_row_bytes(arm->row) :
+			event_slot_bytes(arm->slot);
 		if (batch->bytes > limit->bytes && batch->count > 0)
 			return false;
 	}
-	tuplestore_puttupleslot(batch->events, slot);
+	if (batch->take != NULL)
+		batch->take(batch->taker, arm_slot(arm));
+	else
+		tuplestore_puttupleslot(batch->events, arm_slot(arm));
+	batch->last = arm->position;
 	batch->count++;
 	return true;
 }
@@ -213,9 +286,9 @@ read_arms(SourceScan *scan, const ReadLimit *limit, int64 after, EventBatch *bat
 
 	while ((arm = first_arm(scan)) != NULL)
 	{
-		if (is_of_source(scan, arm->slot, NULL))
+		if (is_of_source(scan, arm, NULL))
 		{
-			if (!add_event(arm->slot, limit, batch))
+			if (!add_event(arm, limit, batch))
 			{
 				batch->upto = last;
 				break;
@@ -248,9 +321,9 @@ read_arms_to_map(SourceScan *scan, PartitionMap *map, const ReadLimit *limit, in
 
 		if (batch->count > 0 && partition_map_is_full(map))
 			break;
-		wanted = is_of_source(scan, arm->slot, map) && arm->position > after;
+		wanted = is_of_source(scan, arm, map) && arm->position > after;
 		partition_map_extend(map, arm->position);
-		if (wanted && !add_event(arm->slot, limit, batch))
+		if (wanted && !add_event(arm, limit, batch))
 		{
 			batch->upto = arm->position - 1;
 			return;
@@ -279,6 +352,7 @@ fetch_known(SourceArm *arm, IndexFetchTableData *rows, BlockNumber blocks,
 
 	CHECK_FOR_INTERRUPTS();
 	arm->ended = false;
+	arm->position = position;
 	if (ItemPointerGetBlockNumber(place) < blocks &&
 		table_index_fetch_tuple(rows, place, arm->scan->xs_snapshot, arm->slot, &more, NULL) &&
 		DatumGetInt64(slot_getattr(arm->slot, Anum_es_events_position, &isnull)) == position)
@@ -286,7 +360,7 @@ fetch_known(SourceArm *arm, IndexFetchTableData *rows, BlockNumber blocks,
 	table_row_key(&key, arm->scan->indexRelation, 1, BTEqualStrategyNumber, F_INT8EQ,
 				  Int64GetDatum(position));
 	index_rescan(arm->scan, &key, 1, NULL, 0);
-	advance_arm(arm);
+	fetch_next(arm);
 }
 
 /*
@@ -316,8 +390,8 @@ read_known(SourceScan *scan, const PartitionMap *map, Snapshot snapshot, int64 a
 										  &place)) <= upto)
 	{
 		fetch_known(&arm, rows, blocks, &place, position);
-		if (!arm.ended && is_of_source(scan, arm.slot, NULL) &&
-			!add_event(arm.slot, limit, batch))
+		if (!arm.ended && is_of_source(scan, &arm, NULL) &&
+			!add_event(&arm, limit, batch))
 		{
 			batch->upto = position - 1;
 			ended = true;

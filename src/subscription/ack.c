@@ -95,7 +95,10 @@ read_in_flight(const Partition *partition, int64 after, int64 upto, int limit,
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	ReadLimit	most = {.count = limit};
 
-	batch->events = event_batch_make();
+	*batch = (EventBatch)
+	{
+		.events = event_batch_make()
+	};
 	partition_read(partition, snapshot, after, upto, &most, batch);
 	UnregisterSnapshot(snapshot);
 }

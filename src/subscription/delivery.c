@@ -146,11 +146,10 @@ draw_token(Delivery *delivery, Partition *partition)
 	partition->token = Max(now, last + 1) * ES_MAX_PARTITIONS + partition->number;
 }
 
-/* Delivers what was read, up to the position of its last event. */
+/* Delivers what was read, with a new token, up to the position of its last event. */
 static void
 deliver_batch(Delivery *delivery, Partition *partition, int64 upto)
 {
-	draw_token(delivery, partition);
 	int8_array_append(&partition->tokens, partition->token);
 	int8_array_append(&partition->uptos, upto);
 	int8_array_append(&partition->counts, delivery->batch.count);
@@ -168,6 +167,7 @@ deliver_stream(Delivery *delivery, Partition *partition, Snapshot snapshot)
 	if (!is_stream_due(partition->due_at, GetCurrentTimestamp()) ||
 		!redelivery_read_stream(delivery, partition, snapshot))
 		return false;
+	draw_token(delivery, partition);
 	deliver_batch(delivery, partition, int8_array_last(delivery->positions));
 	return true;
 }
@@ -240,6 +240,25 @@ note_scanned(Delivery *delivery, const Partition *partition, int64 upto)
 }
 
 /*
+ * Makes the batch of the next read.  Where no event can be parked, all that are read
+ * are delivered: then they become rows at once.
+ */
+static void
+begin_batch(Delivery *delivery, const Partition *partition)
+{
+	EventBatch *batch = &delivery->batch;
+
+	*batch = (EventBatch)
+	{
+		.events = event_batch_make()
+	};
+	if (partition->has_failures || delivery->expired_upto != 0)
+		return;
+	batch->take = delivery->take;
+	batch->taker = delivery->taker;
+}
+
+/*
  * Reads the next events of the log that can be delivered, at most limit, into
  * the batch.  Returns false if there are none up to the horizon.
  */
@@ -254,7 +273,7 @@ read_log(Delivery *delivery, Partition *partition, Snapshot snapshot,
 
 	while (from < delivery->horizon)
 	{
-		batch->events = event_batch_make();
+		begin_batch(delivery, partition);
 		partition_read(partition, snapshot, from, delivery->horizon, &read, batch);
 		if (batch->count == 0)
 		{
@@ -303,12 +322,21 @@ static bool
 deliver_log(Delivery *delivery, Partition *partition, Snapshot snapshot)
 {
 	int			limit = delivery_limit(delivery, partition);
+	int64		last_token = partition->token;
+	EventBatch *batch = &delivery->batch;
 
-	if (limit < 1 || !read_log(delivery, partition, snapshot, limit))
+	if (limit < 1)
 		return false;
-	partition->reached = delivery->batch.upto;
-	deliver_batch(delivery, partition,
-				  event_batch_last_position(delivery->log, delivery->batch.events));
+	delivery->partition = partition;
+	draw_token(delivery, partition);	/* rows have it */
+	if (!read_log(delivery, partition, snapshot, limit))
+	{
+		partition->token = last_token;
+		return false;
+	}
+	partition->reached = batch->upto;
+	deliver_batch(delivery, partition, tuplestore_tuple_count(batch->events) == 0 ? batch->last :
+				  event_batch_last_position(delivery->log, batch->events));
 	return true;
 }
 

@@ -33,9 +33,11 @@ typedef struct Delivery
 								 * none */
 	int64		after_token;	/* 0: none */
 	Scanned    *scanned;		/* by partition; NULL: not remembered */
+	void		(*take) (void *taker, TupleTableSlot *event);
+	void	   *taker;			/* takes events as they are read, if possible */
 
 	Partition  *partition;		/* the one that is delivered from */
-	EventBatch	batch;			/* the events */
+	EventBatch	batch;			/* the events, but for those that were taken */
 	Int8Array	positions;		/* of a parked stream: those of the events */
 	Int8Array	attempts;		/* and which attempt it is at each */
 

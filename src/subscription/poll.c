@@ -28,6 +28,7 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/table.h"
 #include "access/transam.h"
 #include "access/xact.h"
@@ -47,6 +48,7 @@
 #include "copy/identity.h"
 #include "notify/notify.h"
 #include "read/read.h"
+#include "read/source.h"
 #include "subscription/delivery.h"
 
 PG_FUNCTION_INFO_V1(es_poll);
@@ -81,6 +83,14 @@ enum
 	ARG_SUBSCRIPTION, ARG_CONSUMER, ARG_MAX_COUNT, ARG_WAIT, ARG_AFTER_TOKEN, ARG_MAX_BYTES
 };
 
+/* Columns of es_poll before those of the event, as a tuple has them. */
+typedef struct DeliveryColumns
+{
+	int64		token;
+	int32		partition;
+	int32		attempt;
+} DeliveryColumns;
+
 /* A call of es_poll. */
 typedef struct Poll
 {
@@ -94,6 +104,12 @@ typedef struct Poll
 	TimestampTz next;			/* when there may be something; 0: unknown */
 	long		pause;			/* before it can be woken again */
 	ReturnSetInfo *result;
+	Presenter  *presenter;		/* of its rows */
+	int			number;			/* of the last row among those of a stream */
+	bool		copies_rows;	/* are rows of the log as the extension makes
+								 * them? */
+	HeapTupleData copy;			/* of a row; room for one */
+	Size		copy_size;
 	MemoryContext context;		/* of a look */
 } Poll;
 
@@ -134,45 +150,123 @@ init_poll(Poll *poll, FunctionCallInfo fcinfo)
 	poll->sleep = FIRST_SLEEP;
 }
 
-/*
- * Returns the rows of a delivery: token, partition, attempt, and the event.
- */
+/* Adds a row of a delivery: token, partition, attempt, and the event. */
 static void
-put_rows(const Delivery *delivery, ReturnSetInfo *result)
+put_row(Poll *poll, TupleTableSlot *slot)
 {
-	const Partition *partition = delivery->partition;
-	Relation	log = table_open(delivery->log, AccessShareLock);
-	TupleTableSlot *slot = event_slot_make(log);
-	Presenter  *presenter = present_begin(delivery->log);
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
-												  "eventstore event",
-												  ALLOCSET_DEFAULT_SIZES);
+	const Partition *partition = poll->delivery.partition;
 	Datum		values[DELIVERY_COLUMNS + Natts_es_recorded_event];
 	bool		nulls[DELIVERY_COLUMNS + Natts_es_recorded_event] = {false};
 	Datum	   *event = &values[DELIVERY_COLUMNS];
-	int			number = 0;
+	int64		position;
 
+	present_columns(poll->presenter, slot, event, &nulls[DELIVERY_COLUMNS]);
+	position = DatumGetInt64(event[Anum_es_recorded_event_position - 1]);
 	values[0] = Int64GetDatum(partition->token);
 	values[1] = Int32GetDatum(partition->number);
-	tuplestore_rescan(delivery->batch.events);
-	while (tuplestore_gettupleslot(delivery->batch.events, true, false, slot))
+	values[2] = Int32GetDatum(redelivery_attempt(&poll->delivery, position, &poll->number));
+	tuplestore_putvalues(poll->result->setResult, poll->result->setDesc, values, nulls);
+}
+
+/* Adds it as a copy of the row, with these columns before it. */
+static void
+put_copy(Poll *poll, HeapTuple row, const DeliveryColumns *columns)
+{
+	EventRowPrefix prefix = {DELIVERY_COLUMNS, sizeof(DeliveryColumns), (const char *) columns};
+	Size		size = row->t_len + EVENT_ROW_EXTRA(prefix.size);
+
+	if (poll->copy_size < size)
+	{
+		poll->copy.t_data = MemoryContextAlloc(poll->context, 2 * size);
+		poll->copy_size = 2 * size;
+	}
+	event_row_compose(row, &prefix, &poll->copy);
+	tuplestore_puttuple(poll->result->setResult, &poll->copy);
+}
+
+/*
+ * The same of an event that has just been read.  A row that has our columns alone is not
+ * taken apart.
+ */
+static void
+take_event(void *taker, TupleTableSlot *event)
+{
+	Poll	   *poll = taker;
+	const Partition *partition = poll->delivery.partition;
+	HeapTuple	row = TTS_IS_BUFFERTUPLE(event) ? ExecFetchSlotHeapTuple(event, false, NULL) : NULL;
+	DeliveryColumns columns;
+
+	if (row == NULL || !poll->copies_rows ||
+		HeapTupleHeaderGetNatts(row->t_data) != Natts_es_events)
+	{
+		put_row(poll, event);
+		return;
+	}
+	columns.token = partition->token;
+	columns.partition = partition->number;
+	columns.attempt = redelivery_attempt(&poll->delivery, event_row_position(row), &poll->number);
+	put_copy(poll, row, &columns);
+}
+
+/* Adds the rows of events that were not taken as they were read. */
+static void
+put_rows(Poll *poll)
+{
+	Tuplestorestate *events = poll->delivery.batch.events;
+	Relation	log = table_open(poll->delivery.log, AccessShareLock);
+	TupleTableSlot *slot = event_slot_make(log);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "eventstore event",
+												  ALLOCSET_DEFAULT_SIZES);
+
+	tuplestore_rescan(events);
+	while (tuplestore_gettupleslot(events, true, false, slot))
 	{
 		MemoryContext oldcontext = MemoryContextSwitchTo(context);
 
-		present_columns(presenter, slot, event, &nulls[DELIVERY_COLUMNS]);
-		values[2] = Int32GetDatum(redelivery_attempt(delivery,
-													 DatumGetInt64(event[Anum_es_recorded_event_position - 1]),
-													 &number));
-		tuplestore_putvalues(result->setResult, result->setDesc, values,
-							 nulls);
+		put_row(poll, slot);
 		MemoryContextSwitchTo(oldcontext);
 		MemoryContextReset(context);
 	}
 	MemoryContextDelete(context);
-	present_end(presenter);
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(log, AccessShareLock);
-	tuplestore_end(delivery->batch.events);
+}
+
+/* Prepares the rows of a look. */
+static void
+begin_rows(Poll *poll)
+{
+	Relation	log = table_open(poll->delivery.log, AccessShareLock);
+
+	poll->number = 0;
+	poll->presenter = present_begin(poll->delivery.log);
+	poll->copies_rows = event_row_is_usual(log) &&
+		poll->result->setDesc->natts == DELIVERY_COLUMNS + Natts_es_recorded_event;
+	poll->copy_size = 0;
+	poll->delivery.take = present_is_plain(poll->presenter) ? take_event : NULL;
+	poll->delivery.taker = poll;
+	table_close(log, AccessShareLock);
+}
+
+/*
+ * Delivers, if there is anything.  What upcasters change is presented when all that is
+ * delivered was read, as they may run anything.
+ */
+static bool
+deliver_rows(Poll *poll)
+{
+	Delivery   *delivery = &poll->delivery;
+	bool		found;
+
+	begin_rows(poll);
+	found = delivery_make(delivery, poll->final);
+	if (found && tuplestore_tuple_count(delivery->batch.events) > 0)
+		put_rows(poll);
+	if (found)
+		tuplestore_end(delivery->batch.events);
+	present_end(poll->presenter);
+	return found;
 }
 
 /* Looks once; the last look is written to the tables. */
@@ -183,11 +277,8 @@ look_once(void *arg)
 	MemoryContext context = MemoryContextSwitchTo(poll->context);
 
 	MemoryContextReset(poll->context);
-	poll->found = (poll->final || delivery_peek(&poll->delivery)) &&
-		delivery_make(&poll->delivery, poll->final);
-	if (poll->found)
-		put_rows(&poll->delivery, poll->result);
-	else if (!poll->final)
+	poll->found = (poll->final || delivery_peek(&poll->delivery)) && deliver_rows(poll);
+	if (!poll->found && !poll->final)
 		poll->next = delivery_next_time(&poll->delivery);
 	MemoryContextSwitchTo(context);
 	return poll->found;

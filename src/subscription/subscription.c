@@ -26,6 +26,7 @@
 #include "log/log.h"
 #include "type/type.h"
 #include "notify/notify.h"
+#include "read/source.h"
 #include "failure/failure.h"
 #include "subscription/subscription.h"
 

@@ -1,0 +1,151 @@
+/*-------------------------------------------------------------------------
+ *
+ * event_row.c
+ *		Columns of a stored event, straight from its row.
+ *
+ * To take a row of es_events apart is most of the work of reading over it.  Its columns
+ * are ours, and none of the first is null but one: so a column stands where it stands in
+ * every row, or eight bytes before.  Whoever uses this asks first whether the log is as
+ * the extension has made it.
+ *
+ * Columns that the owner has added stand behind ours.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/tableam.h"
+#include "access/tupmacs.h"
+#include "catalog/pg_type.h"
+#include "utils/rel.h"
+#include "utils/uuid.h"
+
+#include "base/compat.h"
+#include "log/log.h"
+#include "read/read.h"
+#include "read/source.h"
+
+/* Where a row has its columns, if occurred_at is not null. */
+#define OFFSET_OF_NEXT_XID		16
+#define OFFSET_OF_RECORDED_AT	24
+#define OFFSET_OF_STREAM		56
+#define SIZE_OF_OCCURRED_AT		8
+
+bool
+event_row_is_usual(Relation log)
+{
+	static const int lengths[Natts_es_events] = {8, 8, 8, 8, 8, UUID_LEN, -1, -1, -1, -1};
+	TupleDesc	desc = RelationGetDescr(log);
+	int			i;
+
+	if (log->rd_tableam != GetHeapamTableAmRoutine())
+		return false;
+	for (i = 0; i < Natts_es_events; i++)
+	{
+		Form_pg_attribute column = TupleDescAttr(desc, i);
+		bool		may_be_null = i == Anum_es_events_occurred_at - 1 ||
+		i == Anum_es_events_metadata - 1;
+
+		if (column->attlen != lengths[i] || column->attnotnull == may_be_null)
+			return false;
+	}
+	return true;
+}
+
+static char *
+row_data(HeapTuple row)
+{
+	return (char *) row->t_data + row->t_data->t_hoff;
+}
+
+/* Returns true if a column of ours is null. */
+static bool
+is_row_null(HeapTuple row, int column)
+{
+	return !HeapTupleNoNulls(row) && att_isnull(column - 1, row->t_data->t_bits);
+}
+
+int64
+event_row_position(HeapTuple row)
+{
+	return *(int64 *) row_data(row);
+}
+
+text *
+event_row_stream(HeapTuple row)
+{
+	return (text *) (row_data(row) + OFFSET_OF_STREAM -
+					 (is_row_null(row, Anum_es_events_occurred_at) ? SIZE_OF_OCCURRED_AT : 0));
+}
+
+/* Returns the column of variable length that follows one. */
+static char *
+next_varlena(HeapTuple row, char *column)
+{
+	char	   *data = row_data(row);
+	Size		offset = column - data + VARSIZE_ANY(column);
+
+	return data + att_align_pointer(offset, TYPALIGN_INT, -1, data + offset);
+}
+
+int64
+event_row_bytes(HeapTuple row)
+{
+	char	   *type = next_varlena(row, (char *) event_row_stream(row));
+	char	   *data = next_varlena(row, type);
+	int64		bytes = toast_raw_datum_size(PointerGetDatum(data)) - VARHDRSZ;
+
+	if (!is_row_null(row, Anum_es_events_metadata))
+		bytes += toast_raw_datum_size(PointerGetDatum(next_varlena(row, data))) - VARHDRSZ;
+	return bytes;
+}
+
+/*
+ * Marks the columns that are null.  The event's follow the prefix, without next_xid.
+ */
+static void
+set_nulls(HeapTupleHeader tuple, HeapTuple row, int columns)
+{
+	int			count = columns + Natts_es_recorded_event;
+
+	tuple->t_infomask |= HEAP_HASNULL;
+	memset(tuple->t_bits, 0xFF, BITMAPLEN(count));
+	if (count % 8 != 0)
+		tuple->t_bits[count / 8] = (1 << count % 8) - 1;
+	if (is_row_null(row, Anum_es_events_occurred_at))
+		tuple->t_bits[(columns + Anum_es_recorded_event_occurred_at - 1) / 8] &=
+			~(1 << (columns + Anum_es_recorded_event_occurred_at - 1) % 8);
+	if (is_row_null(row, Anum_es_events_metadata))
+		tuple->t_bits[(columns + Anum_es_recorded_event_metadata - 1) / 8] &=
+			~(1 << (columns + Anum_es_recorded_event_metadata - 1) % 8);
+}
+
+/*
+ * What follows next_xid is copied as it is: it is as far from a multiple of eight bytes
+ * there as here.
+ */
+void
+event_row_compose(HeapTuple row, const EventRowPrefix *prefix, HeapTuple composed)
+{
+	HeapTupleHeader tuple = composed->t_data;
+	char	   *from = row_data(row);
+	Size		rest = row->t_len - row->t_data->t_hoff - OFFSET_OF_RECORDED_AT;
+	bool		has_nulls = !HeapTupleNoNulls(row);
+	char	   *to;
+
+	memset(tuple, 0, SizeofHeapTupleHeader);
+	HeapTupleHeaderSetNatts(tuple, prefix->columns + Natts_es_recorded_event);
+	tuple->t_infomask = HEAP_HASVARWIDTH | (row->t_data->t_infomask & HEAP_HASEXTERNAL);
+	if (has_nulls)
+		set_nulls(tuple, row, prefix->columns);
+	tuple->t_hoff = MAXALIGN(SizeofHeapTupleHeader +
+							 (has_nulls ? BITMAPLEN(HeapTupleHeaderGetNatts(tuple)) : 0));
+	to = (char *) tuple + tuple->t_hoff;
+	memcpy(to, prefix->data, prefix->size);
+	memcpy(to + prefix->size, from, OFFSET_OF_NEXT_XID);
+	memcpy(to + prefix->size + OFFSET_OF_NEXT_XID, from + OFFSET_OF_RECORDED_AT, rest);
+	composed->t_len = tuple->t_hoff + prefix->size + OFFSET_OF_NEXT_XID + rest;
+}

@@ -1,0 +1,147 @@
+/*-------------------------------------------------------------------------
+ *
+ * event_walk.c
+ *		Walks over the events that an index scan leads to, a page of the table at a
+ *		time.
+ *
+ * The next events of a source lie side by side in the table.  The server's scan of an
+ * index looks up, locks and releases the page of each of them anew.  A walk takes some
+ * tuple ids from the index first, and then reads those that follow each other on one
+ * page under one lock of it.  Most events of a walk are looked at for their position
+ * and stream alone, which stand at fixed places of the row.
+ *
+ * The protocol:
+ *
+ *	1. No page of the table is locked while the index is read, as those who check an
+ *	   index for duplicates lock its page first.
+ *	2. A row that was seen under the lock may be read after it, as long as the page is
+ *	   pinned: it is visible to a registered snapshot, so that no one removes it, and no
+ *	   one moves it.
+ *	3. Rows are found by heap_hot_search_buffer(), as the server's scan does, which
+ *	   checks what they are to the snapshot, and takes the locks of SERIALIZABLE.
+ *	4. A row that is not there any more may have left its place to another one.  That one
+ *	   is invisible to the snapshot, which is older.
+ *
+ * Index entries of removed rows are not marked as dead by a walk, as they are by a scan.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/bufmgr.h"
+#include "utils/rel.h"
+
+#include "read/read.h"
+#include "read/source.h"
+
+/* Tuple ids that are taken from the index at once: the first time, and at most. */
+#define FIRST_TIDS	16
+#define MAX_TIDS	64
+
+struct EventWalk
+{
+	IndexScanDesc scan;
+	Relation	log;
+	ItemPointerData tids[MAX_TIDS];
+	int			batch;			/* so many are taken next */
+	int			tid_count;
+	int			next_tid;
+	bool		ended;			/* has the scan?  It would begin anew */
+	Buffer		buffer;			/* the page of the rows */
+	HeapTupleData rows[MAX_TIDS];
+	int			row_count;
+	int			next_row;
+};
+
+EventWalk *
+event_walk_begin(Relation log, IndexScanDesc scan)
+{
+	EventWalk  *walk = palloc(sizeof(EventWalk));
+
+	walk->scan = scan;
+	walk->log = log;
+	walk->batch = FIRST_TIDS;
+	walk->buffer = InvalidBuffer;
+	event_walk_restart(walk);
+	return walk;
+}
+
+void
+event_walk_end(EventWalk *walk)
+{
+	if (BufferIsValid(walk->buffer))
+		ReleaseBuffer(walk->buffer);
+	pfree(walk);
+}
+
+void
+event_walk_restart(EventWalk *walk)
+{
+	walk->ended = false;
+	walk->tid_count = walk->next_tid = 0;
+	walk->row_count = walk->next_row = 0;
+}
+
+/* Takes the next tuple ids from the index.  Returns false if there are none. */
+static bool
+take_tids(EventWalk *walk)
+{
+	CHECK_FOR_INTERRUPTS();
+	walk->tid_count = walk->next_tid = 0;
+	while (walk->tid_count < walk->batch && !walk->ended)
+	{
+		ItemPointer tid = index_getnext_tid(walk->scan, ForwardScanDirection);
+
+		walk->ended = tid == NULL;
+		if (!walk->ended)
+			walk->tids[walk->tid_count++] = *tid;
+	}
+	walk->batch = Min(walk->batch * 2, MAX_TIDS);
+	return walk->tid_count > 0;
+}
+
+/* Reads the rows of the next tuple ids that are on one page. */
+static void
+read_page(EventWalk *walk)
+{
+	BlockNumber block = ItemPointerGetBlockNumber(&walk->tids[walk->next_tid]);
+
+	walk->buffer = ReleaseAndReadBuffer(walk->buffer, walk->log, block);
+	walk->row_count = walk->next_row = 0;
+	LockBuffer(walk->buffer, BUFFER_LOCK_SHARE);
+	do
+	{
+		HeapTuple	row = &walk->rows[walk->row_count];
+
+		if (heap_hot_search_buffer(&walk->tids[walk->next_tid++], walk->log, walk->buffer,
+								   walk->scan->xs_snapshot, row, NULL, true))
+		{
+			pgstat_count_heap_fetch(walk->scan->indexRelation);
+			walk->row_count++;
+		}
+	} while (walk->next_tid < walk->tid_count &&
+			 ItemPointerGetBlockNumber(&walk->tids[walk->next_tid]) == block);
+	LockBuffer(walk->buffer, BUFFER_LOCK_UNLOCK);
+}
+
+HeapTuple
+event_walk_next(EventWalk *walk)
+{
+	while (walk->next_row == walk->row_count)
+	{
+		if (walk->next_tid == walk->tid_count && !take_tids(walk))
+			return NULL;
+		read_page(walk);
+	}
+	return &walk->rows[walk->next_row++];
+}
+
+void
+event_walk_store(EventWalk *walk, HeapTuple row, TupleTableSlot *slot)
+{
+	ExecStoreBufferHeapTuple(row, slot, walk->buffer);
+}
