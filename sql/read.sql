@@ -179,11 +179,11 @@ COMMENT ON FUNCTION es_recorded_event(es_events) IS
     'returns a row of es_events as an event, as it is stored';
 COMMENT ON CAST (es_events AS es_recorded_event) IS 'row of es_events as an event, as it is stored';
 COMMENT ON FUNCTION es_by_index_support(internal) IS
-    'planner support: es_by_index is a condition of an index, es_by_version are those of two that can be false';
+    'planner support: makes conditions of indexes of es_by_index and es_by_version';
 COMMENT ON FUNCTION es_by_index(text, text) IS
     'whether two texts are the same bytes; costly, so that the planner walks an index on the first';
 COMMENT ON FUNCTION es_by_version(bigint, bigint, bigint) IS
-    'whether a version is above a bound and not above another; the planner leaves out what is true of all versions';
+    'whether a version lies between two bounds; the planner leaves out what is always true';
 COMMENT ON FUNCTION es_upcast_support(internal) IS 'planner support: drops calls of es_upcast while no upcaster is defined';
 COMMENT ON FUNCTION es_upcast(es_recorded_event) IS
     'returns an event as of the current schema version of its type';
