@@ -33,6 +33,7 @@ CREATE VIEW es_privileges AS
         ('es_subscription_status',  'SELECT', '{reader,operator}'),
         ('es_subscriptions',        'SELECT', '{operator}'),
         ('es_upcasters',            'SELECT', '{operator}'),
+        ('es_user_definitions',     'SELECT', '{operator}'),
         ('es_visible_failures',     'SELECT', '{reader,writer,operator}'),
         ('es_visible_skipped_events', 'SELECT', '{reader,operator}'),
 
@@ -46,6 +47,9 @@ CREATE VIEW es_privileges AS
         ('es_categories_texts',     'EXECUTE', '{reader,writer,operator}'),
         ('es_category',             'EXECUTE', '{reader,writer,operator}'),
         ('es_channel',              'EXECUTE', '{reader,writer,operator}'),
+        ('es_closed',               'EXECUTE', '{reader,writer,operator}'),
+        ('es_definitions_in',       'EXECUTE', '{reader,writer,operator}'),
+        ('es_definitions_out',      'EXECUTE', '{reader,writer,operator}'),
         ('es_checksum',             'EXECUTE', '{reader,writer,operator}'),
         ('es_describe_event_type',  'EXECUTE', '{reader,writer,operator}'),
         ('es_digest',               'EXECUTE', '{reader,writer,operator}'),

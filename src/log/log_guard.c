@@ -31,6 +31,7 @@
 #include "utils/xid8.h"
 
 #include "base/base.h"
+#include "log/closed.h"
 #include "log/log.h"
 
 PG_FUNCTION_INFO_V1(es_events_refuse);
@@ -180,6 +181,8 @@ log_guard_check_insert(Relation log)
 		check_insert_rules(log);
 	if (log->rd_rel->relhassubclass)
 		check_no_children(log);
+	if (log->rd_rel->relrowsecurity)
+		log_check_open(log);
 }
 
 /*
@@ -252,6 +255,22 @@ numbered_column(const TriggerData *trigger, int column)
 	return DatumGetInt64(value);
 }
 
+/*
+ * Lets definitions that are to be restored after the events be replayed when the
+ * transaction ends, which a deferred trigger does for rows that change.
+ */
+static void
+touch_restored_definitions(Relation log)
+{
+	if (!log_is_closed(log))
+		return;
+	SPI_connect();
+	(void) own_sql_run(RelationGetRelid(log),
+					   "UPDATE @extschema@.es_user_definitions SET definitions = definitions",
+					   0, NULL, NULL, NULL);
+	SPI_finish();
+}
+
 /* The sequence of positions, looked up once in a statement. */
 static Oid
 sequence_of_trigger(FunctionCallInfo fcinfo, const TriggerData *trigger)
@@ -262,6 +281,8 @@ sequence_of_trigger(FunctionCallInfo fcinfo, const TriggerData *trigger)
 	{
 		Oid		   *sequence = MemoryContextAlloc(function->fn_mcxt, sizeof(Oid));
 
+		log_restore_begin();
+		touch_restored_definitions(trigger->tg_relation);
 		*sequence = own_table_relid(RelationGetRelid(trigger->tg_relation),
 									"es_position");
 		function->fn_extra = sequence;

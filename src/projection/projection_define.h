@@ -99,4 +99,7 @@ extern void projection_rename_trigger(const Projection *projection,
 /* Disables the trigger of a projection that is dropped, if it is sync. */
 extern void projection_end_trigger(Projection *projection);
 
+/* Gives sync projections that run the triggers that they miss; returns how many. */
+extern int	projection_restore_triggers(Oid log);
+
 #endif							/* EVENTSTORE_PROJECTION_DEFINE_H */

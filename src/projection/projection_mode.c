@@ -45,6 +45,7 @@
 #include "base/base.h"
 #include "base/role.h"
 #include "base/wait.h"
+#include "log/closed.h"
 #include "log/log.h"
 #include "failure/failure.h"
 #include "projection/projection_define.h"
@@ -367,6 +368,7 @@ es_projection_restore(PG_FUNCTION_ARGS)
 	if (!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
 		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
 		elog(ERROR, "es_projection_restore is for rows that are inserted");
+	log_restore_begin();
 	name = restored_column_text(trigger, "name");
 	if (strcmp(restored_column_text(trigger, "mode"), "sync") == 0 &&
 		strcmp(restored_column_text(trigger, "state"), "running") == 0)
@@ -378,4 +380,31 @@ es_projection_restore(PG_FUNCTION_ARGS)
 		SPI_finish();
 	}
 	return PointerGetDatum(NULL);
+}
+
+/*
+ * Gives sync projections that run the triggers that they miss, since their rows were
+ * restored where triggers are disabled.  Returns how many.  SPI must be connected.
+ */
+int
+projection_restore_triggers(Oid log)
+{
+	uint64		count = own_sql_select(log, "SELECT name::text FROM @extschema@.es_projections"
+									   " WHERE mode = 'sync' AND state = 'running'",
+									   0, NULL, NULL, NULL);
+	SPITupleTable *rows = SPI_tuptable;
+	int			made = 0;
+	uint64		i;
+
+	for (i = 0; i < count; i++)
+	{
+		char	   *name = SPI_getvalue(rows->vals[i], rows->tupdesc, 1);
+		const Trigger *trigger = find_projection_trigger(log, name);
+
+		if (trigger != NULL && trigger->tgenabled == TRIGGER_FIRES_ALWAYS)
+			continue;
+		make_projection_trigger(log, name);
+		made++;
+	}
+	return made;
 }

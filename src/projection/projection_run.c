@@ -23,6 +23,7 @@
 #include "utils/memutils.h"
 
 #include "base/base.h"
+#include "log/closed.h"
 #include "log/log.h"
 #include "projection/projection.h"
 #include "projection/projection_failure.h"
@@ -120,6 +121,7 @@ es_run_projections(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("es_run_projections()");
 	argument_range("max_batches", max_batches, 0, PG_INT64_MAX);
 	projection_check_outside_handler("es_run_projections()");
+	log_restore_wait(log);
 	SPI_connect();
 	if (name != NULL)
 		(void) projection_get(log, name, "");
@@ -170,6 +172,7 @@ es_work(PG_FUNCTION_ARGS)
 
 	check_outside_block(fcinfo);
 	PreventCommandIfReadOnly("es_work()");
+	log_restore_wait(log);
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	run_until_idle(log);
 	while (!stop_when_idle)

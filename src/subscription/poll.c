@@ -44,6 +44,7 @@
 
 #include "eventstore.h"
 #include "base/base.h"
+#include "log/closed.h"
 #include "log/log.h"
 #include "copy/identity.h"
 #include "notify/notify.h"
@@ -363,6 +364,7 @@ es_poll(PG_FUNCTION_ARGS)
 	Poll		poll;
 
 	PreventCommandIfReadOnly("es_poll()");
+	log_check_relid_open(log_relid(fcinfo->flinfo->fn_oid));
 	init_poll(&poll, fcinfo);
 	identity_check_consumer(poll.delivery.log);
 	before = async_commit_begin();

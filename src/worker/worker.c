@@ -69,6 +69,7 @@
 
 #include "base/base.h"
 #include "base/context.h"
+#include "log/closed.h"
 #include "log/log.h"
 #include "notify/notify.h"
 #include "projection/projection.h"
@@ -449,7 +450,7 @@ run_due_projection(MemoryContext context)
 	bool		ran;
 
 	PushActiveSnapshot(GetTransactionSnapshot());
-	ran = projection_run_due(log);
+	ran = !log_restore_is_going_on(log) && projection_run_due(log);
 	PopActiveSnapshot();
 	if (ran)
 		discard_session_objects();

@@ -18,7 +18,7 @@ SELECT p.*
 SELECT bag_eq(
     $$ SELECT proname::text, pg_get_function_arguments(oid), pg_get_function_result(oid)
          FROM members
-        WHERE prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype) AND proname !~ '^es_(expected_version|function|role|categories)_' $$,
+        WHERE prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype) AND proname !~ '^es_(expected_version|function|role|categories|definitions)_' $$,
     $$ VALUES
     ('es_append',
      'stream text, expected es_expected_version, type text, data jsonb DEFAULT ''{}''::jsonb,'
@@ -51,6 +51,11 @@ SELECT bag_eq(
     ('es_store_id', '', 'uuid'),
     ('es_incarnation', '', 'uuid'),
     ('es_position_valid', 'incarnation uuid, "position" bigint', 'boolean'),
+    ('es_closed', '', 'boolean'),
+    ('es_definitions', '', 'TABLE(rank integer, kind text, tab text, name text, statement text)'),
+    ('es_finish_restore',
+     'discard boolean DEFAULT false, OUT kind text, OUT table_name text, OUT name text, OUT result text, OUT message text,'
+     ' OUT statement text', 'SETOF record'),
     ('es_import_fires', '', 'boolean'),
     ('es_category', 'stream text', 'text'),
     ('es_channel', 'category text', 'text'),
@@ -189,7 +194,8 @@ SELECT bag_eq(
 SELECT bag_eq(
     $$ SELECT oid::regprocedure::text FROM members WHERE prorettype IN ('trigger'::regtype, 'event_trigger'::regtype) $$,
     $$ VALUES ('es_events_complete()'), ('es_events_refuse()'), ('es_guard_drop()'), ('es_import_row()'), ('es_import_flush()'),
-              ('es_projection_sync()'), ('es_projection_restore()'), ('es_event_types_changed()') $$,
+              ('es_projection_sync()'), ('es_projection_restore()'), ('es_event_types_changed()'),
+              ('es_definitions_replay()') $$,
     'functions of triggers');
 
 SELECT bag_eq(
@@ -229,10 +235,13 @@ SELECT bag_eq(
     $$ SELECT DISTINCT p.proname::text, l.lanname::text, p.provolatile::text, p.proparallel::text,
               p.proisstrict
          FROM members p JOIN pg_language l ON l.oid = p.prolang
-        WHERE p.proname !~ '^es_(expected_version|function|role|categories)_' $$,
+        WHERE p.proname !~ '^es_(expected_version|function|role|categories|definitions)_' $$,
     $$ VALUES ('es_append',         'c',   'v', 'u', false),
               ('es_append_batch',   'c',   'v', 'u', false),
               ('es_import_fires',   'c',   's', 's', false),
+              ('es_closed',         'c',   's', 's', false),
+              ('es_definitions',    'sql', 's', 's', false),
+              ('es_finish_restore', 'c',   'v', 'u', false),
               ('es_import_row',     'c',   'v', 'u', false),
               ('es_import_flush',   'c',   'v', 'u', false),
               ('es_events_complete',   'c',   'v', 'u', false),

@@ -34,6 +34,8 @@ INSERT INTO calls VALUES
     -- what reads tables, as the caller
     ('es_failures', '(SELECT count(*) FROM es_failures(stream => n::text))', 'reads'),
     ('es_import_fires', 'es_import_fires() AND n > 0', 'reads'),
+    ('es_closed', 'es_closed() AND n > 0', 'reads'),
+    ('es_definitions', '(SELECT count(*) FROM es_definitions() d WHERE d.rank > n)', 'reads'),
     ('es_inbox', '(SELECT count(*) FROM es_inbox(topic => n::text))', 'reads'),
     ('es_stream_version', 'es_stream_version(''a-'' || n)', 'reads'),
     -- what reads shared memory
@@ -100,7 +102,7 @@ SELECT m.name, m.parallel, c.call, c.why, pg_temp.query_of(m.parallel, c.call) A
 SELECT is_empty(
     $$ SELECT m.name FROM members m
         WHERE m.parallel <> 'u' AND m.name NOT IN (SELECT c.name FROM calls c)
-          AND m.name !~ '^es_(categories|expected_version|function|role|health)_' $$,
+          AND m.name !~ '^es_(categories|definitions|expected_version|function|role|health)_' $$,
     'each function that is not unsafe is called here');
 SELECT is_empty(
     $$ SELECT r.name, pg_temp.explained(r.query) FROM run r WHERE pg_temp.explained(r.query) !~ 'Gather' $$,

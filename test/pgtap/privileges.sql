@@ -1,6 +1,6 @@
 -- Who may do what before anything is granted, and what single grants give.
 BEGIN;
-SELECT plan(110);
+SELECT plan(112);
 
 CREATE TEMP VIEW members AS
 SELECT classid, objid
@@ -38,6 +38,8 @@ SELECT bag_eq(
               ('es_start_worker()'),
               ('es_stats()'),
               ('es_health()'),
+              ('es_definitions()'), ('es_definitions_baseline()'), ('es_definitions_arrive(es_definitions)'), ('es_definitions_close()'),
+              ('es_definitions_replay()'), ('es_finish_restore(boolean)'),
               ('es_health_external(text)'),
               ('es_health_path(text)'),
               ('es_health_grant(oid,text,oid[],text,text,text)'),
@@ -90,7 +92,7 @@ SELECT bag_eq(
               ('es_revoke(regrole,text)'),
               ('es_projection_sync()'),
               ('es_projection_restore()') $$,
-    'PUBLIC may not call the functions that write, wait, start processes, tell of types or counters or are of triggers, and may call all others');
+    'PUBLIC may not call the functions that write, wait, start processes, tell of types, definitions or counters or are of triggers, and may call all others');
 
 --
 -- A role without rights
@@ -127,6 +129,8 @@ SELECT throws_ok('SELECT * FROM es_rewrites', '42501', NULL, 'nobody: es_rewrite
 SELECT throws_ok('SELECT * FROM es_incarnations', '42501', NULL, 'nobody: es_incarnations');
 SELECT throws_ok('SELECT * FROM es_incarnation_entries', '42501', NULL, 'nobody: es_incarnation_entries');
 SELECT throws_ok('SELECT * FROM es_identity', '42501', NULL, 'nobody: es_identity');
+SELECT throws_ok('SELECT * FROM es_user_definitions', '42501', NULL, 'nobody: es_user_definitions');
+SELECT throws_ok('SELECT es_finish_restore()', '42501', NULL, 'nobody: es_finish_restore');
 SELECT throws_ok('SELECT * FROM es_published_horizon', '42501', NULL, 'nobody: es_published_horizon');
 
 SELECT throws_ok($$ SELECT es_create_projection('p', query => 'SELECT 1') $$, '42501', NULL, 'nobody: es_create_projection');

@@ -113,6 +113,7 @@ SELECT public.es_upcast(e), public.es_recorded_event(e) FROM public.es_events e
 SELECT public.es_upcast_data(e.position, e.stream, e.type, e.data, e.metadata), public.es_upcast_metadata(e.position, e.stream, e.type, e.data, e.metadata) FROM public.es_events e
 SELECT public.es_horizon()
 SELECT public.es_store_id(), public.es_incarnation(), public.es_position_valid(public.es_incarnation(), 1)
+SELECT * FROM public.es_finish_restore()
 SELECT public.es_by_index('a', 'b'), public.es_by_version(1, 0, 2), public.es_category('a-1'), public.es_channel('a'), public.es_partition('a-1', 7), public.es_uuid7(), public.es_checksum('a'), public.es_replaying(), public.es_import_fires()
 SELECT public.es_uuid5('00000000-0000-0000-0000-000000000001', 'a'), public.es_digest_string('{"a": 1}', '{a}'), public.es_digest('t', '{"a": 1}', '{a}')
 SELECT public.es_attribute('{"a": 1}', 'a'), public.es_index_attribute('opened', 'at:nr'), public.es_index_attribute('opened', 'n')
@@ -176,7 +177,7 @@ GRANT SELECT ON calls TO PUBLIC;
 CREATE FUNCTION pg_temp.filled(call text, who text, nr int) RETURNS text LANGUAGE sql AS $$
     SELECT replace(replace(replace(call, ':user', who), ':schema', CASE nr WHEN 11 THEN 'es_test_super' ELSE 'es_test' END), ':nr', nr::text) $$;
 CREATE TEMP TABLE superusers_calls AS SELECT nr, pg_temp.filled(call, 'super', 11) AS call FROM calls;
-CREATE TEMP TABLE users_calls AS SELECT nr, pg_temp.filled(call, 'user', 12) AS call FROM calls WHERE call !~ 'es_(grant|start_worker)';
+CREATE TEMP TABLE users_calls AS SELECT nr, pg_temp.filled(call, 'user', 12) AS call FROM calls WHERE call !~ 'es_(grant|start_worker|finish_restore)';
 GRANT SELECT ON users_calls TO PUBLIC;
 SELECT pg_temp.prepare('es_test_super');
 SET ROLE es_test_user;
@@ -233,7 +234,7 @@ SELECT is((SELECT count(*) FROM public.es_events WHERE stream LIKE 'account-%'),
 SELECT is_empty(
     $$ SELECT members.proname FROM members, pg_catalog.pg_proc p
         WHERE p.oid = members.oid AND p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype)
-          AND members.proname !~ '^es_expected_version_|^es_function_|^es_health_|^es_role_|^es_categories_|^es_upcast_support$|^es_by_index_support$'
+          AND members.proname !~ '^es_expected_version_|^es_function_|^es_health_|^es_role_|^es_categories_|^es_definitions|^es_upcast_support$|^es_by_index_support$|^es_closed$'
           AND members.proname <> 'es_work'
           AND NOT EXISTS (SELECT FROM calls WHERE call ~ ('public\.' || members.proname || '\(')) $$,
     'every function is among those that are called here');

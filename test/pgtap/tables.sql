@@ -172,6 +172,7 @@ SELECT bag_eq(
               ('es_incarnation_entries', 'r', 'p', 'heap', false, NULL),
               ('es_incarnations',      'v', 'p', NULL,   false, NULL),
               ('es_notified',          'r', 'p', 'heap', false, NULL),
+              ('es_user_definitions',  'r', 'p', 'heap', false, NULL),
               ('es_published_horizon',           'r', 'p', 'heap', false, NULL),
               ('es_event_types',       'r', 'p', 'heap', false, NULL),
               ('es_upcasters',         'r', 'p', 'heap', false, NULL),

@@ -48,12 +48,13 @@ SELECT p.name, 'takes or returns what SQL has not' FROM functions AS p
  WHERE (p.types && '{internal,cstring}'::regtype[]::oid[] OR p.prorettype IN ('internal'::regtype, 'cstring'::regtype))
 ON CONFLICT DO NOTHING;
 INSERT INTO not_called
-SELECT p.name, 'makes a type, whose own test it is in' FROM functions AS p WHERE p.name ~ '^es_(expected_version|function|role|categories)_' ON CONFLICT DO NOTHING;
+SELECT p.name, 'makes a type, whose own test it is in' FROM functions AS p WHERE p.name ~ '^es_(expected_version|function|role|categories|definitions)_' ON CONFLICT DO NOTHING;
 INSERT INTO not_called
 SELECT p.name, 'a part of es_health, for its owner alone' FROM functions AS p WHERE p.name ~ '^es_health_';
 INSERT INTO not_called VALUES
     ('es_work', 'commits, which no block can undo'),
     ('es_start_worker', 'starts a process, which no block can undo'),
+    ('es_closed', 'does nothing but fail'),
     ('es_stats_reset', 'has no argument');
 
 -- The values of a plain call, by name; by type where the name is not here. A name with its
@@ -233,7 +234,7 @@ END $$;
 -- A function without arguments that finds nothing, since no counters are kept here, and nobody
 -- holds the horizon.
 SELECT function, sqlstate, message, call FROM said
- WHERE label = 'plain' AND (sqlstate <> 'ES999' OR answer IS NULL) AND function NOT IN ('es_stats', 'es_inbox_stats', 'es_horizon_holders', 'es_projection_lag', 'es_subscription_lag');
+ WHERE label = 'plain' AND (sqlstate <> 'ES999' OR answer IS NULL) AND function NOT IN ('es_stats', 'es_inbox_stats', 'es_horizon_holders', 'es_finish_restore', 'es_projection_lag', 'es_subscription_lag');
 
 -- Every argument was called with null and with other values.
 SELECT a.function, a.argument FROM arguments AS a
@@ -274,6 +275,7 @@ INSERT INTO nothing VALUES
     ('es_upcast_(data|metadata)', 'data|metadata', 'sql null', 'null is what it was given'),
     ('es_(stats|inbox_stats)', '', 'plain', 'nothing is counted without shared memory'),
     ('es_horizon_holders', '', 'plain', 'nobody holds the horizon'),
+    ('es_finish_restore', '.*', '.*', 'there is no restore to finish'),
     ('es_load|es_load_backward|es_read_category|es_history', 'stream|category', '.*', 'there is no such stream or category'),
     ('es_failures|es_inbox', 'projection|stream|type|subscription|topic|group_id|entity_id|event_type', '.*', 'nothing has it'),
     ('es_failures|es_inbox', 'max_count', 'zero', 'none were asked for'),

@@ -1,0 +1,7 @@
+-- The last part of the script: what it has defined itself is known from here on. A
+-- session that restores closes the store until the definitions are there.
+INSERT INTO es_user_definitions VALUES (es_definitions_baseline());
+CREATE CONSTRAINT TRIGGER es_definitions_replay AFTER INSERT OR UPDATE ON es_user_definitions
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION es_definitions_replay();
+ALTER TABLE es_user_definitions ENABLE ALWAYS TRIGGER es_definitions_replay;
+SELECT es_definitions_close();

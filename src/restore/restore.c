@@ -1,0 +1,404 @@
+/*-------------------------------------------------------------------------
+ *
+ * restore.c
+ *		How a store becomes complete after a restore (doc/internals/copies.md).
+ *
+ *	1. CREATE EXTENSION in a session that restores closes the store
+ *	   (es_definitions_close), and so does a row of es_user_definitions that comes from a
+ *	   dump (es_definitions_arrive, a CHECK constraint, which is evaluated where
+ *	   triggers are disabled, too);
+ *	2. a deferred trigger replays the row, when the transaction ends that has loaded it
+ *	   or, if it is later, the events;
+ *	3. if every definition is there the row is deleted and the store is opened.  Else
+ *	   it stays, and es_finish_restore() goes on.
+ *
+ * All of it is under ShareRowExclusiveLock on es_events, or a stronger one: a load of the
+ * log, a replay and es_finish_restore() come one after the other.  Each definition is a
+ * subtransaction.  An error in between, or a crash, leaves the store closed, and what
+ * was committed; a definition that is there is found by its statement and not made
+ * again.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "replication/logicalworker.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+#include "base/base.h"
+#include "base/role.h"
+#include "restore/restore.h"
+#include "log/closed.h"
+#include "log/log.h"
+#include "projection/projection_define.h"
+
+PG_FUNCTION_INFO_V1(es_definitions_arrive);
+PG_FUNCTION_INFO_V1(es_definitions_replay);
+PG_FUNCTION_INFO_V1(es_definitions_close);
+PG_FUNCTION_INFO_V1(es_finish_restore);
+
+#define RESULT_COLUMNS	6
+
+/* A replay. */
+typedef struct Restore
+{
+	Oid			log;
+	bool		discard;		/* what fails is left out */
+	ReturnSetInfo *result;		/* gets a row for each definition, or NULL */
+	List	   *present;		/* definitions that were there before */
+	List	   *rows;			/* ctids of rows that were replayed */
+	List	   *wanted;			/* of WantedRowSecurity */
+	int			failed;
+	char	   *first_error;	/* of those that failed */
+	bool		too_early;		/* the events are still to be loaded */
+} Restore;
+
+/* Only a role that could do all of it by itself may have it done. */
+static void
+check_restorer(Oid log, const char *what)
+{
+	if (has_privs_of_role(GetUserId(), run_as_owner(log)))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied to %s", what),
+			 errdetail("Role \"%s\" does not have the privileges of the owner of es_events, \"%s\".",
+					   GetUserNameFromId(GetUserId(), false),
+					   GetUserNameFromId(run_as_owner(log), false)),
+			 errhint("Restore as that owner or as a superuser.")));
+}
+
+static bool
+is_store_closed(Oid log)
+{
+	Relation	rel = table_open(log, AccessShareLock);
+	bool		closed = log_is_closed(rel);
+
+	table_close(rel, NoLock);
+	return closed;
+}
+
+/*
+ * Waits for another session that loads the log.  A session that has loaded it itself has
+ * kept others from replaying meanwhile.
+ */
+static void
+lock_log_to_restore(Oid log)
+{
+	Relation	rel = table_open(log, AccessShareLock);
+
+	if (!CheckRelationLockedByMe(rel, RowExclusiveLock, true))
+		log_lock_whole(log, "to restore", NULL, NULL);
+	table_close(rel, NoLock);
+}
+
+/*
+ * The CHECK constraint of es_user_definitions: a row that is restored closes the store.
+ */
+Datum
+es_definitions_arrive(PG_FUNCTION_ARGS)
+{
+	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
+	Datum		value = PG_GETARG_DATUM(0);
+
+	if (!definitions_are_restored(value) || IsLogicalWorker())
+		PG_RETURN_BOOL(true);
+	check_restorer(log, "restore definitions");
+	(void) definitions_read(log, value);
+	lock_log_to_restore(log);
+	SPI_connect();
+	restore_close(log);
+	SPI_finish();
+	log_restore_begin();
+	PG_RETURN_BOOL(true);
+}
+
+/*
+ * Called at the end of the install script: closes the store if a dump has created it.
+ */
+Datum
+es_definitions_close(PG_FUNCTION_ARGS)
+{
+	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
+
+	if (!log_restore_has_settings())
+		PG_RETURN_BOOL(false);
+	check_restorer(log, "close the store");
+	SPI_connect();
+	restore_close(log);
+	SPI_finish();
+	log_restore_begin();
+	PG_RETURN_BOOL(true);
+}
+
+/* Adds a row to the result; null texts are nulls. */
+static void
+put_result(const Restore *restore, const CopiedDefinition *item, const char *result,
+		   const char *message)
+{
+	const char *texts[RESULT_COLUMNS] = {
+		item->kind, item->table, item->name, result, message, item->statement
+	};
+	Datum		values[RESULT_COLUMNS] = {0};
+	bool		nulls[RESULT_COLUMNS];
+	int			i;
+
+	if (restore->result == NULL)
+		return;
+	for (i = 0; i < RESULT_COLUMNS; i++)
+	{
+		nulls[i] = texts[i] == NULL;
+		if (!nulls[i])
+			values[i] = CStringGetTextDatum(texts[i]);
+	}
+	tuplestore_putvalues(restore->result->setResult, restore->result->setDesc,
+						 values, nulls);
+}
+
+/* The same of something that is not there, or fails. */
+static void
+put_failure(Restore *restore, const CopiedDefinition *item, const char *result,
+			const char *message)
+{
+	restore->failed++;
+	if (restore->first_error == NULL)
+		restore->first_error = psprintf("%s \"%s\" of table \"%s\": %s", item->kind,
+										item->name, item->table, message);
+	put_result(restore, item, restore->discard ? "discarded" : result, message);
+}
+
+static bool
+try_item(void *arg)
+{
+	restore_run_item(arg);
+	return true;
+}
+
+/* Notes how row security of a table is to be. */
+static void
+want_row_security(Restore *restore, const RestoredItem *run)
+{
+	WantedRowSecurity *wanted = palloc(sizeof(WantedRowSecurity));
+
+	wanted->relid = run->relid;
+	wanted->enable = run->enable;
+	restore->wanted = lappend(restore->wanted, wanted);
+}
+
+/*
+ * Replays one definition, unless it is there.  Row security is not yet, whatever the
+ * catalogs say.
+ */
+static void
+replay_definition(Restore *restore, const CopiedDefinitions *from, const CopiedDefinition *item)
+{
+	RestoredItem run = {.log = restore->log,.from = from,.definition = item};
+	ErrorData  *error;
+
+	if (strcmp(item->kind, "row security") != 0 &&
+		definitions_have(restore->present, item))
+	{
+		put_result(restore, item, "present", NULL);
+		return;
+	}
+	error = subtransaction_try(try_item, &run);
+	if (error != NULL)
+	{
+		put_failure(restore, item, "failed", error->message);
+		return;
+	}
+	if (run.is_row_security)
+		want_row_security(restore, &run);
+	put_result(restore, item, "restored", NULL);
+}
+
+/* Returns true if the log is as long as it was; else says so. */
+static bool
+has_events(Restore *restore, const CopiedDefinitions *from)
+{
+	CopiedDefinition events = {.kind = "events",.table = "es_events",.name = ""};
+	int64		last;
+
+	(void) own_sql_run(restore->log, "SELECT COALESCE(max(position), 0) FROM @extschema@.es_events",
+					   0, NULL, NULL, NULL);
+	last = DatumGetInt64(own_sql_value(1));
+	if (last >= from->position)
+		return true;
+	put_failure(restore, &events, "missing",
+				psprintf("the log ends at position " INT64_FORMAT ", in the dump it does at " INT64_FORMAT,
+						 last, from->position));
+	return false;
+}
+
+/* Replays a restored row. */
+static void
+replay_row(Restore *restore, Datum value)
+{
+	CopiedDefinitions *from = definitions_read(restore->log, value);
+	ListCell   *cell;
+
+	if (!has_events(restore, from) && restore->result == NULL)
+	{
+		restore->too_early = true;
+		return;
+	}
+	foreach(cell, from->items)
+		replay_definition(restore, from, lfirst(cell));
+}
+
+/* Replays all restored rows. */
+static void
+replay_rows(Restore *restore)
+{
+	uint64		count = own_sql_run(restore->log, "SELECT definitions, ctid FROM @extschema@.es_user_definitions",
+									0, NULL, NULL, NULL);
+	SPITupleTable *rows = SPI_tuptable;
+	uint64		i;
+
+	for (i = 0; i < count; i++)
+	{
+		bool		isnull;
+		Datum		value = SPI_getbinval(rows->vals[i], rows->tupdesc, 1, &isnull);
+
+		if (isnull || !definitions_are_restored(value))
+			continue;
+		if (restore->rows == NIL)
+			restore->present = definitions_list(restore->log);
+		restore->rows = lappend(restore->rows,
+								DatumGetPointer(SPI_getbinval(rows->vals[i], rows->tupdesc,
+															  2, &isnull)));
+		replay_row(restore, value);
+	}
+}
+
+/* A closed store without a row: its definitions have not come, or were deleted. */
+static void
+note_missing_row(Restore *restore)
+{
+	CopiedDefinition row = {.kind = "definitions",.table = "es_user_definitions",.name = ""};
+
+	put_failure(restore, &row, "missing", "no definitions have come with the restore");
+}
+
+/* Says what is repaired beside the definitions. */
+static void
+put_repairs(const Restore *restore, int guards, int triggers)
+{
+	CopiedDefinition guard = {.kind = "guard",.table = "es_events",.name = "ENABLE ALWAYS"};
+	CopiedDefinition sync = {.kind = "projections",.table = "es_events",.name = "sync"};
+
+	if (guards > 0)
+		put_result(restore, &guard, "restored",
+				   psprintf("%d triggers fired in some sessions only", guards));
+	if (triggers > 0)
+		put_result(restore, &sync, "restored",
+				   psprintf("%d sync projections had no trigger", triggers));
+}
+
+/* Deletes the rows that were replayed. */
+static void
+delete_restored_rows(const Restore *restore)
+{
+	Oid			type = TIDOID;
+	ListCell   *cell;
+
+	foreach(cell, restore->rows)
+	{
+		Datum		row = PointerGetDatum(lfirst(cell));
+
+		(void) own_sql_run(restore->log, "DELETE FROM @extschema@.es_user_definitions WHERE ctid = $1",
+						   1, &type, &row, NULL);
+	}
+}
+
+/*
+ * Replays what there is.  Opens the store if nothing fails, or if what fails is
+ * discarded.  SPI must be connected.
+ */
+static void
+replay_all(Restore *restore)
+{
+	int			guards;
+
+	replay_rows(restore);
+	if (restore->too_early || (restore->rows == NIL && restore->result == NULL))
+		return;
+	if (restore->rows == NIL && is_store_closed(restore->log))
+		note_missing_row(restore);
+	guards = restore_guards(restore->log);
+	put_repairs(restore, guards, projection_restore_triggers(restore->log));
+	if (restore->failed > 0 && !restore->discard)
+		return;
+	delete_restored_rows(restore);
+	restore_open(restore->log, restore->wanted);
+}
+
+/* The warning of a restore that is not finished by itself. */
+static void
+warn_of_failures(const Restore *restore)
+{
+	if (restore->failed > 0)
+		ereport(WARNING,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the event store is closed: %d of the definitions that were added to its tables could not be restored",
+						restore->failed),
+				 errdetail("The first one is %s.", restore->first_error),
+				 errhint("When the restore is over, run SELECT * FROM es_finish_restore().")));
+}
+
+/*
+ * The deferred trigger: replays the rows at the end of the transaction.
+ */
+Datum
+es_definitions_replay(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = own_trigger_data(fcinfo, "es_user_definitions");
+	Restore		restore = {.log = log_relid(fcinfo->flinfo->fn_oid)};
+
+	if (TRIGGER_FIRED_BEFORE(trigger->tg_event) || IsLogicalWorker() ||
+		!is_store_closed(restore.log))
+		return PointerGetDatum(NULL);
+	check_restorer(restore.log, "restore definitions");
+	SPI_connect();
+	replay_all(&restore);
+	SPI_finish();
+	if (!restore.too_early)
+		warn_of_failures(&restore);
+	return PointerGetDatum(NULL);
+}
+
+/*
+ * es_finish_restore(discard): replays what is left, and opens the store.
+ */
+Datum
+es_finish_restore(PG_FUNCTION_ARGS)
+{
+	Restore		restore = {
+		.log = log_relid(fcinfo->flinfo->fn_oid),
+		.discard = argument_is_true(fcinfo, 0),
+		.result = (ReturnSetInfo *) fcinfo->resultinfo
+	};
+
+	PreventCommandIfReadOnly("es_finish_restore()");
+	check_restorer(restore.log, "finish a restore");
+	InitMaterializedSRF(fcinfo, 0);
+	SPI_connect();
+	lock_log_to_restore(restore.log);
+	replay_all(&restore);
+	SPI_finish();
+	if (!is_store_closed(restore.log))
+		log_restore_end();
+	return (Datum) 0;
+}
