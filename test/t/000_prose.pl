@@ -16,6 +16,7 @@ my %good = (
 	'README.md'     => "# A `name`\n\n[a](doc/a.md#two-words-b_c), [here](#a-name), [out](https://example.org/#x)\n",
 	'doc/a.md'      => "# Two words `b_c`\n\n## Twice\n\n## Twice\n\n[up](../README.md), [folder](b/), [second](b/c.md#twice-1)\n",
 	'doc/b/c.md'    => "[a](../a.md#twice), `[code](gone.md)`\n\n```sh\n# Twice\n[x](gone.md)\n```\n\n# Twice\n\n# Twice\n",
+	'doc/README.md' => "[a](a.md), [c](b/c.md#twice)\n",
 	'sql/a.sql'     => "-- the consumer, and who may do what? Nobody.\n",
 	'test/sql/b.sql' => "SELECT mend();\n");
 
@@ -43,8 +44,10 @@ like(faults('doc/b/c.md' => "[a](../gone.md)\n"), qr{doc/b/c\.md:1: there is no 
 like(faults('doc/b/c.md' => "[a](../a.md#three)\n"), qr{doc/b/c\.md:1: doc/a\.md has no heading #three}, 'a link to a heading that is not there');
 like(faults('doc/a.md' => "# Other\n"), qr{README\.md:3: doc/a\.md has no heading #two-words-b_c}, 'a heading that has changed');
 like(faults('README.md' => "[a](#gone)\n"), qr{README\.md:1: README\.md has no heading #gone}, 'a link within a document');
+like(faults('doc/new.md' => "New\n"), qr{doc/README\.md: it does not name new\.md}, 'a document that the map does not name');
 like(faults('doc/faq.md' => "$long\n"), qr{doc/faq\.md:1: a line of 121 characters}, 'a long line');
-is(faults('doc/faq.md' => "```text\n$long\n```\n", 'doc/old.md' => "$long\n"), '', 'a long line that a program prints, or of another document');
+is(faults('doc/faq.md' => "```text\n$long\n```\n", 'doc/old.md' => "$long\n", 'doc/README.md' => "[a](a.md), [c](b/c.md), [faq](faq.md), [old](old.md)\n"),
+	'', 'a long line that a program prints, or of another document');
 like(faults('README.md' => "x\n" x 201), qr{README\.md: 201 lines}, 'a long README');
 is(faults('README.md' => "x\n" x 200), '', 'a README that is just short enough');
 like(faults('sql/a.sql' => "-- waits in vain\n"), qr{sql/a\.sql:1: a word that is worn: in vain}, 'a worn word in a source');
