@@ -232,8 +232,8 @@ sub state_of
 {
 	my ($node, %params) = @_;
 	my $row = $params{next_xids} ? 't::text' : q{(to_jsonb(t) - 'next_xid')::text};
-	# not in a dump: a cache, and a view that is refreshed
-	my $left_out = $params{next_xids} ? '' : ', es_snapshots, totals';
+	# not in a dump: a cache, a view that is refreshed, and the mark of the instance
+	my $left_out = $params{next_xids} ? '' : ', es_snapshots, totals, es_identity';
 	my @tables = split /\n/, $node->safe_psql('postgres', qq{
 		SELECT c.oid::regclass FROM pg_class AS c
 		 WHERE relkind IN ('r', 'm') AND relnamespace::regnamespace::text !~ '^(pg_|information_schema)'
