@@ -45,6 +45,7 @@ like(faults('doc/b/c.md' => "[a](../a.md#three)\n"), qr{doc/b/c\.md:1: doc/a\.md
 like(faults('doc/a.md' => "# Other\n"), qr{README\.md:3: doc/a\.md has no heading #two-words-b_c}, 'a heading that has changed');
 like(faults('README.md' => "[a](#gone)\n"), qr{README\.md:1: README\.md has no heading #gone}, 'a link within a document');
 like(faults('doc/new.md' => "New\n"), qr{doc/README\.md: it does not name new\.md}, 'a document that the map does not name');
+like(faults('src/eventstore.h' => "#define E MAKE_SQLSTATE('E','S','0','0','9')\n"), qr{errors\.md: it does not have ES009}, 'an error that is not explained');
 like(faults('doc/faq.md' => "$long\n"), qr{doc/faq\.md:1: a line of 121 characters}, 'a long line');
 is(faults('doc/faq.md' => "```text\n$long\n```\n", 'doc/old.md' => "$long\n", 'doc/README.md' => "[a](a.md), [c](b/c.md), [faq](faq.md), [old](old.md)\n"),
 	'', 'a long line that a program prints, or of another document');
