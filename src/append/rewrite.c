@@ -264,7 +264,7 @@ rewrite_is_recorded(Log *log, int64 position)
 	Relation	index = index_open(compat_primary_key_index(rel),
 								   AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	IndexScanDesc scan = compat_index_beginscan(rel, index, log->latest, 1);
+	IndexScanDesc scan = compat_index_beginscan(rel, index, log_snapshot(log), 1);
 	ScanKeyData key;
 	bool		found;
 

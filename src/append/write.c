@@ -13,9 +13,9 @@
  *	   locks that follow.  Error: ES004, if an id cannot be made.
  *	2. lock: the streams, to the end of the transaction, all in one call and in one
  *	   order for everybody (log_lock.c).
- *	3. open: RowExclusiveLock on es_events, to the end of the transaction, and a
- *	   snapshot that sees all that is committed now, at every isolation level.  The
- *	   first append of a session begins a new incarnation if one is due (identity.c).
+ *	3. open: RowExclusiveLock on es_events, to the end of the transaction.  What is
+ *	   looked up sees all that is committed now, at every isolation level.  The first
+ *	   append of a session begins a new incarnation if one is due (identity.c).
  *	4. find retries: events whose ids are stored already (write_retry.c).  A retry
  *	   gets its first result, whatever it expects and however types are defined by
  *	   now, so that this comes before the checks.  Error: ES002.

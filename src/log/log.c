@@ -7,8 +7,8 @@
  * doc/append.md):
  *
  *	1. lock the stream (stream.c), to the end of the transaction;
- *	2. log_open: RowExclusiveLock on es_events, to the end of the transaction,
- *	   and a snapshot that sees all that is committed now;
+ *	2. log_open: RowExclusiveLock on es_events, to the end of the transaction;
+ *	   what is looked up sees all that is committed then (log_snapshot);
  *	3. look up ids (log_find_id) and the last version (log_last_version), and
  *	   raise whatever the caller did wrong;
  *	4. log_insert (log_insert.c): a transaction id, then the positions, then the
@@ -32,9 +32,11 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rls.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 #include "base/compat.h"
 #include "eventstore.h"
@@ -44,46 +46,91 @@
 /* Streams whose last version a backend remembers: 16 kB. */
 #define VERSION_GUESSES		1024
 
+/* The function for which es_events was looked up last; InvalidOid: none. */
+static Oid	known_function = InvalidOid;
+static Oid	known_relid = InvalidOid;
+
+static void
+forget_known_function(Datum arg, int cache, uint32 hash)
+{
+	known_function = InvalidOid;
+}
+
 /*
- * Finds es_events in the schema of one of the extension's functions.
+ * Finds es_events in the schema of one of the extension's functions.  The answer holds
+ * until a function or a relation's name changes, as that of the server's caches does,
+ * which it comes from.
  */
 Oid
 log_relid(Oid funcid)
 {
-	return own_table_in_schema(get_func_namespace(funcid), "es_events");
+	static bool registered = false;
+	Oid			relid;
+
+	if (known_function == funcid)
+		return known_relid;
+	if (!registered)
+	{
+		CacheRegisterSyscacheCallback(PROCOID, forget_known_function, (Datum) 0);
+		CacheRegisterSyscacheCallback(RELNAMENSP, forget_known_function, (Datum) 0);
+	}
+	registered = true;
+	relid = own_table_in_schema(get_func_namespace(funcid), "es_events");
+	known_function = funcid;
+	known_relid = relid;
+	return relid;
+}
+
+/* Opens es_events as the executor would. */
+static void
+open_for_executor(Log *log)
+{
+	EState	   *estate = CreateExecutorState();
+	MemoryContext oldcontext = MemoryContextSwitchTo(estate->es_query_cxt);
+
+	/* The server makes the ResultRelInfo: its size varies in minor releases */
+	log->relinfo = ExecGetTriggerResultRel(estate, RelationGetRelid(log->rel), NULL);
+	estate->es_trig_target_relations = NIL;
+	estate->es_opened_result_relations = list_make1(log->relinfo);
+	table_close(log->rel, NoLock);	/* it was opened again */
+	ExecOpenIndices(log->relinfo, false);
+	log->estate = estate;
+	log->indexes = log->relinfo->ri_IndexRelationDescs;
+	log->index_count = log->relinfo->ri_NumIndices;
+	log_index_find_all(log);
+	if (RelationGetNumberOfAttributes(log->rel) > Natts_es_events)
+		log_column_prepare(log);
+	MemoryContextSwitchTo(oldcontext);
 }
 
 /*
- * Opens es_events.  The streams must be locked before, so that the snapshot sees
- * their last events.
+ * Opens es_events.  The streams must be locked before, so that their last events are
+ * seen.
  */
 Log *
 log_open(Oid relid)
 {
 	Log		   *log = palloc0(sizeof(Log));
-	MemoryContext oldcontext;
 
 	log_lock_to_append(relid);
-	log->estate = CreateExecutorState();
-	oldcontext = MemoryContextSwitchTo(log->estate->es_query_cxt);
-
-	/* The server makes the ResultRelInfo: its size varies in minor releases */
-	log->relinfo = ExecGetTriggerResultRel(log->estate, relid, NULL);
-	log->estate->es_trig_target_relations = NIL;
-	log->estate->es_opened_result_relations = list_make1(log->relinfo);
-	log->rel = log->relinfo->ri_RelationDesc;
+	log->rel = table_open(relid, NoLock);
 	log_guard_check_insert(log->rel);
-	ExecOpenIndices(log->relinfo, false);
-	log->id_index = log_index_of(log->relinfo, LOG_INDEX_ID);
-	log->version_index = log_index_of(log->relinfo, LOG_INDEX_VERSION);
-	log->position_index = log_index_of(log->relinfo, LOG_INDEX_POSITION);
-	log->slot = table_slot_create(log->rel, &log->estate->es_tupleTable);
-	if (RelationGetNumberOfAttributes(log->rel) > Natts_es_events)
-		log_column_prepare(log);
-	MemoryContextSwitchTo(oldcontext);
-
-	log->latest = RegisterSnapshot(GetLatestSnapshot());
+	if (!log_direct_open(log))
+		open_for_executor(log);
+	log->slot = table_slot_create(log->rel, &log->slots);
 	return log;
+}
+
+/*
+ * The snapshot that sees all that was committed when the log was opened.  It is taken
+ * when it is first needed, and may see some more.
+ */
+Snapshot
+log_snapshot(Log *log)
+{
+	if (log->latest == InvalidSnapshot)
+		log->latest = RegisterSnapshot(GetLatestSnapshot());
+	return log->latest;
 }
 
 /*
@@ -92,11 +139,18 @@ log_open(Oid relid)
 void
 log_close(Log *log)
 {
-	UnregisterSnapshot(log->latest);
-	ExecResetTupleTable(log->estate->es_tupleTable, false);
-	ExecCloseResultRelations(log->estate);
+	if (log->latest != InvalidSnapshot)
+		UnregisterSnapshot(log->latest);
+	ExecResetTupleTable(log->slots, true);
+	if (log->estate == NULL)
+		log_direct_close(log);
+	else
+	{
+		ExecResetTupleTable(log->estate->es_tupleTable, false); /* of triggers */
+		ExecCloseResultRelations(log->estate);
+		FreeExecutorState(log->estate);
+	}
 	table_close(log->rel, NoLock);
-	FreeExecutorState(log->estate);
 	pfree(log);
 }
 
@@ -109,7 +163,7 @@ fetch_last(Log *log, Relation index, ScanKey keys, int nkeys)
 	IndexScanDesc scan;
 	bool		found;
 
-	scan = compat_index_beginscan(log->rel, index, log->latest, nkeys);
+	scan = compat_index_beginscan(log->rel, index, log_snapshot(log), nkeys);
 	index_rescan(scan, keys, nkeys, NULL, 0);
 	found = index_getnext_slot(scan, BackwardScanDirection, log->slot);
 	index_endscan(scan);		/* the slot has a pin of its own */

@@ -42,14 +42,19 @@ typedef struct StoredContent
 typedef struct Log
 {
 	Relation	rel;
-	EState	   *estate;
-	ResultRelInfo *relinfo;
+	Relation   *indexes;		/* all of them */
+	int			index_count;
+	EState	   *estate;			/* NULL: an ordinary log (log_direct.c) */
+	ResultRelInfo *relinfo;		/* the same */
 	Relation	id_index;		/* unique (id) */
 	Relation	version_index;	/* unique (stream, version) */
 	Relation	position_index; /* unique (position) */
-	Snapshot	latest;			/* sees all that is committed now */
+	Snapshot	latest;			/* of log_snapshot */
 	TupleTableSlot *slot;
+	List	   *slots;			/* all of them */
 	List	   *added_columns;	/* by the owner, that have a default */
+	CommandId	cid;			/* of the rows that are stored */
+	MemoryContext row_memory;	/* for what storing a row leaves */
 } Log;
 
 /* Columns of es_events. */
@@ -72,10 +77,13 @@ enum
 extern Oid	log_relid(Oid funcid);
 
 /*
- * Opens es_events with RowExclusiveLock, to the end of the transaction, and a
- * snapshot that sees all that is committed now.  The streams must be locked before.
+ * Opens es_events with RowExclusiveLock, to the end of the transaction.  The streams
+ * must be locked before.
  */
 extern Log *log_open(Oid relid);
+
+/* A snapshot that sees all that is committed, at every isolation level. */
+extern Snapshot log_snapshot(Log *log);
 extern void log_close(Log *log);
 
 /*
@@ -154,8 +162,11 @@ typedef enum LogIndex
 	LOG_INDEX_POSITION			/* (position) */
 } LogIndex;
 
-/* One of the indexes that were opened with es_events.  Error: it is missing. */
-extern Relation log_index_of(ResultRelInfo *relinfo, LogIndex which);
+/* Finds the unique ones among the indexes of the log.  Error: one is missing. */
+extern void log_index_find_all(Log *log);
+
+/* Returns true if it is the index on category and position. */
+extern bool log_index_is_category(Relation log, Relation index);
 
 /* Open an index; the first and the last one return NULL if it is missing. */
 extern Relation log_index_open_version(Relation log);
@@ -199,8 +210,20 @@ extern void log_insert(Log *log, NewEvent *events, int count);
 /* Counts a stored event, and so many appends, if the transaction is committed. */
 extern void log_insert_count(const NewEvent *event, int appends);
 
+/* Returns true if an append fires any of these triggers. */
+extern bool log_insert_fires(const TriggerDesc *triggers);
+
 /* Returns true within the AFTER triggers of an append. */
 extern bool log_insert_is_firing(void);
+
+/* log_direct.c: a log that needs no executor */
+
+/* Opens the indexes of such a log.  Returns false if it is another one. */
+extern bool log_direct_open(Log *log);
+extern void log_direct_close(Log *log);
+
+/* Stores the entries of a row that was just stored in all indexes. */
+extern void log_direct_insert_entries(Log *log, ItemPointer tid, const NewEvent *event);
 
 /* log_guard.c */
 

@@ -198,13 +198,13 @@ learn_index(Oid log, LogIndex which)
 
 /* Returns the open index with this oid, NULL if it is not there or not valid. */
 static Relation
-find_open_index(ResultRelInfo *relinfo, Oid relid)
+find_open_index(const Log *log, Oid relid)
 {
 	int			i;
 
-	for (i = 0; i < relinfo->ri_NumIndices; i++)
+	for (i = 0; i < log->index_count; i++)
 	{
-		Relation	index = relinfo->ri_IndexRelationDescs[i];
+		Relation	index = log->indexes[i];
 
 		if (RelationGetRelid(index) == relid)
 			return index->rd_index->indisvalid ? index : NULL;
@@ -212,22 +212,31 @@ find_open_index(ResultRelInfo *relinfo, Oid relid)
 	return NULL;
 }
 
-/*
- * Returns one of the indexes that were opened with es_events.
- */
-Relation
-log_index_of(ResultRelInfo *relinfo, LogIndex which)
+/* Returns one of the indexes that were opened with es_events. */
+static Relation
+find_unique_index(const Log *log, LogIndex which)
 {
-	Oid			log = RelationGetRelid(relinfo->ri_RelationDesc);
+	Oid			relid = RelationGetRelid(log->rel);
 	Relation	index = NULL;
 
-	if (known_log == log)
-		index = find_open_index(relinfo, known_indexes[which]);
+	if (known_log == relid)
+		index = find_open_index(log, known_indexes[which]);
 	if (index == NULL)
-		index = find_open_index(relinfo, learn_index(log, which));
+		index = find_open_index(log, learn_index(relid, which));
 	if (index == NULL)
 		fail_missing_index(unique_keys[which].columns);
 	return index;
+}
+
+/*
+ * Finds the unique indexes among those that were opened with es_events.
+ */
+void
+log_index_find_all(Log *log)
+{
+	log->id_index = find_unique_index(log, LOG_INDEX_ID);
+	log->version_index = find_unique_index(log, LOG_INDEX_VERSION);
+	log->position_index = find_unique_index(log, LOG_INDEX_POSITION);
 }
 
 /* Opens the index with this oid, if the table has it and it is valid; else NULL. */
@@ -369,6 +378,23 @@ is_category_index(Relation index, Oid schema)
 		castNode(Var, linitial(call->args))->varattno == Anum_es_events_stream &&
 		get_func_namespace(call->funcid) == schema &&
 		strcmp(get_func_name(call->funcid), "es_category") == 0;
+}
+
+/*
+ * Returns true if the index, under any name, is one on category and position.  Its
+ * definition is looked at once, as it stays the same for as long as the index has its oid.
+ */
+bool
+log_index_is_category(Relation log, Relation index)
+{
+	static Oid	known = InvalidOid;
+
+	if (RelationGetRelid(index) == known)
+		return true;
+	if (!is_category_index(index, RelationGetNamespace(log)))
+		return false;
+	known = RelationGetRelid(index);
+	return true;
 }
 
 /*

@@ -6,7 +6,8 @@
  * The rows go in through the table access method: there is no plan, no executor
  * node and no privilege check, since EXECUTE on the calling function is the
  * privilege.  Constraints, indexes and AFTER triggers on es_events are honoured
- * as an INSERT would.
+ * as an INSERT would.  Where there are no others than our own, log_direct.c stores the
+ * index entries.
  *
  * Positions are drawn when nothing that the caller did wrong can fail any more,
  * in this order: a transaction id, the positions (log_sequence.c), the next_xid, the
@@ -94,34 +95,38 @@ complete_row(Log *log, TupleTableSlot *slot)
 		ExecPartitionCheck(log->relinfo, slot, log->estate, true);
 }
 
+/* Stores the index entries of a row, and queues row triggers, by the executor. */
+static void
+insert_entries(Log *log, TupleTableSlot *slot, TransitionCaptureState *capture)
+{
+	List	   *recheck = compat_insert_index_tuples(log->relinfo, slot, log->estate);
+
+	ExecARInsertTriggers(log->estate, log->relinfo, slot, recheck, capture);
+	ResetPerTupleExprContext(log->estate);
+}
+
 /*
  * Stores a chunk of rows and their index entries, and queues row triggers.
  */
 static void
-insert_rows(Log *log, TupleTableSlot **slots, int count,
+insert_rows(Log *log, TupleTableSlot **slots, const NewEvent *events, int count,
 			TransitionCaptureState *capture)
 {
-	CommandId	cid = log->estate->es_output_cid;
-	MemoryContext oldcontext;
+	MemoryContext oldcontext = MemoryContextSwitchTo(log->row_memory);
 	int			i;
 
-	/* what toasting and the like leave goes with the tuple's context */
-	oldcontext = MemoryContextSwitchTo(GetPerTupleMemoryContext(log->estate));
 	if (count == 1)
-		table_tuple_insert(log->rel, slots[0], cid, INSERT_OPTIONS, NULL);
+		table_tuple_insert(log->rel, slots[0], log->cid, INSERT_OPTIONS, NULL);
 	else
-		table_multi_insert(log->rel, slots, count, cid, INSERT_OPTIONS, NULL);
+		table_multi_insert(log->rel, slots, count, log->cid, INSERT_OPTIONS, NULL);
 	MemoryContextSwitchTo(oldcontext);
 
 	for (i = 0; i < count; i++)
 	{
-		List	   *recheck = compat_insert_index_tuples(log->relinfo,
-														 slots[i],
-														 log->estate);
-
-		ExecARInsertTriggers(log->estate, log->relinfo, slots[i], recheck,
-							 capture);
-		ResetPerTupleExprContext(log->estate);
+		if (log->estate != NULL)
+			insert_entries(log, slots[i], capture);
+		else
+			log_direct_insert_entries(log, &slots[i]->tts_tid, &events[i]);
 	}
 }
 
@@ -139,6 +144,19 @@ chunk_size(const NewEvent *events, int count)
 			return i + 1;
 	}
 	return i;
+}
+
+/* Makes a row of the event, and checks it as an INSERT would. */
+static void
+make_row(Log *log, TupleTableSlot *slot, const NewEvent *event,
+		 FullTransactionId next_xid, TimestampTz now)
+{
+	fill_slot(slot, event, next_xid, now);
+	if (log->added_columns != NIL)
+		log_column_fill(log, slot);
+	ExecStoreVirtualTuple(slot);
+	if (log->estate != NULL)
+		complete_row(log, slot);
 }
 
 /*
@@ -163,15 +181,12 @@ insert_chunks(Log *log, NewEvent *events, int count, FullTransactionId next_xid,
 		for (i = 0; i < chunk; i++)
 		{
 			if (i == made)
-				slots[made++] = table_slot_create(log->rel,
-												  &log->estate->es_tupleTable);
-			fill_slot(slots[i], &events[done + i], next_xid, now);
-			if (log->added_columns != NIL)
-				log_column_fill(log, slots[i]);
-			ExecStoreVirtualTuple(slots[i]);
-			complete_row(log, slots[i]);
+				slots[made++] = table_slot_create(log->rel, &log->slots);
+			make_row(log, slots[i], &events[done + i], next_xid, now);
 		}
-		insert_rows(log, slots, chunk, capture);
+		insert_rows(log, slots, &events[done], chunk, capture);
+		if (log->estate == NULL && count > 1)
+			MemoryContextReset(log->row_memory);
 	}
 }
 
@@ -334,8 +349,8 @@ insert_and_fire(Log *log, NewEvent *events, int count)
  * cost no more than this look at them.  The server asks for itself which row triggers
  * are disabled, and expects to be ready for them.
  */
-static bool
-has_trigger_to_fire(const TriggerDesc *triggers)
+bool
+log_insert_fires(const TriggerDesc *triggers)
 {
 	int			i;
 
@@ -359,6 +374,20 @@ has_trigger_to_fire(const TriggerDesc *triggers)
 }
 
 /*
+ * The memory for what toasting and the like leave.  One row without the executor leaves
+ * little, which goes with the caller's memory.
+ */
+static MemoryContext
+memory_for_rows(Log *log, int count)
+{
+	if (log->estate != NULL)
+		return GetPerTupleMemoryContext(log->estate);
+	return count == 1 ? CurrentMemoryContext :
+		AllocSetContextCreate(CurrentMemoryContext, "eventstore rows",
+							  ALLOCSET_DEFAULT_SIZES);
+}
+
+/*
  * Stores events that have their streams and versions.
  */
 void
@@ -371,11 +400,14 @@ log_insert(Log *log, NewEvent *events, int count)
 		if (!events[i].has_id)
 			uuid_generate_v7(&events[i].id);
 	}
-	log->estate->es_output_cid = GetCurrentCommandId(true);
-	if (has_trigger_to_fire(log->relinfo->ri_TrigDesc))
+	log->cid = GetCurrentCommandId(true);
+	log->row_memory = memory_for_rows(log, count);
+	if (log->estate != NULL && log_insert_fires(log->relinfo->ri_TrigDesc))
 		insert_and_fire(log, events, count);
 	else
 		insert_or_translate(log, events, count, NULL);
+	if (log->estate == NULL && count > 1)
+		MemoryContextDelete(log->row_memory);
 	for (i = 0; i < count; i++)
 	{
 		if (i + 1 == count || events[i + 1].stream != events[i].stream)

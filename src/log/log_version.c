@@ -15,7 +15,7 @@
  *	2. If no entry is in front of that place on the leaf, those of the stream can only be
  *	   on a page to the left, which is so if the separator of the two names the stream.
  *	   Then the search does not know.
- *	3. The row of the entry must be visible to the snapshot.  The page of the index stays
+ *	3. The row of the entry must be visible to a snapshot that is taken now.  The page of the index stays
  *	   pinned meanwhile: VACUUM, which must have every leaf for itself before it frees
  *	   the place of a row, cannot do so.  So a bit of the visibility map that is set is
  *	   about the row of this entry, and the row is committed and not deleted.  The row
@@ -28,7 +28,8 @@
  * whatever this search knows is what that scan would say.
  *
  * The root is known from the relation's cache of the index's metapage, which is checked
- * as the server does.
+ * as the server does.  Pages that are deleted during the search are not used again, as
+ * the caller's statement has a snapshot.
  *
  *-------------------------------------------------------------------------
  */
@@ -38,6 +39,7 @@
 #include "access/heapam.h"
 #include "access/tableam.h"
 #include "access/visibilitymap.h"
+#include "access/xact.h"
 #include "pgstat.h"
 #include "storage/bufmgr.h"
 #include "storage/predicate.h"
@@ -216,12 +218,12 @@ is_row_visible(Log *log, ItemPointer tid)
 {
 	BlockNumber block = ItemPointerGetBlockNumber(tid);
 
-	if (is_all_visible(log->rel, block))
-	{
-		PredicateLockPage(log->rel, block, log->latest);
-		return true;
-	}
-	return table_tuple_fetch_row_version(log->rel, tid, log->latest, log->slot);
+	if (!is_all_visible(log->rel, block))
+		return table_tuple_fetch_row_version(log->rel, tid, log_snapshot(log),
+											 log->slot);
+	if (IsolationIsSerializable())
+		PredicateLockPage(log->rel, block, log_snapshot(log));
+	return true;
 }
 
 /*
@@ -262,7 +264,9 @@ log_version_find(Log *log, text *stream, int64 *version)
 	if (!go_to_leaf(&search))
 		return false;
 	pgstat_count_index_scan(search.index);
-	PredicateLockPage(search.index, BufferGetBlockNumber(search.buffer), log->latest);
+	if (IsolationIsSerializable())
+		PredicateLockPage(search.index, BufferGetBlockNumber(search.buffer),
+						  log_snapshot(log));
 	*version = 0;
 	number = find_place(&search, &same);
 	if (same)
