@@ -146,7 +146,7 @@ format-check:
 drawings:
 	@test/tools/packages drawings
 	@test/tools/structure --dot >doc/internals/rooms.dot
-	@for name in rooms event flow; do dot -Tsvg doc/internals/$$name.dot -o doc/internals/$$name.svg || exit; done
+	@for name in rooms event flow horizon lease failure; do dot -Tsvg doc/internals/$$name.dot -o doc/internals/$$name.svg || exit; done
 
 else
 # ---- Everything else is PGXS.
