@@ -225,7 +225,7 @@ write_locked(Write *write)
 {
 	Log		   *log = log_open(write->log);
 
-	identity_check(write->log, log->latest);
+	identity_check(log);
 	if (write->stream != NULL)
 		write->version = log_last_version(log, write->stream, write->expected);
 	if (!write_retry_find(write, log))

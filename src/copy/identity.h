@@ -8,7 +8,10 @@
 #ifndef EVENTSTORE_IDENTITY_H
 #define EVENTSTORE_IDENTITY_H
 
+#include "utils/rel.h"
 #include "utils/snapshot.h"
+
+#include "log/log.h"
 
 /* identity.c */
 
@@ -19,13 +22,13 @@ extern void identity_begin(Oid log, Snapshot snapshot);
 
 /*
  * Begins a new incarnation if this is not the one that was begun last.  Whoever appends
- * calls it.  The snapshot must be the latest.
+ * calls it.
  */
 static inline void
-identity_check(Oid log, Snapshot snapshot)
+identity_check(Log *log)
 {
-	if (unlikely(identity_checked_log != log))
-		identity_begin(log, snapshot);
+	if (unlikely(identity_checked_log != RelationGetRelid(log->rel)))
+		identity_begin(RelationGetRelid(log->rel), log_snapshot(log));
 }
 
 /* The same for a consumer, for whom an empty log begins nothing. */
