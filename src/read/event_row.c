@@ -15,9 +15,7 @@
 #include "postgres.h"
 
 #include "access/detoast.h"
-#include "access/heapam.h"
 #include "access/htup_details.h"
-#include "access/tableam.h"
 #include "access/tupmacs.h"
 #include "catalog/pg_type.h"
 #include "utils/rel.h"
@@ -41,7 +39,7 @@ event_row_is_usual(Relation log)
 	TupleDesc	desc = RelationGetDescr(log);
 	int			i;
 
-	if (log->rd_tableam != GetHeapamTableAmRoutine())
+	if (!row_walk_is_possible(log))
 		return false;
 	for (i = 0; i < Natts_es_events; i++)
 	{

@@ -76,6 +76,8 @@ struct PartitionMap
 	int64	   *positions;
 	uint16	   *numbers;		/* of the partitions */
 	ItemPointerData *places;	/* where the rows were */
+	int64	   *last;			/* of each partition: the last position that
+								 * was added */
 	bool		was_behind;		/* the last reader was */
 };
 
@@ -119,6 +121,8 @@ drop_map(PartitionMap *map)
 		pfree(map->numbers);
 	if (map->places != NULL)
 		pfree(map->places);
+	if (map->last != NULL)
+		pfree(map->last);
 	memset(map, 0, sizeof(PartitionMap));
 }
 
@@ -129,6 +133,7 @@ begin_map(PartitionMap *map, int64 position)
 	map->from = map->to = position;
 	map->count = 0;
 	map->was_behind = false;
+	memset(map->last, 0, sizeof(int64) * map->partitions);
 }
 
 /* Returns true if the map is of the source's subscription, as it is now. */
@@ -161,6 +166,7 @@ make_map(const EventSource *source, Oid file)
 	strlcpy(map->name, source->subscription, NAMEDATALEN);
 	map->changed_by = source->changed_by;
 	map->partitions = source->partitions;
+	map->last = MemoryContextAlloc(TopMemoryContext, sizeof(int64) * map->partitions);
 	begin_map(map, PG_INT64_MAX);
 	map->log = source->log;
 	return map;
@@ -223,6 +229,12 @@ partition_map_end(const PartitionMap *map)
 	return map->to;
 }
 
+bool
+partition_map_has_none(const PartitionMap *map, int partition, int64 after, int64 upto)
+{
+	return after >= map->from && upto <= map->to && map->last[partition] <= after;
+}
+
 /* Returns how many of the positions are not greater than one. */
 static int
 count_upto(const PartitionMap *map, int64 position)
@@ -242,14 +254,40 @@ count_upto(const PartitionMap *map, int64 position)
 	return low;
 }
 
+/*
+ * Returns the place of the next event of a partition, from one on; the count if there is
+ * none.  Four numbers are compared at once: in their difference to the one that is
+ * wanted, a number is zero if what is borrowed by subtracting one gets to its highest bit.
+ */
+static int
+find_number(const PartitionMap *map, int partition, int from)
+{
+	const uint64 ones = UINT64CONST(0x0001000100010001);
+	const uint64 highest = ones << 15;
+	const uint64 wanted = ones * (uint16) partition;
+	int			i = from;
+
+	for (; i + 4 <= map->count; i += 4)
+	{
+		uint64		four;
+
+		memcpy(&four, &map->numbers[i], sizeof(four));
+		four ^= wanted;
+		if (((four - ones) & ~four & highest) != 0)
+			break;
+	}
+	while (i < map->count && map->numbers[i] != partition)
+		i++;
+	return i;
+}
+
 int64
 partition_map_next(const PartitionMap *map, int partition, int64 after, int *next,
 				   ItemPointer place)
 {
-	int			i = *next < 0 ? count_upto(map, after) : *next;
+	int			i = find_number(map, partition,
+								*next < 0 ? count_upto(map, after) : *next);
 
-	while (i < map->count && map->numbers[i] != partition)
-		i++;
 	*next = i + 1;
 	if (i >= map->count)
 		return PG_INT64_MAX;
@@ -307,6 +345,7 @@ void
 partition_map_add(PartitionMap *map, int64 position, int partition, ItemPointer place)
 {
 	make_map_room(map);
+	map->last[partition] = position;
 	map->positions[map->count] = position;
 	map->numbers[map->count] = (uint16) partition;
 	map->places[map->count] = *place;

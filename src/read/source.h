@@ -34,6 +34,13 @@ extern bool partition_map_open(PartitionMap *map, int64 after, int64 upto);
 extern int64 partition_map_end(const PartitionMap *map);
 
 /*
+ * Returns true if the map knows that the partition has no event after one position and
+ * up to another.
+ */
+extern bool partition_map_has_none(const PartitionMap *map, int partition, int64 after,
+								   int64 upto);
+
+/*
  * Returns the position of the partition's next event that the map knows; PG_INT64_MAX
  * after the last one.  next: where to go on; at first -1, for what follows a position.
  * place: where the row was.
@@ -80,22 +87,25 @@ typedef struct EventRowPrefix
 extern void event_row_compose(HeapTuple row, const EventRowPrefix *prefix,
 							  HeapTuple composed);
 
-/* event_walk.c: events that an index scan leads to, a page at a time */
+/* row_walk.c: rows that an index scan leads to, a page at a time */
 
-typedef struct EventWalk EventWalk;
+typedef struct RowWalk RowWalk;
+
+/* Returns true if the table is stored as the server stores tables. */
+extern bool row_walk_is_possible(Relation table);
 
 /* Begins a walk along the scan, whose snapshot is registered. */
-extern EventWalk *event_walk_begin(Relation log, IndexScanDesc scan);
-extern void event_walk_end(EventWalk *walk);
+extern RowWalk *row_walk_begin(Relation table, IndexScanDesc scan);
+extern void row_walk_end(RowWalk *walk);
 
 /* Forgets what was taken from the scan, which has begun anew. */
-extern void event_walk_restart(EventWalk *walk);
+extern void row_walk_restart(RowWalk *walk);
 
-/* Returns the next event, which lasts until the next call; NULL after the last one. */
-extern HeapTuple event_walk_next(EventWalk *walk);
+/* Returns the next row, which lasts until the next call; NULL after the last one. */
+extern HeapTuple row_walk_next(RowWalk *walk);
 
-/* Puts it into a slot of the log. */
-extern void event_walk_store(EventWalk *walk, HeapTuple row, TupleTableSlot *slot);
+/* Puts it into a slot of the table. */
+extern void row_walk_store(RowWalk *walk, HeapTuple row, TupleTableSlot *slot);
 
 /* source_scan.c: the same by the indexes of the log */
 

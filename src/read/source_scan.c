@@ -43,7 +43,7 @@
 typedef struct SourceArm
 {
 	IndexScanDesc scan;
-	EventWalk  *walk;			/* NULL: the server's scan fetches the rows */
+	RowWalk    *walk;			/* NULL: the server's scan fetches the rows */
 	HeapTuple	row;			/* of a walk */
 	TupleTableSlot *slot;
 	int64		position;		/* of the event */
@@ -110,7 +110,7 @@ begin_arm(const SourceScan *scan, SourceArm *arm, Snapshot snapshot, Datum categ
 	arm->scan = compat_index_beginscan(scan->log, scan->index, snapshot,
 									   category != 0 ? 3 : 2);
 	arm->walk = event_row_is_usual(scan->log) ?
-		event_walk_begin(scan->log, arm->scan) : NULL;
+		row_walk_begin(scan->log, arm->scan) : NULL;
 	arm->upto = upto;
 	set_arm(arm, category, after);
 }
@@ -134,7 +134,7 @@ static void
 end_arm(SourceArm *arm)
 {
 	if (arm->walk != NULL)
-		event_walk_end(arm->walk);
+		row_walk_end(arm->walk);
 	index_endscan(arm->scan);
 	ExecDropSingleTupleTableSlot(arm->slot);
 }
@@ -156,7 +156,7 @@ fetch_next(SourceArm *arm)
 
 	if (arm->walk != NULL)
 	{
-		arm->row = event_walk_next(arm->walk);
+		arm->row = row_walk_next(arm->walk);
 		arm->ended = arm->row == NULL;
 		if (!arm->ended)
 			arm->position = event_row_position(arm->row);
@@ -179,7 +179,7 @@ advance_arm(SourceArm *arm)
 		return;
 	set_arm(arm, (Datum) 0, arm->bounded_from);
 	if (arm->walk != NULL)
-		event_walk_restart(arm->walk);
+		row_walk_restart(arm->walk);
 	fetch_next(arm);
 }
 
@@ -188,7 +188,7 @@ static TupleTableSlot *
 arm_slot(SourceArm *arm)
 {
 	if (arm->row != NULL)
-		event_walk_store(arm->walk, arm->row, arm->slot);
+		row_walk_store(arm->walk, arm->row, arm->slot);
 	arm->row = NULL;
 	return arm->slot;
 }

@@ -44,7 +44,15 @@
 #include "log/log.h"
 #include "copy/identity.h"
 #include "read/read.h"
+#include "read/source.h"
 #include "subscription/delivery.h"
+
+/*
+ * A partition that has nothing to deliver is written when it is so many positions behind,
+ * with others that are half as many; one call writes so many.
+ */
+#define FARTHEST_BEHIND 4096
+#define MAX_ADVANCED	32
 
 /* So many events may be settled above the checkpoint, and a batch more. */
 #define MAX_SETTLED		10000
@@ -56,6 +64,18 @@ is_stream_due(TimestampTz due_at, TimestampTz now)
 	return due_at != 0 && due_at <= now;
 }
 
+/*
+ * Returns true if nothing of the log is left for the partition, as this session knows
+ * from reading for others.
+ */
+static bool
+is_known_idle(const Delivery *delivery, const PartitionChoice *choice)
+{
+	return delivery->map != NULL &&
+		partition_map_has_none(delivery->map, choice->number, choice->reached,
+							   delivery->horizon);
+}
+
 /* Returns true if the partition may have something for the consumer. */
 static bool
 is_choice_eligible(const Delivery *delivery, const PartitionChoice *choice,
@@ -63,7 +83,8 @@ is_choice_eligible(const Delivery *delivery, const PartitionChoice *choice,
 {
 	if (choice->leased_until != 0)
 		return choice->leased_until <= now || choice->mine;
-	return choice->reached < delivery->horizon || is_stream_due(choice->due_at, now);
+	return (choice->reached < delivery->horizon && !is_known_idle(delivery, choice)) ||
+		is_stream_due(choice->due_at, now);
 }
 
 /* Returns true if the partition, which is locked, may have something for the consumer. */
@@ -353,6 +374,58 @@ deliver_rest(Delivery *delivery, Partition *partition, Snapshot snapshot)
 }
 
 /*
+ * Returns true if the partition is known to be idle, and another session would read over
+ * more than so many positions for it.
+ */
+static bool
+is_idle_behind(const Delivery *delivery, const PartitionChoice *choice, int64 positions)
+{
+	return !choice->tried && choice->leased_until == 0 &&
+		delivery->horizon - choice->reached > positions && is_known_idle(delivery, choice);
+}
+
+/* Writes that the partition has nothing up to the horizon, if it is still so. */
+static void
+advance_idle(Delivery *delivery, const Subscription *subscription, int number)
+{
+	Partition  *partition = partition_lock(subscription, number, false);
+	PartitionChoice choice;
+
+	if (partition == NULL)
+		return;
+	choice = partition_choice(partition, delivery->consumer);
+	if (!is_idle_behind(delivery, &choice, 0))
+		return;
+	partition->reached = delivery->horizon;
+	partition_move_checkpoint(partition, partition->reached);
+	partition_write(partition, false);
+	delivery->must_last = true;
+}
+
+/*
+ * Writes how far idle partitions are, not each time, as this session knows it, but before
+ * a new session would have to read over much.  One call writes few of them.
+ */
+static void
+advance_idle_partitions(Delivery *delivery, const Subscription *subscription,
+						const PartitionChoices *choices)
+{
+	bool		due = false;
+	int			left = MAX_ADVANCED;
+	int			i;
+
+	for (i = 0; i < choices->count && !due; i++)
+		due = is_idle_behind(delivery, &choices->values[i], FARTHEST_BEHIND);
+	for (i = 0; i < choices->count && due && left > 0; i++)
+	{
+		if (!is_idle_behind(delivery, &choices->values[i], FARTHEST_BEHIND / 2))
+			continue;
+		advance_idle(delivery, subscription, choices->values[i].number);
+		left--;
+	}
+}
+
+/*
  * Delivers from the first partition that has something for the consumer.  The
  * partitions that have nothing are written only if something is delivered, or
  * if this is the final look.  One over which time has passed comes last next time.
@@ -368,6 +441,7 @@ deliver_any(Delivery *delivery, Snapshot snapshot, bool final)
 	ListCell   *cell;
 
 	subscription_own(delivery->log, delivery->name, &subscription);
+	delivery->map = partition_find_map(&subscription);
 	choices = partition_choices(&subscription, delivery->consumer);
 	while (!found && !delivery->time_over &&
 		   (partition = claim_partition(delivery, &subscription, &choices)) != NULL)
@@ -387,6 +461,8 @@ deliver_any(Delivery *delivery, Snapshot snapshot, bool final)
 			partition_write(lfirst(cell), delivery->time_over && lnext(empty, cell) == NULL);
 		delivery->must_last = true;
 	}
+	if (found || final)
+		advance_idle_partitions(delivery, &subscription, &choices);
 	return found;
 }
 
@@ -479,6 +555,7 @@ peek_any(Delivery *delivery, const Subscription *subscription, Snapshot snapshot
 	bool		found = false;
 	int			i;
 
+	delivery->map = partition_find_map(subscription);
 	for (i = 0; i < choices.count && !found && !delivery->time_over; i++)
 		found = is_choice_eligible(delivery, &choices.values[i], now) &&
 			peek_partition(delivery, subscription, choices.values[i].number, snapshot);

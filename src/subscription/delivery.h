@@ -36,6 +36,7 @@ typedef struct Delivery
 	void		(*take) (void *taker, TupleTableSlot *event);
 	void	   *taker;			/* takes events as they are read, if possible */
 
+	const struct PartitionMap *map; /* of the session; NULL: none */
 	Partition  *partition;		/* the one that is delivered from */
 	EventBatch	batch;			/* the events, but for those that were taken */
 	Int8Array	positions;		/* of a parked stream: those of the events */

@@ -12,6 +12,7 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
 #include "fmgr.h"
@@ -25,6 +26,7 @@
 #include "base/wait.h"
 #include "copy/identity.h"
 #include "read/read.h"
+#include "read/source.h"
 #include "failure/failure.h"
 #include "subscription/subscription.h"
 
@@ -32,9 +34,9 @@
 enum
 {
 	PART_SUBSCRIPTION, PART_PARTITION, PART_POSITION, PART_REACHED,
-	PART_DELIVERED_AT, PART_CONSUMER, PART_LEASED_UNTIL, PART_TOKEN,
-	PART_ACKED_TOKEN, PART_TOKENS, PART_UPTOS, PART_COUNTS, PART_STREAM,
-	PART_HAS_FAILURES, PART_DUE_AT, PART_SETTLED, PART_EXPIRED_UPTO,
+	PART_DELIVERED_AT, PART_LEASED_UNTIL, PART_DUE_AT, PART_TOKEN,
+	PART_ACKED_TOKEN, PART_CONSUMER, PART_TOKENS, PART_UPTOS, PART_COUNTS, PART_STREAM,
+	PART_HAS_FAILURES, PART_SETTLED, PART_EXPIRED_UPTO,
 	PART_EXPIRED_TIMES, PART_EARLIER_UPTO, PART_EARLIER_CATEGORIES,
 	PART_EARLIER_TYPES, PART_COLUMNS
 };
@@ -154,31 +156,56 @@ take_back_choice(PartitionChoice *choice, const TableRow *row)
 		choice->due_at = GetCurrentTimestamp();
 }
 
-/* All are read at each poll, so that no more is taken from the rows than is needed. */
+/* Takes no more from the row in the slot than is needed. */
+static void
+read_choice(const TableRow *row, const char *consumer, PartitionChoice *choice)
+{
+	slot_getsomeattrs(row->slot, PART_TOKEN + 1);
+	choice->number = DatumGetInt32(row->slot->tts_values[PART_PARTITION]);
+	choice->reached = DatumGetInt64(row->slot->tts_values[PART_REACHED]);
+	choice->delivered_at = row_time_or_null(row, PART_DELIVERED_AT);
+	choice->leased_until = row_time_or_null(row, PART_LEASED_UNTIL);
+	choice->due_at = row_time_or_null(row, PART_DUE_AT);
+	choice->mine = choice->tried = false;
+	if (choice->leased_until == 0)
+		return;
+	slot_getsomeattrs(row->slot, PART_STREAM + 1);
+	choice->mine = is_consumer_of_row(row, consumer);
+	if (is_flight_void(choice->leased_until,
+					   DatumGetInt64(row->slot->tts_values[PART_TOKEN])))
+		take_back_choice(choice, row);
+}
+
+/* Takes the next row, by the walk if there is one. */
+static bool
+next_choice_row(TableRow *row, RowWalk *walk)
+{
+	HeapTuple	next;
+
+	if (walk == NULL)
+		return table_row_next(row);
+	next = row_walk_next(walk);
+	if (next != NULL)
+		row_walk_store(walk, next, row->slot);
+	return next != NULL;
+}
+
+/* All are read at each poll, as another session may have delivered to the consumer. */
 PartitionChoices
 partition_choices(const Subscription *subscription, const char *consumer)
 {
 	PartitionChoices choices = {palloc(sizeof(PartitionChoice) * subscription->partitions), 0};
+	RowWalk    *walk;
 	TableRow	row;
 
 	table_row_open(&row, subscription->log, "es_partitions", AccessShareLock);
 	table_row_find(&row, subscription->name, NULL);
-	while (choices.count < subscription->partitions && table_row_next(&row))
-	{
-		PartitionChoice *choice = &choices.values[choices.count++];
-
-		slot_getsomeattrs(row.slot, PART_DUE_AT + 1);
-		choice->number = DatumGetInt32(row.slot->tts_values[PART_PARTITION]);
-		choice->reached = DatumGetInt64(row.slot->tts_values[PART_REACHED]);
-		choice->delivered_at = row_time_or_null(&row, PART_DELIVERED_AT);
-		choice->leased_until = row_time_or_null(&row, PART_LEASED_UNTIL);
-		choice->due_at = row_time_or_null(&row, PART_DUE_AT);
-		choice->mine = choice->leased_until != 0 && is_consumer_of_row(&row, consumer);
-		choice->tried = false;
-		if (is_flight_void(choice->leased_until,
-						   DatumGetInt64(row.slot->tts_values[PART_TOKEN])))
-			take_back_choice(choice, &row);
-	}
+	walk = subscription->partitions > 1 && row_walk_is_possible(row.rel) ?
+		row_walk_begin(row.rel, row.scan) : NULL;
+	while (choices.count < subscription->partitions && next_choice_row(&row, walk))
+		read_choice(&row, consumer, &choices.values[choices.count++]);
+	if (walk != NULL)
+		row_walk_end(walk);
 	table_row_close(&row);
 	return choices;
 }
@@ -396,6 +423,29 @@ partition_of_token(Oid log, const char *name, int64 token)
 	if (partition == NULL)
 		partition_refuse_token(NULL, token);
 	return partition;
+}
+
+const PartitionMap *
+partition_find_map(const Subscription *subscription)
+{
+	EventSource source = {
+		.log = subscription->log,
+		.categories = subscription->categories,
+		.types = subscription->types,
+		.partitions = subscription->partitions,
+		.subscription = subscription->name,
+		.changed_by = subscription->changed_by
+	};
+	Relation	log;
+	PartitionMap *map;
+
+	if (!OidIsValid(subscription->owner) ||
+		!event_reader_may_read_all(subscription->log, subscription->owner))
+		return NULL;
+	log = table_open(subscription->log, AccessShareLock);
+	map = partition_map_find(&source, log);
+	table_close(log, AccessShareLock);
+	return map;
 }
 
 EventSource

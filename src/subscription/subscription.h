@@ -200,6 +200,12 @@ extern int	partition_number_of_token(int64 token);
 extern Partition *partition_of_token(Oid log, const char *name, int64 token);
 
 /*
+ * Returns the session's map of the subscription's partitions; NULL if they are few, or
+ * if the owner may not read all events.
+ */
+extern const struct PartitionMap *partition_find_map(const Subscription *subscription);
+
+/*
  * Returns which events the partition gets; an error if the role that reads them
  * does not exist any more.
  */

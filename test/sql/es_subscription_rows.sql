@@ -68,3 +68,5 @@ SELECT es_create_subscription('bytes', category => 'b');
 SELECT count(*), max(attempt) FROM es_poll('bytes', 'c', 100, max_bytes => 1);
 SELECT count(*), max(attempt) FROM es_poll('bytes', 'c', 100, max_bytes => 300000);
 SELECT count(*), max(attempt) FROM es_poll('bytes', 'c', 100, max_bytes => 100000000);
+DROP FUNCTION compare;
+DROP EXTENSION eventstore;

@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * event_walk.c
+ * row_walk.c
  *		Walks over the events that an index scan leads to, a page of the table at a
  *		time.
  *
@@ -30,6 +30,7 @@
 
 #include "access/genam.h"
 #include "access/heapam.h"
+#include "access/tableam.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/bufmgr.h"
@@ -42,10 +43,10 @@
 #define FIRST_TIDS	16
 #define MAX_TIDS	64
 
-struct EventWalk
+struct RowWalk
 {
 	IndexScanDesc scan;
-	Relation	log;
+	Relation	table;
 	ItemPointerData tids[MAX_TIDS];
 	int			batch;			/* so many are taken next */
 	int			tid_count;
@@ -57,21 +58,27 @@ struct EventWalk
 	int			next_row;
 };
 
-EventWalk *
-event_walk_begin(Relation log, IndexScanDesc scan)
+bool
+row_walk_is_possible(Relation table)
 {
-	EventWalk  *walk = palloc(sizeof(EventWalk));
+	return table->rd_tableam == GetHeapamTableAmRoutine();
+}
+
+RowWalk *
+row_walk_begin(Relation table, IndexScanDesc scan)
+{
+	RowWalk    *walk = palloc(sizeof(RowWalk));
 
 	walk->scan = scan;
-	walk->log = log;
+	walk->table = table;
 	walk->batch = FIRST_TIDS;
 	walk->buffer = InvalidBuffer;
-	event_walk_restart(walk);
+	row_walk_restart(walk);
 	return walk;
 }
 
 void
-event_walk_end(EventWalk *walk)
+row_walk_end(RowWalk *walk)
 {
 	if (BufferIsValid(walk->buffer))
 		ReleaseBuffer(walk->buffer);
@@ -79,7 +86,7 @@ event_walk_end(EventWalk *walk)
 }
 
 void
-event_walk_restart(EventWalk *walk)
+row_walk_restart(RowWalk *walk)
 {
 	walk->ended = false;
 	walk->tid_count = walk->next_tid = 0;
@@ -88,7 +95,7 @@ event_walk_restart(EventWalk *walk)
 
 /* Takes the next tuple ids from the index.  Returns false if there are none. */
 static bool
-take_tids(EventWalk *walk)
+take_tids(RowWalk *walk)
 {
 	CHECK_FOR_INTERRUPTS();
 	walk->tid_count = walk->next_tid = 0;
@@ -106,18 +113,18 @@ take_tids(EventWalk *walk)
 
 /* Reads the rows of the next tuple ids that are on one page. */
 static void
-read_page(EventWalk *walk)
+read_page(RowWalk *walk)
 {
 	BlockNumber block = ItemPointerGetBlockNumber(&walk->tids[walk->next_tid]);
 
-	walk->buffer = ReleaseAndReadBuffer(walk->buffer, walk->log, block);
+	walk->buffer = ReleaseAndReadBuffer(walk->buffer, walk->table, block);
 	walk->row_count = walk->next_row = 0;
 	LockBuffer(walk->buffer, BUFFER_LOCK_SHARE);
 	do
 	{
 		HeapTuple	row = &walk->rows[walk->row_count];
 
-		if (heap_hot_search_buffer(&walk->tids[walk->next_tid++], walk->log, walk->buffer,
+		if (heap_hot_search_buffer(&walk->tids[walk->next_tid++], walk->table, walk->buffer,
 								   walk->scan->xs_snapshot, row, NULL, true))
 		{
 			pgstat_count_heap_fetch(walk->scan->indexRelation);
@@ -129,7 +136,7 @@ read_page(EventWalk *walk)
 }
 
 HeapTuple
-event_walk_next(EventWalk *walk)
+row_walk_next(RowWalk *walk)
 {
 	while (walk->next_row == walk->row_count)
 	{
@@ -141,7 +148,7 @@ event_walk_next(EventWalk *walk)
 }
 
 void
-event_walk_store(EventWalk *walk, HeapTuple row, TupleTableSlot *slot)
+row_walk_store(RowWalk *walk, HeapTuple row, TupleTableSlot *slot)
 {
 	ExecStoreBufferHeapTuple(row, slot, walk->buffer);
 }
