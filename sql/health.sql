@@ -134,6 +134,12 @@ BEGIN ATOMIC
           JOIN pg_index i ON i.indrelid = log.oid
           JOIN pg_class c ON c.oid = i.indexrelid AND c.relname = 'es_events_category_position_idx'
           JOIN pg_am a ON a.oid = c.relam)
+    SELECT 1, 'restore_unfinished', pg_catalog.format('table %s', log.name), NULL::timestamptz,
+           'Appends, reads by others than the owner and projections are refused: what was added to the tables of the database that was dumped, such as row security, is not restored yet.',
+           pg_catalog.format('SELECT * FROM %I.es_finish_restore()', log.nspname), log.owner, NULL::oid
+      FROM log
+      JOIN pg_policy p ON p.polrelid = log.oid AND p.polname = 'es_closed'::name
+    UNION ALL
     SELECT 1, 'append_refused', pg_catalog.format('trigger %I', t.tgname), NULL::timestamptz,
            pg_catalog.format('Appends are refused: trigger "%s" of %s could change or skip an event that has its position. A CHECK constraint or an AFTER trigger may refuse it.',
                              t.tgname, log.name),

@@ -214,7 +214,12 @@ CREATE FUNCTION es_finish_restore(
     OUT kind text, OUT table_name text, OUT name text, OUT result text, OUT message text, OUT statement text)
     RETURNS SETOF record AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 20;
 
-REVOKE EXECUTE ON FUNCTION es_definitions(), es_definitions_baseline(), es_definitions_arrive(es_definitions),
+-- ENABLE TRIGGER, as pg_restore --disable-triggers does at its end, would make triggers of
+-- ours fire in some sessions only. What a publication was missing for can be replayed.
+CREATE FUNCTION es_definitions_altered() RETURNS event_trigger
+    AS 'MODULE_PATHNAME' LANGUAGE C;
+
+REVOKE EXECUTE ON FUNCTION es_definitions_altered(), es_definitions(), es_definitions_baseline(), es_definitions_arrive(es_definitions),
     es_definitions_replay(), es_definitions_close(), es_finish_restore(boolean) FROM PUBLIC;
 
 COMMENT ON FUNCTION es_closed() IS
@@ -225,6 +230,8 @@ COMMENT ON FUNCTION es_definitions_in(cstring) IS 'I/O';
 COMMENT ON FUNCTION es_definitions_out(es_definitions) IS 'I/O: what was added to the tables of the extension until now';
 COMMENT ON FUNCTION es_definitions_baseline() IS 'definitions of the extension itself';
 COMMENT ON FUNCTION es_definitions_arrive(es_definitions) IS 'check: definitions that are restored close the store';
+COMMENT ON FUNCTION es_definitions_altered() IS
+    'event trigger: lets the triggers of the extension fire in every session again; replays definitions that waited for a publication';
 COMMENT ON FUNCTION es_definitions_replay() IS 'trigger: replays definitions that are restored';
 COMMENT ON FUNCTION es_definitions_close() IS 'closes a new store in a session that restores; returns whether it did';
 COMMENT ON FUNCTION es_finish_restore(boolean) IS

@@ -4,4 +4,9 @@ INSERT INTO es_user_definitions VALUES (es_definitions_baseline());
 CREATE CONSTRAINT TRIGGER es_definitions_replay AFTER INSERT OR UPDATE ON es_user_definitions
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION es_definitions_replay();
 ALTER TABLE es_user_definitions ENABLE ALWAYS TRIGGER es_definitions_replay;
+CREATE EVENT TRIGGER es_definitions_altered ON ddl_command_end
+    WHEN TAG IN ('ALTER TABLE', 'CREATE PUBLICATION')
+    EXECUTE FUNCTION es_definitions_altered();
+ALTER EVENT TRIGGER es_definitions_altered ENABLE ALWAYS;
+COMMENT ON EVENT TRIGGER es_definitions_altered IS 'keeps the triggers of the extension firing in every session';
 SELECT es_definitions_close();

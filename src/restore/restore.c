@@ -24,12 +24,17 @@
 
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
+#include "commands/event_trigger.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "nodes/parsenodes.h"
 #include "replication/logicalworker.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
@@ -47,6 +52,7 @@
 PG_FUNCTION_INFO_V1(es_definitions_arrive);
 PG_FUNCTION_INFO_V1(es_definitions_replay);
 PG_FUNCTION_INFO_V1(es_definitions_close);
+PG_FUNCTION_INFO_V1(es_definitions_altered);
 PG_FUNCTION_INFO_V1(es_finish_restore);
 
 #define RESULT_COLUMNS	6
@@ -80,13 +86,14 @@ check_restorer(Oid log, const char *what)
 			 errhint("Restore as that owner or as a superuser.")));
 }
 
+/* Returns true if the store is closed.  It keeps no lock, which others would wait for. */
 static bool
 is_store_closed(Oid log)
 {
 	Relation	rel = table_open(log, AccessShareLock);
 	bool		closed = log_is_closed(rel);
 
-	table_close(rel, NoLock);
+	table_close(rel, AccessShareLock);
 	return closed;
 }
 
@@ -98,10 +105,12 @@ static void
 lock_log_to_restore(Oid log)
 {
 	Relation	rel = table_open(log, AccessShareLock);
+	bool		locked = CheckRelationLockedByMe(rel, RowExclusiveLock, true);
 
-	if (!CheckRelationLockedByMe(rel, RowExclusiveLock, true))
+	/* who waits for the stronger lock must not have the weaker one */
+	table_close(rel, AccessShareLock);
+	if (!locked)
 		log_lock_whole(log, "to restore", NULL, NULL);
-	table_close(rel, NoLock);
 }
 
 /*
@@ -377,6 +386,83 @@ es_definitions_replay(PG_FUNCTION_ARGS)
 	if (!restore.too_early)
 		warn_of_failures(&restore);
 	return PointerGetDatum(NULL);
+}
+
+/* Replays what a restore has left, if this session restores. */
+static void
+go_on_restoring(Oid log)
+{
+	Restore		restore = {.log = log};
+
+	if (!log_restore_has_settings() || !is_store_closed(log) ||
+		!has_privs_of_role(GetUserId(), run_as_owner(log)))
+		return;
+	SPI_connect();
+	lock_log_to_restore(log);
+	replay_all(&restore);
+	SPI_finish();
+}
+
+/* Returns true if the statement enables triggers of a table in some sessions only. */
+static bool
+enables_triggers(const AlterTableStmt *statement)
+{
+	ListCell   *cell;
+
+	foreach(cell, statement->cmds)
+	{
+		switch (lfirst_node(AlterTableCmd, cell)->subtype)
+		{
+			case AT_EnableTrig:
+			case AT_EnableTrigAll:
+			case AT_EnableTrigUser:
+				return true;
+			default:
+				break;
+		}
+	}
+	return false;
+}
+
+/* Lets triggers of ours fire always, if the statement may have changed one. */
+static void
+keep_guards(Oid log, Node *statement)
+{
+	Oid			table;
+
+	if (!IsA(statement, AlterTableStmt) ||
+		!enables_triggers((AlterTableStmt *) statement))
+		return;
+	table = RangeVarGetRelid(((AlterTableStmt *) statement)->relation, NoLock, true);
+	if (!OidIsValid(table) || getExtensionOfObject(RelationRelationId, table) !=
+		getExtensionOfObject(RelationRelationId, log))
+		return;
+	SPI_connect();
+	(void) restore_guards(log);
+	SPI_finish();
+}
+
+/*
+ * ON ddl_command_end of ALTER TABLE and CREATE PUBLICATION, in every role of replication.
+ */
+Datum
+es_definitions_altered(PG_FUNCTION_ARGS)
+{
+	EventTriggerData *event = (EventTriggerData *) fcinfo->context;
+	Oid			log;
+
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function %s() must be called as an event trigger",
+						get_func_name(fcinfo->flinfo->fn_oid)),
+				 errdetail("It was called in another way.")));
+	log = log_relid(fcinfo->flinfo->fn_oid);
+	if (IsA(event->parsetree, CreatePublicationStmt))
+		go_on_restoring(log);
+	else
+		keep_guards(log, event->parsetree);
+	PG_RETURN_NULL();
 }
 
 /*

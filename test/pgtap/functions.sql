@@ -195,7 +195,7 @@ SELECT bag_eq(
     $$ SELECT oid::regprocedure::text FROM members WHERE prorettype IN ('trigger'::regtype, 'event_trigger'::regtype) $$,
     $$ VALUES ('es_events_complete()'), ('es_events_refuse()'), ('es_guard_drop()'), ('es_import_row()'), ('es_import_flush()'),
               ('es_projection_sync()'), ('es_projection_restore()'), ('es_event_types_changed()'),
-              ('es_definitions_replay()') $$,
+              ('es_definitions_replay()'), ('es_definitions_altered()') $$,
     'functions of triggers');
 
 SELECT bag_eq(

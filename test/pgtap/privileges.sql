@@ -39,7 +39,7 @@ SELECT bag_eq(
               ('es_stats()'),
               ('es_health()'),
               ('es_definitions()'), ('es_definitions_baseline()'), ('es_definitions_arrive(es_definitions)'), ('es_definitions_close()'),
-              ('es_definitions_replay()'), ('es_finish_restore(boolean)'),
+              ('es_definitions_replay()'), ('es_definitions_altered()'), ('es_finish_restore(boolean)'),
               ('es_health_external(text)'),
               ('es_health_path(text)'),
               ('es_health_grant(oid,text,oid[],text,text,text)'),

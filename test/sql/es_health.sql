@@ -63,7 +63,7 @@ ALTER SEQUENCE es_position CACHE 10 MAXVALUE 1000;
 ALTER TABLE es_events DROP CONSTRAINT es_events_id_key, DROP CONSTRAINT es_events_stream_version_key;
 ALTER TABLE es_events DROP CONSTRAINT es_events_pkey, ADD PRIMARY KEY (position) DEFERRABLE;
 ALTER TABLE es_events DISABLE TRIGGER es_events_refuse;
-ALTER TABLE es_events ENABLE TRIGGER es_events_refuse_row;
+ALTER TABLE es_events ENABLE REPLICA TRIGGER es_events_refuse_row;
 DROP TRIGGER es_events_complete ON es_events;
 ALTER TABLE es_projections DISABLE TRIGGER es_projection_restore;
 ALTER TABLE es_upcasters DISABLE TRIGGER es_event_types_changed;
