@@ -1,0 +1,114 @@
+# Restores into databases that workers serve, and restores that are killed.  A projection that
+# lagged is not run before the rows of its read model are there, whatever comes first.  A
+# restore or es_finish_restore() that is killed leaves the store closed.
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+
+use EventStoreDumps;
+use EventStoreTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $source = new_store('source', fsync => 'off', extension => 0);
+
+create_database($source, 'lagging', 'public');
+$source->safe_psql('lagging', q{
+	CREATE EXTENSION eventstore;
+	CREATE TABLE zz_sum (stream text PRIMARY KEY, n bigint);
+	CREATE TABLE aa_seen (position bigint);
+	SELECT count(es_append('a-' || i % 5, 'any', 'paid', jsonb_build_object('n', i))) FROM generate_series(1, 200) i;
+	SELECT es_create_projection('sums', tables => '{zz_sum}', batch_size => 50, query =>
+		$$INSERT INTO zz_sum SELECT stream, sum((data->>'n')::bigint) FROM new_events GROUP BY stream
+		  ON CONFLICT (stream) DO UPDATE SET n = zz_sum.n + excluded.n$$);
+	SELECT es_create_projection('seen', tables => '{aa_seen}', batch_size => 50, query => 'INSERT INTO aa_seen SELECT position FROM new_events');
+	SELECT es_run_projections('sums', 2), es_run_projections('seen', 1);
+	ALTER TABLE es_events ENABLE ROW LEVEL SECURITY;
+	CREATE POLICY p ON es_events USING (es_category(stream) = 'none')});
+is($source->safe_psql('lagging', 'SELECT name, position FROM es_projections ORDER BY name'), "seen|50\nsums|100", 'two that lag');
+dump_database($source, 'lagging', 'lagging.plain');
+dump_database($source, 'lagging', 'lagging.folder', '-Fd');
+dump_database($source, 'lagging', 'data.plain', '--data-only');
+
+# The dump again, with time for the workers before the table of the user that is loaded last.
+sub slow_dump
+{
+	my ($from, $to) = @_;
+	my $text = slurp_file(dump_file($from));
+
+	like($text, qr/COPY public\.es_user_definitions.*COPY public\.zz_sum/s, "$from: the read model is loaded last");
+	$text =~ s/^(COPY public\.zz_sum)/SELECT pg_sleep(1.5);\n$1/m;
+	append_to_file(dump_file($to), $text);
+	return;
+}
+
+sub comes_out_right
+{
+	my ($node, $database, $name) = @_;
+
+	ok($node->poll_query_until($database, 'SELECT bool_and(position = 200) FROM es_projections'), "$name: workers go on");
+	is($node->safe_psql($database, 'SELECT sum(n), (SELECT count(*) FROM aa_seen) FROM zz_sum'), '20100|200', "$name: each event once");
+	return;
+}
+
+slow_dump('lagging.plain', 'slow.plain');
+slow_dump('data.plain', 'slow_data.plain');
+foreach my $how ([ 'whole', 'slow.plain' ], [ 'data', 'slow_data.plain', 'lagging.plain' ], [ 'jobs', 'lagging.folder', undef, '-j', '4' ])
+{
+	my ($name, $file, $before, @options) = @$how;
+	my $node = new_store($name, fsync => 'off', workers => 2, extension => 0, conf => 'eventstore.poll_interval = 20ms');
+
+	if ($before)
+	{
+		# a store that is open, and the user's tables, as they are before a restore of data alone
+		$node->safe_psql('postgres', q{CREATE EXTENSION eventstore; CREATE TABLE zz_sum (stream text PRIMARY KEY, n bigint); CREATE TABLE aa_seen (position bigint)});
+	}
+	restore_database($node, 'postgres', $file, @options);
+	comes_out_right($node, 'postgres', $name);
+	$node->stop;
+}
+
+# Killed at several moments of a restore: nobody reads or appends.  With the definitions the
+# store opens, so that later moments are not tried.
+my $killed = new_store('killed', fsync => 'off', extension => 0, conf => 'restart_after_crash = on');
+
+$killed->safe_psql('postgres', 'CREATE ROLE reader');
+foreach my $moment (qw(es_event_types es_events es_partitions es_upcasters es_user_definitions))
+{
+	my $database = "at_$moment";
+	my $text = slurp_file(dump_file('lagging.plain'));
+
+	$text =~ s/^(COPY public\.$moment )/SELECT pg_terminate_backend(pg_backend_pid());\n$1/m or die "no $moment";
+	create_database($killed, $database, 'public');
+	append_to_file(dump_file("$database.plain"), $text);
+	isnt(system('psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', $killed->connstr($database), '-f', dump_file("$database.plain")),
+		0, "$database: the restore is killed");
+	$killed->safe_psql($database, q{SELECT es_grant('reader', 'reader')});
+	like(($killed->psql($database, q{SELECT es_append('a-1', 'any', 'x')}))[2], qr/the event store is closed/, "$database: nobody appends");
+	like(($killed->psql($database, 'SET ROLE reader; SELECT * FROM es_events'))[2], qr/the event store is closed/, "$database: nobody reads")
+	  if $moment !~ /es_event/;
+}
+
+# es_finish_restore() is killed while it waits for a lock, after it has replayed everything.
+create_database($killed, 'finishing', 'public');
+restore_database($killed, 'finishing', 'lagging.folder', '--section=pre-data');
+$killed->safe_psql('finishing', q{SELECT es_grant('reader', 'reader')});
+my $holder = $killed->background_psql('finishing');
+$holder->query_safe('BEGIN');
+$holder->query_safe('LOCK TABLE es_inbox IN ACCESS SHARE MODE');
+my $finisher = $killed->background_psql('finishing');
+$finisher->query_until(qr/begun/, "\\echo begun\nSELECT count(*) FROM es_finish_restore(true);\n");
+ok($killed->poll_query_until('finishing', q{SELECT count(*) > 0 FROM pg_locks WHERE relation = 'es_inbox'::regclass AND NOT granted}),
+	'es_finish_restore waits in the middle');
+my $pid = $killed->safe_psql('finishing', q{SELECT pid FROM pg_locks WHERE relation = 'es_inbox'::regclass AND NOT granted});
+kill 'KILL', $pid;
+eval { $_->quit } foreach ($holder, $finisher);
+ok($killed->poll_query_until('postgres', 'SELECT true'), 'the server is up again');
+like(($killed->psql('finishing', q{SELECT es_append('a-1', 'any', 'x')}))[2], qr/the event store is closed/, 'the store is closed as before');
+is($killed->safe_psql('finishing', 'SELECT kind, result FROM es_finish_restore(true)'), 'definitions|discarded', 'and can be finished');
+is($killed->safe_psql('finishing', q{SELECT version FROM es_append('a-1', 'any', 'x')}), '1', 'then it is open');
+
+$_->stop foreach ($source, $killed);
+done_testing();
