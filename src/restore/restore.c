@@ -47,6 +47,7 @@
 #include "restore/restore.h"
 #include "log/closed.h"
 #include "log/log.h"
+#include "copy/identity.h"
 #include "projection/projection_define.h"
 
 PG_FUNCTION_INFO_V1(es_definitions_arrive);
@@ -485,6 +486,9 @@ es_finish_restore(PG_FUNCTION_ARGS)
 	replay_all(&restore);
 	SPI_finish();
 	if (!is_store_closed(restore.log))
+	{
 		log_restore_end();
+		identity_check_consumer(restore.log);
+	}
 	return (Datum) 0;
 }

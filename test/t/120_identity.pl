@@ -135,6 +135,16 @@ foreach my $how (
 	is_copy($target, $name, $level, $ahead, 'restored', "restored, $name");
 }
 
+# es_finish_restore begins the incarnation at once
+one($target, 'postgres', 'CREATE DATABASE finished');
+restore_database($target, 'finished', 'custom');
+one($target, 'finished', 'SELECT count(*) FROM es_finish_restore()');
+is(incarnations($target, 'finished'), '1 created, 2 restored', 'a restore that is finished: before an append');
+append($target, 'finished', 40);
+is(incarnations($target, 'finished'), '1 created, 2 restored', 'a restore that is finished: after one');
+is_valid($target, 'finished', $level, 't', 'a restore that is finished: one that was not ahead goes on');
+is_valid($target, 'finished', $ahead, 'f', 'a restore that is finished: one that was ahead is told');
+
 # Only the data, into a store that was prepared, and where a consumer waits already
 one($target, 'postgres', 'CREATE DATABASE parts');
 one($target, 'parts', q{CREATE EXTENSION eventstore; SELECT es_create_subscription('s'); SELECT count(*) FROM es_poll('s'); SELECT es_drop_subscription('s')});
