@@ -27,6 +27,10 @@
  * or if anything else is not as usual, the caller scans the index (log.c).  So
  * whatever this search knows is what that scan would say.
  *
+ * Where pages of the index are in the buffers is remembered from one search to the next,
+ * which saves the look-up of most of them.  It is only a hint: the server compares what
+ * the buffer has with the page that is asked for.
+ *
  * The root is known from the relation's cache of the index's metapage, which is checked
  * as the server does.  Pages that are deleted during the search are not used again, as
  * the caller's statement has a snapshot.
@@ -50,6 +54,13 @@
 
 /* Pages at the end of the table whose bits in the visibility map are not looked at. */
 #define RECENT_PAGES	32
+
+/* How many pages of the index are remembered: 1 kB. */
+#define KNOWN_PAGES		256
+
+/* The buffers in which pages of this file were, by number of the page. */
+static CompatFile known_file;
+static Buffer known_buffers[KNOWN_PAGES];
 
 /* A search for the place behind the entries of a stream. */
 typedef struct VersionSearch
@@ -80,20 +91,34 @@ compare_name(const VersionSearch *search, OffsetNumber number)
 	return result != 0 ? result : length - search->length;
 }
 
-/* Takes the page in the buffer as the present one. */
-static void
-set_page(VersionSearch *search, Buffer buffer)
+/* Reads a page and locks it. */
+static Buffer
+lock_page(Relation index, BlockNumber block)
 {
-	search->buffer = buffer;
-	search->page = BufferGetPage(buffer);
-	search->opaque = BTPageGetOpaque(search->page);
+	Buffer	   *known = &known_buffers[block % KNOWN_PAGES];
+
+	if (memcmp(&known_file, &compat_file_of(index), sizeof(CompatFile)) != 0)
+	{
+		memset(known_buffers, 0, sizeof(known_buffers));
+		known_file = compat_file_of(index);
+	}
+	if (!BufferIsValid(*known) ||
+		!ReadRecentBuffer(known_file, MAIN_FORKNUM, block, *known))
+		*known = ReadBuffer(index, block);
+	_bt_lockbuf(index, *known, BT_READ);
+	_bt_checkpage(index, *known);
+	return *known;
 }
 
-/* Goes to another page. */
+/* Goes to a page; the one before is released. */
 static void
 go_to(VersionSearch *search, BlockNumber block)
 {
-	set_page(search, _bt_relandgetbuf(search->index, search->buffer, block, BT_READ));
+	if (BufferIsValid(search->buffer))
+		_bt_relbuf(search->index, search->buffer);
+	search->buffer = lock_page(search->index, block);
+	search->page = BufferGetPage(search->buffer);
+	search->opaque = BTPageGetOpaque(search->page);
 }
 
 /*
@@ -103,13 +128,15 @@ static bool
 go_to_root(VersionSearch *search)
 {
 	const BTMetaPageData *meta = search->index->rd_amcache;
+	uint32		level;
 
 	if (meta == NULL || meta->btm_version != BTREE_VERSION)
 		return false;
-	set_page(search, _bt_getbuf(search->index, meta->btm_fastroot, BT_READ));
+	level = meta->btm_fastlevel;
+	go_to(search, meta->btm_fastroot);
 	if (!P_IGNORE(search->opaque) && P_LEFTMOST(search->opaque) &&
 		P_RIGHTMOST(search->opaque) &&
-		search->opaque->btpo_level == meta->btm_fastlevel)
+		search->opaque->btpo_level == level)
 		return true;
 	_bt_relbuf(search->index, search->buffer);
 	return false;
