@@ -89,6 +89,42 @@ next_varlena(HeapTuple row, char *column)
 	return data + att_align_pointer(offset, TYPALIGN_INT, -1, data + offset);
 }
 
+/*
+ * To the slot this is as if the server had taken the row apart as far, so that it can go
+ * on with columns that were added.
+ */
+void
+event_row_deform(HeapTuple row, TupleTableSlot *slot)
+{
+	HeapTupleTableSlot *heap_slot = (HeapTupleTableSlot *) slot;
+	Datum	   *values = slot->tts_values;
+	char	   *data = row_data(row);
+	char	   *column = (char *) event_row_stream(row);
+	int			i;
+
+	memset(slot->tts_isnull, false, sizeof(bool) * Natts_es_events);
+	values[Anum_es_events_metadata - 1] = (Datum) 0;
+	for (i = 0; i < Anum_es_events_occurred_at; i++)
+		values[i] = Int64GetDatum(((int64 *) data)[i]);
+	slot->tts_isnull[Anum_es_events_occurred_at - 1] = is_row_null(row, Anum_es_events_occurred_at);
+	values[Anum_es_events_id - 1] = PointerGetDatum(column - UUID_LEN);
+	values[Anum_es_events_stream - 1] = PointerGetDatum(column);
+	for (i = Anum_es_events_type - 1; i < Anum_es_events_metadata - 1; i++)
+	{
+		column = next_varlena(row, column);
+		values[i] = PointerGetDatum(column);
+	}
+	slot->tts_isnull[i] = is_row_null(row, Anum_es_events_metadata);
+	if (!slot->tts_isnull[i])
+	{
+		column = next_varlena(row, column);
+		values[i] = PointerGetDatum(column);
+	}
+	heap_slot->off = column + VARSIZE_ANY(column) - data;
+	slot->tts_flags |= TTS_FLAG_SLOW;
+	slot->tts_nvalid = Natts_es_events;
+}
+
 int64
 event_row_bytes(HeapTuple row)
 {

@@ -190,14 +190,22 @@ void
 present_columns(Presenter *presenter, TupleTableSlot *event, Datum *values,
 				bool *nulls)
 {
-	int			i;
-
-	slot_getsomeattrs(event, Natts_es_events);
-	for (i = 0; i < Natts_es_recorded_event; i++)
+	enum
 	{
-		values[i] = event->tts_values[stored_columns[i] - 1];
-		nulls[i] = event->tts_isnull[stored_columns[i] - 1];
-	}
+		before = Anum_es_events_next_xid - 1,
+		after = Natts_es_events - Anum_es_events_next_xid
+	};
+
+	/* all but next_xid, in the same order */
+	StaticAssertStmt(before + after == Natts_es_recorded_event,
+					 "es_events and es_recorded_event have other columns");
+	slot_getsomeattrs(event, Natts_es_events);
+	memcpy(values, event->tts_values, sizeof(Datum) * before);
+	memcpy(values + before, event->tts_values + Anum_es_events_next_xid,
+		   sizeof(Datum) * after);
+	memcpy(nulls, event->tts_isnull, sizeof(bool) * before);
+	memcpy(nulls + before, event->tts_isnull + Anum_es_events_next_xid,
+		   sizeof(bool) * after);
 	if (presenter->upcasting != NULL)
 		(void) present_values(presenter->upcasting, values, nulls);
 }

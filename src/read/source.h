@@ -66,6 +66,9 @@ extern bool event_row_is_usual(Relation log);
 extern int64 event_row_position(HeapTuple row);
 extern text *event_row_stream(HeapTuple row);
 
+/* Sets the first columns of the slot with the row: slot_getsomeattrs(), but sooner. */
+extern void event_row_deform(HeapTuple row, TupleTableSlot *slot);
+
 /* The same as event_slot_bytes(). */
 extern int64 event_row_bytes(HeapTuple row);
 

@@ -5,8 +5,9 @@
  *		read them.
  *
  * A user that may read all events gets them from the index on stream and
- * version.  Any other gets them by SQL (event_sql.c), and so does whoever wants
- * them in the order in which they happened.
+ * version, by a walk where the log is as the extension has made it (row_walk.c).  Any
+ * other gets them by SQL (event_sql.c), and so does whoever wants them in the order in
+ * which they happened.
  *
  *-------------------------------------------------------------------------
  */
@@ -28,6 +29,7 @@
 #include "base/base.h"
 #include "log/log.h"
 #include "read/read.h"
+#include "read/source.h"
 
 struct StreamScan
 {
@@ -37,6 +39,7 @@ struct StreamScan
 	/* by index */
 	Relation	index;			/* NULL: by SQL */
 	IndexScanDesc scan;
+	RowWalk    *walk;			/* NULL: the server's scan fetches the rows */
 	ScanKeyData keys[3];
 	int			key_count;
 
@@ -114,6 +117,8 @@ begin_stream_index(StreamScan *scan, text *stream, int64 after, int64 upto,
 										scan->key_count);
 	index_rescan(scan->scan, scan->keys, scan->key_count, NULL, 0);
 	scan->slot = table_slot_create(scan->log, NULL);
+	if (event_row_is_usual(scan->log))
+		scan->walk = row_walk_begin(scan->log, scan->scan);
 }
 
 StreamScan *
@@ -144,13 +149,30 @@ stream_scan_open_occurred(Oid log, text *stream, int64 upto,
 	return scan;
 }
 
+/* Takes the next event of a walk into the slot.  Returns false after the last one. */
+static bool
+take_from_walk(StreamScan *scan)
+{
+	HeapTuple	row = row_walk_next(scan->walk);
+
+	if (row == NULL)
+		return false;
+	row_walk_store(scan->walk, row, scan->slot);
+	event_row_deform(row, scan->slot);
+	return true;
+}
+
 TupleTableSlot *
 stream_scan_next(StreamScan *scan)
 {
-	bool		found = scan->index != NULL ?
-	index_getnext_slot(scan->scan, ForwardScanDirection, scan->slot) :
-	tuplestore_gettupleslot(scan->store, true, false, scan->slot);
+	bool		found;
 
+	if (scan->walk != NULL)
+		found = take_from_walk(scan);
+	else if (scan->index != NULL)
+		found = index_getnext_slot(scan->scan, ForwardScanDirection, scan->slot);
+	else
+		found = tuplestore_gettupleslot(scan->store, true, false, scan->slot);
 	return found ? scan->slot : NULL;
 }
 
@@ -158,6 +180,8 @@ void
 stream_scan_close(StreamScan *scan)
 {
 	ExecDropSingleTupleTableSlot(scan->slot);
+	if (scan->walk != NULL)
+		row_walk_end(scan->walk);
 	if (scan->index != NULL)
 	{
 		index_endscan(scan->scan);

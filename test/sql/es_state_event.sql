@@ -4,6 +4,8 @@ CREATE EXTENSION eventstore;
 SET eventstore.snapshot_every = 0;
 -- So that events that are read by SQL do not stay in memory.
 SET work_mem = '64kB';
+-- As a reducer has it.
+SET timezone = 'UTC';
 
 SELECT max(version) FROM es_append_batch('small-1', 'none', array_fill('added'::text, ARRAY[600]),
     ARRAY(SELECT jsonb_build_object('n', n, 'text', repeat(md5(n::text), 4)) FROM generate_series(1, 600) n));
@@ -62,6 +64,39 @@ CREATE FUNCTION compare() RETURNS TABLE (reducer text, stream text, "by index" b
 $$;
 SELECT * FROM compare();
 
+-- Every column, with and without a time and metadata, in rows of every length.
+SELECT max(version) FROM es_append_batch('mixed-1', 'none', (SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+        'type', repeat('t', 1 + n % 130), 'data', repeat('d', n * 7 % 200), 'occurred_at', CASE WHEN n % 2 = 0 THEN '2026-01-01T00:00:00Z' END,
+        'metadata', CASE WHEN n % 3 = 0 THEN jsonb_build_object('user', repeat('u', n % 150)) END)) ORDER BY n) FROM generate_series(1, 600) n));
+CREATE FUNCTION event_itself(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE plpgsql AS 'BEGIN RETURN to_jsonb(event); END';
+CREATE FUNCTION same_events() RETURNS TABLE (name text, count bigint, same bigint) LANGUAGE sql AS $$
+    SELECT name, count(*), count(*) FILTER (WHERE h.state = to_jsonb(e))
+      FROM unnest('{mixed-1,large-1}'::text[]) name, LATERAL es_load(name) e LEFT JOIN LATERAL es_history(name, 'event_itself') h USING (version)
+     GROUP BY 1 ORDER BY 1 DESC
+$$;
+SELECT * FROM same_events();
+
+-- What is appended while the stream is folded comes after the fold, also where its row
+-- and its entry in the index are on pages that the fold has not read so far.
+CREATE FUNCTION appending(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    IF event.version % 100 = 1 THEN
+        PERFORM es_append(event.stream, 'any', 'late', event.data);
+    END IF;
+    RETURN to_jsonb(state::int + 1);
+END $$;
+VACUUM es_events;
+BEGIN;
+SELECT * FROM es_state('mixed-1', 'appending', '0');
+SELECT es_stream_version('mixed-1');
+ROLLBACK;
+
+-- Rewritten, before and after the rows of before are removed.
+SELECT es_rewrite(id, '"rewritten"') FROM es_load('mixed-1') WHERE version % 5 = 0 \g /dev/null
+SELECT * FROM same_events();
+VACUUM es_events;
+SELECT * FROM same_events();
+
 -- Where the server counts calls of functions.
 SET track_functions = 'all';
 SELECT s.state = e.data AS same FROM es_state('small-1', 'returned') s, es_load('small-1', 595, 1) e;
@@ -101,6 +136,11 @@ SELECT es_drop_projection('seen');
 ALTER TABLE es_events ADD COLUMN tenant text DEFAULT 'none';
 SELECT version FROM es_append('small-1', 'any', 'added', '{"n": 601}');
 SELECT * FROM compare();
+SELECT * FROM same_events();
+-- One whose columns are no longer as the extension has made them.
+ALTER TABLE es_events ALTER COLUMN type DROP NOT NULL;
+SELECT * FROM same_events();
+ALTER TABLE es_events ALTER COLUMN type SET NOT NULL;
 
 -- With an upcaster, which may return the same value each time.
 CREATE FUNCTION constant(data jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE RETURN '{"n": 0}'::jsonb;
@@ -109,7 +149,7 @@ SELECT es_define_upcaster('added', 1, 'constant');
 SELECT * FROM compare();
 
 DROP TABLE seen;
-DROP FUNCTION compare, constant;
+DROP FUNCTION compare, constant, same_events;
 DROP EXTENSION eventstore CASCADE;
 DROP OWNED BY regress_reader;
 DROP ROLE regress_reader;
