@@ -109,6 +109,9 @@ BEGIN ATOMIC
      ORDER BY e.position;
 END;
 
+-- The position is compared as the result of a SELECT, so that it changes no estimate: a statement
+-- that names a large category would otherwise be planned anew for each page, which takes as long
+-- as reading it.
 CREATE FUNCTION es_read_category(category text, after_position bigint DEFAULT 0,
                                  max_count bigint DEFAULT NULL, types text[] DEFAULT NULL)
     RETURNS SETOF es_recorded_event LANGUAGE sql STABLE PARALLEL RESTRICTED
@@ -120,7 +123,7 @@ BEGIN ATOMIC
      WHERE es_category(e.stream) = category
        AND es_by_index(es_category(e.stream), category)
        AND (types IS NULL OR e.type = ANY (types))
-       AND e.position > greatest(after_position, 0)
+       AND e.position > (SELECT greatest(after_position, 0))
        AND e.position <= least(
                (SELECT es_horizon()),
                CASE WHEN max_count > 0 THEN
@@ -129,7 +132,7 @@ BEGIN ATOMIC
                      WHERE es_category(l.stream) = category
                        AND es_by_index(es_category(l.stream), category)
                        AND (types IS NULL OR l.type = ANY (types))
-                       AND l.position > greatest(after_position, 0)
+                       AND l.position > (SELECT greatest(after_position, 0))
                      ORDER BY l.position
                     OFFSET max_count - 1 LIMIT 1)
                WHEN max_count <= 0 THEN 0 END)

@@ -72,6 +72,18 @@ SELECT * FROM others();
 ANALYZE es_events;
 SELECT * FROM others();
 
+-- The position changes no estimate, so that a large category which the statement names is
+-- not planned anew for each page.
+PREPARE page (bigint) AS SELECT * FROM es_read_category('huge', $1, 100);
+DO $$
+BEGIN
+    FOR i IN 1 .. 10 LOOP
+        EXECUTE format('EXECUTE page(%s)', i * 100);
+    END LOOP;
+END $$;
+SELECT generic_plans > 0 AS planned_once FROM pg_prepared_statements WHERE name = 'page';
+DEALLOCATE page;
+
 -- A plan for any parameters.
 SET plan_cache_mode = force_generic_plan;
 PREPARE category (text, bigint, bigint, text[]) AS SELECT * FROM es_read_category($1, $2, $3, $4);
