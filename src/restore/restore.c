@@ -427,14 +427,10 @@ enables_triggers(const AlterTableStmt *statement)
 
 /* Lets triggers of ours fire always, if the statement may have changed one. */
 static void
-keep_guards(Oid log, Node *statement)
+keep_guards(Oid log, AlterTableStmt *statement)
 {
-	Oid			table;
+	Oid			table = RangeVarGetRelid(statement->relation, NoLock, true);
 
-	if (!IsA(statement, AlterTableStmt) ||
-		!enables_triggers((AlterTableStmt *) statement))
-		return;
-	table = RangeVarGetRelid(((AlterTableStmt *) statement)->relation, NoLock, true);
 	if (!OidIsValid(table) || getExtensionOfObject(RelationRelationId, table) !=
 		getExtensionOfObject(RelationRelationId, log))
 		return;
@@ -450,19 +446,24 @@ Datum
 es_definitions_altered(PG_FUNCTION_ARGS)
 {
 	EventTriggerData *event = (EventTriggerData *) fcinfo->context;
-	Oid			log;
+	Oid			funcid = fcinfo->flinfo->fn_oid;
 
 	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function %s() must be called as an event trigger",
-						get_func_name(fcinfo->flinfo->fn_oid)),
+						get_func_name(funcid)),
 				 errdetail("It was called in another way.")));
-	log = log_relid(fcinfo->flinfo->fn_oid);
+
+	/*
+	 * the log is looked up where it is needed, as its name may be what is
+	 * altered
+	 */
 	if (IsA(event->parsetree, CreatePublicationStmt))
-		go_on_restoring(log);
-	else
-		keep_guards(log, event->parsetree);
+		go_on_restoring(log_relid(funcid));
+	else if (IsA(event->parsetree, AlterTableStmt) &&
+			 enables_triggers((AlterTableStmt *) event->parsetree))
+		keep_guards(log_relid(funcid), (AlterTableStmt *) event->parsetree);
 	PG_RETURN_NULL();
 }
 
