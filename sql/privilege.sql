@@ -73,6 +73,7 @@ CREATE VIEW es_privileges AS
         ('es_expected_version_send', 'EXECUTE', '{reader,writer,operator}'),
         ('es_function_from_oid',    'EXECUTE', '{reader,writer,operator}'),
         ('es_function_from_regproc', 'EXECUTE', '{reader,writer,operator}'),
+        ('es_append_support',       'EXECUTE', '{reader,writer,operator}'),
         ('es_by_index',             'EXECUTE', '{reader,writer,operator}'),
         ('es_by_index_support',     'EXECUTE', '{reader,writer,operator}'),
         ('es_by_version',           'EXECUTE', '{reader,writer,operator}'),

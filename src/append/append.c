@@ -14,6 +14,7 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "nodes/supportnodes.h"
 #include "tcop/utility.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -30,6 +31,10 @@
 PG_FUNCTION_INFO_V1(es_append);
 PG_FUNCTION_INFO_V1(es_append_batch_jsonb);
 PG_FUNCTION_INFO_V1(es_append_batch_arrays);
+PG_FUNCTION_INFO_V1(es_append_support);
+
+/* The arguments of a call that are never left out. */
+#define REQUIRED_ARGUMENTS	4
 
 /* Begins a write with the first two arguments, which all three functions have. */
 static Write
@@ -100,6 +105,13 @@ append_events(FunctionCallInfo fcinfo, Write *write)
 	return append_result(fcinfo, write);
 }
 
+/* Returns true if the argument is there and not null. */
+static bool
+has_argument(FunctionCallInfo fcinfo, int argument)
+{
+	return argument < PG_NARGS() && !PG_ARGISNULL(argument);
+}
+
 /*
  * es_append(stream, expected, type, data, metadata, id, occurred_at)
  */
@@ -116,12 +128,12 @@ es_append(PG_FUNCTION_ARGS)
 	event = write.events;
 	event->type = PG_GETARG_TEXT_PP(2);
 	event->data = PG_GETARG_DATUM(3);
-	if (!PG_ARGISNULL(4))
+	if (has_argument(fcinfo, 4))
 		event->metadata = PG_GETARG_DATUM(4);
-	event->has_id = !PG_ARGISNULL(5);
+	event->has_id = has_argument(fcinfo, 5);
 	if (event->has_id)
 		event->id = *PG_GETARG_UUID_P(5);
-	event->has_occurred_at = !PG_ARGISNULL(6);
+	event->has_occurred_at = has_argument(fcinfo, 6);
 	if (event->has_occurred_at)
 		event->occurred_at = PG_GETARG_TIMESTAMPTZ(6);
 	event_check_new(event);
@@ -162,7 +174,7 @@ array_elements(FunctionCallInfo fcinfo, int argument, const char *name,
 	TypeCacheEntry *type;
 	int			i;
 
-	if (PG_ARGISNULL(argument))
+	if (!has_argument(fcinfo, argument))
 		return elements;
 	array = PG_GETARG_ARRAYTYPE_P(argument);
 	if (ARR_NDIM(array) > 1)
@@ -249,4 +261,38 @@ es_append_batch_arrays(PG_FUNCTION_ARGS)
 	}
 	event_array_check(write.events, write.count);
 	return append_events(fcinfo, &write);
+}
+
+/* Returns true if the expression is a null that is known to the planner. */
+static bool
+is_constant_null(Node *expression)
+{
+	return IsA(expression, Const) && ((Const *) expression)->constisnull;
+}
+
+/*
+ * Planner support of es_append() and es_append_batch(): leaves out the last arguments of
+ * a call that are null, as their defaults are.  The functions take an argument that is
+ * not there for null.
+ */
+Datum
+es_append_support(PG_FUNCTION_ARGS)
+{
+	Node	   *request = (Node *) PG_GETARG_POINTER(0);
+	FuncExpr   *call;
+	FuncExpr   *shorter;
+	int			count;
+
+	if (!IsA(request, SupportRequestSimplify))
+		PG_RETURN_POINTER(NULL);
+	call = ((SupportRequestSimplify *) request)->fcall;
+	count = list_length(call->args);
+	while (count > REQUIRED_ARGUMENTS && is_constant_null(list_nth(call->args, count - 1)))
+		count--;
+	if (count == list_length(call->args))
+		PG_RETURN_POINTER(NULL);
+	shorter = makeNode(FuncExpr);
+	*shorter = *call;
+	shorter->args = list_truncate(list_copy(call->args), count);
+	PG_RETURN_POINTER(shorter);
 }

@@ -168,6 +168,7 @@ SELECT bag_eq(
     ('es_upcast_data', '"position" bigint, stream text, type text, data jsonb, metadata jsonb', 'jsonb'),
     ('es_upcast_metadata', '"position" bigint, stream text, type text, data jsonb, metadata jsonb', 'jsonb'),
     ('es_by_index', 'value text, wanted text', 'boolean'),
+    ('es_append_support', 'internal', 'internal'),
     ('es_by_index_support', 'internal', 'internal'),
     ('es_by_version', 'version bigint, after bigint, upto bigint', 'boolean'),
     ('es_upcast_support', 'internal', 'internal'),
@@ -325,6 +326,7 @@ SELECT bag_eq(
               ('es_upcast_data',        'c',   's', 'r', false),
               ('es_upcast_metadata',    'c',   's', 'r', false),
               ('es_by_index',           'c',   'i', 's', true),
+              ('es_append_support',     'c',   'v', 'u', true),
               ('es_by_index_support',   'c',   'v', 'u', true),
               ('es_by_version',         'c',   'i', 's', true),
               ('es_upcast_support',     'c',   'v', 'u', true),
@@ -343,12 +345,14 @@ SELECT bag_eq(
 -- While no upcaster is defined, plans are those of the table.
 SELECT bag_eq(
     $$ SELECT proname::text, prosupport::text, procost::int FROM members WHERE prosupport <> 0 $$,
-    $$ VALUES ('es_upcast',          'es_upcast_support', 100),
+    $$ VALUES ('es_append',          'es_append_support', 1),
+              ('es_append_batch',    'es_append_support', 1),
+              ('es_upcast',          'es_upcast_support', 100),
               ('es_upcast_data',     'es_upcast_support', 100),
               ('es_upcast_metadata', 'es_upcast_support', 100),
               ('es_by_index',        'es_by_index_support', 4000),
               ('es_by_version',      'es_by_index_support', 1) $$,
-    'the planner is told when upcasting is nothing, and what is expensive');
+    'the planner is told when upcasting is nothing, what is expensive, and which arguments can be left out');
 
 -- A read must inline, and an append runs with the rights that were granted.
 SELECT is_empty(

@@ -105,6 +105,22 @@ DELETE FROM es_events;
 TRUNCATE es_events;
 INSERT INTO es_events SELECT * FROM es_events WHERE stream = 'account-2' ON CONFLICT (position) DO UPDATE SET type = 'x';
 
+-- Nulls at the end of the arguments are left out of plans, and no others.
+EXPLAIN (VERBOSE, COSTS OFF) SELECT * FROM es_append('plan-1', 'any', 'x');
+EXPLAIN (VERBOSE, COSTS OFF) SELECT es_append('plan-1', 'any', 'x', '{"a": 1}', NULL, '00000000-0000-4000-8000-000000000001');
+EXPLAIN (VERBOSE, COSTS OFF) SELECT * FROM es_append_batch('plan-1', 'any', '{x}', '{"{}"}', occurred_at => NULL);
+PREPARE optional(jsonb, uuid, timestamptz) AS SELECT version FROM es_append('plan-1', 'any', 'x', '{}', $1, $2, $3);
+SET plan_cache_mode = force_generic_plan;
+EXECUTE optional('{"a": 1}', '00000000-0000-4000-8000-000000000002', '2026-01-01Z');
+EXECUTE optional(NULL, NULL, NULL);
+SET plan_cache_mode = force_custom_plan;
+EXECUTE optional('{"a": 1}', NULL, NULL);
+EXECUTE optional(NULL, '00000000-0000-4000-8000-000000000003', NULL);
+EXECUTE optional(NULL, NULL, '2026-01-02Z');
+EXECUTE optional(NULL, NULL, NULL);
+RESET plan_cache_mode;
+SELECT version, metadata, substr(id::text, 15, 1) AS id_version, occurred_at AT TIME ZONE 'UTC' AS occurred_at FROM es_events WHERE stream = 'plan-1' ORDER BY version;
+
 -- The result is of a type that statements know before they run. What is added to it is
 -- null, and without what an append returns it is refused.
 SELECT pg_typeof(es_append('typed-1', 'any', 'x')), pg_typeof(es_append_batch('typed-1', 'any', '[{"type": "x"}]')),
