@@ -81,13 +81,14 @@ compare_name(const VersionSearch *search, OffsetNumber number)
 	IndexTuple	entry = (IndexTuple) PageGetItem(search->page,
 												 PageGetItemId(search->page, number));
 	bool		isnull;
-	text	   *name = DatumGetTextPP(index_getattr(entry, 1,
-													RelationGetDescr(search->index),
-													&isnull));
+	Datum		value = index_getattr(entry, 1, RelationGetDescr(search->index), &isnull);
+	text	   *name = DatumGetTextPP(value);
 	int			length = VARSIZE_ANY_EXHDR(name);
 	int			result = memcmp(VARDATA_ANY(name), search->name,
 								Min(length, search->length));
 
+	if ((Pointer) name != DatumGetPointer(value))
+		pfree(name);			/* a long one was compressed */
 	return result != 0 ? result : length - search->length;
 }
 
