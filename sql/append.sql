@@ -161,7 +161,7 @@ COMMENT ON COLUMN es_appended."position" IS 'number of the event in the log; nul
 CREATE FUNCTION es_append_support(internal) RETURNS internal
     AS 'MODULE_PATHNAME' LANGUAGE C STRICT;
 COMMENT ON FUNCTION es_append_support(internal) IS
-    'planner support: leaves out nulls at the end of the arguments of es_append and es_append_batch';
+    'planner support: leaves out nulls at the end of an append''s arguments';
 
 CREATE FUNCTION es_append(
     stream text, expected es_expected_version, type text, data jsonb DEFAULT '{}',
