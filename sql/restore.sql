@@ -32,12 +32,12 @@ BEGIN ATOMIC
           JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum > 0::smallint AND NOT a.attisdropped
           JOIN pg_type y ON y.oid = a.atttypid),
     policy AS (
-        SELECT t.oid AS relid, t.relname, t.quoted, p.*
+        SELECT t.oid AS relid, t.relname, t.quoted, p.oid, p.polrelid, p.polname, p.polpermissive, p.polcmd, p.polroles, p.polqual, p.polwithcheck
           FROM tab t
           JOIN pg_policy p ON p.polrelid = t.oid
          WHERE p.polname <> 'es_closed'::name AND p.polname <> 'es_closed_rows'::name),
     constr AS (
-        SELECT t.relname, t.quoted, c.*
+        SELECT t.relname, t.quoted, c.oid, c.conname, c.contype
           FROM tab t
           JOIN pg_constraint c ON c.conrelid = t.oid
          WHERE c.contype::text = ANY ('{c,u,p,x,f}'::text[])),
@@ -70,13 +70,14 @@ BEGIN ATOMIC
         SELECT 'pg_rewrite'::regclass::oid, r.oid, 0, r.relname, pg_catalog.format('RULE %I ON %s', r.rulename, r.quoted) FROM rule r
         UNION ALL
         SELECT 'pg_policy'::regclass::oid, p.oid, 0, p.relname, pg_catalog.format('POLICY %I ON %s', p.polname, p.quoted) FROM policy p)
-    -- A table that has policies and does not use them says so: the copy must not guess.
+    -- A table that has policies and does not use them says so: the copy must not guess. Of one
+    -- that is closed only the restored row knows it.
     SELECT 1, 'row security'::text, t.relname, ''::text,
            pg_catalog.format('ALTER TABLE %s %s ROW LEVEL SECURITY', t.quoted,
-               CASE WHEN t.relrowsecurity AND NOT closing.is THEN 'ENABLE' ELSE 'DISABLE' END)
+               CASE WHEN t.relrowsecurity THEN 'ENABLE' ELSE 'DISABLE' END)
       FROM tab t
-     CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = t.oid AND p.polname = 'es_closed_rows'::name) AS is) closing
-     WHERE (t.relrowsecurity AND NOT closing.is) OR EXISTS (SELECT FROM policy p WHERE p.relid = t.oid)
+     WHERE (t.relrowsecurity OR EXISTS (SELECT FROM policy p WHERE p.relid = t.oid))
+       AND NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = t.oid AND p.polname = 'es_closed_rows'::name)
     UNION ALL
     SELECT 2, 'policy', p.relname, p.polname::text,
            pg_catalog.format('CREATE POLICY %I ON %s AS %s FOR %s TO %s', p.polname, p.quoted,
@@ -162,6 +163,10 @@ BEGIN ATOMIC
     SELECT 14, 'comment', o.relname, o.object, pg_catalog.format('COMMENT ON %s IS %L', o.object, d.description)
       FROM described o
       JOIN pg_description d ON d.classoid = o.classoid AND d.objoid = o.objoid AND d.objsubid = o.objsubid
+    UNION ALL
+    SELECT 14, 'label', o.relname, o.object, pg_catalog.format('SECURITY LABEL FOR %I ON %s IS %L', l.provider, o.object, l.label)
+      FROM described o
+      JOIN pg_seclabel l ON l.classoid = o.classoid AND l.objoid = o.objoid AND l.objsubid = o.objsubid
     UNION ALL
     SELECT 15, 'row security', t.relname, 'forced', pg_catalog.format('ALTER TABLE %s FORCE ROW LEVEL SECURITY', t.quoted)
       FROM tab t

@@ -137,17 +137,19 @@ bind_alter_table(RestoredItem *item, AlterTableStmt *statement)
 	item->enable = command->subtype == AT_EnableRowSecurity;
 }
 
-/* The name of the table of a comment, to which its schema is added. */
-static void
-bind_comment(RestoredItem *item, CommentStmt *statement)
+/*
+ * The names of what a comment or a label is on, to which the schema is added.
+ */
+static Node *
+bind_names(RestoredItem *item, ObjectType type, Node *object)
 {
-	List	   *names = (List *) statement->object;
+	List	   *names = (List *) object;
 	RangeVar   *table = makeRangeVar(NULL, item->definition->table, -1);
 
 	bind_table(item, table);
 	if (!IsA(names, List))
-		refuse_statement(item, "It is a comment on something else.");
-	switch (statement->objtype)
+		refuse_statement(item, "It is about something else.");
+	switch (type)
 	{
 		case OBJECT_TABLE:
 		case OBJECT_COLUMN:
@@ -161,9 +163,9 @@ bind_comment(RestoredItem *item, CommentStmt *statement)
 		case OBJECT_INDEX:
 			break;
 		default:
-			refuse_statement(item, "It is a comment on something else.");
+			refuse_statement(item, "It is about something else.");
 	}
-	statement->object = (Node *) lcons(makeString(table->schemaname), names);
+	return (Node *) lcons(makeString(table->schemaname), names);
 }
 
 /* Statistics are named with the schema that they had. */
@@ -213,8 +215,19 @@ bind_statement(RestoredItem *item, Node *statement)
 			bind_table(item, ((RuleStmt *) statement)->relation);
 			break;
 		case T_CommentStmt:
-			bind_comment(item, (CommentStmt *) statement);
-			break;
+			{
+				CommentStmt *comment = (CommentStmt *) statement;
+
+				comment->object = bind_names(item, comment->objtype, comment->object);
+				break;
+			}
+		case T_SecLabelStmt:
+			{
+				SecLabelStmt *label = (SecLabelStmt *) statement;
+
+				label->object = bind_names(item, label->objtype, label->object);
+				break;
+			}
 		case T_CreateStatsStmt:
 			bind_statistics(item, (CreateStatsStmt *) statement);
 			break;

@@ -223,6 +223,8 @@ foreach my $how (
 
 	create_database($server, $database, 'public');
 	restore($server, $database, $file, @options);
+	# processes side by side may have made publications before the definitions were there, or after
+	$server->safe_psql($database, 'SELECT count(*) FROM es_finish_restore()') if grep { $_ eq '4' } @options;
 	is_same($server, $database, 'source', $database);
 }
 create_database($other, 'one', 'public');
@@ -303,6 +305,17 @@ is_closed($other, 'unfinished_again', 'a copy of a closed store');
 $other->safe_psql('unfinished_again', 'CREATE PUBLICATION whole; CREATE PUBLICATION part');
 $other->safe_psql('unfinished_again', 'SELECT count(*) FROM es_finish_restore()');
 is_same($other, 'unfinished_again', 'source', 'a copy of a closed store');
+
+# A security label whose provider is not there keeps the store closed, and is named.
+create_database($other, 'labelled', 'public');
+$other->safe_psql('labelled', q{CREATE EXTENSION eventstore;
+	INSERT INTO pg_seclabel VALUES ('es_events'::regclass, 'pg_class'::regclass, 0, 'no provider', 'secret')});
+dump_database($other, 'labelled', 'labelled.custom', '-Fc');
+create_database($other, 'labelled_again', 'public');
+restore($other, 'labelled_again', 'labelled.custom');
+like(($other->psql('labelled_again', q{SELECT es_append('account-1', 'any', 'paid')}))[2], qr/the event store is closed/, 'a missing provider closes it');
+is($other->safe_psql('labelled_again', 'SELECT kind, name, result, message FROM es_finish_restore()'),
+	'label|TABLE es_events|failed|security label provider "no provider" is not loaded', 'a missing provider is named');
 
 # A row that somebody plants, and statements that are none of a dump.
 $other->safe_psql('plain', 'GRANT INSERT, UPDATE, SELECT ON es_user_definitions TO writer; GRANT EXECUTE ON FUNCTION es_definitions_arrive TO writer');
