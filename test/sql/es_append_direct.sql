@@ -136,3 +136,5 @@ DROP EXTENSION eventstore CASCADE;
 CREATE EXTENSION eventstore;
 SELECT * FROM es_append('again-1', 'none', 'x');
 DROP EXTENSION eventstore;
+DROP FUNCTION appended, say;
+DROP TABLE all_events;

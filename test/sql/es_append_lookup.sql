@@ -81,3 +81,5 @@ SELECT * FROM wrong_versions(ARRAY(SELECT 'page-' || i FROM generate_series(10, 
 REINDEX TABLE es_events;
 SELECT * FROM wrong_versions(ARRAY(SELECT 'page-' || i FROM generate_series(1, 60) i) || ARRAY(SELECT name FROM names WHERE n < 500));
 DROP EXTENSION eventstore CASCADE;
+DROP FUNCTION wrong_versions;
+DROP TABLE names;

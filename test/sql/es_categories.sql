@@ -148,3 +148,4 @@ SELECT es_revoke('regress_es_reader', 'reader');
 DROP EXTENSION eventstore CASCADE;
 DROP ROLE regress_es_reader;
 DROP TABLE seen, streams, filters;
+DROP FUNCTION follow, pages;

@@ -82,3 +82,4 @@ SELECT es_ack('later', max(token)) FROM es_poll('later', 'c', 2);
 DROP EXTENSION eventstore CASCADE;
 DROP TABLE known;
 DROP FUNCTION said;
+DROP PROCEDURE is_promoted;

@@ -318,7 +318,7 @@ END $$;
 
 SET client_min_messages = warning;
 DROP AGGREGATE form12(text, jsonb);
-DROP FUNCTION receive, receive_id, project, project_receive;
+DROP FUNCTION receive, receive_id, project, project_receive, form4, form5;
 DROP PROCEDURE form10;
 DROP EXTENSION eventstore CASCADE;
 DROP TABLE handled;

@@ -333,7 +333,7 @@ SELECT string_agg(version::text, ' ' ORDER BY seen.ctid) FROM side.seen JOIN es_
 DROP EXTENSION eventstore CASCADE;
 DROP SCHEMA side, on_type CASCADE;
 DROP MATERIALIZED VIEW view;
-DROP TABLE seen, once, rebuilt, code;
+DROP TABLE seen, once, rebuilt, code, latest;
 DROP FUNCTION fail, raise_code, say, runs, goes_on, with_code, pause;
 REVOKE CREATE ON SCHEMA public FROM regress_es_owner;
 DROP ROLE regress_es_owner, regress_es_web;

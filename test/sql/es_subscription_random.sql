@@ -552,6 +552,7 @@ SELECT what FROM unnest(ARRAY['acks', 'acks of a part', 'appends', 'deliveries',
  WHERE what NOT IN (SELECT c.what FROM counts c);
 SELECT n > 1000 AS enough FROM counts WHERE what = 'events delivered';
 
-DROP FUNCTION do_nack, do_retry, do_discard;
+DROP PROCEDURE run;
+DROP FUNCTION check_all, code_of, dice, do_ack, do_append, do_discard, do_nack, do_poll, do_retry, do_seek, expire, fail, finish, note, settle, step;
 DROP TABLE model, held, parts, delivered, counts, config, got;
 DROP EXTENSION eventstore;
