@@ -40,8 +40,12 @@
 #include "log/log.h"
 #include "notify/notify.h"
 
-/* How much longer than the work a pause is, and its limit in milliseconds. */
-#define PAUSE_FACTOR	100
+/*
+ * How much longer than the work a pause is, but for what it costs to notify few, and its
+ * limit; in milliseconds.
+ */
+#define PAUSE_FACTOR	200
+#define COST_OF_FEW		0.06
 #define LONGEST_PAUSE	1000
 
 /* How old, in milliseconds, es_notified is when it is written again. */
@@ -209,7 +213,9 @@ announce_is_behind(Oid log, int64 horizon)
 void
 announce_set_cost(double milliseconds)
 {
-	worker_slot_set_pause(Min(milliseconds * PAUSE_FACTOR, LONGEST_PAUSE));
+	double		cost = Max(milliseconds - COST_OF_FEW, 0);
+
+	worker_slot_set_pause(Min(cost * PAUSE_FACTOR, LONGEST_PAUSE));
 }
 
 /* Step 6 of the header; nothing here may fail. */

@@ -19,6 +19,11 @@
  *	   and projections that are to be tried again are found then.  In a database
  *	   without a slot nothing wakes it: leave.c says how long it sleeps there.
  *
+ * Most rounds in a stream of commits find little to do, and processor time that workers
+ * take is missing for appenders.  So the pause of a worker that finds nothing but that
+ * another has just notified grows to some intervals, and where no projection was due for
+ * some rounds, not every round looks for one.
+ *
  * It pauses and waits outside of transactions.  An error ends the transaction
  * that it is in and is logged.  If that was the transaction of a projection's batch,
  * the next round begins with noting it for the projection, which then pauses.  Else the
@@ -77,6 +82,15 @@
 #include "worker/worker.h"
 
 #define EXTENSION "eventstore"
+
+/*
+ * What a worker that is not needed waits at most in a stream of commits, in intervals of
+ * notifications: before the next round, and before it looks again for projections that
+ * are due.  It is a stream after so many rounds in a row before which one had ended.
+ */
+#define LONGEST_PAUSE_INTERVALS 5
+#define LOOK_INTERVALS	3
+#define ROUNDS_OF_STREAM	4
 
 /* Milliseconds after an error, and at most, after many. */
 #define ERROR_PAUSE		1000
@@ -257,6 +271,13 @@ processor_time(void)
 	return used.tv_sec * 1000.0 + used.tv_nsec / 1000000.0;
 }
 
+/* In this round: another worker has just notified; this one ran a projection. */
+static bool notified_by_other;
+static bool ran_projection;
+
+/* Rounds in a row before which a transaction had ended, and no projection was due. */
+static int	rounds_without = 0;
+
 /*
  * Notifies listeners of what is new, if that is left to workers.  Returns true
  * if it is to be called again soon.
@@ -284,6 +305,7 @@ notify_listeners(MemoryContext context)
 	worker_end_transaction(context);
 	if (result == ANNOUNCE_DONE)
 		announce_set_cost(processor_time() - before);
+	notified_by_other = result == ANNOUNCE_LATER;
 
 	/* from now on es_notified says what was left to workers */
 	if (result != ANNOUNCE_LATER && leave_is_awake())
@@ -461,6 +483,20 @@ run_due_projection(MemoryContext context)
 	return ran;
 }
 
+/* Returns true if this round of a stream need not look for projections that are due. */
+static bool
+may_skip_projections(void)
+{
+	static TimestampTz looked_at = 0;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (rounds_without >= ROUNDS_OF_STREAM &&
+		!TimestampDifferenceExceeds(looked_at, now, notify_interval * LOOK_INTERVALS))
+		return true;
+	looked_at = now;
+	return false;
+}
+
 /*
  * Steps 2 and 3 of a round.  Returns true if there was anything to do.
  */
@@ -470,12 +506,15 @@ run_round(MemoryContext context, bool notifies)
 	TimestampTz notified_at = GetCurrentTimestamp();
 	bool		busy;
 
+	notified_by_other = ran_projection = false;
 	handle_worker_interrupts();
 	note_lost_batch(context);
 	busy = notify_and_publish(context, notifies);
+	if (busy && may_skip_projections())
+		return true;
 	while (run_due_projection(context))
 	{
-		busy = true;
+		busy = ran_projection = true;
 		handle_worker_interrupts();
 		if (TimestampDifferenceExceeds(notified_at, GetCurrentTimestamp(),
 									   notify_interval))
@@ -485,6 +524,18 @@ run_round(MemoryContext context, bool notifies)
 		}
 	}
 	return busy;
+}
+
+/*
+ * Returns the pause after a round in which there was something to do, or a transaction
+ * had ended: the last one, or a longer one if another worker does what there is.
+ */
+static int
+next_pause(int pause)
+{
+	if (!notified_by_other || rounds_without < ROUNDS_OF_STREAM)
+		return notify_interval;
+	return Min(Max(pause, notify_interval) * 2, notify_interval * LONGEST_PAUSE_INTERVALS);
 }
 
 /* Runs a round; returns false after an error. */
@@ -547,6 +598,7 @@ eventstore_worker_main(Datum arg)
 	bool		has_slot;
 	uint64		seen = 0;
 	int			failed_rounds = 0;
+	int			pause = 0;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
@@ -563,7 +615,8 @@ eventstore_worker_main(Datum arg)
 	for (;;)
 	{
 		uint64		count = wakeup_count();
-		bool		busy = count != seen;
+		bool		ended = count != seen;
+		bool		busy = ended;
 		bool		done;
 
 		seen = count;
@@ -574,10 +627,14 @@ eventstore_worker_main(Datum arg)
 		failed_rounds = done ? 0 : failed_rounds + 1;
 		if (busy)
 			leave_note_work();
+		rounds_without = ended && !ran_projection ? rounds_without + 1 : 0;
 		if (!done)
 			pause_after_error(failed_rounds);
 		else if (busy)
-			sleep_until_latch(notify_interval, "EventstoreWorkerPause");
+		{
+			pause = next_pause(pause);
+			sleep_until_latch(pause, "EventstoreWorkerPause");
+		}
 		else if (has_slot)
 			wait_for_appender(seen);
 		else
