@@ -72,14 +72,14 @@ log_check_open(Relation log)
 		fail_closed();
 }
 
-/* The same for who has not opened es_events. */
+/* The same for who has not opened es_events, and may sleep: no lock stays. */
 void
 log_check_relid_open(Oid relid)
 {
 	Relation	log = table_open(relid, AccessShareLock);
 
 	log_check_open(log);
-	table_close(log, NoLock);
+	table_close(log, AccessShareLock);
 }
 
 /*
@@ -145,7 +145,7 @@ log_restore_is_going_on(Oid relid)
 		return true;
 	log = table_open(relid, AccessShareLock);
 	closed = log_is_closed(log);
-	table_close(log, NoLock);
+	table_close(log, AccessShareLock);
 	return closed;
 }
 
