@@ -531,7 +531,7 @@ run_round(MemoryContext context, bool notifies)
  * had ended: the last one, or a longer one if another worker does what there is.
  */
 static int
-next_pause(int pause)
+pause_of_stream(int pause)
 {
 	if (!notified_by_other || rounds_without < ROUNDS_OF_STREAM)
 		return notify_interval;
@@ -632,7 +632,7 @@ eventstore_worker_main(Datum arg)
 			pause_after_error(failed_rounds);
 		else if (busy)
 		{
-			pause = next_pause(pause);
+			pause = pause_of_stream(pause);
 			sleep_until_latch(pause, "EventstoreWorkerPause");
 		}
 		else if (has_slot)
