@@ -53,7 +53,7 @@ sub moves
 	my $name = "from $version, $mode";
 	my $old = new_server("old $version $mode" =~ s/\W+/_/gr, server => $server);
 	my $new = new_server("new $version $mode" =~ s/\W+/_/gr);
-	my ($state, $purses);
+	my ($state, $purses, $consumer);
 
 	return if cannot_move($old, $new, $name);
 	$old->safe_psql('postgres', 'CREATE EXTENSION eventstore');
@@ -62,6 +62,7 @@ sub moves
 	is_query($old, 'SHOW server_version_num', $old->safe_psql('postgres', "SELECT '$version' || right(current_setting('server_version_num'), 4)"),
 		"$name: it is a server $version");
 	$state = state_of($old, next_xids => 1);
+	$consumer = $old->safe_psql('postgres', q{SELECT quote_literal(es_incarnation()) || ', ' || max(position) FROM es_events});
 	$_->stop foreach $old, $new;
 	workers_are($_, 'postgres') foreach $old, $new;
 	upgrade($old, $new, $name, $mode, '--check');
@@ -77,7 +78,11 @@ sub moves
 	$new->restart;
 	ok($new->poll_query_until('postgres', q{SELECT position = es_horizon() FROM es_projections WHERE name = 'copied'}),
 		"$name: workers go on by themselves");
+	is_query($new, "SELECT es_position_valid($consumer)", 't', "$name: what was read before is still what the log has");
 	goes_on($new, $name);
+	is_query($new, q{SELECT string_agg(number || ' ' || reason, ', ' ORDER BY number) FROM es_incarnations}, '1 created, 2 copied',
+		"$name: it is in another incarnation");
+	is_query($new, "SELECT es_position_valid($consumer)", 't', "$name: what was read before stays so");
 	$new->stop;
 	workers_are($new, '');
 	$new->start;
