@@ -18,6 +18,7 @@
 #include "utils/uuid.h"
 
 #include "log/event.h"
+#include "log/horizon.h"
 
 /* log.c */
 
@@ -238,36 +239,5 @@ extern bool log_guard_take_applied(void);
 
 /* Allows the caller's next UPDATE of es_events, or no more. */
 extern void log_guard_allow_rewrite(bool allow);
-
-/* published_horizon.c */
-
-/* The published position, as the snapshot sees it; 0 if there is none. */
-extern int64 published_horizon_read(Oid log, Snapshot snapshot);
-
-/* Publishes a higher position.  Returns false if another worker is doing so. */
-extern bool published_horizon_write(Oid log, int64 position);
-
-/* horizon_search.c */
-
-/*
- * The horizon that follows if no transaction below "oldest" is in doubt, and everything
- * up to "stable" is known to be stable.
- */
-extern int64 horizon_search(Relation log, Snapshot snapshot,
-							FullTransactionId oldest, int64 stable);
-
-/* horizon.c */
-
-/* The horizon for a reader with the snapshot; 0 if there is none. */
-extern int64 horizon_find(Oid log, Snapshot snapshot);
-
-/* The horizon of this moment, at every isolation level. */
-extern int64 horizon_now(Oid log);
-
-/*
- * Publishes the horizon of the active snapshot if standbys need it.  Only for a
- * worker of the primary.  Returns true if it should be called again soon.
- */
-extern bool horizon_publish(Oid log);
 
 #endif							/* EVENTSTORE_LOG_H */

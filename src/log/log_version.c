@@ -76,7 +76,7 @@ typedef struct VersionSearch
 
 /* Compares the name in an entry of the page with that of the search. */
 static int
-compare_name(const VersionSearch *search, OffsetNumber number)
+compare_stream_name(const VersionSearch *search, OffsetNumber number)
 {
 	IndexTuple	entry = (IndexTuple) PageGetItem(search->page,
 												 PageGetItemId(search->page, number));
@@ -154,7 +154,7 @@ go_right(VersionSearch *search)
 	{
 		if (!P_IGNORE(search->opaque))
 		{
-			int			bound = compare_name(search, P_HIKEY);
+			int			bound = compare_stream_name(search, P_HIKEY);
 
 			if (bound > 0)
 				return true;
@@ -171,7 +171,7 @@ go_right(VersionSearch *search)
  * and is in front of every place.  *same: the entry has the stream's name.
  */
 static OffsetNumber
-find_place(const VersionSearch *search, bool *same)
+find_stream_end(const VersionSearch *search, bool *same)
 {
 	OffsetNumber low = P_FIRSTDATAKEY(search->opaque);
 	OffsetNumber high = PageGetMaxOffsetNumber(search->page);
@@ -182,7 +182,7 @@ find_place(const VersionSearch *search, bool *same)
 	while (low < high)
 	{
 		OffsetNumber middle = low + (high - low + 1) / 2;
-		int			result = compare_name(search, middle);
+		int			result = compare_stream_name(search, middle);
 
 		if (result > 0)
 			high = OffsetNumberPrev(middle);
@@ -212,7 +212,7 @@ go_to_leaf(VersionSearch *search)
 
 		if (P_ISLEAF(search->opaque))
 			return true;
-		number = find_place(search, &same);
+		number = find_stream_end(search, &same);
 		if (number > P_FIRSTDATAKEY(search->opaque))
 			search->at_bound = same;
 		entry = (IndexTuple) PageGetItem(search->page,
@@ -296,7 +296,7 @@ log_version_find(Log *log, text *stream, int64 *version)
 		PredicateLockPage(search.index, BufferGetBlockNumber(search.buffer),
 						  log_snapshot(log));
 	*version = 0;
-	number = find_place(&search, &same);
+	number = find_stream_end(&search, &same);
 	if (same)
 		known = read_entry(log, &search, number, version);
 	else
