@@ -12,7 +12,7 @@
 
 #include "base/base.h"
 #include "stats/stats.h"
-#include "copy/drop_guard.h"
+#include "log/log.h"
 #include "notify/notify.h"
 #include "type/type.h"
 #include "append/append.h"

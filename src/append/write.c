@@ -46,7 +46,7 @@
 #include "base/wait.h"
 #include "stats/stats.h"
 #include "log/log.h"
-#include "copy/identity.h"
+#include "identity/identity.h"
 #include "notify/notify.h"
 #include "type/type.h"
 #include "append/append.h"

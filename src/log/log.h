@@ -226,6 +226,11 @@ extern void log_direct_close(Log *log);
 /* Stores the entries of a row that was just stored in all indexes. */
 extern void log_direct_insert_entries(Log *log, ItemPointer tid, const NewEvent *event);
 
+/* drop_guard.c */
+
+/* Hooks in, and makes the setting. */
+extern void drop_guard_init(void);
+
 /* log_guard.c */
 
 /* Refuses what an append could not honour. */

@@ -47,7 +47,7 @@
 #include "restore/restore.h"
 #include "log/closed.h"
 #include "log/log.h"
-#include "copy/identity.h"
+#include "identity/identity.h"
 #include "projection/projection_define.h"
 
 PG_FUNCTION_INFO_V1(es_definitions_arrive);

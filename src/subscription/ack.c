@@ -25,7 +25,7 @@
 
 #include "base/base.h"
 #include "log/log.h"
-#include "copy/identity.h"
+#include "identity/identity.h"
 #include "read/read.h"
 #include "failure/failure.h"
 #include "subscription/delivery.h"

@@ -42,7 +42,7 @@
 #include "eventstore.h"
 #include "base/base.h"
 #include "log/log.h"
-#include "copy/identity.h"
+#include "identity/identity.h"
 #include "read/read.h"
 #include "read/source.h"
 #include "subscription/delivery.h"

@@ -24,7 +24,7 @@
 #include "eventstore.h"
 #include "base/base.h"
 #include "base/wait.h"
-#include "copy/identity.h"
+#include "identity/identity.h"
 #include "read/read.h"
 #include "read/source.h"
 #include "failure/failure.h"

@@ -46,7 +46,7 @@
 #include "base/base.h"
 #include "log/closed.h"
 #include "log/log.h"
-#include "copy/identity.h"
+#include "identity/identity.h"
 #include "notify/notify.h"
 #include "read/read.h"
 #include "read/source.h"

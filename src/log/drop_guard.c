@@ -35,7 +35,6 @@
 
 #include "base/base.h"
 #include "log/log.h"
-#include "copy/drop_guard.h"
 
 PG_FUNCTION_INFO_V1(es_guard_drop);
 

@@ -52,7 +52,7 @@
 #include "base/compat.h"
 #include "base/base.h"
 #include "log/log.h"
-#include "copy/identity.h"
+#include "identity/identity.h"
 
 PG_FUNCTION_INFO_V1(es_store_id);
 PG_FUNCTION_INFO_V1(es_incarnation);
