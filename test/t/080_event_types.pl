@@ -109,6 +109,7 @@ is_same_store('restored');
 $primary->safe_psql('postgres', 'CREATE DATABASE filled');
 $primary->command_ok([ 'pg_restore', '--exit-on-error', '--section=pre-data', '-d', $primary->connstr('filled'), $dump ],
 	'pg_restore of what comes before the data');
+$primary->safe_psql('filled', 'SELECT es_finish_restore(discard => true)');    # the store is opened, to be in use
 my $warm = $primary->background_psql('filled', on_error_stop => 0);
 my $append = q{SELECT version FROM es_append('warm-1', 'any', 'kept', '{"a": 7}')};
 $warm->query_safe('BEGIN');
