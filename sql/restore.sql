@@ -236,7 +236,7 @@ COMMENT ON FUNCTION es_definitions_out(es_definitions) IS 'I/O: what was added t
 COMMENT ON FUNCTION es_definitions_baseline() IS 'definitions of the extension itself';
 COMMENT ON FUNCTION es_definitions_arrive(es_definitions) IS 'check: definitions that are restored close the store';
 COMMENT ON FUNCTION es_definitions_altered() IS
-    'event trigger: keeps triggers firing, and replays what waited for a publication';
+    'event trigger: keeps triggers firing, and replays what belongs to a publication';
 COMMENT ON FUNCTION es_definitions_replay() IS 'trigger: replays definitions that are restored';
 COMMENT ON FUNCTION es_definitions_close() IS 'closes a new store in a session that restores; returns whether it did';
 COMMENT ON FUNCTION es_finish_restore(boolean) IS

@@ -8,5 +8,10 @@ CREATE EVENT TRIGGER es_definitions_altered ON ddl_command_end
     WHEN TAG IN ('ALTER TABLE', 'CREATE PUBLICATION')
     EXECUTE FUNCTION es_definitions_altered();
 ALTER EVENT TRIGGER es_definitions_altered ENABLE ALWAYS;
+CREATE EVENT TRIGGER es_publication_altered ON ddl_command_start
+    WHEN TAG IN ('ALTER PUBLICATION')
+    EXECUTE FUNCTION es_definitions_altered();
+ALTER EVENT TRIGGER es_publication_altered ENABLE ALWAYS;
+COMMENT ON EVENT TRIGGER es_publication_altered IS 'lets a dump add tables of the extension to a publication that has them already';
 COMMENT ON EVENT TRIGGER es_definitions_altered IS 'keeps the triggers of the extension firing in every session';
 SELECT es_definitions_close();

@@ -41,6 +41,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 
 #include "base/base.h"
 #include "base/role.h"
@@ -439,8 +440,48 @@ keep_guards(Oid log, AlterTableStmt *statement)
 	SPI_finish();
 }
 
+/* Takes a table of ours out of the publication, if it is in it. */
+static void
+take_out(Oid log, const char *publication, const RangeVar *name)
+{
+	Oid			table = RangeVarGetRelid(name, NoLock, true);
+
+	if (!OidIsValid(table) || getExtensionOfObject(RelationRelationId, table) !=
+		getExtensionOfObject(RelationRelationId, log) ||
+		!SearchSysCacheExists2(PUBLICATIONRELMAP, ObjectIdGetDatum(table),
+							   ObjectIdGetDatum(get_publication_oid(publication, true))))
+		return;
+	SPI_connect();
+	(void) SPI_execute(psprintf("ALTER PUBLICATION %s DROP TABLE ONLY %s", quote_identifier(publication),
+								quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)),
+														   get_rel_name(table))),
+					   false, 0);
+	SPI_finish();
+}
+
 /*
- * ON ddl_command_end of ALTER TABLE and CREATE PUBLICATION, in every role of replication.
+ * Makes room for the statement of a dump that adds tables of ours to a publication, as
+ * pg_dump does from PostgreSQL 18 on: they may be there already, by a replay.
+ */
+static void
+make_room_for_members(Oid log, const AlterPublicationStmt *statement)
+{
+	ListCell   *cell;
+
+	if (statement->action != AP_AddObjects || !log_restore_has_settings())
+		return;
+	foreach(cell, statement->pubobjects)
+	{
+		const PublicationObjSpec *object = lfirst(cell);
+
+		if (object->pubobjtype == PUBLICATIONOBJ_TABLE)
+			take_out(log, statement->pubname, object->pubtable->relation);
+	}
+}
+
+/*
+ * ON ddl_command_end of ALTER TABLE and CREATE PUBLICATION, and on ddl_command_start of
+ * ALTER PUBLICATION, in every role of replication.
  */
 Datum
 es_definitions_altered(PG_FUNCTION_ARGS)
@@ -461,6 +502,8 @@ es_definitions_altered(PG_FUNCTION_ARGS)
 	 */
 	if (IsA(event->parsetree, CreatePublicationStmt))
 		go_on_restoring(log_relid(funcid));
+	else if (IsA(event->parsetree, AlterPublicationStmt))
+		make_room_for_members(log_relid(funcid), (AlterPublicationStmt *) event->parsetree);
 	else if (IsA(event->parsetree, AlterTableStmt) &&
 			 enables_triggers((AlterTableStmt *) event->parsetree))
 		keep_guards(log_relid(funcid), (AlterTableStmt *) event->parsetree);
