@@ -27,6 +27,7 @@
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_publication.h"
 #include "catalog/pg_type.h"
 #include "commands/event_trigger.h"
 #include "commands/trigger.h"
@@ -440,16 +441,23 @@ keep_guards(Oid log, AlterTableStmt *statement)
 	SPI_finish();
 }
 
-/* Takes a table of ours out of the publication, if it is in it. */
+/*
+ * Takes a table of ours out of the publication, if it is in it.  The publication is
+ * locked first, as the statement that follows does: a replay in another session is over.
+ */
 static void
 take_out(Oid log, const char *publication, const RangeVar *name)
 {
 	Oid			table = RangeVarGetRelid(name, NoLock, true);
+	Oid			from = get_publication_oid(publication, true);
 
-	if (!OidIsValid(table) || getExtensionOfObject(RelationRelationId, table) !=
-		getExtensionOfObject(RelationRelationId, log) ||
-		!SearchSysCacheExists2(PUBLICATIONRELMAP, ObjectIdGetDatum(table),
-							   ObjectIdGetDatum(get_publication_oid(publication, true))))
+	if (!OidIsValid(table) || !OidIsValid(from) ||
+		getExtensionOfObject(RelationRelationId, table) !=
+		getExtensionOfObject(RelationRelationId, log))
+		return;
+	LockDatabaseObject(PublicationRelationId, from, 0, AccessExclusiveLock);
+	if (!SearchSysCacheExists2(PUBLICATIONRELMAP, ObjectIdGetDatum(table),
+							   ObjectIdGetDatum(from)))
 		return;
 	SPI_connect();
 	(void) SPI_execute(psprintf("ALTER PUBLICATION %s DROP TABLE ONLY %s", quote_identifier(publication),

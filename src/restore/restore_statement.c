@@ -29,6 +29,7 @@
 #include "tcop/tcopprot.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -270,6 +271,18 @@ restored_path(const RestoredItem *item)
 }
 
 /*
+ * A session that adds a table to a publication itself, as a dump may, has locked the
+ * publication, and waits for the table, which is locked here.  So this one does not wait
+ * for it for long: the definition fails, and is there when the restore is finished.
+ */
+static void
+wait_shortly(void)
+{
+	(void) set_config_option("lock_timeout", "100ms", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+/*
  * Runs the statement as the owner of the log.
  */
 void
@@ -281,6 +294,8 @@ restore_run_item(RestoredItem *item)
 	if (list_length(parsed) != 1)
 		refuse_statement(item, "It is not one statement.");
 	bind_statement(item, linitial_node(RawStmt, parsed)->stmt);
+	if (IsA(linitial_node(RawStmt, parsed)->stmt, AlterPublicationStmt))
+		wait_shortly();
 	if (!item->is_row_security)
 		run_parsed(linitial(parsed), item->definition->statement);
 	run_as_end(saved);
