@@ -138,7 +138,8 @@ new_databases('many');
 
 	my $from = time;
 	append_to_file($file, "SELECT es_append('m-:client_id', 'any', 'x');\n");
-	$node->command_ok([ 'pgbench', '-n', '-c', 20, '-j', 2, '-t', 5, '-U', 'writer', '-f', $file, $node->connstr('many') ],
+	# sessions that stay: one that ends takes its token along
+	$node->command_ok([ 'pgbench', '-n', '-c', 20, '-j', 2, '-T', 2, '-R', 200, '-U', 'writer', '-f', $file, $node->connstr('many') ],
 		'many appenders at once');
 	is_handled('many', 'many appenders: the projection has run');
 	# a token is of a second of the clock: a server that is slow to start the worker may be asked again in the next one
