@@ -203,50 +203,6 @@ END
 	is(count_of($node, 'es_snapshots'), $every == 0 ? 0 : 1, "4 writers: snapshots with snapshot_every = $every");
 }
 
-is(slurp_file($node->logfile) =~ /(deadlock detected)/ ? $1 : '', '', 'two streams: no deadlock');
-all_is_right('two streams');
-
-#
-# 4 writers of 100 events each with 'any'
-#
-
-foreach my $every (0, 5)
-{
-	begin();
-	run_pgbench($node, <<"END", '4 writers', clients => 4, transactions => 100);
-\\set amount random(1, 100)
-SELECT es_append('account-1', 'any', 'moved', jsonb_build_object('amount', :amount));
-END
-	is(query('SELECT count(*), max(version) FROM es_events'), '400|400', '4 writers: 400 events');
-	is(query(qq{SET eventstore.snapshot_every = $every;
-		SELECT version, (state->>'balance')::int = (SELECT sum((data->>'amount')::int) FROM es_events)
-		  FROM es_state('account-1', 'account.es_reduce'::regproc)}), '400|t', '4 writers: and their state');
-	is(count_of($node, 'es_snapshots'), $every == 0 ? 0 : 1, "4 writers: snapshots with snapshot_every = $every");
-}
-
-#
-# The examples of doc/aggregate.md
-#
-# "-->" announces a row that the statement before it returns, "--!" an error.
-#
-
-my @blocks = slurp_file("$FindBin::RealBin/../../doc/aggregate.md") =~ /^```sql\n(.*?)^```$/msg;
-my ($out, $err);
-
-ok(@blocks > 1, 'doc/aggregate.md has examples');
-$node->safe_psql('postgres', 'CREATE DATABASE example');
-$node->safe_psql('example', "CREATE EXTENSION eventstore; ALTER DATABASE example SET timezone = 'UTC'");
-foreach my $block (@blocks)
-{
-	my $expected = join "\n", $block =~ /--> (.*)$/mg;
-	my ($refusal) = $block =~ /--! (.*)$/m;
-	my $status = $node->psql('example', $block, stdout => \$out, stderr => \$err, on_error_stop => 1);
-
-	is($status, defined $refusal ? 3 : 0, 'the example runs') or diag($err);
-	is($out, $expected, 'the example returns what it says');
-	like($err, defined $refusal ? qr/ERROR:  \Q$refusal\E/ : qr/^$/, 'the example raises what it says');
-}
-
 is(slurp_file($node->logfile) =~ /(TRAP|PANIC|segmentation)/i ? $1 : '', '', 'no failure in the log');
 $node->stop;
 done_testing();
