@@ -16,6 +16,7 @@
 #define CLOSED_POLICY "es_closed"
 
 extern bool log_is_closed(Relation log);
+extern bool log_relid_is_closed(Oid relid);
 
 /* Refuse to go on if the store is closed. */
 extern void log_check_open(Relation log);

@@ -72,14 +72,24 @@ log_check_open(Relation log)
 		fail_closed();
 }
 
-/* The same for who has not opened es_events, and may sleep: no lock stays. */
+/*
+ * The same for a caller that has not opened es_events and may sleep: no lock stays.
+ */
+bool
+log_relid_is_closed(Oid relid)
+{
+	Relation	log = table_open(relid, AccessShareLock);
+	bool		closed = log_is_closed(log);
+
+	table_close(log, AccessShareLock);
+	return closed;
+}
+
 void
 log_check_relid_open(Oid relid)
 {
-	Relation	log = table_open(relid, AccessShareLock);
-
-	log_check_open(log);
-	table_close(log, AccessShareLock);
+	if (log_relid_is_closed(relid))
+		fail_closed();
 }
 
 /*
@@ -138,15 +148,9 @@ bool
 log_restore_is_going_on(Oid relid)
 {
 	LOCKTAG		tag = restore_lock_tag();
-	Relation	log;
-	bool		closed;
 
-	if (LockWaiterCount(&tag) > (compat_lock_is_held(&tag, ShareLock) ? 1 : 0))
-		return true;
-	log = table_open(relid, AccessShareLock);
-	closed = log_is_closed(log);
-	table_close(log, AccessShareLock);
-	return closed;
+	return LockWaiterCount(&tag) > (compat_lock_is_held(&tag, ShareLock) ? 1 : 0) ||
+		log_relid_is_closed(relid);
 }
 
 /*

@@ -90,16 +90,6 @@ check_restorer(Oid log, const char *what)
 }
 
 /* Returns true if the store is closed.  It keeps no lock, which others would wait for. */
-static bool
-is_store_closed(Oid log)
-{
-	Relation	rel = table_open(log, AccessShareLock);
-	bool		closed = log_is_closed(rel);
-
-	table_close(rel, AccessShareLock);
-	return closed;
-}
-
 /*
  * Waits for another session that loads the log.  A session that has loaded it itself has
  * kept others from replaying meanwhile.
@@ -347,7 +337,7 @@ replay_all(Restore *restore)
 	replay_rows(restore);
 	if (restore->too_early || (restore->rows == NIL && restore->result == NULL))
 		return;
-	if (restore->rows == NIL && is_store_closed(restore->log))
+	if (restore->rows == NIL && log_relid_is_closed(restore->log))
 		note_missing_row(restore);
 	guards = restore_guards(restore->log);
 	put_repairs(restore, guards, projection_restore_triggers(restore->log));
@@ -380,7 +370,7 @@ es_definitions_replay(PG_FUNCTION_ARGS)
 	Restore		restore = {.log = log_relid(fcinfo->flinfo->fn_oid)};
 
 	if (TRIGGER_FIRED_BEFORE(trigger->tg_event) || IsLogicalWorker() ||
-		!is_store_closed(restore.log))
+		!log_relid_is_closed(restore.log))
 		return PointerGetDatum(NULL);
 	check_restorer(restore.log, "restore definitions");
 	SPI_connect();
@@ -397,7 +387,7 @@ go_on_restoring(Oid log)
 {
 	Restore		restore = {.log = log};
 
-	if (!log_restore_has_settings() || !is_store_closed(log) ||
+	if (!log_restore_has_settings() || !log_relid_is_closed(log) ||
 		!has_privs_of_role(GetUserId(), run_as_owner(log)))
 		return;
 	SPI_connect();
@@ -537,7 +527,7 @@ es_finish_restore(PG_FUNCTION_ARGS)
 	lock_log_to_restore(restore.log);
 	replay_all(&restore);
 	SPI_finish();
-	if (!is_store_closed(restore.log))
+	if (!log_relid_is_closed(restore.log))
 	{
 		log_restore_end();
 		identity_check_consumer(restore.log);
