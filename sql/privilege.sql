@@ -1,5 +1,5 @@
 -- What each kind of user needs, in one place. es_grant and es_revoke use it,
--- doc/security.md shows it, and a test compares both with the catalogs. Functions
+-- doc/operate/security.md shows it, and a test compares both with the catalogs. Functions
 -- that PUBLIC may call are here as well, for databases where PUBLIC may not.
 CREATE VIEW es_privileges AS
     WITH needed (name, privilege, kinds) AS (VALUES

@@ -2,7 +2,7 @@
  *
  * privilege.c
  *		es_grant() and es_revoke(): privileges for the three kinds of users
- *		(design: doc/security.md).
+ *		(design: doc/operate/security.md).
  *
  * The view es_privileges says what a kind needs, and nothing else does.  The
  * statements GRANT and REVOKE run as the caller, which must have the rights of

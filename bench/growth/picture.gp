@@ -1,4 +1,4 @@
-# The picture of doc/growth.md, from picture.dat in the folder: how fast each is,
+# The picture of doc/operate/growth.md, from picture.dat in the folder: how fast each is,
 # or how small, against the first size.
 data = folder . "/picture.dat"
 set datafile separator "\t"

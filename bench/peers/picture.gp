@@ -1,4 +1,4 @@
-# The picture of doc/peers.md, from picture.dat in the folder.
+# The picture of doc/compare/peers.md, from picture.dat in the folder.
 data = folder . "/picture.dat"
 stats data using 4 name "first" nooutput
 stats data using 5 name "second" nooutput

@@ -7,7 +7,7 @@
  * A session reads and writes values by its settings: a timestamp's date depends on
  * TimeZone, the text of a float on extra_float_digits.  Two sessions would make two
  * read models of one log.  So these settings are not the session's where users' code
- * handles events.  doc/settings.md says of each setting why it is here or not:
+ * handles events.  doc/guide/settings.md says of each setting why it is here or not:
  *
  *	- A definition that is stored, of a projection or an upcaster, keeps the values
  *	  of the session that made it, as it keeps the search_path.

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * horizon_search.c
- *		Searching the log for the lowest gap in doubt (doc/horizon.md, step 2).
+ *		Searching the log for the lowest gap in doubt (doc/internals/horizon.md, step 2).
  *
  * Below an event whose next_xid is not above the oldest transaction in doubt
  * everything is stable: such an event proves it.  A gap below an event that proves

@@ -6,7 +6,7 @@
  *
  * A worker of the primary writes the row, in a transaction whose snapshot gave the
  * horizon, and the row travels with the WAL.  A reader that sees it on a standby sees
- * every event that this snapshot saw (doc/horizon.md, Fact 3).
+ * every event that this snapshot saw (doc/internals/horizon.md, Fact 3).
  *
  * One worker at a time writes; another one that finds it busy comes again.  The
  * table's index leads to the row before all of its older versions, since they have

@@ -85,7 +85,7 @@ SELECT c.nr, t.variant, format(CASE WHEN c.call ~ '^(SELECT|INSERT) ' THEN '%2$s
 
 -- What the drivers got; and what is wrong with it.
 CREATE TABLE said (driver text, way text, id int, answer text);
--- What only one driver does, and what doc/clients.md says of it.
+-- What only one driver does, and what doc/guide/drivers.md says of it.
 CREATE TABLE said_alone (driver text, what text, answer text, "is" text);
 CREATE VIEW wrong AS
 SELECT s.driver, s.way, c.variant, c.sql, s.answer, e."is"

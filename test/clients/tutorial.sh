@@ -98,8 +98,8 @@ run_tutorial()
 	is "all events but the last are acknowledged" \
 		"SELECT sum(in_flight), sum(lag_events) FROM es_subscription_status" "0 1"
 	run_readme "$fence"
-	[ "$language" != python ] || holds "doc/ids.md computes the id of the store" \
-		"$tutorial_folder/bin/python3" -c "$(blocks_of python doc/ids.md)"
+	[ "$language" != python ] || holds "doc/guide/ids.md computes the id of the store" \
+		"$tutorial_folder/bin/python3" -c "$(blocks_of python doc/guide/ids.md)"
 	stop_forwarder 2>/dev/null || true
 }
 

@@ -1,4 +1,4 @@
--- What es_grant grants: doc/security.md, es_privileges and the catalogs say the
+-- What es_grant grants: doc/operate/security.md, es_privileges and the catalogs say the
 -- same, for every object of the extension; what es_revoke takes away.
 BEGIN;
 SELECT plan(92);
@@ -37,7 +37,7 @@ SELECT 'type', t.typname, t.typowner, coalesce(t.typacl, acldefault('T', t.typow
 
 CREATE FUNCTION pg_temp.given(acl aclitem[], role oid) RETURNS text LANGUAGE sql AS $$
     SELECT coalesce(string_agg(privilege_type, ', ' ORDER BY privilege_type DESC), '') FROM aclexplode(acl) WHERE grantee = role $$;
--- One row of the table in doc/security.md for each; functions of one name share it.
+-- One row of the table in doc/operate/security.md for each; functions of one name share it.
 CREATE TEMP VIEW doc_rows AS
 SELECT DISTINCT format('| %s `%s` | %s | %s | %s | %s |', type, name,
            pg_temp.given(acl, to_regrole('es_test_reader')), pg_temp.given(acl, to_regrole('es_test_writer')),
@@ -59,12 +59,12 @@ SELECT is_empty('SELECT * FROM grants', 'before es_grant no role has anything');
 SELECT lives_ok($$ SELECT es_grant('es_test_reader', 'reader') $$, 'a reader');
 SELECT lives_ok($$ SELECT es_grant('es_test_writer', 'writer') $$, 'a writer');
 SELECT lives_ok($$ SELECT es_grant('es_test_operator', 'operator') $$, 'an operator');
-\set doc `cat doc/security.md`
+\set doc `cat doc/operate/security.md`
 CREATE TEMP TABLE documented AS
 SELECT line FROM regexp_split_to_table(:'doc', '\n') line
  WHERE line ~ '^\| (table|view|sequence|function|type) `es_';
 SELECT bag_eq('SELECT line FROM documented', 'SELECT line FROM doc_rows',
-    'doc/security.md has what the catalogs have, for every object of the extension');
+    'doc/operate/security.md has what the catalogs have, for every object of the extension');
 SELECT is_empty(
     $$ SELECT pg_describe_object(classid, objid, 0) FROM members
         WHERE classid NOT IN ('pg_class'::regclass, 'pg_proc'::regclass, 'pg_type'::regclass)
@@ -225,7 +225,7 @@ SELECT throws_ok($$ SELECT es_append('account-1', 'any', 'x') $$, '42501', NULL,
 RESET ROLE;
 
 --
--- The example of doc/security.md: a role that appends to one category only
+-- The example of doc/operate/security.md: a role that appends to one category only
 --
 SELECT substring(:'doc' FROM 'CREATE FUNCTION es_accounts_only.*EXECUTE FUNCTION es_accounts_only\(\);') AS example \gset
 :example

@@ -1,4 +1,4 @@
--- Indexes by attribute: the statements of doc/query.md, that each uses its
+-- Indexes by attribute: the statements of doc/guide/query.md, that each uses its
 -- index, and finds the same as without it; and that no index makes an append
 -- fail.
 CREATE EXTENSION eventstore;

@@ -1,5 +1,5 @@
 -- A query and its batch: parts that write to one table, the pattern of
--- doc/projection.md, and a test that is one transaction.
+-- doc/guide/projection.md, and a test that is one transaction.
 CREATE EXTENSION eventstore;
 CREATE TABLE balance (account text PRIMARY KEY, owner text, amount bigint NOT NULL);
 -- What a batch loses: the update does not see the row that the insert has just made.

@@ -218,7 +218,7 @@ SELECT data FROM es_events;
 RESET ROLE;
 SELECT * FROM changes() WHERE position <= 3;
 
--- The statements of doc/rewrite.md.
+-- The statements of doc/guide/rewrite.md.
 SELECT es_rewrite('00000000-0000-0000-0000-000000000001', '{"name": null}');
 SELECT es_rewrite('00000000-0000-0000-0000-000000000001', '{"name": null}', '{"erased": "2026-01-31"}');
 SELECT * FROM changes() WHERE position = 1;

@@ -1,6 +1,6 @@
 # The SQL of the documents: each block runs, and prints what the document shows.
 #
-#   DOCUMENTS="README.md doc/append.md"   these only
+#   DOCUMENTS="README.md doc/guide/append.md"   these only
 use strict;
 use warnings;
 

@@ -916,7 +916,7 @@ class Torture:
         return f"{' '.join(words)} (on PostgreSQL {self.major})"
 
     def print_table(self):
-        """What doc/reliability.md has."""
+        """What doc/internals/reliability.md has."""
         played = [outcome for outcome in self.outcomes if not outcome.skipped]
         real = [outcome for outcome in played if not outcome.control]
         say(f"\n{len(real)} rounds and {len(played) - len(real)} of controls, {sum(outcome.seconds for outcome in played):.0f} s "
