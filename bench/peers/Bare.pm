@@ -15,7 +15,7 @@ my @kinds = (
 	[ 'alone', 'nobody listens, no projection', 'alone' ],
 	[ 'listener', 'a listener', 'alone' ],
 	[ 'projection', 'an async projection', 'projected' ],
-	[ 'no worker', 'no worker may start: eventstore.autostart_workers = 0', 'unserved' ]);
+	[ 'no worker', 'no worker may start', 'unserved' ]);
 my $projection = 'CREATE TABLE counted (category text PRIMARY KEY, n bigint);'
   . " SELECT es_create_projection('counted', tables => '{counted}', query => \$\$INSERT INTO counted"
   . ' SELECT es_category(stream), count(*) FROM new_events GROUP BY 1 ON CONFLICT (category) DO UPDATE SET n = counted.n + excluded.n$$)';
