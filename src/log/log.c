@@ -4,7 +4,7 @@
  *		Opening the table es_events, and the look-ups of an append.
  *
  * A transaction that appends to a stream keeps this order (design and proof:
- * doc/guide/append.md):
+ * doc/internals/append.md):
  *
  *	1. lock the stream (stream.c), to the end of the transaction;
  *	2. log_open: RowExclusiveLock on es_events, to the end of the transaction;
