@@ -2,7 +2,7 @@
  *
  * stats.c
  *		Counters: what happens in each category, and in each topic and group of
- *		the inbox.  What is counted when, and why so: doc/operate/stats.md.
+ *		the inbox.  What is counted when, and why so: doc/internals/stats.md.
  *
  * The counters are in shared memory (stats_shmem.c).  A counter is an atomic word, to
  * which a backend adds without a lock: counting never waits, and several counters are

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * stats.h
- *		Counters in shared memory (doc/operate/stats.md).
+ *		Counters in shared memory (doc/internals/stats.md).
  *
  *-------------------------------------------------------------------------
  */
