@@ -1,5 +1,5 @@
 # A new version of a read model is made beside the old one and takes its place in one
-# transaction, as doc/guide/projection.md says, while others append, wait, read, and workers run:
+# transaction, as doc/guide/projection_change.md says, while others append, wait, read, and workers run:
 # by the names of tables, and by a view on the tables of a schema for each version.
 use strict;
 use warnings;
