@@ -8,7 +8,7 @@
  * left alone if another session has locked it as a whole.  Rows are only locked
  * to be deleted, and those that another transaction has locked are skipped.
  *
- * doc/guide/aggregate.md says which rows fit, and why old ones are thinned out.
+ * doc/internals/fold.md says which rows fit, and why old ones are thinned out.
  *
  *-------------------------------------------------------------------------
  */

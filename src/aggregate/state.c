@@ -4,7 +4,7 @@
  *		es_state(), es_history(), es_snapshot(): the state of a stream, its states
  *		after each event, and saving one.
  *
- * They see what the calling statement sees.  doc/guide/aggregate.md describes folds
+ * They see what the calling statement sees.  doc/internals/fold.md describes folds
  * and snapshots.
  *
  *-------------------------------------------------------------------------
