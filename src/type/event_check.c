@@ -2,7 +2,7 @@
  *
  * event_check.c
  *		Checks new events against the definitions of their types (design:
- *		doc/guide/event_type.md).
+ *		doc/internals/event_type.md).
  *
  * It runs when the events are known to be new and before positions are drawn: a
  * retry returns its first result, however the types are defined by then.  All

@@ -2,7 +2,7 @@
  *
  * event_identify.c
  *		Gives new events what their types give them: ids and schema versions
- *		(design: doc/guide/event_type.md).
+ *		(design: doc/internals/event_type.md).
  *
  * It runs before anything is locked, since upcasters are code of users.  An event
  * of an earlier schema version is upcast, in memory only: its id is made of the

@@ -2,7 +2,7 @@
  *
  * event_type.c
  *		What this backend knows of the types of events: the rows of
- *		es_event_types and es_upcasters (design: doc/guide/event_type.md).
+ *		es_event_types and es_upcasters (design: doc/internals/event_type.md).
  *
  * All rows of both tables are cached from their first use until one of them
  * changes:

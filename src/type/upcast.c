@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * upcast.c
- *		Upcasts events of earlier schema versions (design: doc/guide/event_type.md).
+ *		Upcasts events of earlier schema versions (design: doc/internals/event_type.md).
  *
  * An event is of the version that its metadata says, of the first if it says
  * none.  The upcasters of its type from that version on are called one after
