@@ -1,5 +1,5 @@
-"""The oracle: from what the clients have written down and the log as it is after
-that it tells which promises were broken. It asks no server.
+"""The oracle: finds the promises that were broken, in the histories that the clients have
+written and in the log as it is after them. It asks no server.
 
 Each promise is a function that yields what it has looked at: None, or a sentence
 with the evidence of a violation.
@@ -204,7 +204,7 @@ def show(unit):
 #
 
 @promise("every acknowledged event is there once, byte for byte",
-         "events of every call compared with what was sent, and units whether they are there")
+         "events compared with what was sent, and units")
 def acknowledged(e):
     anew = {call.entry["of"] for call in e.calls["otherwise"] if call.answer["result"] != "refused"}
     for unit in e.units.values():
@@ -250,7 +250,7 @@ def told(e, unit):
 
 
 @promise("a refused one left nothing",
-         "units refused, rolled back, cut off before COMMIT or undone to a savepoint; events that nobody sent")
+         "units refused or undone, and events that no client sent")
 def refused(e):
     for unit in e.units.values():
         if e.fate(unit) == "absent":
@@ -266,7 +266,7 @@ def refused(e):
 
 
 @promise("an unknown one is there wholly or not at all",
-         "units with an attempt of unknown end")
+         "units with an attempt whose end is unknown")
 def unknown(e):
     for unit in e.units.values():
         if any(attempt.result == "unknown" for attempt in unit.attempts):
@@ -308,7 +308,7 @@ def expected(e):
 
 
 @promise("a retry returns the first result",
-         "results of attempts after the first, and retries that were refused")
+         "results of later attempts, and refused retries")
 def retried(e):
     for unit in e.units.values():
         if len(unit.attempts) < 2 or not all(event["mark"] in e.by_mark for event in unit.events()) or e.fate(unit) == "tail":
@@ -335,7 +335,7 @@ def first_results(e, unit, attempt):
 #
 
 @promise("once a reader has seen position p nothing below it appears",
-         "events read, on primary and standby, by readers that have to have the whole log up to where they are, or to its end")
+         "events read on primary and standby, by readers that must have the whole log")
 def gap_free(e):
     readers = collections.defaultdict(list)
     for call in e.calls["read"]:
@@ -394,7 +394,7 @@ def delivered(e):
 
 
 @promise("a checkpoint never goes back",
-         "looks at a checkpoint, and what es_ack returned")
+         "looks at a checkpoint, and results of es_ack")
 def checkpoints(e):
     samples = collections.defaultdict(list)
     for call in e.calls["look"]:
@@ -548,7 +548,7 @@ def overlapping(e):
 #
 
 @promise("a decision was made on the state it was appended to",
-         "decided events with the state they were decided on, and states that were told")
+         "decided events with their states, and returned states")
 def decided(e):
     states = {}
     for stream, events in e.streams.items():
@@ -580,7 +580,7 @@ def decided(e):
 #
 
 @promise("what comes with a stored id and is another append is refused",
-         "calls that were stored and came again with other data, another type, a stranger's event beside theirs, or fewer ids, which is a retry")
+         "calls that were repeated with other data, types, events or ids")
 def same_append(e):
     for call, unit in e.otherwise():
         what, result = call.entry["what"], call.answer["result"]

@@ -921,10 +921,10 @@ class Torture:
         real = [outcome for outcome in played if not outcome.control]
         say(f"\n{len(real)} rounds and {len(played) - len(real)} of controls, {sum(outcome.seconds for outcome in played):.0f} s "
             f"if they were played one by one, seed {self.seed}\n")
-        say("| | promise | what was looked at | how often | lost |\n|---:|---|---|---:|---:|")
-        for number, (words, _) in oracle.PROMISES.items():
+        say("| promise | what was looked at | how often | lost |\n|---:|---|---:|---:|")
+        for number in oracle.PROMISES:
             looked, lost = (sum(outcome.verdict.get(number, (0, 0))[i] for outcome in real) for i in (0, 1))
-            say(f"| {number} | {words} | {oracle.TRIED[number]} | {looked:,} | {lost} |")
+            say(f"| {number} | {oracle.TRIED[number]} | {looked:,} | {lost} |")
         counts = sum((outcome.counts for outcome in real), collections.Counter())
         say("\n| what was done to it | how often |\n|---|---:|")
         for name in [*faults.KILLS, *faults.HARMS, *sorted(counts.keys() - faults.KILLS.keys() - faults.HARMS.keys())]:
