@@ -115,7 +115,7 @@ void
 drop_guard_init(void)
 {
 	DefineCustomBoolVariable("eventstore.allow_drop",
-							 "Allows to drop the extension while the log has events.",
+							 "Allows dropping the extension while the log has events.",
 							 "DROP EXTENSION removes every event.",
 							 &allow_drop, false, PGC_USERSET, 0, NULL, NULL, NULL);
 	next_object_access_hook = object_access_hook;
