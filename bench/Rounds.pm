@@ -1,7 +1,7 @@
 package Rounds;
 
-# What the benchmarks have in common: one measurement with pgbench, and what is
-# made of the figures of several rounds.
+# Shared code of the benchmarks: one measurement with pgbench, and the evaluation
+# of the figures of several rounds.
 use strict;
 use warnings;
 use Exporter qw(import);

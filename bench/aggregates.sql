@@ -1,4 +1,4 @@
--- What the benchmark of aggregates needs, in a database of its own: streams of
+-- The objects of the benchmark of aggregates, in a database of its own: streams of
 -- 100 and of 1,000 events, and one of a million.
 CREATE EXTENSION eventstore;
 

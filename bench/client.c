@@ -1,33 +1,32 @@
 /*-------------------------------------------------------------------------
  *
  * client.c
- *		What pgbench cannot do: waiting for events, and reading the log to its
- *		end.
+ *		Clients for what pgbench cannot do, which is waiting for events, and
+ *		reading the log to its end.
  *
  *	client idle COUNT
- *		Opens so many sessions that LISTEN to es_events, says "ready", and
- *		reads what comes until its input ends; then says how many notifications
- *		that were.
+ *		Opens COUNT sessions that LISTEN to es_events, prints "ready", and
+ *		reads notifications until its input ends.  Then prints their number.
  *	client wake COUNT
- *		Appends so many events, one at a time with random pauses between them,
- *		and says for each how many microseconds it took from sending COMMIT
- *		until a session that listens was told of its position.
+ *		Appends COUNT events, one at a time with random pauses between them.
+ *		Prints for each the microseconds from sending COMMIT until a listening
+ *		session was notified of its position.
  *	client project COUNT NAME
- *		The same until es_wait() for this projection returned.
+ *		The same until es_wait() for the projection returned.
  *	client poll COUNT NAME
- *		The same until a long poll of this subscription brought the event.
+ *		The same until a long poll of the subscription returned the event.
  *	client read CLIENTS UPTO SIZE
  *		Reads the log up to the position by SELECT ... LIMIT SIZE, each client
- *		one part of it, and says how many events a second that was.
+ *		one part of it, and prints the events a second.
  *	client share CLIENTS UPTO SIZE
  *		The same, but the clients divide the streams among them, by the same
  *		function as the partitions of a subscription.
  *	client deliver CLIENTS UPTO SIZE NAME BATCHES
- *		The same by es_poll in batches of this size and an es_ack after so many
- *		batches.
+ *		The same by es_poll in batches of this size, with an es_ack after BATCHES
+ *		of them.
  *
- * Connects as the environment says.  Appends do not wait for the disk, which is
- * not what is measured.
+ * The environment has the connection.  Appends do not wait for the disk, which is
+ * not measured here.
  *
  *-------------------------------------------------------------------------
  */

@@ -1,4 +1,4 @@
--- What bench/instructions calls, beside setup.sql.
+-- The objects that bench/instructions calls, beside those of setup.sql.
 INSERT INTO es_import (stream, type, data)
 SELECT 'short-' || s, 'deposited', jsonb_build_object('amount', i, 'note', repeat('x', 150))
   FROM generate_series(1, 100) i, generate_series(1, 100) s;

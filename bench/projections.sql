@@ -1,5 +1,5 @@
--- What the benchmark of projections needs, in a database of its own, whose log
--- stays as it is: 200,000 events in 10,000 streams.
+-- The objects of the benchmark of projections, in a database of its own. Its log
+-- does not change, and has 200,000 events in 10,000 streams.
 CREATE EXTENSION eventstore;
 
 INSERT INTO es_import (stream, type, data)

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * session.h
- *		What the clients of the benchmarks have in common: sessions whose
- *		errors end the program, and a clock.
+ *		Shared code of the clients of the benchmarks: sessions whose errors
+ *		end the program, and a clock.
  *
  *-------------------------------------------------------------------------
  */

@@ -1,5 +1,5 @@
--- What the benchmark compares with: a table of the same columns and indexes,
--- filled by INSERT and COPY.
+-- The table with which the benchmark compares. It has the same columns and indexes,
+-- and is filled by INSERT and COPY.
 CREATE EXTENSION eventstore;
 
 \ir raw_events.sql
@@ -12,13 +12,13 @@ SELECT 'account-' || lpad((i % 10000)::text, 8, '0'), 'deposited', jsonb_build_o
 INSERT INTO es_import (stream, type, data)
 SELECT 'long-' || s, 'deposited', jsonb_build_object('amount', i, 'note', repeat('x', 150))
   FROM generate_series(1, 1000) i, generate_series(1, 100) s;
--- The table that is compared with begins with the same events.
+-- The table for comparison begins with the same events.
 INSERT INTO raw_events (version, stream, type, data)
 SELECT version, stream, type, data FROM es_events ORDER BY position;
 VACUUM (ANALYZE) es_events;
 VACUUM (ANALYZE) raw_events;
 
--- What a statement trigger does in plpgsql, or a sync projection.
+-- The work of a statement trigger in plpgsql, or of a sync projection.
 CREATE TABLE counted (stream text PRIMARY KEY, n bigint, amount bigint);
 CREATE FUNCTION count_events() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

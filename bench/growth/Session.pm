@@ -1,7 +1,7 @@
 package Session;
 
-# A psql that stays, for what must be one session: an open transaction, or the
-# times that the client sees.
+# A psql that stays open, for work that needs one session: an open transaction, or
+# times as the client sees them.
 use strict;
 use warnings;
 use IPC::Open2;

@@ -1,4 +1,4 @@
--- What the measurements of growth need beside the log.
+-- The objects that the measurements of growth need beside the log.
 CREATE EXTENSION eventstore;
 
 -- The machine alone: a table of the same columns and indexes, emptied before each

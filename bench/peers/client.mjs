@@ -1,10 +1,10 @@
 // Appends or reads from Node.js, by emmett's own client or by node-postgres, and
-// says how many events, or streams, a second that was.
+// prints the events, or streams, a second.
 //
 //   client.mjs STORE CLIENTS SECONDS                       appends
 //   client.mjs STORE CLIENTS SECONDS NAME STREAMS EVENTS   reads streams of so many events
 //
-// Connects as the environment says, with so many connections. The event is in
+// Opens CLIENTS connections as the environment describes. The event is in
 // DATA and METADATA. The streams that are read are account-NAME0 to
 // account-NAME(STREAMS - 1).
 import pg from 'pg';

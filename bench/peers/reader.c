@@ -1,26 +1,25 @@
 /*-------------------------------------------------------------------------
  *
  * reader.c
- *		Those who read the log of a store: what pgbench cannot do.
+ *		Readers of the log of a store, for what pgbench cannot do.
  *
  *	reader catch-up EVENTS SECONDS
- *		Reads the log from its start in pages until it has so many events or
- *		so many seconds are over, and says how many events a second that was.
+ *		Reads the log from its start in pages until it has EVENTS events or
+ *		SECONDS seconds are over, and prints the events a second.
  *	reader follow RULE
- *		Says "ready", and follows the log from its end while others append,
- *		until its input ends.  Meanwhile appends events itself, one at a time
- *		with random pauses between them, and says for each of them how many
- *		microseconds it took from the answer to the append until it had been
- *		read, or "late" if that took longer than it is patient.  At last says
- *		how many events it has read of how many that were stored up to the
- *		last one that it read.
+ *		Prints "ready", and follows the log from its end while others append,
+ *		until its input ends.  Meanwhile it appends events itself, one at a time
+ *		with random pauses between them.  For each it prints the microseconds
+ *		from the answer to the append until the event was read, or "late" if
+ *		that took too long.  At the end it prints the number of events that it
+ *		has read, and of those that were stored up to the last one.
  *
- * RULE is what it does when there may be nothing to read:
+ * RULE is its behaviour when there may be nothing to read:
  *		listen CHANNEL	wait for a notification, then read until a page is not
  *						full
  *		eventide		after an empty page wait 100 ms
- *		emmett			after a full page wait 50 ms, after another one double
- *						the time of before, from 100 ms up to a second
+ *		emmett			after a full page wait 50 ms, after another one twice
+ *						the previous time, from 100 ms up to a second
  *
  * The statements are in the environment:
  *		PAGE			the next page after position $1
