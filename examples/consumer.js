@@ -2,16 +2,17 @@
 //
 //     node consumer.js SUBSCRIPTION [NAME]
 //
-// It connects by the usual variables: PGHOST, PGDATABASE, PGUSER ... NAME belongs
-// to one running program at a time: one that is started anew under its name goes
-// on at once with what it had in flight; without a name it waits for the lease.
+// It connects by the usual variables, such as PGHOST, PGDATABASE and PGUSER. One
+// running program at a time may use a NAME. If it is started again under its NAME,
+// it continues at once with the events that it had in flight. Without a NAME it
+// waits until their lease expires.
 //
 // It polls without waiting, and LISTEN wakes it. So no connection is busy while
-// there is nothing to do: they may be a pool's, and one listener can wake many
-// consumers. What is not an append wakes no consumer (a retry is due, a lease has
-// expired), so it looks every second as well; es_poll(wait => ...) as in consumer.py
-// needs neither. LISTEN is bound to its session: behind pgbouncer, LISTEN_URL
-// is to lead to the server itself.
+// there is nothing to do. Connections may come from a pool, and one listener can
+// wake many consumers. Only an append wakes a consumer, but not a retry that is due
+// or a lease that has expired. So it also looks every second. es_poll(wait => ...),
+// as in consumer.py, needs neither. LISTEN belongs to its session. Behind pgbouncer,
+// LISTEN_URL must lead to the server itself.
 const { Client, DatabaseError } = require('pg');
 
 const [subscription, name] = process.argv.slice(2);

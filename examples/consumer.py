@@ -2,15 +2,16 @@
 
     python3 consumer.py SUBSCRIPTION [NAME]
 
-It connects by the usual variables: PGHOST, PGDATABASE, PGUSER ... NAME belongs
-to one running program at a time: one that is started anew under its name goes
-on at once with what it had in flight; without a name it waits for the lease.
+It connects by the usual variables, such as PGHOST, PGDATABASE and PGUSER. One
+running program at a time may use a NAME. If it is started again under its NAME,
+it continues at once with the events that it had in flight. Without a NAME it
+waits until their lease expires.
 
-It long-polls: es_poll sleeps in the server until there is something, also when
-a retry is due or another's lease has expired. That is the simplest way, and the
-best one for a program that does nothing else on its connection. Where many
-would wait, or behind a connection pool, one LISTEN can wake them all:
-consumer.js and consumer.rb do that.
+It uses long polls. es_poll sleeps in the server until there is an event, a retry
+is due, or the lease of another consumer has expired. This is the simplest way,
+and the best one for a program that does nothing else on its connection. If many
+consumers wait, or behind a connection pool, one LISTEN can wake all of them, as in
+consumer.js and consumer.rb.
 """
 import os
 import signal
@@ -25,7 +26,7 @@ stopping = False
 
 
 def handle(connection, event):
-    """Whatever is to be done; it may be done twice, so it should not matter."""
+    """Does the work. It may run twice for an event, so it should be idempotent."""
     connection.execute(
         "INSERT INTO handled (consumer, position, stream, version, attempt) VALUES (%s, %s, %s, %s, %s)",
         (name, event.position, event.stream, event.version, event.attempt))
@@ -35,11 +36,11 @@ def deliver(connection, events):
     failed = set()
     for event in events:
         if event.stream in failed:
-            continue  # it comes again, after the one that failed
+            continue  # it is delivered again, after the one that failed
         try:
             handle(connection, event)
         except Exception as error:
-            # If the connection is lost this fails, too, and nothing is settled.
+            # If the connection is lost, this fails as well, and nothing is settled.
             connection.execute("SELECT es_nack(%s, %s, %s, %s)",
                                (subscription, event.token, event.position, str(error)))
             failed.add(event.stream)
@@ -68,8 +69,8 @@ def main():
     pause = 0.1
     while not stopping:
         try:
-            # prepare_threshold: prepared statements are bound to a session, and a
-            # pool of transactions changes it; without such a pool leave it out.
+            # prepare_threshold: prepared statements belong to a session, which a pool
+            # in transaction mode changes. Leave it out without such a pool.
             with psycopg.connect(autocommit=True, prepare_threshold=None, row_factory=namedtuple_row) as connection:
                 pause = 0.1
                 consume(connection)
@@ -80,7 +81,7 @@ def main():
 
 
 def stop(*_):
-    """What is in flight is finished first; es_poll returns within its wait."""
+    """Lets the loop finish the events in flight. es_poll returns within its wait."""
     global stopping
     stopping = True
 

@@ -2,14 +2,15 @@
 #
 #     ruby consumer.rb SUBSCRIPTION [NAME]
 #
-# It connects by the usual variables: PGHOST, PGDATABASE, PGUSER ... NAME belongs
-# to one running program at a time: one that is started anew under its name goes
-# on at once with what it had in flight; without a name it waits for the lease.
+# It connects by the usual variables, such as PGHOST, PGDATABASE and PGUSER. One
+# running program at a time may use a NAME. If it is started again under its NAME,
+# it continues at once with the events that it had in flight. Without a NAME it
+# waits until their lease expires.
 #
-# It polls without waiting, and LISTEN wakes it: the way for a program that
-# waits for other notifications, too. What is not an append wakes no consumer (a
-# retry is due, a lease has expired), so it looks every second as well;
-# es_poll(wait => ...) as in consumer.py needs neither.
+# It polls without waiting, and LISTEN wakes it. This is the way for a program that
+# also waits for other notifications. Only an append wakes a consumer, but not a
+# retry that is due or a lease that has expired. So it also looks every second.
+# es_poll(wait => ...), as in consumer.py, needs neither.
 require 'pg'
 require 'set'
 
@@ -18,7 +19,7 @@ SUBSCRIPTION, NAME = ARGV
 LOST = [PG::ConnectionBad, PG::UnableToSend, PG::ConnectionException,
         PG::InsufficientResources, PG::OperatorIntervention].freeze
 
-# Whatever is to be done; it may be done twice, so it should not matter.
+# Does the work. It may run twice for an event, so it should be idempotent.
 def handle(connection, event)
   connection.exec_params(
     'INSERT INTO handled (consumer, position, stream, version, attempt) VALUES ($1, $2, $3, $4, $5)',

@@ -3,12 +3,14 @@
 #
 #     consumer.sh SUBSCRIPTION [NAME]
 #
-# It connects by the usual variables: PGHOST, PGDATABASE, PGUSER ... NAME belongs
-# to one running program at a time: one that is started anew under its name goes
-# on at once with what it had in flight; without a name it waits for the lease.
+# It connects by the usual variables, such as PGHOST, PGDATABASE and PGUSER. One
+# running program at a time may use a NAME. If it is started again under its NAME,
+# it continues at once with the events that it had in flight. Without a NAME it
+# waits until their lease expires.
 #
-# It long-polls: es_poll sleeps in the server until there is something. LISTEN
-# would be of no use: psql tells of a notification after its next command only.
+# It uses long polls, in which es_poll sleeps in the server until there is an event.
+# LISTEN would be of no use, since psql shows a notification only after its next
+# command.
 set -euo pipefail
 trap '' PIPE
 

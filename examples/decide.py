@@ -49,7 +49,7 @@ def attempt(stream, command, command_id):
 
 
 def execute(stream, command, command_id, retries=RETRIES):
-    """Attempts it until it is known to be done, so many times after the first."""
+    """Repeats the attempt until its result is known, at most RETRIES times."""
     pause = 0.01
     for retry in range(retries + 1):
         try:
@@ -73,7 +73,7 @@ def connect():
 def main():
     stream, *amounts = sys.argv[1:]
     for amount in amounts:
-        # made once for the command, and kept with it: whoever repeats it has the same
+        # made once for the command, and kept with it, so that each repetition has the same id
         command_id = uuid.uuid4()
         print(execute(stream, int(amount), command_id))
 

@@ -4,8 +4,8 @@
 --
 --   decider     name(state jsonb, command jsonb) RETURNS jsonb, an array of events
 --   reducer     as es_state takes it
---   command_id  the same one whenever the command is repeated
---   retries     how many after the first attempt; then the caller gets ES001
+--   command_id  the same id each time the command is repeated
+--   retries     attempts after the first one, before the caller gets ES001
 CREATE FUNCTION decide(stream text, decider regproc, command jsonb, reducer es_function,
                        command_id uuid, retries int DEFAULT 10)
 RETURNS bigint LANGUAGE plpgsql AS $$
@@ -20,8 +20,8 @@ BEGIN
         BEGIN
             SELECT s.state, s.version INTO loaded FROM es_state(stream, reducer) AS s;
 
-            -- an earlier attempt whose answer was lost; it is looked for after the state
-            -- was loaded, so that what is not found now is not in that state, either
+            -- Look for an earlier attempt whose answer was lost. As the state is loaded
+            -- already, an attempt that is not found now is not in that state, either.
             SELECT e.version INTO result FROM es_events AS e WHERE e.id = first_id;
             IF FOUND THEN
                 RETURN result;

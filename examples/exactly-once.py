@@ -2,9 +2,9 @@
 
     python3 exactly-once.py SUBSCRIPTION [NAME]
 
-Poll, writes and acknowledgement are one transaction: either all of it is there,
-or none, and the delivery is made again. A connection may be lost at any moment,
-also between the commit and its answer.
+Poll, writes and acknowledgement are one transaction. Either all of it takes effect,
+or none of it does and the events are delivered again. A connection may be lost at
+any moment, also between the commit and its answer.
 """
 import os
 import signal
@@ -29,7 +29,7 @@ def deliver(connection, events):
     failed = set()
     for event in events:
         if event.stream in failed:
-            continue  # it comes again, after the one that failed
+            continue  # it is delivered again, after the one that failed
         try:
             with connection.transaction():  # a savepoint: what the others wrote stays
                 handle(connection, event)
@@ -68,7 +68,7 @@ def main():
 
 
 def stop(*_):
-    """What is in flight is finished first; es_poll returns within its wait."""
+    """Lets the loop finish the events in flight. es_poll returns within its wait."""
     global stopping
     stopping = True
 

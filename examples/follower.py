@@ -2,11 +2,11 @@
 
     python3 follower.py FILE
 
-The position and what was made of the events are written in one transaction of the file, so
-each event counts once. Beside the position stands the incarnation of the store in which it was
-read. After a restore or a failover the log may have other events at positions that were read
-already: es_position_valid() says so, and the program stops. Then delete the file, and run it
-again: it reads the log from the start.
+One transaction of the file writes the position together with the result of the events, so
+each event counts once. The file keeps the incarnation of the store beside the position. After a
+restore or a failover the log may have other events at positions that were read already.
+es_position_valid() then returns false, and the program stops. Delete the file and run it again,
+and it reads the log from the start.
 """
 import select
 import signal
@@ -30,7 +30,7 @@ def open_file(name):
 
 
 def check(db, file):
-    """Refuses to go on where what was read is not what the log has."""
+    """Stops if the log does not have the events that were read."""
     position, incarnation = file.execute("SELECT position, incarnation FROM at").fetchone()
     valid, = db.execute("SELECT es_position_valid(%s::uuid, %s)", (incarnation, position)).fetchone()
     if not valid:
