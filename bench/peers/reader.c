@@ -52,12 +52,12 @@
 #define MAX_PROBES 10000
 #define MAX_POSITIONS 10000000
 
-/* What the one who appends and the one who reads have in common. */
+/* What the appending and the reading process share. */
 typedef struct Shared
 {
 	_Atomic double read_at[MAX_PROBES]; /* 0: not yet */
 	atomic_llong last;			/* position of the last event read */
-	int			backend;		/* the process that serves the one who reads */
+	int			backend;		/* the process that serves the reading process */
 	long long	start;			/* position before the first one */
 	char		probes[60];		/* how their streams' names begin */
 	bool		seen[MAX_POSITIONS];	/* by position after the start */
@@ -224,7 +224,7 @@ all_read(Shared *shared, int count)
 	return true;
 }
 
-/* Ends the one who reads, and what the server still does for it. */
+/* Ends the reading process, and the work of the server for it. */
 static void
 end_follower(PGconn *session, Shared *shared, pid_t follower)
 {

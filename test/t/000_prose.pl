@@ -54,6 +54,12 @@ is(faults('README.md' => "x\n" x 200), '', 'a README that is just short enough')
 like(faults('sql/a.sql' => "-- waits in vain\n"), qr{sql/a\.sql:1: a word that is worn: in vain}, 'a worn word in a source');
 like(faults('test/sql/b.sql' => "-- he waits\n"), qr{test/sql/b\.sql:1: a word that is worn: he}, 'a worn word in a test');
 like(faults('sql/a.sql' => "-- what mends it\n"), qr{a word that is worn: mends}, 'a word that readers do not get');
+like(faults('sql/a.sql' => "-- a fence of the row\n"), qr{a word that is worn: fence}, 'a worn word in the code of the extension');
+is(faults('test/sql/b.sql' => "-- one fence, by the way\n"), '', 'words that are worn elsewhere');
+foreach my $sentence ('waits for those who append', 'gives it up', 'an expensive or a dear one', 'drops it by the way')
+{
+	like(faults('doc/a.md' => "$good{'doc/a.md'}It $sentence.\n"), qr{doc/a\.md:8: a word that is worn}, "a document: $sentence");
+}
 like(faults('doc/a.md' => "$good{'doc/a.md'}Who appends waits.\n"), qr{doc/a\.md:8: a word that is worn: Who appends}, 'a sentence whose subject is who');
 
 done_testing();
