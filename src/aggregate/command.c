@@ -146,10 +146,10 @@ check_first_id(const Command *command, const NewEvent *first)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the first event of a command with a " COMMAND_ID " must not have an id of its own"),
-				 errdetail("Its id is %s, by the decider or by the composite key of type \"%s\".",
+				 errdetail("Its id is %s, given by the decider or by the composite key of type \"%s\".",
 						   uuid_to_cstring(&first->id),
 						   text_to_cstring(first->type)),
-				 errhint("A command is recognized by its first event's id when it is repeated. Leave out that id, or the " COMMAND_ID " where the events' own ids are enough.")));
+				 errhint("A command is recognized by its first event's id when it is repeated. Leave out that id, or the " COMMAND_ID " if the events' own ids are enough.")));
 }
 
 /*

@@ -141,7 +141,7 @@ iso_moment(const char *string)
 	if (!is_iso_moment(string))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_DATETIME_FORMAT),
-				 errmsg("\"occurred_at\" of an event must be a moment in ISO 8601"),
+				 errmsg("\"occurred_at\" of an event must be a timestamp in ISO 8601"),
 				 errdetail("It is \"%s\".", string),
 				 errhint("Write date, time and offset, such as \"2026-01-31T20:00:00.5+01:00\" or \"2026-01-31T19:00:00Z\".")));
 	return DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in,
@@ -204,7 +204,7 @@ read_event_object(NewEvent *event, JsonbValue *object, Datum empty)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("an event must be an object"),
 				 errdetail("An element of the array is of another JSON type."),
-				 errhint("Give an array such as '[{\"type\": \"deposited\", \"data\": {\"amount\": 5}}]'.")));
+				 errhint("Pass an array such as '[{\"type\": \"deposited\", \"data\": {\"amount\": 5}}]'.")));
 	event->data = empty;
 	iterator = JsonbIteratorInit(object->val.binary.data);
 	(void) JsonbIteratorNext(&iterator, &value, true);
@@ -239,7 +239,7 @@ event_array_read(text *stream, Jsonb *array, int *count)
 				 errmsg("events must be an array"),
 				 errdetail("The argument is %s.",
 						   JB_ROOT_IS_SCALAR(array) ? "a scalar" : "an object"),
-				 errhint("Give an array of objects, also for one event.")));
+				 errhint("Pass an array of objects, even for one event.")));
 	*count = JB_ROOT_COUNT(array);
 	events = event_array_make(stream, *count);
 

@@ -93,7 +93,7 @@ argument_word(const char *name, const char *value, const char *one,
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("unknown %s \"%s\"", name, value),
-				 errdetail("It is '%s' or '%s'.", one, other)));
+				 errdetail("It must be '%s' or '%s'.", one, other)));
 }
 
 /*

@@ -273,6 +273,6 @@ run_as_path_context(Oid log, const char *kept)
 		return;
 	schema = find_missing_schema(log, kept);
 	if (schema != NULL)
-		errcontext("schema \"%s\" of the search_path that is kept, %s, does not exist",
+		errcontext("schema \"%s\" of the stored search_path, %s, does not exist",
 				   schema, kept);
 }

@@ -265,7 +265,7 @@ set_locale_value(int number, const char *value)
 				 errmsg("locale \"%s\" does not exist on this server", value),
 				 errdetail("A definition was made with %s of this name. It runs with \"%s\", the locale of the database.",
 						   meaning_settings[number].name, database_locale()),
-				 errhint("Install the locale, or make the projection or upcaster again.")));
+				 errhint("Install the locale, or define the projection or upcaster again.")));
 	warned = true;
 	(void) try_set_value(number, database_locale(), ERROR);
 }

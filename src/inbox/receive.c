@@ -197,7 +197,7 @@ append_message(const Message *message, const AckEvent *ack)
 	if (ack->nulls[ACK_EVENT_TYPE])
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("event_type must not be null where a stream is named"),
+				 errmsg("event_type must not be null if a stream is named"),
 				 errdetail("The handler returned stream \"%s\" without an event_type.",
 						   TextDatumGetCString(ack->values[ACK_STREAM])),
 				 errhint("Return the type of the event that is to be appended, or no stream.")));
@@ -368,7 +368,7 @@ check_ack_event(const AckEvent *ack)
 	if (ack->nulls[ACK_STREAM] && !ack->nulls[ACK_EXPECTED])
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("stream must not be null where a version is expected"),
+				 errmsg("stream must not be null if a version is expected"),
 				 errdetail("The handler returned an expected version, and no stream."),
 				 errhint("Name the stream to which the message is appended.")));
 }
@@ -416,7 +416,7 @@ check_message_id(text *message_id)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("message_id must not be empty"),
 				 errdetail("It has 0 bytes, the limit is %d.", MAX_TOPIC_LENGTH),
-				 errhint("Leave it out where the message has no id: then its payload tells it from others.")));
+				 errhint("Leave it out if the message has no id. The payload then identifies it.")));
 	check_topic_length(message_id, arg_names[ARG_MESSAGE_ID]);
 }
 
@@ -463,9 +463,9 @@ check_is_known(const Message *message)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("a message without payload needs a message_id or metadata"),
-				 errdetail("Nothing tells it from another message of topic \"%s\".",
+				 errdetail("Nothing distinguishes it from another message of topic \"%s\".",
 						   text_to_cstring(message->topic)),
-				 errhint("Give the id that its sender gave it, or its partition and offset as metadata.")));
+				 errhint("Pass the id that its sender gave it, or its partition and offset as metadata.")));
 }
 
 /* What the message is known by. */

@@ -113,7 +113,7 @@ categories_check(ArrayType *categories)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("category must not be empty"),
-				 errdetail("No event is of one of 0 categories."),
+				 errdetail("The array has no elements."),
 				 errhint("Leave category out to get events of all categories.")));
 	if (count > MAX_CATEGORIES)
 		ereport(ERROR,

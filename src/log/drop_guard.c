@@ -77,7 +77,7 @@ check_log_is_empty(Oid relid)
 				 errdetail("Table \"%s\" of extension eventstore has an event at position " INT64_FORMAT ".",
 						   RelationGetRelationName(log),
 						   DatumGetInt64(slot_getattr(slot, Anum_es_events_position, &isnull))),
-				 errhint("If the events are not needed any more: SET eventstore.allow_drop = on")));
+				 errhint("If the events are not needed any more, run SET eventstore.allow_drop = on first.")));
 	ExecDropSingleTupleTableSlot(slot);
 	table_endscan(scan);
 	UnregisterSnapshot(snapshot);

@@ -33,7 +33,7 @@ event_check_type_name(text *type)
 				 length == 0 ?
 				 errmsg("an event's type must not be empty") :
 				 errmsg("an event's type is too long"),
-				 errdetail("The type has %d bytes, the limit is %d: a type is a name, not a text.",
+				 errdetail("The type has %d bytes, the limit is %d.",
 						   length, ES_MAX_TYPE_LENGTH),
 				 errhint("Name what happened, such as 'deposited', and put the rest into data.")));
 }
@@ -52,7 +52,7 @@ event_check_type_names(ArrayType *types)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("types must not be empty"),
-				 errdetail("No event is of one of 0 types."),
+				 errdetail("The array has no elements."),
 				 errhint("Leave types out to get events of all types.")));
 	for (i = 0; i < count; i++)
 		event_check_type_name(DatumGetTextPP(values[i]));
@@ -106,7 +106,7 @@ event_check_reserved(text *name, const char *what)
 								pg_mbcliplen(VARDATA_ANY(name),
 											 VARSIZE_ANY_EXHDR(name),
 											 MAX_NAME_SHOWN))),
-			 errhint("Such names are the store's own; choose another one.")));
+			 errhint("Such names are reserved; choose another one.")));
 }
 
 /*
@@ -128,9 +128,9 @@ event_check_id(const pg_uuid_t *id)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("an id must not be the %s UUID",
 						id->data[0] == 0 ? "nil" : "max"),
-				 errdetail("The id is %s, which programs have where no id was set.",
+				 errdetail("The id is %s, which usually stands for an id that was not set.",
 						   uuid_to_cstring(id)),
-				 errhint("Give each event an id of its own, or none: then it gets one.")));
+				 errhint("Give each event an id of its own, or none, and one is made.")));
 }
 
 /*
@@ -142,10 +142,10 @@ check_occurred_at(TimestampTz occurred_at)
 	if (TIMESTAMP_NOT_FINITE(occurred_at))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-				 errmsg("occurred_at must be a moment"),
+				 errmsg("occurred_at must be finite"),
 				 errdetail("It is %sinfinity.",
 						   TIMESTAMP_IS_NOBEGIN(occurred_at) ? "-" : ""),
-				 errhint("Leave it out where the moment is not known.")));
+				 errhint("Leave it out if the time is not known.")));
 }
 
 /* Metadata is an object, so that more can be added to it. */
@@ -160,7 +160,7 @@ event_check_metadata(Datum metadata)
 				 errmsg("metadata must be an object"),
 				 errdetail("The metadata is %s.",
 						   JB_ROOT_IS_SCALAR(object) ? "a scalar" : "an array"),
-				 errhint("Give an object, such as '{\"correlation_id\": \"...\"}', or null.")));
+				 errhint("Pass an object, such as '{\"correlation_id\": \"...\"}', or null.")));
 }
 
 /*

@@ -40,9 +40,9 @@ fail_closed(void)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("the event store is closed, as its restore is not finished"),
-			 errdetail("What was added to its tables in the database that was dumped, such as row security, is not there yet."),
-			 errhint("Let the owner of es_events run SELECT * FROM es_finish_restore(); its rows say what is missing.")));
+			 errmsg("the event store is closed until its restore is finished"),
+			 errdetail("What the dumped database had added to its tables, such as row security, is not restored yet."),
+			 errhint("Let the owner of es_events run SELECT * FROM es_finish_restore(); its rows show what is missing.")));
 }
 
 /*

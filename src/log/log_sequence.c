@@ -324,5 +324,5 @@ log_sequence_check(Oid log, const char *name, int64 position)
 				 errmsg("%s lies beyond the end of the log", name),
 				 errdetail("It is " INT64_FORMAT ", the last position that was drawn is " INT64_FORMAT ".",
 						   position, last),
-				 errhint("Give the position of an event; null, where that is allowed, means from now on.")));
+				 errhint("Pass the position of an event, or null, where that is allowed, to begin now.")));
 }

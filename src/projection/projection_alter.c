@@ -176,7 +176,7 @@ notice_handled_events(const Projection *projection, int64 position)
 					projection->name, position),
 			 errdetail("What it has handled before stays as it is."),
 			 projection->tables == NIL ? 0 :
-			 errhint("es_rebuild_projection() makes it anew of all events after position " INT64_FORMAT ".",
+			 errhint("es_rebuild_projection() rebuilds it from all events after position " INT64_FORMAT ".",
 					 projection->start_position)));
 }
 

@@ -230,9 +230,9 @@ refuse_query(const char *why)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("the query cannot be a projection's"),
+			 errmsg("the query cannot be used by a projection"),
 			 errdetail("%s", why),
-			 errhint("Give one INSERT, UPDATE, DELETE, MERGE or SELECT that reads new_events.")));
+			 errhint("Use one INSERT, UPDATE, DELETE, MERGE or SELECT that reads new_events.")));
 }
 
 /* Returns true if the node reads new_events. */
@@ -482,7 +482,7 @@ notice_unread_events(SPIPlanPtr plan)
 	}
 	ereport(NOTICE,
 			(errmsg("the query does not read " NEW_EVENTS),
-			 errdetail("It does the same whatever the events are."),
+			 errdetail("It does the same for all events."),
 			 errhint("Read the events of the batch from the table " NEW_EVENTS ".")));
 }
 

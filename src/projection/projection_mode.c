@@ -171,20 +171,20 @@ projection_check_sync(const Projection *projection)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("projection \"%s\" cannot be sync", projection->name),
 				 errdetail("Each append would refresh the whole materialized view, and wait for the one before it."),
-				 errhint("Leave it async, or write a query that keeps a table.")));
+				 errhint("Leave it async, or use a query that maintains a table.")));
 	if (check_enable_rls(projection->log, projection_owner_role(projection),
 						 true) == RLS_ENABLED)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("projection \"%s\" cannot be sync", projection->name),
-				 errdetail("Row security hides events from its owner, and a trigger is given all of them."),
+				 errdetail("Row security hides events from its owner, but a trigger gets all of them."),
 				 errhint("Leave it async, or let a role own it that may read all events.")));
 	if (failure_streams(projection_failures(projection), NULL) != NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("projection \"%s\" cannot be sync", projection->name),
-				 errdetail("Events of it wait in es_failures, and later ones of their streams would pass them."),
-				 errhint("es_retry or es_discard them first.")));
+				 errdetail("Some of its events wait in es_failures, and later ones of their streams would overtake them."),
+				 errhint("Call es_retry() or es_discard() for them first.")));
 }
 
 /* Handles what became stable during a wait for the lock. */

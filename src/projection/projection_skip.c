@@ -149,7 +149,7 @@ begin_skip(FunctionCallInfo fcinfo, const char *function)
 	if (projection->kind == PROJECTION_REFRESH)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("projection \"%s\" has no single events", name),
+				 errmsg("projection \"%s\" cannot skip single events", name),
 				 errdetail("It refreshes a materialized view as a whole."),
 				 errhint("Leave the event out in the view's query.")));
 	return projection;

@@ -303,9 +303,9 @@ notice_rebuild_start(const Projection *projection)
 {
 	if (projection->start_position > 0)
 		ereport(NOTICE,
-				(errmsg("rebuilding projection \"%s\" of the events after position " INT64_FORMAT,
+				(errmsg("rebuilding projection \"%s\" from the events after position " INT64_FORMAT,
 						projection->name, projection->start_position),
-				 errdetail("Earlier events are left out, as its start_position says."),
+				 errdetail("Its start_position leaves out earlier events."),
 				 errhint("es_alter_projection() changes the start_position.")));
 }
 

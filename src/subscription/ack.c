@@ -81,7 +81,7 @@ check_delivered_position(const Partition *partition, int place, int64 position)
 						position),
 				 errdetail("Token " INT64_FORMAT " is for events up to position " INT64_FORMAT ".",
 						   partition->tokens.values[place], upto),
-				 errhint("Give the position of an event that came with the token.")));
+				 errhint("Pass the position of an event that came with the token.")));
 }
 
 /*
@@ -249,7 +249,7 @@ action_of_name(text *action)
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("unknown action \"%s\"", word),
-			 errdetail("It is 'retry', 'park' or 'skip'.")));
+			 errdetail("It must be 'retry', 'park' or 'skip'.")));
 }
 
 /*
@@ -316,7 +316,7 @@ nack_log(Partition *partition, int64 position, ErrorData *error,
 						position),
 				 errdetail("Partition %d of subscription \"%s\" has none there, or it was acknowledged.",
 						   partition->number, partition->subscription.name),
-				 errhint("Give the position of an event that came with the token.")));
+				 errhint("Pass the position of an event that came with the token.")));
 	if (action == ACTION_RETRY &&
 		attempts >= partition->subscription.max_attempts)
 		action = ACTION_PARK;

@@ -116,7 +116,7 @@ composite_key_names(ArrayType *keys, int *count)
 		if (nulls[i])
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("a composite key must not name a null"),
+					 errmsg("a composite key must not contain null"),
 					 errdetail("Element %d of the keys is null.", i + 1)));
 		for (j = 0; j < i; j++)
 		{

@@ -559,7 +559,7 @@ event_type_check_filter(Oid log, ArrayType *types)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("type \"%s\" is not defined", text_to_cstring(type)),
-					 errdetail("No event can be of it, since eventstore.strict_types is on."),
+					 errdetail("No event can have this type, since eventstore.strict_types is on."),
 					 errhint("Define the type by es_define_event_type() first.")));
 	}
 }

@@ -104,7 +104,7 @@ check_composite_key(ArrayType *array)
 						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						 errmsg("attribute \"%s\" cannot be part of a composite key",
 								name),
-						 errdetail("By its name it is the time of storing, which differs at each retry."),
+						 errdetail("Its name stands for the time of storing, which differs in each retry."),
 						 errhint("Name attributes that say what happened, and when it happened if need be.")));
 		}
 	}

@@ -363,7 +363,7 @@ call_upcaster_function(Upcasting *upcasting, UpcasterCall *call, Datum data)
 				 errmsg("upcaster %s returned null", call->upcaster.signature),
 				 errdetail("It was given data of type \"%s\" of version %d.",
 						   call->upcaster.type, call->upcaster.from_version),
-				 errhint("An upcaster returns data of the next version for whatever it is given.")));
+				 errhint("An upcaster must return data of the next version for all data.")));
 	return result;
 }
 

@@ -67,8 +67,8 @@ worker_count_begin(int limit)
 	if (count >= limit)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("the database has all workers that it may have"),
-				 errdetail("There are %d. By hand as many may be started as eventstore.workers says.",
+				 errmsg("no more workers can be started in this database"),
+				 errdetail("It has %d, and eventstore.workers limits those that are started by hand.",
 						   count),
 				 errhint("Increase eventstore.workers, or end a worker by pg_terminate_backend().")));
 }

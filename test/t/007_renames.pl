@@ -174,7 +174,7 @@ $session->query($_) foreach 'SET search_path = models, public, s1',
   'SET search_path = public, s1, s2';
 sql($node, 'ALTER SCHEMA models RENAME TO moved');
 like(error_of(q{SELECT es_append('l-1', 'any', 'x')}),
-	qr/relation "listed" does not exist.*CONTEXT:.*schema "models" of the search_path that is kept, models, public, \@extschema\@, does not exist/s,
+	qr/relation "listed" does not exist.*CONTEXT:.*schema "models" of the stored search_path, models, public, \@extschema\@, does not exist/s,
 	'a schema of the kept search_path is renamed, and the error says which');
 sql($node, 'ALTER SCHEMA moved RENAME TO models');
 is(error_of(q{SELECT es_append('l-1', 'any', 'x')}), '', 'the session goes on when the name is back');

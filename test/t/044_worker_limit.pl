@@ -134,7 +134,7 @@ becomes(q{SELECT count(*) = 2 FROM handled WHERE who = 'by_hand'}, 'a longer lim
 # Workers that are started by hand do not take all background processes of the server.
 like(($node->psql('postgres', '\set VERBOSITY verbose
 		SELECT es_start_worker() FROM generate_series(1, 10)'))[2],
-	qr/ERROR:  53400: the database has all workers that it may have\nDETAIL:  There are 2\./, 'no more workers are started by hand than eventstore.workers');
+	qr/ERROR:  53400: no more workers can be started in this database\nDETAIL:  It has 2,/, 'no more workers are started by hand than eventstore.workers');
 is(sql($node, q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'eventstore worker'}), '2', 'as many are there');
 sql($node, q{SELECT pg_terminate_backend(min(pid), 60000) FROM pg_stat_activity WHERE backend_type = 'eventstore worker'}, 'SELECT es_start_worker()');
 is(sql($node, q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'eventstore worker'}), '2', 'another one when one has ended');
