@@ -75,7 +75,7 @@ CREATE FUNCTION es_unskip_event(projection text, "position" bigint)
     RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 REVOKE EXECUTE ON FUNCTION es_skip_event(text, bigint, text), es_unskip_event(text, bigint) FROM PUBLIC;
 
-COMMENT ON TABLE es_skipped_events IS 'events that a projection leaves out: es_skip_event';
+COMMENT ON TABLE es_skipped_events IS 'events that projections leave out, by es_skip_event';
 COMMENT ON COLUMN es_skipped_events.projection IS 'the projection';
 COMMENT ON COLUMN es_skipped_events.position IS 'the event''s position';
 COMMENT ON COLUMN es_skipped_events.event_id IS 'the event''s id';

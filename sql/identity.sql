@@ -39,7 +39,7 @@ CREATE FUNCTION es_position_valid(incarnation uuid, "position" bigint) RETURNS b
 COMMENT ON TABLE es_identity IS 'which instance of the extension this is; never dumped';
 COMMENT ON COLUMN es_identity.one IS 'true: there is one row';
 COMMENT ON COLUMN es_identity.instance IS 'made by CREATE EXTENSION; a copy of the database''s files has it, too';
-COMMENT ON TABLE es_incarnation_entries IS 'incarnations of the store, by those who began them; es_incarnations has one row for each';
+COMMENT ON TABLE es_incarnation_entries IS 'entries of the transactions that began incarnations; es_incarnations has one row for each incarnation';
 COMMENT ON COLUMN es_incarnation_entries.number IS 'number of the incarnation, from 1';
 COMMENT ON COLUMN es_incarnation_entries.entry IS 'id of the entry';
 COMMENT ON COLUMN es_incarnation_entries.id IS 'an id of the incarnation';
@@ -52,7 +52,7 @@ COMMENT ON COLUMN es_incarnation_entries.instance IS 'es_identity.instance then'
 COMMENT ON COLUMN es_incarnation_entries.system_identifier IS 'system identifier of the cluster then';
 COMMENT ON COLUMN es_incarnation_entries.timeline IS 'timeline of the cluster then';
 COMMENT ON COLUMN es_incarnation_entries.database IS 'oid of the database then';
-COMMENT ON VIEW es_incarnations IS 'incarnations of the store: stretches of history that one copy has by itself';
+COMMENT ON VIEW es_incarnations IS 'incarnations of the store: parts of its history that belong to one copy each';
 COMMENT ON COLUMN es_incarnations.number IS 'number of the incarnation, from 1';
 COMMENT ON COLUMN es_incarnations.id IS 'its id, as es_incarnation() returns it';
 COMMENT ON COLUMN es_incarnations.began_at IS 'when it began: at its first append or delivery';
@@ -63,4 +63,4 @@ COMMENT ON FUNCTION es_store_id() IS
 COMMENT ON FUNCTION es_incarnation() IS
     'returns the id of the incarnation in which the statement reads, to be kept beside a position';
 COMMENT ON FUNCTION es_position_valid(uuid, bigint) IS
-    'returns whether everything up to the position, as it was read in the incarnation, is what this log has';
+    'returns whether this log has everything up to the position as it was read in the incarnation';

@@ -109,7 +109,7 @@ COMMENT ON COLUMN es_events.position IS 'number in the log; ascending, with gaps
 COMMENT ON COLUMN es_events.version IS 'number in the stream, from 1 without gaps';
 COMMENT ON COLUMN es_events.next_xid IS 'next transaction id at a moment after the position was drawn, for es_horizon()';
 COMMENT ON COLUMN es_events.recorded_at IS 'when the event was appended';
-COMMENT ON COLUMN es_events.occurred_at IS 'when it happened, if the caller says so';
+COMMENT ON COLUMN es_events.occurred_at IS 'when it happened, if the caller gave it';
 COMMENT ON COLUMN es_events.id IS 'unique id: given by the caller, or a UUID of version 7';
 COMMENT ON COLUMN es_events.stream IS 'stream''s name, category-id, of at most 2048 bytes';
 COMMENT ON COLUMN es_events.type IS 'name of what happened, of at most 255 bytes';

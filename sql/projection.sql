@@ -183,7 +183,7 @@ COMMENT ON COLUMN es_projections.paused_at IS 'when it was paused; null: it is n
 COMMENT ON VIEW es_projection_status IS 'projections: state, lag, rate, rebuild, errors';
 COMMENT ON COLUMN es_projection_status.name IS 'the projection';
 COMMENT ON COLUMN es_projection_status.mode IS 'sync or async';
-COMMENT ON COLUMN es_projection_status.state IS 'running, retrying, failed (max_attempts have; it still tries again) or paused';
+COMMENT ON COLUMN es_projection_status.state IS 'running, retrying, failed (after max_attempts; it still tries again) or paused';
 COMMENT ON COLUMN es_projection_status.position IS 'everything up to here is handled';
 COMMENT ON COLUMN es_projection_status.horizon IS 'everything up to here is stable';
 COMMENT ON COLUMN es_projection_status.lag_events IS 'events that it wants and has not handled';
@@ -200,7 +200,7 @@ COMMENT ON COLUMN es_projection_status.error_context IS 'where it was raised';
 COMMENT ON COLUMN es_projection_status.attempts IS 'how many attempts have failed since the last success';
 COMMENT ON COLUMN es_projection_status.next_attempt IS 'earliest time of the next attempt';
 COMMENT ON COLUMN es_projection_status.failing_since IS 'when the first of the attempts failed';
-COMMENT ON COLUMN es_projection_status.failed_position IS 'position of the event that failed; null: none has, or it is being searched for';
+COMMENT ON COLUMN es_projection_status.failed_position IS 'position of the event that failed; null: no event has failed, or it is being searched for';
 COMMENT ON COLUMN es_projection_status.failed_stream IS 'its stream';
 COMMENT ON COLUMN es_projection_status.failed_version IS 'its version';
 COMMENT ON COLUMN es_projection_status.failed_type IS 'its type';

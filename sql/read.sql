@@ -172,7 +172,7 @@ COMMENT ON TYPE es_recorded_event IS 'an event of the log, as the functions that
 COMMENT ON COLUMN es_recorded_event.position IS 'place in the log; ascending, with gaps where appends were rolled back';
 COMMENT ON COLUMN es_recorded_event.version IS 'place in the stream, from 1 without gaps';
 COMMENT ON COLUMN es_recorded_event.recorded_at IS 'when the event was appended';
-COMMENT ON COLUMN es_recorded_event.occurred_at IS 'when it happened, if the caller said so';
+COMMENT ON COLUMN es_recorded_event.occurred_at IS 'when it happened, if the caller gave it';
 COMMENT ON COLUMN es_recorded_event.id IS 'unique id';
 COMMENT ON COLUMN es_recorded_event.stream IS 'stream''s name, category-id';
 COMMENT ON COLUMN es_recorded_event.type IS 'what happened';
@@ -192,7 +192,7 @@ COMMENT ON FUNCTION es_upcast(es_recorded_event) IS
     'returns an event as of the current schema version of its type';
 COMMENT ON FUNCTION es_upcast_data(bigint, text, text, jsonb, jsonb) IS 'data of an event as of the current schema version of its type';
 COMMENT ON FUNCTION es_upcast_metadata(bigint, text, text, jsonb, jsonb) IS
-    'metadata of an event as of the current schema version of its type, which schema_version says';
+    'metadata of an event, with the current schema version of its type as schema_version';
 COMMENT ON FUNCTION es_load(text, bigint, bigint) IS
     'returns the events of a stream in version order, after a version';
 COMMENT ON FUNCTION es_load_backward(text, bigint, bigint) IS

@@ -153,7 +153,7 @@ check_said_version(const Rewrite *rewrite, int said)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("schema_version in metadata is not a positive integer"),
-				 errdetail("It determines the schema version of the data, of type \"%s\" the data is.",
+				 errdetail("It must be the schema version of type \"%s\" that the data has.",
 						   text_to_cstring(rewrite->type)),
 				 errhint("Give the argument schema_version.")));
 }

@@ -52,7 +52,7 @@ void
 projection_limit_init(void)
 {
 	DefineCustomIntVariable("eventstore.handler_timeout",
-							"Longest time that a worker gives to a batch of a projection.",
+							"Longest time that a worker spends on a batch of a projection.",
 							"0 turns the limit off.",
 							&handler_timeout, 60000, 0, INT_MAX,
 							PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
@@ -128,7 +128,7 @@ describe_cancel(ErrorData *error)
 {
 	error->message = psprintf("the batch was canceled after %d ms",
 							  handler_timeout);
-	error->detail = pstrdup("eventstore.handler_timeout is the longest time that a worker gives to a batch."
+	error->detail = pstrdup("eventstore.handler_timeout is the longest time that a worker spends on a batch."
 							" ALTER DATABASE ... SET eventstore.handler_timeout makes it longer for new workers.");
 }
 

@@ -327,7 +327,7 @@ check_index_found(const AttributeIndex *index)
 	char	   *definition;
 
 	if (!HeapTupleIsValid(tuple))
-		refuse_other_relation(index, "It is no index", "Rename it.");
+		refuse_other_relation(index, "It is not an index", "Rename it.");
 	valid = ((Form_pg_index) GETSTRUCT(tuple))->indisvalid;
 	ReleaseSysCache(tuple);
 	definition = stored_index_definition(index);
