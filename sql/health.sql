@@ -1,5 +1,5 @@
 -- What needs a human, for the view es_health.  Each function finds the problems of one
--- subject.  Nobody but the owner may execute them: es_health() in C runs them as the
+-- subject.  Only the owner may execute them: es_health() in C runs them as the
 -- owner of the log, and shows a caller what it may see.
 --
 -- Rules for all: the log is read by an index and a limit, never scanned, and failures
@@ -7,7 +7,7 @@
 -- functions and operators (test/pgtap/security-create.sql).  Names are printed with
 -- their schemas, as es_health() runs with pg_catalog alone in the search_path.
 --
--- A remedy may be run without much thought, so nobody must be able to place one.  Code
+-- A remedy may be run without much thought, so no role must be able to place one.  Code
 -- is proposed instead of other code only if its owner could act as the role that will
 -- run it anyway, and a GRANT only if the error was not raised by code of users.
 
@@ -678,7 +678,7 @@ BEGIN ATOMIC
     subscription AS MATERIALIZED (
         SELECT s.*, s.owner::oid AS role, s.owner::text AS role_name, pg_catalog.format('subscription %I', s.name) AS object
           FROM es_subscriptions s),
-    -- where the partition that nobody works on and that is furthest behind goes on
+    -- where the partition that no consumer works on and that is furthest behind goes on
     idle AS (
         SELECT p.subscription, p.partition, p.delivered_at,
                CASE WHEN p.leased_until IS NULL THEN greatest(p.position, p.reached) ELSE p.position END AS position

@@ -4,8 +4,8 @@
  *		es_execute(): decides a command on the present state of a stream, and
  *		appends the events.
  *
- * The order of steps.  From the first one on the stream is locked, so that
- * nobody else can append between the state and the decision:
+ * The order of steps.  From the first one on the stream is locked, so that no
+ * other transaction can append between the state and the decision:
  *
  *	1. check the arguments, lock the stream to the end of the transaction;
  *	2. take a snapshot, which sees all that was appended before;

@@ -9,8 +9,8 @@
  * out if it is a retry.  A chunk looks up the versions of its streams anew, as
  * triggers of the chunk before may have appended to them.
  *
- * Where session_replication_role is replica the triggers would not fire, and rows would
- * be lost without a word; es_import_fires() refuses them.
+ * If session_replication_role is replica, the triggers do not fire, and rows would be
+ * lost silently.  es_import_fires() refuses them.
  *
  * Statements nest: a function that feeds an INSERT may itself insert here, and fail
  * and be caught.  So each subtransaction has rows of its own, in its memory.  A flush

@@ -11,8 +11,8 @@
  *	1. identify: events get the ids and schema versions that their types' definitions
  *	   give them (event_check.c).  Users' functions may run here, and not under the
  *	   locks that follow.  Error: ES004, if an id cannot be made.
- *	2. lock: the streams, to the end of the transaction, all in one call and in one
- *	   order for everybody (log_lock.c).
+ *	2. lock: the streams, to the end of the transaction, all in one call and in the
+ *	   same order in every transaction (log_lock.c).
  *	3. open: RowExclusiveLock on es_events, to the end of the transaction.  What is
  *	   looked up sees all that is committed now, at every isolation level.  The first
  *	   append of a session begins a new incarnation if one is due (identity.c).

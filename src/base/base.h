@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * base.h
- *		What the other rooms stand on: PostgreSQL, without a word about events.
+ *		What the other rooms are built on: PostgreSQL, without events.
  *
  * In the functions below "log" is the oid of es_events, whose schema is that of all
  * relations of the extension.

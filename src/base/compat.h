@@ -132,7 +132,7 @@ compat_set_updated_columns(EState *estate, ResultRelInfo *relinfo,
 
 /*
  * The primary key's index, InvalidOid without one.  Takes a lock for the session, if
- * nobody has it and there is memory for it.
+ * it is free and there is memory for it.
  */
 #if PG_VERSION_NUM >= 180000
 #define compat_primary_key_index(rel) RelationGetPrimaryKeyIndex(rel, false)

@@ -13,7 +13,7 @@
  *	- oid 0: the name was that of no role when it was read, as in a restore that comes
  *	  before the roles.  It means the role that gets the name.
  *	- an oid that no role has: the role was dropped.  It prints "name (dropped)", and
- *	  that is read as a role that nobody is, so that a dump brings no role back either.
+ *	  that is read as a role that does not exist, so that a dump does not revive it.
  *
  *-------------------------------------------------------------------------
  */

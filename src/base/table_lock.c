@@ -1,27 +1,27 @@
 /*-------------------------------------------------------------------------
  *
  * table_lock.c
- *		Taking a strong lock on a table without stopping those who use it.
+ *		Taking a strong lock on a table without stopping those that use it.
  *
- * A request that waits in a table's lock queue stops everybody who comes after it,
- * also those whose locks would not conflict with the ones that are held.  One open
+ * A request that waits in a table's lock queue stops every request after it, also
+ * those for locks that would not conflict with the ones that are held.  One open
  * transaction would stop all others in this way.  So the wait is outside of the
  * queue:
  *
  *	1. Take the lock, if it is free.
  *	2. List the transactions that hold a conflicting lock, and wait until all of
  *	   them have ended, for each by its virtual transaction id, as CREATE INDEX
- *	   CONCURRENTLY does.  Nobody queues behind such a wait, and the server knows it:
- *	   pg_blocking_pids() and the search for deadlocks follow it.
+ *	   CONCURRENTLY does.  No request queues behind such a wait, and the server knows
+ *	   it, as pg_blocking_pids() and the search for deadlocks follow it.
  *	3. Catch up with what came meanwhile, if the caller has something to do.
  *	4. Take the lock, if it is free now.  If not, others have come since step 2.
- *	   Stand in the queue, which keeps more from coming, for at most QUEUE_TIME: as
- *	   those who stayed long have ended, this takes as long as a usual transaction.
+ *	   Stand in the queue, which keeps more from coming, for at most QUEUE_TIME.  As
+ *	   the long ones have ended, this takes as long as a usual transaction.
  *	   If one of the new ones stays, leave the queue and go on with step 2; the next
  *	   time in the queue is twice as long, up to MAX_QUEUE_TIME.
  *
- * So nobody waits for a request that waits itself, but for MAX_QUEUE_TIME at most, and
- * then only if transactions stay open one after the other.  If they always do so for
+ * So no session waits for a request that waits itself for more than MAX_QUEUE_TIME, and
+ * it does so only if transactions stay open one after the other.  If they always do so for
  * longer than that, the lock is never free, and lock_timeout ends the wait.
  *
  * Deadlocks.  Step 2 waits for one transaction at a time, so that a search for
@@ -132,7 +132,7 @@ describe_holders(const TableWait *wait)
 	return psprintf("A conflicting lock is held by %s.", list.data);
 }
 
-/* Adds those who hold a conflicting lock on a table to the list. */
+/* Adds the holders of a conflicting lock on a table to the list. */
 static void
 add_holders(TableWait *wait, Oid relid)
 {
@@ -155,7 +155,7 @@ add_holders(TableWait *wait, Oid relid)
 	pfree(holders);
 }
 
-/* Lists those who hold a conflicting lock. */
+/* Lists the holders of a conflicting lock. */
 static void
 list_holders(TableWait *wait)
 {
@@ -323,7 +323,7 @@ await_lock(void *arg)
 }
 
 /*
- * Step 2: waits until those who hold a conflicting lock now have ended, after each
+ * Step 2: waits until the present holders of a conflicting lock have ended, after each
  * search beginning with another one.  Returns false if it is time for a search before.
  */
 static bool

@@ -36,7 +36,7 @@ extern bool wait_context_applies(void);
 
 /* table_lock.c */
 
-/* A lock on tables that is stronger than that of those who write to them. */
+/* A lock on tables that is stronger than that of their writers. */
 typedef struct PatientLock
 {
 	List	   *relids;			/* all of them, or none */

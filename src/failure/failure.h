@@ -77,7 +77,7 @@ extern void failure_error_values(const ErrorData *error, Datum *values,
 extern double failure_pause(int attempts);
 
 /*
- * Returns true if the cause of the error lies outside of the event: somebody's
+ * Returns true if the cause of the error lies outside of the event: in a
  * configuration, another session, or the machine.
  */
 extern bool failure_is_external(const ErrorData *error);

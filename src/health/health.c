@@ -7,12 +7,12 @@
  * look at the catalogs, at other sessions and at rows of every role.  So they run as
  * the owner of the log, by fixed statements, and only the owner may execute them.
  *
- * Each look is a subtransaction.  An error of one, as the horizon gives it while the
- * log has no primary key, is a row, and the others go on.
+ * Each look is a subtransaction.  Its error, such as that of the horizon while the log
+ * has no primary key, becomes a row, and the others go on.
  *
  * What the caller sees follows the status views: all, if it may read es_failures or is
  * a member of pg_read_all_stats; else the problems of what it owns.  A problem of the
- * log or the server belongs to nobody.
+ * log or the server is shown to these roles only.
  *
  * Nothing is written and no lock is taken beyond those of reading, so that the view
  * serves on a standby, too.
@@ -43,8 +43,8 @@ PG_FUNCTION_INFO_V1(es_health);
 /*
  * eventstore.health_delay: seconds for which something that may end by itself must have
  * lasted before it is a problem: an open append, a consumer or a worker that does not
- * come.  Who looks at es_health makes it longer where appends take long, and shorter to
- * see at once what is open.
+ * come.  An administrator makes it longer where appends take long, and shorter to see at
+ * once what is open.
  */
 static int	health_delay = 60;
 

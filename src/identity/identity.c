@@ -4,10 +4,10 @@
  *		Which store this is, and in which of its incarnations: es_store_id(),
  *		es_incarnation(), es_position_valid().
  *
- * A position says the same for ever in one history of the log.  Copies of a store have
- * the same history up to the copy, and then each has its own: positions exist twice.
- * An incarnation is a stretch of history that one copy has by itself.  Design and proof:
- * doc/internals/identity.md.
+ * In one history of the log a position always means the same event.  Copies of a store
+ * share their history up to the copy.  Then each has its own, and positions exist twice.
+ * An incarnation is the part of the history that belongs to one copy.  Design and proof
+ * are in doc/internals/identity.md.
  *
  * Four marks tell a copy from its original: the instance, a UUID that the extension's
  * script makes and no dump has (es_identity); the cluster's system identifier; its
@@ -20,7 +20,7 @@
  *	   that the same snapshot sees.
  *	3. Append, or deliver, in the same transaction.
  *
- * Nothing is locked, and nobody waits.  Whoever does not see an entry writes one, and it
+ * Nothing is locked, and no transaction waits.  One that sees no entry writes one, which
  * is committed with the events.  So a snapshot that sees no entry of the incarnation
  * sees no event of it, and the last position that it sees is that of the history before.
  * Transactions that begin it side by side write the same number and position.

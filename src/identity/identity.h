@@ -21,7 +21,7 @@ extern Oid	identity_checked_log;
 extern void identity_begin(Oid log, Snapshot snapshot);
 
 /*
- * Begins a new incarnation if this is not the one that was begun last.  Whoever appends
+ * Begins a new incarnation if this is not the one that was begun last.  Each append
  * calls it.
  */
 static inline void

@@ -81,7 +81,7 @@ read_ack_event(Datum row, AckEvent *ack)
 
 /*
  * Calls the function.  The tables are open meanwhile, so that it cannot drop
- * them.  The settings are fixed: who retries the message is another session.
+ * them.  The settings are fixed, since another session may retry the message.
  */
 static Datum
 invoke_message_handler(const Message *message, FunctionCallInfo fcinfo)

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * drop_guard.c
- *		Keeps the log from being dropped by the way.
+ *		Keeps the log from being dropped by mistake.
  *
  * DROP EXTENSION removes every event, without CASCADE, and so do DROP SCHEMA ... CASCADE
  * and DROP OWNED where they reach the extension.  A hook, which the server calls before it
@@ -41,8 +41,8 @@ PG_FUNCTION_INFO_V1(es_guard_drop);
 static object_access_hook_type next_object_access_hook = NULL;
 
 /*
- * eventstore.allow_drop: may the log be dropped while it has events?  An administrator who
- * does not need them any more says so in the session that drops them.
+ * eventstore.allow_drop: whether the log may be dropped while it has events.  An
+ * administrator turns it on in the session that drops the store.
  */
 static bool allow_drop = false;
 

@@ -116,7 +116,7 @@ extern void log_fail_duplicate(const pg_uuid_t *id, const char *why);
 /* log_lock.c */
 
 /*
- * What can be locked, in the order in which everybody locks it.  The numbers are
+ * What can be locked, in the order in which all writers lock it.  The numbers are
  * classes of advisory locks; those of users are 1 and 2.
  */
 typedef enum LogLockClass
@@ -139,7 +139,7 @@ extern LogLock log_lock_of_stream(text *stream);
 extern void log_lock_all(Oid log, LogLock *locks, int count);
 extern void log_lock_stream(Oid log, text *stream);
 
-/* Takes the lock of those who append to the log (RowExclusiveLock). */
+/* Takes the lock of an appender on the log (RowExclusiveLock). */
 extern void log_lock_to_append(Oid log);
 
 /* Returns true if another transaction has that lock, also a prepared one. */

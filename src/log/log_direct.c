@@ -15,8 +15,8 @@
  * entry in the server's cache, under RowExclusiveLock.  That lock keeps others from
  * adding triggers, columns, constraints and indexes until the transaction ends, and the
  * open relation keeps this session from it.  An index that is being made concurrently
- * is on the list of the table's indexes before anybody may rely on its entries; so is
- * each of the two while one is made anew.
+ * is on the list of the table's indexes before any query may rely on its entries.  So
+ * are the old and the new one during REINDEX CONCURRENTLY.
  *
  * Nothing is kept from one transaction to the next but the oids of the four indexes
  * (log_index.c), whose definitions never change.

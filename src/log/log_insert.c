@@ -11,7 +11,7 @@
  *
  * Positions are drawn when nothing that the caller did wrong can fail any more,
  * in this order: a transaction id, the positions (log_sequence.c), the next_xid, the
- * rows.  The horizon stands on it (horizon.c).
+ * rows.  The horizon depends on this order (horizon.c).
  *
  *-------------------------------------------------------------------------
  */

@@ -9,8 +9,8 @@
  * are 1 and 2).  Two names with one hash wait for each other unnecessarily, which
  * costs time and nothing else.
  *
- * One call takes all the locks that a write needs, in one order for everybody: by
- * class, then by hash, and of one thing the strongest mode.  So two writes can
+ * One call takes all the locks that a write needs, in the same order in every
+ * transaction: by class, then by hash, and of one thing the strongest mode.  So two writes can
  * only wait for each other in a circle if one of their transactions holds locks of
  * an earlier write.
  *

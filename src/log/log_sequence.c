@@ -27,7 +27,7 @@
  * log_cnt, is kept in the page, and later raises and draws within them write nothing,
  * until a checkpoint.  So a crash or a promotion never takes the sequence back.
  *
- * The order of positions stands on CACHE 1, an increment of 1 and NO CYCLE.  A session
+ * The order of positions depends on CACHE 1, an increment of 1 and NO CYCLE.  A session
  * that has seen the sequence's name and parameters relies on them until the catalog's
  * invalidation.  ALTER SEQUENCE needs a lock that conflicts with the one that a draw
  * has taken, so that looking again after the first draw is enough.
@@ -306,7 +306,7 @@ last_drawn_position(Oid sequence)
 }
 
 /*
- * Refuses a position beyond the end of the log, where somebody would wait for nothing.
+ * Refuses a position beyond the end of the log, which a caller would wait for too long.
  * A standby may be behind what its caller knows from the primary.
  */
 void

@@ -48,7 +48,7 @@ stream_check_name(text *stream)
 }
 
 /*
- * Refuses a name of a stream that nobody may append to: the store's own, too.
+ * Refuses a name of a stream that no caller may append to, also a reserved one.
  */
 void
 stream_check_new(text *stream)

@@ -5,7 +5,7 @@
  *		process, without shared_preload_libraries.
  *
  * doc/internals/autostart.md has the protocol and why it leaves out no event.  Here is
- * the side of those who start one:
+ * the side that starts one:
  *
  *	- an append that sees no promise, and rows that logical replication applies, before
  *	  their commit.  They hold a lock on the log, which a worker that is leaving sees;
@@ -14,8 +14,8 @@
  *
  * Before a process is registered: no worker serves the database, this session has the
  * token (not after a commit, where nothing may fail), a place is free, and as many
- * processes of the server are left for others as there are places.  Nobody waits for the
- * process, and nothing here is an error for the caller: it goes on without a worker.
+ * processes of the server are left for others as there are places.  The caller does not
+ * wait for the process.  Nothing here is an error; the caller goes on without a worker.
  *
  * An attempt fails if no process was registered, or if no worker serves the database when
  * that process should.  After that the session pauses before the next one.
@@ -45,8 +45,8 @@
 #define SERVES_UNTIL	2000
 
 /*
- * eventstore.autostart_workers: how many workers may run in the cluster that nobody has
- * asked for.  An administrator allows more where databases are many, and none where
+ * eventstore.autostart_workers: how many workers that were started by appends may run in
+ * the cluster.  An administrator allows more if there are many databases, and none if
  * processes are scarce.
  */
 int			autostart_workers = 2;
@@ -162,8 +162,8 @@ autostart_before_commit(void)
 }
 
 /*
- * Nobody else is sure to see what the transaction has done; so neither a token nor a
- * pause keeps it from starting a worker.
+ * No other process is sure to see what the transaction has done.  So neither a token nor
+ * a pause keeps it from starting a worker.
  */
 void
 autostart_after_commit(void)

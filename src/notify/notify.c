@@ -76,10 +76,9 @@ typedef struct Notification
 } Notification;
 
 /*
- * eventstore.notify: what notifies listeners?  By auto it is a worker where
- * there is one.  An administrator who wants no notifications at all, or wants
- * them to come with the commit whatever it costs, says so here; in a session
- * it is for what the session appends.
+ * eventstore.notify: what notifies listeners.  With auto it is a worker, if there
+ * is one.  An administrator may turn notifications off, or make them come with the
+ * commit whatever that costs.  Set in a session, it applies to the session's appends.
  */
 static int	notify_mode = NOTIFY_AUTO;
 

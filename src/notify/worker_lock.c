@@ -14,7 +14,7 @@
  *	- token, of a database or a place, and a second: a session is starting a worker.
  *
  * They are locks in a class of the advisory locks that users cannot reach, held for
- * the session.  Nobody waits for one.  A look is a look-up in the lock table.
+ * the session.  No process waits for one.  A look is a look-up in the lock table.
  *
  * Those of a worker belong to the lock method of ordinary locks, as a handler may
  * release all advisory locks of its session.  An error releases them with the
@@ -23,7 +23,7 @@
  *
  * The token belongs to the method of advisory locks: the server releases it when the
  * session ends.  A session has it longer than its second, until its next transaction
- * ends; by then nobody looks at it.
+ * ends; by then no process looks at it.
  *
  *-------------------------------------------------------------------------
  */
@@ -104,7 +104,7 @@ is_taken(const LOCKTAG *tag)
 	return LockWaiterCount(tag) > 0;
 }
 
-/* Takes a lock if nobody has it, and if the lock table has room for it. */
+/* Takes a lock if it is free, and if the lock table has room for it. */
 static bool
 try_worker_lock(const LOCKTAG *tag)
 {

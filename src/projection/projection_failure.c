@@ -9,11 +9,11 @@
  *	   failed at any event of the batch: it is halved until one is alone.  The parts
  *	   are tried at once, and those before the event take effect.  batch_limit and
  *	   suspect_upto of the row hold the state of the search.
- *	2. Whose fault is it?  Where the cause lies outside of the event (failure.c), the
- *	   projection waits at the event and tries again for as long as it takes; the
- *	   attempts do not count.
- *	3. An event that fails by its own fault is parked at once, if that is wanted:
- *	   other streams go on, and projection_retry.c tries it again.  Else the
+ *	2. Find the cause.  If it lies outside of the event (failure.c), the projection
+ *	   waits at the event and tries again for as long as it takes.  The attempts do
+ *	   not count.
+ *	3. An event that is itself the cause is parked at once, if on_failure is 'park'.
+ *	   Other streams go on, and projection_retry.c tries it again.  Otherwise the
  *	   projection waits at the event, and has failed after max_attempts.  It still
  *	   tries again, as handlers are replaced without notice.
  *

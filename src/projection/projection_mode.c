@@ -318,8 +318,8 @@ is_log_in_use(Oid relid)
 }
 
 /*
- * Drops the triggers that dropped projections have left, if nobody has to be
- * waited for, and nobody has to wait for longer than the commit.  The list is made
+ * Drops the triggers that dropped projections have left, if that takes no wait, and
+ * makes no other session wait for longer than the commit.  The list is made
  * again under the lock.
  */
 void

@@ -8,7 +8,7 @@
  * are tried in order, each in a subtransaction, until one fails.  An event leaves
  * es_failures in the transaction in which it takes effect.  The caller holds the
  * lock on the projection's row, so that no more events of the stream are parked,
- * and nobody else tries them.
+ * and no other session tries them.
  *
  * An event that fails again is due after a pause (retry_at), which grows.  After
  * max_attempts it is parked for good: until es_retry or es_discard.  An attempt that
@@ -214,7 +214,7 @@ claim_due_retry(Oid log, const char *name)
 
 /*
  * Retries the parked events of a stream that are due.  The log is locked before any
- * other table, as by everybody, since DROP EXTENSION begins with it.
+ * other table, as everywhere, since DROP EXTENSION begins with it.
  */
 bool
 projection_retry_due(Oid log, const char *name, bool own_transaction,

@@ -31,7 +31,7 @@ typedef struct Replay
 } Replay;
 
 /*
- * Handles what is stable now, without keeping anybody waiting, and moves
+ * Handles what is stable now, without making others wait, and moves
  * projection->position; the caller updates the row.  at_least: goes up to this
  * position if it is above the horizon.
  */
@@ -53,7 +53,7 @@ extern void replay_to_end(Projection *projection, Replay *replay);
 extern void projection_lock_tables(Projection *projection, List *relids,
 								   const char *purpose, Replay *replay);
 
-/* Drops the triggers that dropped projections have left, if nobody has to wait. */
+/* Drops the triggers that dropped projections have left, if that makes no session wait. */
 extern void projection_drop_left_triggers(Oid log);
 
 /* rebuild.c: es_rebuild_projection. */

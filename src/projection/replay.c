@@ -5,7 +5,7 @@
  *		projection that becomes sync.
  *
  * The events are read and applied in batches.  A batch that fails is divided until the
- * event that fails is alone, if events may be parked, or if else nobody would know which
+ * event that fails is alone, if events may be parked, or if it would not be known which
  * event it is, as a query gets all of them at once.  That event is then parked, and
  * later events of its stream behind it; or its error ends the transaction.
  * The projection's row is not touched: the caller writes the new checkpoint.
@@ -129,7 +129,7 @@ replay_batches(Projection *projection, Snapshot snapshot, Replay *replay)
 	MemoryContextDelete(context);
 }
 
-/* Handles what is stable now, without keeping anybody waiting. */
+/* Handles what is stable now, without making others wait. */
 void
 replay_to_horizon(Projection *projection, int64 at_least, Replay *replay)
 {
@@ -141,8 +141,8 @@ replay_to_horizon(Projection *projection, int64 at_least, Replay *replay)
 }
 
 /*
- * Handles all that is left.  Nobody else can append meanwhile, but a handler
- * can, which makes more.
+ * Handles all that is left.  No other session can append meanwhile, but a handler
+ * can, which adds events.
  */
 void
 replay_to_end(Projection *projection, Replay *replay)

@@ -3,12 +3,12 @@
  * event_row.c
  *		Columns of a stored event, straight from its row.
  *
- * To take a row of es_events apart is most of the work of reading over it.  Its columns
- * are ours, and none of the first is null but one: so a column stands where it stands in
- * every row, or eight bytes before.  Whoever uses this asks first whether the log is as
- * the extension has made it.
+ * Reading over an event is mostly the work of taking its row apart.  The extension
+ * defines the columns, and only one of the first may be null.  So a column is at the
+ * same place in every row, or eight bytes before.  A caller first makes sure that the log is as the
+ * extension has made it.
  *
- * Columns that the owner has added stand behind ours.
+ * Columns that the owner has added come after these.
  *
  *-------------------------------------------------------------------------
  */

@@ -223,8 +223,8 @@ stored_row(TupleTableSlot *event)
 
 /*
  * Makes the record of the values where they are, in the row.  To the record that is
- * where a row of its own would be, so that nothing there is freed when somebody sets a
- * column.  Copying them costs more than all else that is done for an event.
+ * where a row of its own would be, so that nothing there is freed when a function
+ * sets a column.  Copying them costs more than all else that is done for an event.
  */
 static void
 lend_row(Presenter *presenter, TupleTableSlot *event, HeapTuple row,

@@ -12,11 +12,11 @@
  *
  * The protocol:
  *
- *	1. No page of the table is locked while the index is read, as those who check an
- *	   index for duplicates lock its page first.
+ *	1. No page of the table is locked while the index is read, as a check of the
+ *	   index for duplicates locks its page first.
  *	2. A row that was seen under the lock may be read after it, as long as the page is
- *	   pinned: it is visible to a registered snapshot, so that no one removes it, and no
- *	   one moves it.
+ *	   pinned: it is visible to a registered snapshot, so that it is neither removed
+ *	   nor moved.
  *	3. Rows are found by heap_hot_search_buffer(), as the server's scan does, which
  *	   checks what they are to the snapshot, and takes the locks of SERIALIZABLE.
  *	4. A row that is not there any more may have left its place to another one.  That one

@@ -6,8 +6,8 @@
  *
  * A user that may read all events gets them from the index on stream and
  * version, by a walk where the log is as the extension has made it (row_walk.c).  Any
- * other gets them by SQL (event_sql.c), and so does whoever wants them in the order in
- * which they happened.
+ * other user gets them by SQL (event_sql.c).  So does a caller that wants them in the
+ * order in which they happened.
  *
  *-------------------------------------------------------------------------
  */

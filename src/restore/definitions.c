@@ -13,7 +13,7 @@
  *
  * The output runs es_definitions() (sql/restore.sql) as the owner of the log, with the
  * extension's schema as search_path, so that the text does not name that schema.
- * Nothing in that statement could be one of somebody else's that is in the schema.
+ * That statement uses nothing that another role could have put into the schema.
  *
  *-------------------------------------------------------------------------
  */

@@ -100,7 +100,7 @@ lock_log_to_restore(Oid log)
 	Relation	rel = table_open(log, AccessShareLock);
 	bool		locked = CheckRelationLockedByMe(rel, RowExclusiveLock, true);
 
-	/* who waits for the stronger lock must not have the weaker one */
+	/* a session that waits for the stronger lock must not hold the weaker one */
 	table_close(rel, AccessShareLock);
 	if (!locked)
 		log_lock_whole(log, "to restore", NULL, NULL);

@@ -10,10 +10,9 @@
  *
  * Row security is enabled or disabled as the definitions of the dump say.  A table of
  * which they say nothing gets it disabled when the store is opened, unless it has
- * policies of somebody else's: then nobody can have meant to show everything.
+ * other policies.  With these, all rows cannot have been meant to be visible.
  *
- * es_events is first in each list, so that the locks are taken in the order of those who
- * append.
+ * es_events is first in each list, so that the locks are taken in the order of appends.
  *
  *-------------------------------------------------------------------------
  */
@@ -58,7 +57,7 @@ static const char open_statements[] =
 " WHERE x.extname = 'eventstore' AND s.statement IS NOT NULL"
 EVENTS_FIRST;
 
-/* Triggers of ours that fire in some sessions only; a disabled one is somebody's will. */
+/* Triggers of ours that fire in some sessions only; a disabled one is meant to be. */
 static const char guard_statements[] =
 "SELECT s.statement" OWN_TABLES
 " JOIN pg_trigger t ON t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'R')"

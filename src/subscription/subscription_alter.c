@@ -10,8 +10,8 @@
  * the same events again.
  *
  * Both lock all partitions, and so wait for transactions that have polled or
- * acknowledged.  Whoever waits for a partition meanwhile reads the subscription again
- * under the partition's lock (partition_lock).
+ * acknowledged.  A session that waits for a partition meanwhile reads the subscription
+ * again under the partition's lock (partition_lock).
  *
  *-------------------------------------------------------------------------
  */

@@ -173,8 +173,8 @@ is_integer(const JsonbValue *value)
 }
 
 /*
- * Raises the error of the first type that does not accept its value.  With fixed
- * settings: whether 13/02/2026 is a date must not depend on who appends it.
+ * Raises the error of the first type that does not accept its value.  The
+ * settings are fixed.  Whether 13/02/2026 is a date must not depend on the session.
  */
 static bool
 try_values(void *arg)

@@ -77,7 +77,7 @@ typedef enum AttributeKind
 	ATTRIBUTE_OBJECT,
 	ATTRIBUTE_ARRAY,
 	ATTRIBUTE_SCALAR,			/* whatever a type of the server accepts */
-	ATTRIBUTE_UNKNOWN			/* somebody else wrote to the table */
+	ATTRIBUTE_UNKNOWN			/* the table was written in another way */
 } AttributeKind;
 
 /* An attribute that a type of events says something about. */

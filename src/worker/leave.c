@@ -1,20 +1,21 @@
 /*-------------------------------------------------------------------------
  *
  * leave.c
- *		What a worker does that is idle, in a database without a slot in shared
- *		memory: it naps, sleeps, or leaves.
+ *		What an idle worker does in a database without a slot in shared memory.
+ *		It naps, sleeps, or leaves.
  *
  * Nothing wakes it there.  For some seconds after it had something to do it is awake:
  * it looks often, and promises to notify.  Then it takes the promise back, so that
  * appenders notify by themselves, and looks rarely.
  *
- * A worker that was started by itself (autostart.c) leaves then, unless something can
- * fall due that nobody would start a worker for:
+ * A worker that an append started (autostart.c) leaves then, unless something can become
+ * due for which no session would start a worker:
  *
- *	1. it looks whether anything can;
+ *	1. it checks whether anything can;
  *	2. it releases all the locks by which it is seen;
  *	3. it looks again: at the holders of a lock on the log, and then at what is
- *	   committed.  Whoever has relied on it has held such a lock since before step 2;
+ *	   committed.  An appender that relied on it has held such a lock since before
+ *	   step 2;
  *	4. it ends, or serves again, unless another worker does by now.
  *
  * doc/internals/autostart.md has the proof, and test/models/autostart.pml a model.
