@@ -200,7 +200,7 @@ COMMENT ON COLUMN es_projection_status.error_context IS 'where it was raised';
 COMMENT ON COLUMN es_projection_status.attempts IS 'how many attempts have failed since the last success';
 COMMENT ON COLUMN es_projection_status.next_attempt IS 'earliest time of the next attempt';
 COMMENT ON COLUMN es_projection_status.failing_since IS 'when the first of the attempts failed';
-COMMENT ON COLUMN es_projection_status.failed_position IS 'position of the event that failed; null: no event has failed, or it is being searched for';
+COMMENT ON COLUMN es_projection_status.failed_position IS 'position of the event that failed; null: none has, or it is not found yet';
 COMMENT ON COLUMN es_projection_status.failed_stream IS 'its stream';
 COMMENT ON COLUMN es_projection_status.failed_version IS 'its version';
 COMMENT ON COLUMN es_projection_status.failed_type IS 'its type';
