@@ -27,7 +27,7 @@ const bell = {
   },
 };
 
-// Whatever is to be done; it may be done twice, so it should not matter.
+// Does the work. It may run twice for an event, so it should be idempotent.
 async function handle(client, event) {
   await client.query(
     'INSERT INTO handled (consumer, position, stream, version, attempt) VALUES ($1, $2, $3, $4, $5)',

@@ -52,7 +52,7 @@ ask() {
 	return 1
 }
 
-# Whatever is to be done; it may be done twice, so it should not matter. The
+# Does the work. It may run twice for an event, so it should be idempotent. The
 # event is JSON without tabs and line breaks; a failure is in state.
 handle() {
 	ask "INSERT INTO handled (consumer, position, stream, version, attempt)

@@ -4,11 +4,11 @@
  *		es_grant() and es_revoke(): privileges for the three kinds of users
  *		(design: doc/operate/security.md).
  *
- * The view es_privileges says what a kind needs, and nothing else does.  The
+ * The privileges that a kind needs are in the view es_privileges, and nowhere else.  The
  * statements GRANT and REVOKE run as the caller, which must have the rights of
  * the owner: with less, GRANT would grant a part and only warn.
  *
- * Nothing is remembered of what was granted.  es_revoke revokes all that the
+ * No record is kept of what was granted.  es_revoke revokes all privileges that the
  * kind needs, except what the role still needs for another kind that it holds:
  * a writer may also be a reader or an operator.  As a reader is a part of an
  * operator, revoking either revokes reading.

@@ -21,8 +21,8 @@
  *	   time in the queue is twice as long, up to MAX_QUEUE_TIME.
  *
  * So no session waits for a request that waits itself for more than MAX_QUEUE_TIME, and
- * it does so only if transactions stay open one after the other.  If they always do so for
- * longer than that, the lock is never free, and lock_timeout ends the wait.
+ * it does so only if transactions stay open one after the other.  If they always do so
+ * for longer than that, the lock is never free, and lock_timeout ends the wait.
  *
  * Deadlocks.  Step 2 waits for one transaction at a time, so that a search for
  * deadlocks does not see that the others are waited for, too.  Any of them may wait

@@ -1,9 +1,9 @@
 /*-------------------------------------------------------------------------
  *
  * user_function.c
- *		Functions of users that are called from here: reducers, deciders,
- *		handlers, upcasters; and the type es_function, by which arguments name
- *		them.
+ *		Functions of users that the extension calls, which are reducers,
+ *		deciders, handlers and upcasters; and the type es_function, by which
+ *		arguments name them.
  *
  * An es_function is a text: a name, a name with argument types, or an oid in
  * digits, as regprocedure takes it.  It is resolved by the function that gets

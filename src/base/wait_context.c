@@ -1,12 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * wait_context.c
- *		What is waited for, in the context of errors.
+ *		Names the lock that a session waits for in the context of errors.
  *
- * The server knows a lock by numbers: of a hash, or of a row.  A deadlock, a
- * timeout or a cancel while one waits for it, and the server's log lines on long
- * waits, have its name in their context.  Other errors, which the statement that
- * locks may raise, have not.
+ * The server identifies a lock by numbers, those of a hash or of a row.  A deadlock, a
+ * timeout or a cancel during the wait, and the server's log lines on long waits, have
+ * the name in their context.  Other errors of the statement that locks do not.
  *
  *-------------------------------------------------------------------------
  */

@@ -3,15 +3,15 @@
  * drop_guard.c
  *		Keeps the log from being dropped by mistake.
  *
- * DROP EXTENSION removes every event, without CASCADE, and so do DROP SCHEMA ... CASCADE
- * and DROP OWNED where they reach the extension.  A hook, which the server calls before it
- * drops an object, refuses to drop es_events while it has rows, unless
- * eventstore.allow_drop is on.  By then the table's indexes and triggers are gone, so that
- * the table itself is read.
+ * DROP EXTENSION removes every event, without CASCADE, and so do DROP SCHEMA ...
+ * CASCADE and DROP OWNED where they reach the extension.  A hook, which the server
+ * calls before it drops an object, refuses to drop es_events while it has rows, unless
+ * eventstore.allow_drop is on.  By then the table's indexes and triggers are gone, so
+ * that the table itself is read.
  *
- * The hook is there where the library is loaded.  An event trigger of the extension, which
- * fires before these three statements in its database, has a function of the library, and
- * so loads it.  It does nothing else.
+ * The hook is there where the library is loaded.  An event trigger of the extension,
+ * which fires before these three statements in its database, has a function of the
+ * library, and so loads it.  It does nothing else.
  *
  * A table that was taken out of the extension (ALTER EXTENSION ... DROP TABLE) is not
  * guarded any more, and a database can be dropped as any other.

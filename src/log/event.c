@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * event.c
- *		What is checked of an event by itself: its type's name, its metadata, its
- *		id and time.
+ *		Checks of an event by itself: its type's name, its metadata, its id and
+ *		its time.
  *
  *-------------------------------------------------------------------------
  */

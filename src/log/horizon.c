@@ -4,11 +4,11 @@
  *		es_horizon(): the highest position up to which no event can appear any
  *		more.
  *
- * The proof is in doc/internals/horizon.md.  It rests on two facts.  An appender (log.c)
- * holds RowExclusiveLock on es_events and has a transaction id before it draws a
- * position, and keeps both until it ends.  An event's next_xid is the next
- * transaction id at a moment after its position was drawn, so that the owner of
- * any lower position has an id below it.
+ * The proof is in doc/internals/horizon.md.  It depends on two facts.  An appender
+ * (log.c) holds RowExclusiveLock on es_events and has a transaction id before it draws
+ * a position, and keeps both until it ends.  An event's next_xid is the next
+ * transaction id at a moment after its position was drawn, so that the owner of any
+ * lower position has an id below it.
  *
  * For the snapshot S of the calling statement:
  *

@@ -3,8 +3,8 @@
  * horizon_holders.c
  *		es_horizon_holders(): the transactions that hold the horizon now.
  *
- * They are those that hold a lock on es_events with which one may append, as
- * horizon.c sees them, of sessions and prepared ones.  A lock without a transaction id
+ * They are the transactions of sessions, and prepared ones, that hold a lock on es_events
+ * with which they may append (horizon.c).  A lock without a transaction id
  * has drawn no position yet and does not count.
  *
  * The server shows what a session does to its own role and to members of

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * log_closed.c
- *		Stores that are closed, since what was added to their tables is still to be
+ *		Stores that are closed, because additions to their tables are still to be
  *		restored; and sessions that restore (doc/internals/copies.md).
  *
  * A store is closed if es_events has the policy es_closed.  The relation cache has the

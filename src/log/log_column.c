@@ -3,9 +3,9 @@
  * log_column.c
  *		Columns that the owner of es_events has added.
  *
- * An append fills them as an INSERT does that names the other columns only: with
- * the column's default, an identity's next value, what a generated column is
- * computed to, or null, whose domain may refuse it.  Defaults run with the rights
+ * An append fills them like an INSERT that names the other columns only.  The value is
+ * the column's default, the next value of an identity, the result of a generated
+ * column, or null, which a domain may refuse.  Defaults run with the rights
  * of the role that appends.
  *
  *-------------------------------------------------------------------------

@@ -1,15 +1,15 @@
 /*-------------------------------------------------------------------------
  *
  * log_direct.c
- *		Storing rows without the executor, where nothing asks for it.
+ *		Storing rows without the executor, where nothing needs it.
  *
  * An ordinary log is one as the extension made it: no columns, indexes, CHECKs or
  * AFTER triggers of the owner's, no sync projections.  There an INSERT has to store the
  * row and one entry in each of four indexes, whose values are known.  The executor's
  * state, its descriptions of the indexes and the expression of one of them take a
  * quarter as many instructions again as those entries.  So they are left out, and each
- * index gets its values directly.  Any other log, and every one of which we are not
- * sure, goes through the executor (log_insert.c).
+ * index gets its values directly.  Any other log, and one that may be another,
+ * goes through the executor (log_insert.c).
  *
  * Whether the log is ordinary is decided each time it is opened, from the relation's own
  * entry in the server's cache, under RowExclusiveLock.  That lock keeps others from

@@ -3,11 +3,11 @@
  * log_guard.c
  *		Triggers of es_events that refuse or complete rows.
  *
- * Ours refuse UPDATE, DELETE and TRUNCATE, except for the one UPDATE that
- * es_rewrite() allows itself, and complete rows that come by INSERT or COPY, from
- * a dump say.  Row triggers of others BEFORE INSERT and BEFORE UPDATE are refused if
- * they would fire, as they could change what an append and a rewrite rely on.  So are
- * rules ON INSERT and tables that inherit from the log.
+ * The extension's triggers refuse UPDATE, DELETE and TRUNCATE, except for the one
+ * UPDATE that es_rewrite() allows itself.  They complete rows that come by INSERT or
+ * COPY, for example from a dump.  Row triggers of others BEFORE INSERT and BEFORE
+ * UPDATE are refused if they would fire, as they could change what an append and a
+ * rewrite rely on.  So are rules ON INSERT and tables that inherit from the log.
  *
  *-------------------------------------------------------------------------
  */

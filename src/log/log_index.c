@@ -3,11 +3,11 @@
  * log_index.c
  *		The indexes of es_events that our code scans by itself.
  *
- * An index is ours because one of our constraints owns it, not because of its
- * columns: the owner of the table may add an index on the same columns in another
- * order, or with another operator class, and a scan of that would answer wrongly.
- * A name does not tell either, as constraints can be renamed, and an oid changes
- * with REINDEX CONCURRENTLY.
+ * An index belongs to the extension because one of the extension's constraints owns it,
+ * and not because of its columns.  The owner of the table may add an index on the same
+ * columns in another order, or with another operator class.  A scan of that index would
+ * give wrong results.  A name does not tell either, as constraints can be renamed, and
+ * an oid changes with REINDEX CONCURRENTLY.
  *
  * The constraint of an index is looked up in pg_constraint once, and the index's
  * oid is remembered.  It stays right for as long as the table has a valid index

@@ -10,9 +10,9 @@
  * costs time and nothing else.
  *
  * One call takes all the locks that a write needs, in the same order in every
- * transaction: by class, then by hash, and of one thing the strongest mode.  So two writes can
- * only wait for each other in a circle if one of their transactions holds locks of
- * an earlier write.
+ * transaction: by class, then by hash, and of one thing the strongest mode.  So two
+ * writes can only wait for each other in a circle if one of their transactions holds
+ * locks of an earlier write.
  *
  * Each lock takes a place in shared memory, and an import may touch any number of
  * streams.  So a transaction that would hold more than ES_MAX_LOG_LOCKS of them

@@ -3,9 +3,9 @@
  * log_sequence.c
  *		The sequence es_position, from which positions are drawn.
  *
- * What a consumer relies on: a position that is drawn lies above every row that was
- * in the table before.  Rows that were appended are below the sequence's last value
- * by themselves.  Others come by COPY, INSERT, logical replication and restores with
+ * A consumer relies on drawn positions to lie above every row that was in the table
+ * before.  Rows that were appended are below the sequence's last value by
+ * themselves.  Others come by COPY, INSERT, logical replication and restores with
  * positions of their own, or the owner sets the sequence back.  So:
  *
  *	1. A row that comes by INSERT or COPY raises the sequence to its position before

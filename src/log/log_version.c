@@ -5,22 +5,22 @@
  *
  * Each append asks for it.  An index scan of the server compares texts by a call of
  * their operator class, copies all entries of the page that match, and fetches the row.
- * Here is a search of our own for one entry, the last one of the stream:
+ * This file searches for one entry instead, the last one of the stream:
  *
  *	1. Descend from the root to the leaf on which the stream's last entry is, if it has
  *	   any.  Names are compared as bytes, which is the order of the index (log_index.c).
- *	   It is a search for the place behind all entries of the stream, so that the
- *	   version plays no part.  As in every search of a B-tree one page is locked at a
+ *	   It searches for the place after all entries of the stream, so that the version
+ *	   does not matter.  As in every search of a B-tree one page is locked at a
  *	   time, and a page that was split meanwhile is left to the right by its high key.
  *	2. If no entry is in front of that place on the leaf, those of the stream can only be
  *	   on a page to the left, which is so if the separator of the two names the stream.
- *	   Then the search does not know.
- *	3. The row of the entry must be visible to a snapshot that is taken now.  The page of the index stays
- *	   pinned meanwhile: VACUUM, which must have every leaf for itself before it frees
- *	   the place of a row, cannot do so.  So a bit of the visibility map that is set is
- *	   about the row of this entry, and the row is committed and not deleted.  The row
- *	   is fetched where the map says nothing.  The map is not asked for the end of the
- *	   table, where VACUUM has not been yet.
+ *	   Then the search has no result.
+ *	3. The row of the entry must be visible to a snapshot that is taken now.  The page
+ *	   of the index stays pinned meanwhile: VACUUM, which must have every leaf for
+ *	   itself before it frees the place of a row, cannot do so.  So a bit of the
+ *	   visibility map that is set is about the row of this entry, and the row is
+ *	   committed and not deleted.  The row is fetched where the map says nothing.  The
+ *	   map is not asked for the end of the table, where VACUUM has not been yet.
  *
  * The last entry of all is the greatest version.  If its row is visible, no other one
  * matters.  If it is not, after a rollback or for a row that es_rewrite() has changed,

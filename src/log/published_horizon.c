@@ -8,7 +8,7 @@
  * horizon, and the row travels with the WAL.  A reader that sees it on a standby sees
  * every event that this snapshot saw (doc/internals/horizon.md, Fact 3).
  *
- * One worker at a time writes; another one that finds it busy comes again.  The
+ * One worker at a time writes.  Another one that finds it busy tries again later.  The
  * table's index leads to the row before all of its older versions, since they have
  * lower positions.
  *

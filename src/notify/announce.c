@@ -3,10 +3,10 @@
  * announce.c
  *		Notifications by a worker.
  *
- * A worker notifies listeners of all that lies between what they were notified
- * of last and the horizon, once for each channel, however many transactions
- * that was.  The server's NOTIFY makes transactions commit one after another;
- * this way only workers do, and appenders do not.
+ * A worker notifies listeners of all events between the last notification and the
+ * horizon, once for each channel, however many transactions appended them.  The
+ * server's NOTIFY makes transactions commit one after another.  In this way only
+ * workers do so, and appenders do not.
  *
  *	1. Take the horizon of the active snapshot.  The events up to it are the
  *	   same under every later snapshot.
@@ -17,11 +17,11 @@
  *	6. At the commit, while the lock is held, store in shared memory how far
  *	   listeners have been notified (worker_slot.c).
  *
- * How far that is, is known in shared memory and, as of at most some seconds
- * ago, in the table es_notified.  A row that is updated a hundred times a second
- * would fill the table with dead versions as soon as a long transaction keeps
- * VACUUM from removing them.  A worker that starts from the row notifies of
- * some events again.
+ * Shared memory has the position up to which listeners were notified.  The table
+ * es_notified has it as it was some seconds ago at most.  A row that is updated a
+ * hundred times a second would fill the table with dead versions as soon as a long
+ * transaction keeps VACUUM from removing them.  A worker that starts from the row
+ * notifies of some events again.
  *
  *-------------------------------------------------------------------------
  */

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * worker_lock.c
- *		The locks by which processes see workers where there is no shared memory of
- *		ours.  doc/internals/autostart.md has the order in which they are taken,
+ *		The locks by which processes see workers where the extension has no shared
+ *		memory.  doc/internals/autostart.md has the order in which they are taken,
  *		looked at and released.
  *
  *	- server, of a database: the worker that serves it;

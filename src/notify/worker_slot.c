@@ -1,13 +1,13 @@
 /*-------------------------------------------------------------------------
  *
  * worker_slot.c
- *		What is known of the workers of each database, in shared memory.
+ *		The state of the workers of each database, in shared memory.
  *
  * There is shared memory only if shared_preload_libraries names eventstore:
  * one slot for each database of eventstore.databases.  A slot belongs to the
  * database whose worker joined it last.  Where a database has no slot, a worker is
- * seen by its locks (worker_lock.c), and one worker alone notifies; what it has
- * notified of, it knows by itself.
+ * seen by its locks (worker_lock.c), and one worker alone notifies.  It remembers
+ * by itself how far it has notified.
  *
  * Each worker of a database takes a place in its slot:
  *

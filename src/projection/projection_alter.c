@@ -4,9 +4,9 @@
  *		es_alter_projection(): new settings, new code, another filter; and
  *		es_rename_projection().
  *
- * Code and filter take effect from the checkpoint on; what was handled stays as it is,
- * until a rebuild makes all of it anew.  So that each event is handled by either the
- * old or the new:
+ * Code and filter take effect from the checkpoint on.  The read model stays as it is
+ * until a rebuild.  These steps make sure that each event is handled by either the old
+ * definition or the new one:
  *
  *	1. the lock of rebuilds is taken, so that none goes on with the old;
  *	2. the row is locked, so that no batch is running.  A runner reads the row under
@@ -16,8 +16,8 @@
  *	   read the row again (projection_sync.c);
  *	4. the row is changed, and checked as that of a new projection.
  *
- * Only what needs it takes these locks: settings take the row's alone.  A new name takes
- * them all, too: a sync projection gets a trigger of that name.
+ * A change of settings takes the lock of the row only.  A new name takes all of the
+ * locks, since a sync projection gets a trigger of that name.
  *
  *-------------------------------------------------------------------------
  */

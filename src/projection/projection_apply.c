@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * projection_apply.c
- *		What a projection is made of: a function, a schema of functions, a
- *		query, a materialized view; and how a batch of events is applied to it.
+ *		The parts of a projection, which are a function, a schema of functions, a
+ *		query or a materialized view; and how a batch of events is applied to it.
  *
  * A trigger, a runner and a replay apply a batch in the same way:
  *

@@ -1,8 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * projection_context.c
- *		Which projection and which event an error belongs to: in the context of
- *		the error.
+ *		Names the projection and the event of an error in its context.
  *
  * While a batch is applied, the context of errors names the projection, and the
  * event that its handler has, or the first and the last event of the batch.  The

@@ -2,7 +2,7 @@
  *
  * projection_definition.c
  *		The definition of a projection, as arguments of es_create_projection and
- *		es_alter_projection: both refuse the same, and store it in the same way.
+ *		es_alter_projection.  Both refuse the same, and store it in the same way.
  *
  * What is wrong by itself is refused here, before it is stored.  Whether the parts
  * work together is for projection_check_definition, which needs the whole projection.

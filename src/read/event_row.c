@@ -5,8 +5,8 @@
  *
  * Reading over an event is mostly the work of taking its row apart.  The extension
  * defines the columns, and only one of the first may be null.  So a column is at the
- * same place in every row, or eight bytes before.  A caller first makes sure that the log is as the
- * extension has made it.
+ * same place in every row, or eight bytes before.  A caller first makes sure that the
+ * log is as the extension has made it.
  *
  * Columns that the owner has added come after these.
  *

@@ -8,9 +8,9 @@
  * reads the category's events, and each that is read is shown to all of them
  * (lag_scan.c).  So 1,024 partitions do not take 1,024 scans.
  *
- * A look may do so much work (LAG_WORK), whatever there is to count.  Half of it goes to
- * all categories alike.  Those of which that reads all are done.  The others share what is
- * left, and are begun anew.
+ * A look may do a limited amount of work (LAG_WORK), however much there is to count.
+ * Half of it goes to all categories alike.  A category that is read as a whole by this is
+ * done.  The others share the rest of the work, and begin again.
  *
  *-------------------------------------------------------------------------
  */

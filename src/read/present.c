@@ -4,10 +4,10 @@
  *		The one place where a stored event becomes what users see: a reader, a
  *		handler, a reducer, the query of a projection, a consumer.
  *
- * What is stored is a row of es_events, which has a column that is no user's
- * business, and may have others that users have added.  What users see is an
- * es_recorded_event: columns of its own, in an order of its own, with data and
- * metadata as of the current schema version of the event's type.
+ * A stored event is a row of es_events.  It has a column that is internal, and may have
+ * others that the owner has added.  Users see an es_recorded_event, which has columns of
+ * its own in an order of its own, with data and metadata as of the current schema
+ * version of the event's type.
  *
  * Code in C makes a Presenter for a statement or a batch, and presents one event
  * after the other.  The read functions are plain SQL: they list the columns

@@ -3,12 +3,12 @@
  * restore_statement.c
  *		Runs the statement of a definition that is restored.
  *
- * It is the owner of the log that runs it, and a text from a dump that says what.  So
- * it is parsed first.  It must be one statement that adds something to a table; which
- * table that is comes into the parsed statement from here, and must be one of the
- * extension's.  The statement names no schema of the extension, as it may have
- * another name in a copy: names are looked up there first, then in the schema that it had in
- * the database that was dumped.
+ * The owner of the log runs a text that comes from a dump, so it is parsed first.  It
+ * must be one statement that adds something to a table.  This file sets the table in
+ * the parsed statement, which must be one of the extension's.  The statement does not
+ * name the extension's schema, as that may have another name in a copy.  Names are
+ * looked up there first, then in the schema that the extension had in the dumped
+ * database.
  *
  * Row security is only noted: the store is closed by it meanwhile.
  *

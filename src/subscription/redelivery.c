@@ -4,7 +4,7 @@
  *		Events that are delivered again: those whose lease expired, and those
  *		of parked streams.
  *
- * A consumer that dies does not say which event killed it.  So each partition
+ * A consumer that dies does not report which event killed it.  So each partition
  * counts, for ranges of positions after the checkpoint, how many deliveries
  * expired (expired_upto, expired_times).  The delivery that follows has fewer
  * events (delivery.c), and the last attempt has one.  If that expires, too, the

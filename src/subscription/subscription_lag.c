@@ -8,8 +8,8 @@
  * is in flight, nothing is wanted up to the position that the log was read to
  * (reached).  Events up to earlier_upto were chosen by an earlier filter.
  *
- * The tables are read as the owner of the log, and only the subscriptions that the
- * caller may see are told to it.
+ * The tables are read as the owner of the log.  The result has only the subscriptions
+ * that the caller may see.
  *
  *-------------------------------------------------------------------------
  */

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * event_type.c
- *		What this backend knows of the types of events: the rows of
- *		es_event_types and es_upcasters (design: doc/internals/event_type.md).
+ *		The cache of the types of events: the rows of es_event_types and
+ *		es_upcasters (design: doc/internals/event_type.md).
  *
  * All rows of both tables are cached from their first use until one of them
  * changes:

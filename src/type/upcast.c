@@ -12,10 +12,9 @@
  * Where the type is defined for the category of the event's stream, only the
  * upcasters of that category are called, else only those of no category.
  *
- * An upcaster runs as the role that defined it, with the search_path and the
- * settings of then (setting.c).
- * Upcasters are copied and looked up once for a statement or a batch
- * (Upcasting), since they may themselves change what is defined.
+ * An upcaster runs as the role that defined it, with the search_path and the settings
+ * of then (setting.c).  Upcasters are copied and looked up once for a statement or a
+ * batch (Upcasting), since they may themselves change what is defined.
  *
  *-------------------------------------------------------------------------
  */

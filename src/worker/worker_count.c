@@ -5,7 +5,7 @@
  *		not take all of the server's background processes.
  *
  * One session at a time counts, starts one, and waits until that can be counted, which
- * is as soon as it is connected to the database.  A lock sees to it.  The server's list
+ * is as soon as it is connected to the database.  A lock ensures that.  The server's list
  * of processes is read without a lock: a process that comes or goes meanwhile is
  * counted or not.
  *
