@@ -117,9 +117,9 @@ skip_offset(const char *string)
 }
 
 /*
- * Returns true if the string is a moment as ISO 8601 writes it, in the extended
- * format: 2026-01-31T20:00:00.5+01:00, whose seconds may be left out.  The server's
- * own input takes much more, and takes it by the session's settings.
+ * Returns true if the string is a timestamp in the extended format of ISO 8601, such as
+ * 2026-01-31T20:00:00.5+01:00, whose seconds may be left out.  The server's own input
+ * accepts much more, and depends on the session's settings.
  */
 static bool
 is_iso_moment(const char *string)
@@ -134,7 +134,7 @@ is_iso_moment(const char *string)
 	return string != NULL && *string == '\0';
 }
 
-/* The moment that a string says, whatever the session's settings are. */
+/* The timestamp in a string, whatever the session's settings are. */
 static TimestampTz
 iso_moment(const char *string)
 {

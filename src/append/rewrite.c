@@ -143,7 +143,7 @@ check_rewritten_version(const Rewrite *rewrite, int64 version, int said)
 						   version, type->schema_version)));
 }
 
-/* Refuses metadata whose schema_version is none where versions matter. */
+/* Refuses metadata with an invalid schema_version where versions matter. */
 static void
 check_said_version(const Rewrite *rewrite, int said)
 {
@@ -159,8 +159,7 @@ check_said_version(const Rewrite *rewrite, int said)
 }
 
 /*
- * Refuses data of which it is not known whether they are as they were stored or as
- * readers get them.
+ * Refuses data that may be either as they were stored or as readers get them.
  */
 static void
 check_version_known(const Rewrite *rewrite)

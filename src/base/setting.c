@@ -249,8 +249,8 @@ try_set_value(int number, const char *value, int elevel)
 }
 
 /*
- * Sets a locale.  A restored database may be where a locale is not: what does not
- * print by it can go on, and what does must not depend on the session.
+ * Sets a locale, which may be missing on the server of a restored database.  Code that
+ * does not print by it can go on there.  Other code must not depend on the session.
  */
 static void
 set_locale_value(int number, const char *value)

@@ -191,8 +191,8 @@ insert_chunks(Log *log, NewEvent *events, int count, FullTransactionId next_xid,
 }
 
 /*
- * Draws the positions and stores the rows.  The order of these steps is what
- * the horizon stands on.
+ * Draws the positions and stores the rows.  The horizon depends on the order of
+ * these steps.
  */
 static void
 draw_and_insert(Log *log, NewEvent *events, int count,

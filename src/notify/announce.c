@@ -53,8 +53,8 @@
 
 /*
  * eventstore.notify_interval: milliseconds from one notification of a worker
- * to the next.  An administrator makes it longer where listeners are many and
- * waking them is expensive, and shorter where they are in a hurry.
+ * to the next.  An administrator makes it longer if there are many listeners,
+ * which are expensive to wake, and shorter if they must be fast.
  */
 int			notify_interval = 10;
 

@@ -35,9 +35,9 @@
 #include "projection/projection_failure.h"
 
 /*
- * eventstore.handler_timeout: milliseconds that a worker gives to a batch; 0: as long as
- * it takes.  An administrator makes it longer where an honest batch takes longer, and
- * shorter where one projection must not keep others waiting.
+ * eventstore.handler_timeout: milliseconds that a worker spends on a batch; 0: as long
+ * as it takes.  An administrator makes it longer if a normal batch takes longer, and
+ * shorter if one projection must not keep others waiting.
  */
 static int	handler_timeout = 60000;
 

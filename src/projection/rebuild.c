@@ -390,7 +390,7 @@ begin_rebuild(Projection *projection)
 }
 
 /*
- * es_rebuild_projection(name) returns bigint: makes the read model anew;
+ * es_rebuild_projection(name) returns bigint: rebuilds the read model;
  * returns how many events were handled.
  */
 Datum

@@ -110,9 +110,9 @@ static const struct
 };
 
 /*
- * eventstore.strict_types: must every event be of a type that is defined?  An
- * administrator sets it where all types are known and an unknown one is a
- * mistake.  Only a superuser can change it.
+ * eventstore.strict_types: whether every event must be of a defined type.  An
+ * administrator sets it if all types are known and an unknown one is a mistake.
+ * Only a superuser can change it.
  */
 bool		event_type_strict = false;
 

@@ -55,9 +55,8 @@ extern PGDLLEXPORT void eventstore_launcher_main(Datum arg);
 PG_FUNCTION_INFO_V1(es_start_worker);
 
 /*
- * eventstore.workers: processes for each database.  An administrator wants
- * more where projections are many or slow, as one worker runs one of them at
- * a time.
+ * eventstore.workers: processes for each database.  An administrator increases
+ * it if projections are many or slow, as a worker runs one of them at a time.
  */
 static int	workers = 2;
 

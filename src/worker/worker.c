@@ -100,8 +100,8 @@ extern PGDLLEXPORT void eventstore_worker_main(Datum arg);
 
 /*
  * eventstore.poll_interval: milliseconds that a worker waits at most.  An
- * administrator makes it longer where idle databases are many, and shorter
- * where what wakes nothing must not be late.
+ * administrator makes it longer if many databases are idle, and shorter if work
+ * that wakes no worker must not be late.
  */
 static int	poll_interval = 1000;
 
