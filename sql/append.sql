@@ -26,8 +26,8 @@ CREATE FUNCTION es_expected_version_from_int8(bigint) RETURNS es_expected_versio
 CREATE FUNCTION es_expected_version_from_bpchar(character) RETURNS es_expected_version
     AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 
--- Whatever a driver sends for a version is one. numeric is none, as the server takes
--- none for a bigint.
+-- Every type that a driver sends for a version is accepted. numeric is not, as the
+-- server does not take it for a bigint either.
 CREATE CAST (smallint AS es_expected_version)
     WITH FUNCTION es_expected_version_from_int2(smallint) AS IMPLICIT;
 CREATE CAST (integer AS es_expected_version)
@@ -148,16 +148,16 @@ COMMENT ON OPERATOR FAMILY es_expected_version_ops USING hash IS
 COMMENT ON OPERATOR CLASS es_expected_version_ops USING hash IS
     'equality of expected versions';
 
--- Where an append ended up. A type with a name is known to a plan; what is described by
--- OUT arguments is put together again by each execution of a statement.
+-- The result of an append. A plan knows a type with a name, while each execution of a
+-- statement would build the description of OUT arguments again.
 CREATE TYPE es_appended AS (version bigint, "position" bigint);
 
 COMMENT ON TYPE es_appended IS 'version and position of the last event that was appended';
 COMMENT ON COLUMN es_appended.version IS 'number of the event in its stream';
 COMMENT ON COLUMN es_appended."position" IS 'number of the event in the log; null if there was no event to append';
 
--- Each argument of a call takes time in every execution of a plan, also a null that is a
--- default. The planner leaves those at the end out.
+-- Each argument of a call takes time in every execution of a plan, even a null that is a
+-- default. The planner leaves out those at the end.
 CREATE FUNCTION es_append_support(internal) RETURNS internal
     AS 'MODULE_PATHNAME' LANGUAGE C STRICT;
 COMMENT ON FUNCTION es_append_support(internal) IS
@@ -192,9 +192,9 @@ COMMENT ON FUNCTION es_append_batch(text, es_expected_version, jsonb) IS
 COMMENT ON FUNCTION es_append_batch(text, es_expected_version, text[], jsonb[], jsonb[], uuid[], timestamptz[]) IS
     'appends events, given as an array for each attribute, to a stream, all or none; returns version and position of the last one';
 
--- A view's triggers cannot be ENABLE ALWAYS: where session_replication_role is replica
--- the view would take rows and store none. A type's constraint is checked for each row
--- in every role.
+-- A view's triggers cannot be ENABLE ALWAYS. If session_replication_role is replica, the
+-- view would take rows and store none. The constraint of a type is always checked for
+-- each row.
 CREATE FUNCTION es_import_fires() RETURNS boolean
     AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL SAFE;
 CREATE DOMAIN es_import_stream AS text COLLATE "C" CONSTRAINT es_import_fires CHECK (es_import_fires());

@@ -82,8 +82,8 @@ CREATE INDEX es_events_category_position_idx ON es_events (es_category(stream), 
 SELECT pg_catalog.pg_extension_config_dump('es_events', '');
 SELECT pg_catalog.pg_extension_config_dump('es_position', '');
 
--- A row that is inserted and not appended, from a dump say, has a next_xid of another
--- cluster.
+-- A row that is inserted and not appended, for example from a dump, has a next_xid of
+-- another cluster.
 CREATE FUNCTION es_events_complete() RETURNS trigger
     AS 'MODULE_PATHNAME' LANGUAGE C;
 REVOKE EXECUTE ON FUNCTION es_events_complete() FROM PUBLIC;
@@ -135,7 +135,8 @@ COMMENT ON COLUMN es_published_horizon.position IS 'a horizon of the primary, wr
 
 INSERT INTO es_published_horizon VALUES (0);
 
--- A retry of the append that stored an event is known by it after the data have changed.
+-- With it a retry of the append that stored an event is recognized after its data have
+-- changed.
 CREATE TABLE es_rewrites (
     position     bigint      PRIMARY KEY,
     rewritten_at timestamptz NOT NULL,

@@ -98,8 +98,8 @@ CREATE TRIGGER es_projection_restore AFTER INSERT ON es_projections
 ALTER TABLE es_projections ENABLE ALWAYS TRIGGER es_projection_restore;
 
 -- How far projections are behind, for the view below: a row for each of them that the
--- caller may see.  To all that may read es_failures, and to members of
--- pg_read_all_stats, it shows all; to others what they own.
+-- caller may see.  Roles that may read es_failures, and members of pg_read_all_stats,
+-- see all of them, and others see those that they own.
 CREATE FUNCTION es_projection_lag(
     OUT name text, OUT "position" bigint, OUT horizon bigint, OUT horizon_held_since timestamptz,
     OUT lag_events bigint, OUT lag_is_estimate boolean, OUT lag_since timestamptz)

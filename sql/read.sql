@@ -12,9 +12,8 @@ CREATE TYPE es_recorded_event AS (
     metadata    jsonb
 );
 
--- So that a row of es_events can be given where an event is wanted. Not in SQL:
--- a parsed body that names columns of a row would keep es_events from being
--- given others.
+-- Lets a row of es_events serve as an event. The function is not in SQL, as a parsed
+-- body that names columns of a row would keep es_events from getting others.
 CREATE FUNCTION es_recorded_event(event es_events) RETURNS es_recorded_event
     AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 CREATE CAST (es_events AS es_recorded_event) WITH FUNCTION es_recorded_event(es_events) AS IMPLICIT;
@@ -143,8 +142,8 @@ CREATE FUNCTION es_stream_version(stream text) RETURNS bigint
     LANGUAGE sql STABLE PARALLEL SAFE
 RETURN coalesce((SELECT max(e.version) FROM es_events e WHERE e.stream = es_stream_version.stream), 0);
 
--- Of an event that does not exist comes no row, rather than one of nulls, and these are
--- inlined as well.
+-- These return no row for an event that does not exist, rather than one of nulls. They
+-- are inlined as well.
 CREATE FUNCTION es_last_event(stream text, type text DEFAULT NULL) RETURNS SETOF es_recorded_event
     LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 1
 BEGIN ATOMIC
