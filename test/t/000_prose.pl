@@ -47,8 +47,10 @@ like(faults('README.md' => "[a](#gone)\n"), qr{README\.md:1: README\.md has no h
 like(faults('doc/new.md' => "New\n"), qr{doc/README\.md: it does not name new\.md}, 'a document that the map does not name');
 like(faults('src/eventstore.h' => "#define E MAKE_SQLSTATE('E','S','0','0','9')\n"), qr{errors\.md: it does not have ES009}, 'an error that is not explained');
 like(faults('doc/faq.md' => "$long\n"), qr{doc/faq\.md:1: a line of 121 characters}, 'a long line');
-is(faults('doc/faq.md' => "```text\n$long\n```\n", 'doc/old.md' => "$long\n", 'doc/README.md' => "[a](a.md), [c](b/c.md), [faq](faq.md), [old](old.md)\n"),
-	'', 'a long line that a program prints, or of another document');
+like(faults('doc/a.md' => "| $long |\n"), qr{doc/a\.md:1: a line of 125 characters}, 'a long row of a table');
+is(faults('doc/faq.md' => "```text\n$long\n```\n", 'doc/compare/bench.md' => "| $long |\n", 'doc/README.md' => "[a](a.md), [c](b/c.md), [faq](faq.md), [bench](compare/bench.md)\n"),
+	'', 'a long line that a program prints, or of a table that a benchmark writes');
+like(faults('doc/compare/bench.md' => "$long\n"), qr{doc/compare/bench\.md:1: a line of 121 characters}, 'a long line beside such a table');
 like(faults('README.md' => "x\n" x 201), qr{README\.md: 201 lines}, 'a long README');
 is(faults('README.md' => "x\n" x 200), '', 'a README that is just short enough');
 like(faults('sql/a.sql' => "-- waits in vain\n"), qr{sql/a\.sql:1: a word that is worn: in vain}, 'a worn word in a source');
