@@ -13,7 +13,7 @@ use IPC::Run;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $primary = new_store('primary', streaming => 1, conf => "wal_log_hints = on\nautovacuum = off\n");
+my $primary = new_store('primary', streaming => 1, conf => "wal_log_hints = on\nwal_keep_size = 256MB\nautovacuum = off\n");
 
 sql($primary, q{SELECT es_append('order-1', 'none', 'placed')}, q{SELECT es_create_subscription('mails')});
 my $standby = new_standby($primary);
@@ -124,15 +124,18 @@ is_query($standby, $again, '1', 'once, as its id is known');
 # pg_rewind
 #
 my $conf = $primary->data_dir . '/postgresql.conf';
+my $kept = PostgreSQL::Test::Utils::tempdir() . '/postgresql.conf';
 
-copy($conf, "$conf.kept") or die "copy: $!";
-$primary->command_ok(
-	[
-		'pg_rewind', '--no-sync', '--target-pgdata', $primary->data_dir,
-		'--source-server', $standby->connstr('postgres'), '--write-recovery-conf'
-	],
-	'pg_rewind');
-copy("$conf.kept", $conf) or die "copy: $!";
+copy($conf, $kept) or die "copy: $!";
+# until then pg_rewind sees the timeline from before the promotion
+sql($standby, 'CHECKPOINT');
+ok( run_log(
+		[
+			'pg_rewind', '--no-sync', '--target-pgdata', $primary->data_dir,
+			'--source-server', $standby->connstr('postgres'), '--write-recovery-conf'
+		]),
+	'pg_rewind') or die 'nothing was rewound';
+copy($kept, $conf) or die "copy: $!";
 $primary->start;
 sql($standby, q{SELECT es_append('order-1', 'any', 'returned')});
 my $log = log_digest($standby, 'postgres');
