@@ -62,7 +62,7 @@ SELECT es_append('one-1', 1, 'paid', '{}', NULL, '00000000-0000-7000-8000-000000
 DELETE FROM es_rewrites;
 SELECT es_append('person-1', 'any', 'named', '{"name": "Ann"}', id => '00000000-0000-7000-8000-000000000041');
 
--- Who may not read the log learns that an event differs, and not how.
+-- A role that may not read the log learns that an event differs, and not how.
 CREATE ROLE regress_retry_writer;
 SELECT es_grant('regress_retry_writer', 'writer');
 SET ROLE regress_retry_writer;

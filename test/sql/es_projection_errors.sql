@@ -1,5 +1,5 @@
 -- What fails is named: projection, position, version, stream, type and id of the event.
--- What is nobody's event's fault does not use up attempts, and goes on by itself.
+-- An error that no event causes uses up no attempts, and the projection goes on by itself.
 CREATE EXTENSION eventstore;
 CREATE TABLE seen (position bigint PRIMARY KEY, stream text, n int);
 CREATE FUNCTION note(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$
@@ -292,7 +292,7 @@ DO $$ BEGIN PERFORM es_wait('stops', min(position)) FROM es_failures; EXCEPTION 
 SELECT es_wait('stops', :bad);
 SELECT es_wait('stops', :behind);
 SELECT es_wait('stops', :behind + 1);
--- Whoever may not read what went wrong gets the failure's id alone.
+-- A role that may not read the error gets the failure's id alone.
 CREATE ROLE regress_es_web;
 GRANT EXECUTE ON FUNCTION es_wait TO regress_es_web;
 SET ROLE regress_es_web;

@@ -142,7 +142,7 @@ SELECT name, owner, sqlstate, message, detail FROM es_projections ORDER BY name;
 SELECT name, owner FROM es_subscriptions;
 SELECT receiver FROM es_failures;
 
--- Whoever may change the tables gives it to another role.
+-- A role that may change the tables makes another role the owner.
 UPDATE es_projections SET owner = CURRENT_USER WHERE name = 'by_run';
 SELECT es_resume_projection('by_run');
 SELECT es_drop_projection('by_sync'), es_drop_projection('by_run'), es_drop_subscription('consumer');
