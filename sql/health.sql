@@ -135,7 +135,7 @@ BEGIN ATOMIC
           JOIN pg_class c ON c.oid = i.indexrelid AND c.relname = 'es_events_category_position_idx'
           JOIN pg_am a ON a.oid = c.relam)
     SELECT 1, 'restore_unfinished', pg_catalog.format('table %s', log.name), NULL::timestamptz,
-           'Appends, reads by others than the owner and projections are refused: what was added to the tables of the database that was dumped, such as row security, is not restored yet.',
+           'Appends, projections, and reads by roles other than the owner are refused. What the dumped database had added to its tables, such as row security, is not restored yet.',
            pg_catalog.format('SELECT * FROM %I.es_finish_restore()', log.nspname), log.owner, NULL::oid
       FROM log
       JOIN pg_policy p ON p.polrelid = log.oid AND p.polname = 'es_closed'::name
@@ -150,7 +150,7 @@ BEGIN ATOMIC
        AND t.tgname NOT IN ('es_events_complete', 'es_events_refuse_row')
     UNION ALL
     SELECT 1, 'append_refused', pg_catalog.format('rule %I', r.rulename), NULL,
-           pg_catalog.format('Appends are refused: they are no statements that rule "%s" of %s could rewrite. Use an AFTER trigger.',
+           pg_catalog.format('Appends are refused: an append is not a statement that rule "%s" of %s could rewrite. Use an AFTER trigger.',
                              r.rulename, log.name),
            pg_catalog.format('ALTER TABLE %s DISABLE RULE %I', log.name, r.rulename), log.owner, NULL
       FROM log
@@ -228,7 +228,7 @@ BEGIN ATOMIC
        AND t.tgname = 'es_event_types_changed' AND t.tgenabled <> 'A'
     UNION ALL
     SELECT 1, 'append_refused', pg_catalog.format('sequence %s', q.name), NULL,
-           pg_catalog.format('Appends are refused: INCREMENT %s CACHE %s %s does not give positions in ascending order.',
+           pg_catalog.format('Appends are refused: INCREMENT %s CACHE %s %s does not produce positions in ascending order.',
                              q.seqincrement, q.seqcache, CASE WHEN q.seqcycle THEN 'CYCLE' ELSE 'NO CYCLE' END),
            pg_catalog.format('ALTER SEQUENCE %s INCREMENT 1 CACHE 1 NO CYCLE', q.name), q.owner, NULL
       FROM sequence q
@@ -830,7 +830,7 @@ BEGIN ATOMIC
                       || CASE WHEN pg_catalog.cardinality(f.schemas) = 1 THEN pg_catalog.format('Schema "%s" has one like it, by which it can be received again.', f.schemas[1])
                               ELSE pg_catalog.format('Create it again and use es_retry(%s), or discard it.', f.id) END
                   WHEN 'right' THEN pg_catalog.format('Its receiver, %s, lacks %s. ', f.role_name, coalesce(f.lacks, 'the privilege'))
-                      || CASE WHEN f.lacks IS NULL THEN 'Then es_retry() it.' ELSE pg_catalog.format('Its handler %s has moved there.', f.handler) END
+                      || CASE WHEN f.lacks IS NULL THEN 'Then call es_retry() for it.' ELSE pg_catalog.format('Its handler %s has moved there.', f.handler) END
                   WHEN 'cause' THEN pg_catalog.format('The cause lies outside of the message. When it is gone, retry it by handler %s.', f.handler)
                   WHEN 'again' THEN pg_catalog.format('It has failed again. Fix handler %s and use es_retry(%s), or discard it.', f.handler, f.id)
                   ELSE pg_catalog.format('Fix the cause, and retry it by handler %s.', f.handler) END,

@@ -133,7 +133,7 @@ check_rewritten_version(const Rewrite *rewrite, int64 version, int said)
 				 errmsg("schema_version and metadata contradict each other"),
 				 errdetail("schema_version is " INT64_FORMAT ", metadata says %d.",
 						   version, said),
-				 errhint("Give one of them.")));
+				 errhint("Pass only one of them.")));
 	if (type != NULL && version > type->schema_version &&
 		version > upcast_stored_version(rewrite))
 		ereport(ERROR,
@@ -155,7 +155,7 @@ check_said_version(const Rewrite *rewrite, int said)
 				 errmsg("schema_version in metadata is not a positive integer"),
 				 errdetail("It must be the schema version of type \"%s\" that the data has.",
 						   text_to_cstring(rewrite->type)),
-				 errhint("Give the argument schema_version.")));
+				 errhint("Pass the argument schema_version.")));
 }
 
 /*
@@ -173,7 +173,7 @@ check_version_known(const Rewrite *rewrite)
 				 errmsg("the schema version of the new data must be given"),
 				 errdetail("The event, of type \"%s\", is stored as of schema version %d. Readers get it upcast to version %d.",
 						   text_to_cstring(rewrite->type), stored, current),
-				 errhint("Give schema_version => %d for data as a reader gets it, or schema_version => %d for data as it is stored.",
+				 errhint("Pass schema_version => %d for data as a reader gets it, or schema_version => %d for data as it is stored.",
 						 current, stored)));
 }
 

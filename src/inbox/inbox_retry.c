@@ -113,7 +113,7 @@ check_receiver_exists(const Message *message)
 				 errmsg("the receiver of the message does not exist"),
 				 errdetail("%s", role_missing_detail(&message->receiver_role)),
 				 errhint("%s", role_missing_hint(&message->receiver_role,
-												 "receive the message again, or es_discard() the failure"))));
+												 "receive the message again, or call es_discard() for the failure"))));
 }
 
 /*
@@ -140,7 +140,7 @@ check_receiver_may_receive(const Message *message)
 			 errmsg("the receiver of the message may not receive messages any more"),
 			 errdetail("Role \"%s\" has no privilege to execute es_receive.",
 					   role_name(&message->receiver_role)),
-			 errhint("Make it a writer again by es_grant(), or es_discard() the failure.")));
+			 errhint("Make it a writer again by es_grant(), or call es_discard() for the failure.")));
 }
 
 /* Says why the message failed again. */

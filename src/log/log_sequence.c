@@ -99,7 +99,7 @@ check_parameters(Oid sequence)
 		parameters.seqcycle)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("sequence \"%s\" does not give positions in ascending order",
+				 errmsg("sequence \"%s\" does not produce positions in ascending order",
 						get_rel_name(sequence)),
 				 errdetail("It has INCREMENT " INT64_FORMAT " CACHE " INT64_FORMAT " %s instead of INCREMENT 1 CACHE 1 NO CYCLE.",
 						   parameters.seqincrement, parameters.seqcache,

@@ -73,7 +73,7 @@ read_failed_event(EventRetry *retry)
 						projection->name),
 				 errdetail("The event at position " INT64_FORMAT " is hidden from its owner.",
 						   retry->position),
-				 errhint("Give the owner the right to read it, or es_discard() it.")));
+				 errhint("Give the owner the right to read it, or call es_discard() for it.")));
 }
 
 /* Reads the event and applies it. */

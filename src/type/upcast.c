@@ -360,7 +360,7 @@ call_upcaster_function(Upcasting *upcasting, UpcasterCall *call, Datum data)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("upcaster %s returned null", call->upcaster.signature),
-				 errdetail("It was given data of type \"%s\" of version %d.",
+				 errdetail("Its argument was data of type \"%s\" of version %d.",
 						   call->upcaster.type, call->upcaster.from_version),
 				 errhint("An upcaster must return data of the next version for all data.")));
 	return result;
