@@ -104,7 +104,7 @@ check_parameters(Oid sequence)
 				 errdetail("It has INCREMENT " INT64_FORMAT " CACHE " INT64_FORMAT " %s instead of INCREMENT 1 CACHE 1 NO CYCLE.",
 						   parameters.seqincrement, parameters.seqcache,
 						   parameters.seqcycle ? "CYCLE" : "NO CYCLE"),
-				 errhint("ALTER SEQUENCE %s INCREMENT 1 CACHE 1 NO CYCLE",
+				 errhint("Run ALTER SEQUENCE %s INCREMENT 1 CACHE 1 NO CYCLE.",
 						 own_table_quoted_name(sequence))));
 }
 
@@ -264,7 +264,7 @@ check_maximum(Oid sequence, int64 position, int64 maximum)
 						   get_rel_name(sequence), maximum),
 				 maximum == PG_INT64_MAX ?
 				 errhint("Load the row at a lower position. If it is in the table, delete it and VACUUM the table.") :
-				 errhint("ALTER SEQUENCE %s NO MAXVALUE",
+				 errhint("Run ALTER SEQUENCE %s NO MAXVALUE.",
 						 own_table_quoted_name(sequence))));
 }
 
