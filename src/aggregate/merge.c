@@ -75,7 +75,7 @@ merge_begin(NullableDatum state, bool only_last)
 	return merge;
 }
 
-/* Makes room for so many bytes. */
+/* Makes room for this number of bytes. */
 static void
 make_room(Merge *merge, LastObject *last, Size size)
 {

@@ -178,9 +178,9 @@ check_version_known(const Rewrite *rewrite)
 }
 
 /*
- * Makes the metadata say of which schema version the new data are: that of the
- * argument, that of the new metadata, or that of the stored data if readers get these
- * as they are.  given: 0 for none.
+ * Sets the schema version of the new data in the metadata.  It is that of the argument,
+ * that of the new metadata, or that of the stored data if readers get these as they are.
+ * given: 0 for none.
  */
 static void
 set_rewritten_version(Rewrite *rewrite, int64 given)

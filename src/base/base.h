@@ -75,7 +75,7 @@ typedef struct Deadline
 	int64		milliseconds;	/* from there */
 } Deadline;
 
-/* Sleeps so long or until the latch is set; pg_stat_activity shows the event. */
+/* Sleeps for this time or until the latch is set; pg_stat_activity shows the event. */
 extern void sleep_until_latch(long milliseconds, const char *event);
 
 extern void sleep_nap(long milliseconds, const char *event);	/* with interrupts */
@@ -107,7 +107,7 @@ extern char *own_table_quoted_name(Oid relid);	/* for a statement */
 /* Locks out others like the caller until the transaction ends; false if one is there. */
 extern bool own_table_try_lock(Oid log, const char *table);
 
-/* The data of a trigger of this relation of the extension; an error if it is none. */
+/* The data of a trigger of this relation of the extension; an error if it is not. */
 extern TriggerData *own_trigger_data(FunctionCallInfo fcinfo,
 									 const char *relation);
 

@@ -36,7 +36,7 @@
 #include "varatt.h"
 #endif
 
-/* Which indexes an update changes, and ExecInsertIndexTuples is told so. */
+/* The indexes that an update changes, for ExecInsertIndexTuples. */
 #if PG_VERSION_NUM >= 160000
 typedef TU_UpdateIndexes CompatChangedIndexes;
 #define COMPAT_SUMMARIZING(changed) , (changed) == TU_Summarizing

@@ -235,8 +235,8 @@ try_to_wait(TableWait *wait, bool (*work) (void *arg), int lock_timeout,
 }
 
 /*
- * Does work that waits, for so many milliseconds at most, and counts the time.
- * Returns false if it did not come to its end.  search: look for deadlocks at once.
+ * Does work that waits, for at most this number of milliseconds, and counts the time.
+ * Returns false if the work did not finish.  search: look for deadlocks at once.
  */
 static bool
 wait_at_most(TableWait *wait, bool (*work) (void *arg), int64 milliseconds,

@@ -79,7 +79,7 @@ failure_pause(int attempts)
 		(0.5 + pg_prng_double(&pg_global_prng_state));
 }
 
-/* Returns true if another session was in the way. */
+/* Returns true if another session caused the error. */
 static bool
 is_conflict(const ErrorData *error)
 {

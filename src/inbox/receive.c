@@ -135,8 +135,8 @@ parse_json(void *arg)
 }
 
 /*
- * Returns the payload as an event's data: the JSON that it is, null if there is none,
- * else a JSON string.  Some JSON is none for jsonb, such as "\u0000" and 1e1000000.
+ * Returns the payload as an event's data.  It is the payload's JSON, null if there is no
+ * payload, or a JSON string.  jsonb refuses some JSON, such as "\u0000" and 1e1000000.
  */
 static Datum
 payload_data(text *payload)

@@ -59,7 +59,7 @@ event_check_type_names(ArrayType *types)
 }
 
 /*
- * Refuses what is no stream's category: the name of a stream, say.
+ * Refuses a name that no category can have, such as that of a stream.
  */
 void
 event_check_category(text *category)
@@ -134,7 +134,7 @@ event_check_id(const pg_uuid_t *id)
 }
 
 /*
- * Refuses a moment that is none: infinity.
+ * Refuses infinity as a time.
  */
 static void
 check_occurred_at(TimestampTz occurred_at)
@@ -164,7 +164,7 @@ event_check_metadata(Datum metadata)
 }
 
 /*
- * Metadata that may be left out: a JSON null is none, in every form of a call.
+ * Metadata that may be left out.  A JSON null counts as none, in every form of a call.
  */
 Datum
 event_metadata(Datum metadata)

@@ -291,9 +291,8 @@ sequence_of_trigger(FunctionCallInfo fcinfo, const TriggerData *trigger)
 }
 
 /*
- * BEFORE INSERT of a row that comes from a dump, say: raises the sequence to its
- * position, and replaces its next_xid, which is of another cluster, by one of this
- * cluster.  In this order, and after the transaction got an id, the row is like one
+ * BEFORE INSERT of a row, for example from a dump.  Raises the sequence to its position,
+ * and replaces its next_xid, which is of another cluster, by one of this cluster.  In this order, and after the transaction got an id, the row is like one
  * whose position was drawn (horizon.c).
  */
 Datum

@@ -72,7 +72,7 @@ compare_locks(const void *a, const void *b)
 	return other->mode - one->mode;
 }
 
-/* Brings locks into order, and returns how many differ, which are in front. */
+/* Sorts the locks, moves those that differ to the front, and returns their number. */
 static int
 sort_locks(LogLock *locks, int count)
 {

@@ -38,8 +38,8 @@
 #define LONGEST_PAUSE	10000
 
 /*
- * A worker serves from so long after it was started, at the latest, to so long, at
- * the earliest (leave.c), in milliseconds.
+ * Times after its start at which a worker serves for certain: from the first one to the
+ * second one (leave.c), in milliseconds.
  */
 #define SERVES_FROM		500
 #define SERVES_UNTIL	2000

@@ -121,8 +121,8 @@ projection_warn(const Projection *projection, const char *what,
 }
 
 /*
- * Warns of the first event of the batch, if it has any.  what: what is said of the
- * projection; at: what stands before the name of the event.
+ * Warns of the first event of the batch, if it has any.  what: the predicate of
+ * the message; at: the words before the name of the event.
  */
 static void
 warn_of_event(const Projection *projection, const EventBatch *batch,

@@ -106,8 +106,8 @@ begin_limit(const Projection *projection)
 }
 
 /*
- * Ends the limit; returns true if the time was over.  A cancel that comes of it, but has
- * found nothing to cancel, must not cancel what is next.
+ * Ends the limit; returns true if the time was over.  A cancel by the limit that has
+ * found nothing to cancel must not cancel the next statement.
  */
 static bool
 end_limit(const Projection *projection, int level)

@@ -41,7 +41,7 @@
 /* The work of beginning to read at a position. */
 #define LAG_SEEK	(4 * LAG_EVENT)
 
-/* Into so many strata positions are divided at most, half of them evenly. */
+/* The greatest number of strata of positions, half of which are even. */
 #define MAX_STRATA		32
 
 /* Events that are looked at in each of them at least, where work is short. */
@@ -51,8 +51,8 @@
 #define LEAST_SEARCH	16
 
 /*
- * What a partition was seen to have more or less than the others is chance up to so many
- * standard deviations, and events.
+ * A partition's difference from the others counts as chance up to this number of
+ * standard deviations, and of events.
  */
 #define CHANCE			3.0
 

@@ -53,8 +53,8 @@
 #define MAX_EVENTS		(256 * 1024)
 
 /*
- * A reader that is further ahead of the map does not fill the gap: so much it would walk
- * over without a map.
+ * A reader that is further ahead of the map does not fill the gap, since without a map it
+ * would walk over that much.
  */
 #define GAP_OF_PARTITION	100
 

@@ -13,7 +13,7 @@
  * upcasters of that category are called, else only those of no category.
  *
  * An upcaster runs as the role that defined it, with the search_path and the settings
- * of then (setting.c).  Upcasters are copied and looked up once for a statement or a
+ * of its definition (setting.c).  Upcasters are copied and looked up once for a statement or a
  * batch (Upcasting), since they may themselves change what is defined.
  *
  *-------------------------------------------------------------------------
