@@ -84,7 +84,8 @@ BEGIN ATOMIC
                CASE WHEN p.polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END,
                CASE p.polcmd WHEN 'r'::"char" THEN 'SELECT' WHEN 'a'::"char" THEN 'INSERT' WHEN 'w'::"char" THEN 'UPDATE'
                              WHEN 'd'::"char" THEN 'DELETE' ELSE 'ALL' END,
-               (SELECT pg_catalog.string_agg(CASE WHEN r.role = 0::oid THEN 'PUBLIC' ELSE pg_catalog.format('%I', pg_catalog.pg_get_userbyid(r.role)) END, ', ' ORDER BY r.role)
+               -- in the order of names, since oids are others in another cluster
+               (SELECT pg_catalog.string_agg(CASE WHEN r.role = 0::oid THEN 'PUBLIC' ELSE pg_catalog.format('%I', pg_catalog.pg_get_userbyid(r.role)) END, ', ' ORDER BY r.role <> 0::oid, pg_catalog.pg_get_userbyid(r.role))
                   FROM pg_catalog.unnest(p.polroles) r (role)))
            || CASE WHEN p.polqual IS NULL THEN ''::text ELSE pg_catalog.format(' USING (%s)', pg_catalog.pg_get_expr(p.polqual, p.polrelid)) END
            || CASE WHEN p.polwithcheck IS NULL THEN ''::text ELSE pg_catalog.format(' WITH CHECK (%s)', pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid)) END

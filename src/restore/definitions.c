@@ -23,6 +23,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/json.h"
@@ -176,16 +177,130 @@ append_definition(StringInfo json, const CopiedDefinition *item, bool first)
 	appendStringInfoChar(json, '}');
 }
 
-/* The last position that the active snapshot sees. */
+/* The tables whose rows a dump has. */
+static const char dumped_tables[] =
+"SELECT c.relname::text FROM pg_extension x"
+" CROSS JOIN unnest(x.extconfig) AS t (oid)"
+" JOIN pg_class c ON c.oid = t.oid AND c.relkind = 'r' AND c.relname <> 'es_user_definitions'"
+" WHERE x.extname = 'eventstore' ORDER BY c.relname <> 'es_events', c.relname";
+
+/*
+ * A number that a query returns.  The owner, as whom it runs, sees all rows even where row
+ * security is forced: what a policy hides is dumped as well, or the dump fails.
+ */
 static int64
-last_dumped_position(Oid log)
+select_number(Oid log, const char *sql, bool latest)
+{
+	Oid			userid;
+	int			security;
+
+	GetUserIdAndSecContext(&userid, &security);
+	SetUserIdAndSecContext(userid, security | SECURITY_NOFORCE_RLS);
+	if (latest)
+		(void) own_sql_run(log, sql, 0, NULL, NULL, NULL);
+	else
+		(void) own_sql_select(log, sql, 0, NULL, NULL, NULL);
+	SetUserIdAndSecContext(userid, security);
+	return DatumGetInt64(own_sql_value(1));
+}
+
+/* Counts the rows of a table of the extension. */
+static int64
+count_rows(Oid log, const char *table, bool latest)
+{
+	return select_number(log, psprintf("SELECT count(*) FROM " SCHEMA_MARK ".%s", quote_identifier(table)),
+						 latest);
+}
+
+/* Adds a table to a list in the memory context. */
+static List *
+add_table_rows(List *list, MemoryContext context, const char *table, int64 rows)
+{
+	MemoryContext oldcontext = MemoryContextSwitchTo(context);
+	TableRows  *entry = palloc(sizeof(TableRows));
+
+	entry->table = pstrdup(table);
+	entry->rows = rows;
+	list = lappend(list, entry);
+	MemoryContextSwitchTo(oldcontext);
+	return list;
+}
+
+/*
+ * How many rows the tables have that come with a dump.
+ */
+List *
+definitions_count_rows(Oid log, bool latest)
+{
+	MemoryContext context = CurrentMemoryContext;
+	List	   *result = NIL;
+	SPITupleTable *tables;
+	uint64		count;
+	uint64		i;
+
+	SPI_connect();
+	count = own_sql_select(log, dumped_tables, 0, NULL, NULL, NULL);
+	tables = SPI_tuptable;
+	for (i = 0; i < count; i++)
+	{
+		char	   *table = SPI_getvalue(tables->vals[i], tables->tupdesc, 1);
+
+		result = add_table_rows(result, context, table, count_rows(log, table, latest));
+	}
+	SPI_finish();
+	return result;
+}
+
+/* Appends them as an object. */
+static void
+append_row_counts(StringInfo json, Oid log)
+{
+	const char *separator = "";
+	ListCell   *cell;
+
+	appendStringInfoString(json, ", \"rows\": {");
+	foreach(cell, definitions_count_rows(log, false))
+	{
+		const TableRows *table = lfirst(cell);
+
+		appendStringInfoString(json, separator);
+		escape_json(json, table->table);
+		appendStringInfo(json, ": " INT64_FORMAT, table->rows);
+		separator = ", ";
+	}
+	appendStringInfoChar(json, '}');
+}
+
+/* The rows of a query with the columns table and number of rows. */
+static List *
+collect_table_rows(MemoryContext context)
+{
+	List	   *result = NIL;
+	uint64		i;
+
+	for (i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+		Datum		rows = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull);
+
+		result = add_table_rows(result, context,
+								SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1),
+								isnull ? 0 : DatumGetInt64(rows));
+	}
+	return result;
+}
+
+/*
+ * The last position of the log; 0 if it is empty.
+ */
+int64
+definitions_last_position(Oid log, bool latest)
 {
 	int64		position;
 
 	SPI_connect();
-	(void) own_sql_select(log, "SELECT COALESCE(max(position), 0) FROM @extschema@.es_events",
-						  0, NULL, NULL, NULL);
-	position = DatumGetInt64(own_sql_value(1));
+	position = select_number(log, "SELECT COALESCE(max(position), 0) FROM @extschema@.es_events",
+							 latest);
 	SPI_finish();
 	return position;
 }
@@ -201,8 +316,9 @@ definitions_as_json(Oid log, List *baseline)
 	initStringInfo(&json);
 	appendStringInfoChar(&json, '{');
 	append_pair(&json, "schema", get_namespace_name(get_rel_namespace(log)));
-	appendStringInfo(&json, ", \"position\": " INT64_FORMAT ", \"definitions\": [",
-					 last_dumped_position(log));
+	appendStringInfo(&json, ", \"position\": " INT64_FORMAT, definitions_last_position(log, false));
+	append_row_counts(&json, log);
+	appendStringInfoString(&json, ", \"definitions\": [");
 	foreach(cell, definitions_list(log))
 	{
 		if (definitions_have(baseline, lfirst(cell)))
@@ -229,6 +345,9 @@ read_json(Oid log, const char *json)
 	result->position = DatumGetInt64(own_sql_value(2));
 	if (own_sql_value(1) != (Datum) 0)
 		result->schema = MemoryContextStrdup(context, own_sql_text(1));
+	(void) own_sql_select(log, "SELECT e.key, e.value::bigint FROM jsonb_each_text($1::jsonb -> 'rows') e",
+						  1, &type, &value, NULL);
+	result->rows = collect_table_rows(context);
 	(void) own_sql_select(log, "SELECT d.item ->> 'kind', d.item ->> 'table', d.item ->> 'name', d.item ->> 'statement'"
 						  " FROM jsonb_array_elements($1::jsonb -> 'definitions') WITH ORDINALITY AS d (item, n) ORDER BY d.n",
 						  1, &type, &value, NULL);

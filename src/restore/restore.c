@@ -71,7 +71,7 @@ typedef struct Restore
 	List	   *wanted;			/* of WantedRowSecurity */
 	int			failed;
 	char	   *first_error;	/* of those that failed */
-	bool		too_early;		/* the events are still to be loaded */
+	bool		too_early;		/* rows are still to be loaded */
 } Restore;
 
 /* Only a role that could do all of it by itself may have it done. */
@@ -89,7 +89,6 @@ check_restorer(Oid log, const char *what)
 			 errhint("Restore as that owner or as a superuser.")));
 }
 
-/* Returns true if the store is closed.  It keeps no lock, which others would wait for. */
 /*
  * Waits for another session that loads the log.  A session that has loaded it itself has
  * kept others from replaying meanwhile.
@@ -231,17 +230,67 @@ static bool
 has_events(Restore *restore, const CopiedDefinitions *from)
 {
 	CopiedDefinition events = {.kind = "events",.table = "es_events",.name = ""};
-	int64		last;
+	int64		last = definitions_last_position(restore->log, true);
 
-	(void) own_sql_run(restore->log, "SELECT COALESCE(max(position), 0) FROM @extschema@.es_events",
-					   0, NULL, NULL, NULL);
-	last = DatumGetInt64(own_sql_value(1));
 	if (last >= from->position)
 		return true;
 	put_failure(restore, &events, "missing",
 				psprintf("the log ends at position " INT64_FORMAT ", in the dump it does at " INT64_FORMAT,
 						 last, from->position));
 	return false;
+}
+
+/* The number of rows that a table has in the dump; 0 if that does not say. */
+static int64
+dumped_rows(const CopiedDefinitions *from, const char *table)
+{
+	ListCell   *cell;
+
+	foreach(cell, from->rows)
+	{
+		const TableRows *dumped = lfirst(cell);
+
+		if (strcmp(dumped->table, table) == 0)
+			return dumped->rows;
+	}
+	return 0;
+}
+
+/* Says that a table has too few rows. */
+static void
+put_missing_rows(Restore *restore, const TableRows *table, int64 dumped)
+{
+	CopiedDefinition rows = {.kind = "rows",.table = table->table,.name = ""};
+
+	put_failure(restore, &rows, "missing",
+				psprintf("the table has " INT64_FORMAT " rows, in the dump it has " INT64_FORMAT,
+						 table->rows, dumped));
+}
+
+/*
+ * Returns true if each table has the rows that it has in the dump; else says which has not.
+ * A table of a store that was there before may have more.
+ */
+static bool
+has_rows(Restore *restore, const CopiedDefinitions *from)
+{
+	bool		complete = has_events(restore, from);
+	ListCell   *cell;
+
+	/* a load of the log that is not over does not count it again and again */
+	if (!complete && restore->result == NULL)
+		return false;
+	foreach(cell, definitions_count_rows(restore->log, true))
+	{
+		TableRows  *table = lfirst(cell);
+		int64		dumped = dumped_rows(from, table->table);
+
+		if (table->rows >= dumped)
+			continue;
+		put_missing_rows(restore, table, dumped);
+		complete = false;
+	}
+	return complete;
 }
 
 /* Replays a restored row. */
@@ -251,7 +300,7 @@ replay_row(Restore *restore, Datum value)
 	CopiedDefinitions *from = definitions_read(restore->log, value);
 	ListCell   *cell;
 
-	if (!has_events(restore, from) && restore->result == NULL)
+	if (!has_rows(restore, from) && restore->result == NULL)
 	{
 		restore->too_early = true;
 		return;

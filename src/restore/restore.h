@@ -22,12 +22,20 @@ typedef struct CopiedDefinition
 	char	   *statement;
 } CopiedDefinition;
 
+/* How many rows a table has. */
+typedef struct TableRows
+{
+	char	   *table;
+	int64		rows;
+} TableRows;
+
 /* What a dump brings. */
 typedef struct CopiedDefinitions
 {
 	char	   *schema;			/* of the extension, in the database that was
 								 * dumped */
 	int64		position;		/* the last one there */
+	List	   *rows;			/* of TableRows, there */
 	List	   *items;			/* of CopiedDefinition */
 } CopiedDefinitions;
 
@@ -39,6 +47,13 @@ extern CopiedDefinitions *definitions_read(Oid log, Datum value);
 
 /* The definitions that the catalogs have now. */
 extern List *definitions_list(Oid log);
+
+/*
+ * How many rows each table has that comes with a dump, es_events first, and the last position
+ * of the log.  latest: as a new snapshot sees them, else the active one.
+ */
+extern List *definitions_count_rows(Oid log, bool latest);
+extern int64 definitions_last_position(Oid log, bool latest);
 
 /* Returns true if the list has the same statement. */
 extern bool definitions_have(List *items, const CopiedDefinition *item);

@@ -1,186 +1,25 @@
-# What an administrator adds to the tables of the store comes along in every form of dump.
-# A store with every kind of addition is copied in every way.  The copy has the same
-# definitions, and each role reads and appends there what it did before.  Until then nobody but
-# the owner reads, and nobody appends.
+# What an administrator adds to the tables of the store comes along in every form of copy.
+# A store with every kind of addition, and rows in each table, is copied in every way.  The
+# copy has the same definitions and rows, and each role reads and appends there what it did
+# before.  Until then nobody but the owner reads, and nobody appends.
 #
-# A feature that comes with a table, or with something that can be added to one, is
-# added to make_source() here.
+# EventStoreCopies has the store.
 use strict;
 use warnings;
 
 use FindBin;
 use lib $FindBin::RealBin;
 
+use EventStoreCopies;
 use EventStoreDumps;
 use EventStoreTest;
+use IPC::Run;
+use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = new_store('store', fsync => 'off', extension => 0, conf => 'wal_level = logical');
+my $node = new_store('store', fsync => 'off', extension => 0, streaming => 'logical');
 my $other = new_store('other', fsync => 'off', extension => 0, conf => 'wal_level = logical');
-my @roles = (qw(account_reader writer nobody), '"Odd ""role"');
-
-# Roles are of the cluster.
-sub make_roles
-{
-	my ($server) = @_;
-
-	$server->safe_psql('postgres', "CREATE ROLE $_") foreach @roles;
-	return;
-}
-
-sub make_source
-{
-	my ($database, $schema) = @_;
-
-	create_database($node, $database, qq{"$schema", public});
-	$node->safe_psql($database, qq{CREATE SCHEMA IF NOT EXISTS "$schema"; CREATE EXTENSION eventstore SCHEMA "$schema"});
-	$node->safe_psql($database, <<'END');
-SELECT es_grant(r::regrole, k) FROM (VALUES ('account_reader', 'reader'), ('writer', 'writer'), ('writer', 'reader'), ('"Odd ""role"', 'reader')) v (r, k);
-CREATE TABLE public.kinds (type text); INSERT INTO public.kinds VALUES ('opened'), ('paid'); GRANT SELECT ON public.kinds TO PUBLIC;
--- what a role gets of a query: its rows, or its error; nothing of it stays
-CREATE FUNCTION public.answer(role text, query text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE result text;
-BEGIN
-	EXECUTE 'SET LOCAL ROLE ' || role;
-	IF query LIKE 'SELECT%' THEN
-		EXECUTE format('SELECT string_agg(t::text, '' '') FROM (%s) t', query) INTO result;
-	ELSE
-		EXECUTE query;
-	END IF;
-	RAISE EXCEPTION '%', coalesce(result, 'nothing') USING errcode = 'ZZ998';
-EXCEPTION WHEN OTHERS THEN
-	RETURN CASE WHEN SQLSTATE = 'ZZ998' THEN SQLERRM ELSE format('error %s %s', SQLSTATE, SQLERRM) END;
-END $$;
-CREATE TABLE public.audited (position bigint);
-CREATE FUNCTION public.audit() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN INSERT INTO public.audited VALUES (NEW.position); RETURN NULL; END $$;
-CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'refused'; END $$;
-CREATE FUNCTION public.is_known(type text) RETURNS boolean LANGUAGE sql STABLE AS 'SELECT EXISTS (SELECT FROM public.kinds k WHERE k.type = $1)';
-SELECT es_append(s, 'any', 'opened', '{"name": "n"}') FROM unnest('{account-1,payroll-1,account-2}'::text[]) s;
-
--- row security: in use, forced, with policies and not in use
-ALTER TABLE es_events ENABLE ROW LEVEL SECURITY;
-CREATE POLICY accounts ON es_events FOR SELECT TO account_reader USING (es_category(stream) = 'account');
-CREATE POLICY "all of it" ON es_events TO writer, "Odd ""role" USING (true) WITH CHECK (type <> 'secret');
-CREATE POLICY not_second ON es_events AS RESTRICTIVE FOR SELECT TO account_reader USING (stream <> 'account-2');
-ALTER TABLE es_failures ENABLE ROW LEVEL SECURITY;
-ALTER TABLE es_rewrites FORCE ROW LEVEL SECURITY;
-CREATE POLICY sleeps ON es_inbox FOR DELETE USING (topic = 'it''s');
--- triggers: also disabled, for replicas, always, deferred, with columns and conditions
-CREATE TRIGGER audit AFTER INSERT ON es_events FOR EACH ROW WHEN (NEW.type <> 'silent') EXECUTE FUNCTION audit();
-CREATE TRIGGER off AFTER INSERT ON es_events FOR EACH STATEMENT EXECUTE FUNCTION refuse();
-ALTER TABLE es_events DISABLE TRIGGER off;
-CREATE CONSTRAINT TRIGGER late AFTER INSERT ON es_events DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.type = 'never') EXECUTE FUNCTION refuse();
-CREATE TRIGGER on_replica AFTER UPDATE OF owner ON es_subscriptions FOR EACH ROW EXECUTE FUNCTION refuse();
-ALTER TABLE es_subscriptions ENABLE REPLICA TRIGGER on_replica;
-CREATE TRIGGER always BEFORE DELETE ON es_projections FOR EACH ROW WHEN (OLD.name = 'kept') EXECUTE FUNCTION refuse();
-ALTER TABLE es_projections ENABLE ALWAYS TRIGGER always;
--- constraints
-ALTER TABLE es_events ADD CONSTRAINT known CHECK (is_known(type)), ADD CONSTRAINT later CHECK (stream <> 'payroll-1') NOT VALID,
-	ADD CONSTRAINT once UNIQUE (occurred_at, id) DEFERRABLE;
--- indexes
-CREATE INDEX mine ON es_events (recorded_at DESC NULLS LAST) INCLUDE (type) WITH (fillfactor = 70) WHERE type <> 'x ON es_events ';
-CREATE INDEX "Odd ""index" ON es_events USING gin (data jsonb_path_ops);
-SELECT es_index_attribute('opened', 'name');
-ALTER TABLE es_subscriptions REPLICA IDENTITY FULL;
-CREATE UNIQUE INDEX replicated ON es_failures (id, first_failed_at);
-ALTER TABLE es_failures REPLICA IDENTITY USING INDEX replicated;
--- storage, statistics, autovacuum
-ALTER TABLE es_events ALTER data SET STORAGE EXTERNAL, ALTER metadata SET COMPRESSION pglz, ALTER type SET STATISTICS 500,
-	ALTER stream SET (n_distinct = -0.25), ALTER metadata SET DEFAULT '{"by": "it''s"}';
-ALTER TABLE es_events SET (autovacuum_vacuum_insert_threshold = 7000, toast.autovacuum_enabled = false, fillfactor = 90);
-CREATE STATISTICS together ON stream, type FROM es_events;
--- rules
-CREATE RULE silent AS ON UPDATE TO es_events WHERE OLD.type = 'never' DO ALSO SELECT OLD.position;
-ALTER TABLE es_events DISABLE RULE silent;
-CREATE RULE always AS ON DELETE TO es_inbox WHERE OLD.topic = 'kept' DO INSTEAD NOTHING;
--- comments
-COMMENT ON TABLE es_events IS 'our log: it''s %s';
-COMMENT ON COLUMN es_events.data IS E'two\nlines';
-COMMENT ON POLICY "all of it" ON es_events IS 'a policy';
-COMMENT ON TRIGGER audit ON es_events IS 'a trigger';
-COMMENT ON CONSTRAINT known ON es_events IS 'a constraint';
-COMMENT ON INDEX mine IS 'an index';
-COMMENT ON RULE silent ON es_events IS 'a rule';
--- publications
-CREATE PUBLICATION whole FOR TABLE es_events, es_rewrites;
-CREATE PUBLICATION part FOR TABLE es_events (position, stream, type, data) WHERE (position > 1);
-END
-	return;
-}
-
-# The definitions, a line each.  With the names of schemas where the server always writes them.
-sub definitions
-{
-	my ($server, $database) = @_;
-	my $rows = $server->safe_psql($database, 'TABLE es_user_definitions');
-
-	$rows =~ s/^.*?"definitions": \[//s;
-	$rows =~ s/\}, \{/\n/g;
-	$rows =~ s/ STATISTICS [^ .]+\./ STATISTICS /g;
-	return $rows;
-}
-
-# What a role gets of a query.
-sub answer
-{
-	my ($server, $database, $role, $query) = @_;
-
-	return $server->safe_psql($database, "SELECT public.answer(\$r\$$role\$r\$, \$q\$$query\$q\$)");
-}
-
-# What each role can read and append.
-sub abilities
-{
-	my ($server, $database) = @_;
-	my $roles = join ', ', map { "\$r\$$_\$r\$" } @roles;
-
-	return $server->safe_psql($database, <<"END");
-SELECT r, q, public.answer(r, q) FROM unnest(ARRAY[$roles]) WITH ORDINALITY AS roles (r, rn), unnest(ARRAY[
-	'SELECT stream FROM es_events ORDER BY position',
-	'SELECT stream FROM es_read()',
-	'SELECT version FROM es_load(''payroll-1'')',
-	'SELECT es_state(''account-1'', ''es_merge'')',
-	'SELECT version FROM es_append(''account-1'', ''any'', ''paid'')',
-	'SELECT version FROM es_append(''account-1'', ''any'', ''unknown'')',
-	'SELECT version FROM es_append(''payroll-1'', ''any'', ''paid'')',
-	'INSERT INTO es_events SELECT 99, 99, ''1'', now(), NULL, es_uuid7(), ''a-1'', ''secret'', ''{}''',
-	'DELETE FROM es_events', 'TABLE es_failures']) WITH ORDINALITY AS queries (q, qn) ORDER BY rn, qn
-END
-}
-
-# Nobody but the owner reads, and nobody appends; projections do not run.  An empty log has
-# nothing to hide.
-sub is_closed
-{
-	my ($server, $database, $name) = @_;
-	my @reads = $server->safe_psql($database, 'SELECT count(*) FROM es_events') eq '0' ? ()
-	  : ('SELECT * FROM es_events', 'SELECT * FROM es_read()', q{SELECT es_state('account-1', 'es_merge')});
-
-	foreach my $query (@reads)
-	{
-		like(answer($server, $database, 'account_reader', $query), qr/^error 55000 the event store is closed/, "$name: closed: $query");
-	}
-	like(answer($server, $database, 'writer', q{SELECT es_append('account-1', 'any', 'paid')}), qr/^error 55000 the event store is closed/, "$name: a writer");
-	foreach my $query (q{SELECT es_append('account-1', 'any', 'paid')}, 'SELECT es_run_projections()')
-	{
-		like(answer($server, $database, 'postgres', $query), qr/^error 55000 the event store is closed/, "$name: the owner: $query");
-	}
-	return;
-}
-
-sub is_same
-{
-	my ($server, $database, $from, $name) = @_;
-
-	is(definitions($server, $database), definitions($node, $from), "$name: the same definitions");
-	is(abilities($server, $database), abilities($node, $from), "$name: each role can do the same");
-	is($server->safe_psql($database, 'SELECT count(*) FROM es_finish_restore()'), '0', "$name: nothing is left to finish");
-	is($server->safe_psql($database, q{SELECT count(*) FROM pg_policy WHERE polname ~ '^es_closed'}), '0', "$name: no policy of ours is left");
-	is($server->safe_psql($database, q{SELECT count(*) FROM pg_trigger WHERE tgname ~ '^es_' AND tgrelid = 'es_events'::regclass AND tgenabled <> 'A'}),
-		'0', "$name: the guards fire always");
-	return;
-}
 
 # The guards come back after ENABLE TRIGGER ALL, in the same command.
 sub keeps_guards
@@ -204,13 +43,26 @@ sub restore
 	return;
 }
 
+# What a script says that goes on after errors.
+sub errors_of
+{
+	my ($server, $file) = @_;
+	my $said = '';
+
+	IPC::Run::run([ 'psql', '-Xq', '-d', $server->connstr('postgres'), '-f', dump_file($file) ], '>', \my $output, '2>', \$said);
+	return join "\n", $said =~ /ERROR:  (.*)/g;
+}
+
 make_roles($_) foreach ($node, $other);
-make_source('source', 'public');
-make_source('apart', 'Event Store');
+make_source($node, 'source', 'public');
+make_source($node, 'apart', 'Event Store');
+is_filled($node, 'source');
+my %state = map { $_ => state_of_copy($node, $_) } qw(source apart);
 dump_database($node, 'source', 'source.plain');
 dump_database($node, 'source', 'source.custom', '-Fc');
 dump_database($node, 'source', 'source.folder', '-Fd', '-j', '2');
 dump_database($node, 'apart', 'apart.custom', '-Fc');
+$node->command_ok([ 'pg_dumpall', '-d', $node->connstr('postgres'), '-f', dump_file('all.plain') ], 'pg_dumpall');
 
 # Each form.
 foreach my $how (
@@ -223,9 +75,7 @@ foreach my $how (
 
 	create_database($server, $database, 'public');
 	restore($server, $database, $file, @options);
-	# processes side by side may have made publications before the definitions were there, or after
-	$server->safe_psql($database, 'SELECT count(*) FROM es_finish_restore()') if grep { $_ eq '4' } @options;
-	is_same($server, $database, 'source', $database);
+	is_same($server, $database, $state{source}, $database);
 }
 # pg_dump of PostgreSQL 18 adds tables of ours to publications itself.
 {
@@ -233,15 +83,15 @@ foreach my $how (
 
 	like(($other->psql('custom', $add))[2], qr/already member/, 'a table is added to a publication once');
 	$other->safe_psql('custom', "SET row_security = off; $add");
-	is_same($other, 'custom', 'source', 'added by the dump as well');
+	is_same($other, 'custom', $state{source}, 'added by the dump as well');
 }
 create_database($other, 'one', 'public');
 restore($other, 'one', 'source.custom', '--single-transaction');
-is_same($other, 'one', 'source', 'in one transaction, which needs nothing else');
+is_same($other, 'one', $state{source}, 'in one transaction, which needs nothing else');
 
 create_database($other, 'apart', '"Event Store", public');
 restore($other, 'apart', 'apart.custom');
-is_same($other, 'apart', 'apart', 'in another schema');
+is_same($other, 'apart', $state{apart}, 'in another schema');
 
 # By section.  What comes before the data is closed already.
 create_database($other, 'sections', 'public');
@@ -250,7 +100,7 @@ is_closed($other, 'sections', 'before the data');
 restore($other, 'sections', 'source.custom', '--section=data');
 is_closed($other, 'sections', 'after the data');
 restore($other, 'sections', 'source.custom', '--section=post-data');
-is_same($other, 'sections', 'source', 'sections');
+is_same($other, 'sections', $state{source}, 'sections');
 
 # Data alone, into a store that was made by hand, in another schema, and is open; without triggers.
 foreach my $how ([ 'data', 'public' ], [ 'untriggered', 'public', '--disable-triggers' ])
@@ -264,8 +114,8 @@ foreach my $how ([ 'data', 'public' ], [ 'untriggered', 'public', '--disable-tri
 	restore($other, $database, 'source.custom', '--data-only', @options);
 	is_closed($other, $database, $database);
 	is($other->safe_psql($database, q{SELECT string_agg(name, ', ' ORDER BY name) FROM es_finish_restore() WHERE result = 'restored' AND kind IN ('constraint', 'policy')}),
-		@options ? 'accounts, all of it, known, later, not_second, once, sleeps' : 'known', "$database: finished");
-	is_same($other, $database, 'source', $database);
+		@options ? 'accounts, all of it, apart, known, later, not_second, of_event, of_projection, once, short, sleeps' : 'known', "$database: finished");
+	is_same($other, $database, $state{source}, $database);
 }
 
 # A dump without the definitions, and what is not the store at all.
@@ -279,7 +129,7 @@ like(answer($other, 'structure', 'writer', q{SELECT version FROM es_append('acco
 
 # A role is missing: the store stays closed until it is there.
 my $bare = new_store('bare', fsync => 'off', extension => 0, conf => 'wal_level = logical');
-$bare->safe_psql('postgres', "CREATE ROLE $_") foreach grep { $_ ne 'account_reader' } @roles;
+make_roles($bare, grep { $_ ne 'account_reader' } copied_roles());
 create_database($bare, 'missing', 'public');
 restore($bare, 'missing', 'source.custom', '--no-owner', '--no-privileges');
 is($bare->safe_psql('missing', q{SELECT DISTINCT kind, name, message FROM es_finish_restore() WHERE result = 'failed' ORDER BY 2}),
@@ -287,20 +137,91 @@ is($bare->safe_psql('missing', q{SELECT DISTINCT kind, name, message FROM es_fin
 like(answer($bare, 'missing', 'postgres', q{SELECT es_append('account-1', 'any', 'paid')}), qr/^error 55000/, 'and nothing is open');
 $bare->safe_psql('missing', q{CREATE ROLE account_reader});
 is($bare->safe_psql('missing', q{SELECT count(*) FROM es_finish_restore() WHERE result = 'restored' AND kind = 'policy'}), '2', 'with the role they are there');
-$bare->safe_psql('missing', q{GRANT SELECT ON public.kinds TO PUBLIC; SELECT es_grant(r::regrole, k) FROM (VALUES ('account_reader', 'reader'), ('writer', 'writer'), ('writer', 'reader'), ('"Odd ""role"', 'reader')) v (r, k)});
-is_same($bare, 'missing', 'source', 'after the role was made');
+grant_again($bare, 'missing');
+is_same($bare, 'missing', $state{source}, 'after the role was made');
 
-# Copies that go on by themselves.
-$node->safe_psql('postgres', 'CREATE DATABASE template TEMPLATE source');
-$node->safe_psql('postgres', 'ALTER DATABASE template SET search_path = public');
-is_same($node, 'template', 'source', 'TEMPLATE');
+# Every database of a cluster, with its roles.
+my $whole = new_store('whole', fsync => 'off', extension => 0, conf => 'wal_level = logical');
+is(errors_of($whole, 'all.plain'), 'role "' . $whole->safe_psql('postgres', 'SELECT current_user') . '" already exists', 'pg_dumpall: one role is there');
+is_same($whole, $_, $state{$_}, "pg_dumpall: $_") foreach qw(source apart);
+
+# Copies that go on by themselves; one of a store that is closed is closed.
+sub make_template
+{
+	my ($from, $database) = @_;
+
+	$node->safe_psql('postgres', "CREATE DATABASE $database TEMPLATE $from");
+	$node->safe_psql('postgres', "ALTER DATABASE $database SET search_path = public");
+	return;
+}
+
+create_database($node, 'half', 'public');
+restore($node, 'half', 'source.custom', "--section=$_") foreach qw(pre-data data);
+make_template('source', 'template');
+make_template('half', 'half_template');
+is_same($node, 'template', $state{source}, 'TEMPLATE');
 keeps_guards($node, 'template', 'guards');
+is_closed($node, 'half_template', 'TEMPLATE of a closed store');
+$node->backup('base');
+my $physical = PostgreSQL::Test::Cluster->new('physical');
+$physical->init_from_backup($node, 'base');
+$physical->start;
+is_same($physical, 'source', $state{source}, 'pg_basebackup');
+is_same($physical, 'apart', $state{apart}, 'pg_basebackup of another schema');
+keeps_guards($physical, 'source', 'guards of a base backup');
+is_closed($physical, 'half', 'pg_basebackup of a closed store');
+$physical->safe_psql('half', 'CREATE PUBLICATION whole; CREATE PUBLICATION part; SELECT count(*) FROM es_finish_restore()');
+is_same($physical, 'half', $state{source}, 'pg_basebackup, and finished there');
+
+# Rows that are missing after a restore: it says so, and stays closed.
+sub lacks_rows
+{
+	my ($database, $missing) = @_;
+
+	is($other->safe_psql($database, q{SELECT kind, table_name, message FROM es_finish_restore() WHERE result <> 'restored' AND result <> 'present'}),
+		$missing, "$database: says what is missing");
+	is_closed($other, $database, $database);
+	is($other->safe_psql($database, q{SELECT kind, table_name, message FROM es_finish_restore(discard => true) WHERE result = 'discarded'}),
+		$missing, "$database: can be opened without it");
+	unlike(answer($other, $database, 'writer', q{SELECT es_append('account-1', 'any', 'paid')}), qr/^error/, "$database: and is open");
+	return;
+}
+
+# The dump without a row of a table.
+sub restore_without
+{
+	my ($database, $row) = @_;
+	my $text = slurp_file(dump_file('source.plain'));
+
+	$text =~ s/$row/$1/ or die "$database: there is no such row";
+	append_to_file(dump_file("$database.plain"), $text);
+	create_database($other, $database, 'public');
+	restore($other, $database, "$database.plain");
+	return;
+}
+
+my ($events, $last) = split /\|/, $node->safe_psql('source', 'SELECT count(*), max(position) FROM es_events');
+my $fewer = sprintf 'the table has %d rows, in the dump it has %d', $events - 1, $events;
+
+restore_without('first_event', qr/^(COPY public\.es_events .*\n)1\t.*\n/m);
+lacks_rows('first_event', "rows|es_events|$fewer");
+restore_without('last_event', qr/^(COPY public\.es_events .*\n(?:.*\n)*?)$last\t.*\n/m);
+lacks_rows('last_event', sprintf "events|es_events|the log ends at position %d, in the dump it does at %d\nrows|es_events|$fewer", $last - 1, $last);
+restore_without('subscription', qr/^(COPY public\.es_subscriptions .*\n).*\n/m);
+lacks_rows('subscription', 'rows|es_subscriptions|the table has 0 rows, in the dump it has 1');
+create_database($other, 'deleted', 'public');
+restore($other, 'deleted', 'source.custom', "--section=$_") foreach qw(pre-data data);
+like(($other->psql('deleted', 'SET session_replication_role = replica; DELETE FROM es_events WHERE position = 1'))[2],
+	qr/events cannot be changed or removed/, 'an event is not deleted before the restore is finished');
+$other->safe_psql('deleted', q{SET session_replication_role = replica; ALTER TABLE es_events DISABLE TRIGGER USER; DELETE FROM es_events WHERE position = 1;
+	ALTER TABLE es_events ENABLE TRIGGER USER; CREATE PUBLICATION whole; CREATE PUBLICATION part});
+lacks_rows('deleted', "rows|es_events|$fewer");
 
 # A dump of a copy, and of a store that is closed.
 dump_database($other, 'plain', 'again.custom', '-Fc');
 create_database($other, 'again', 'public');
 restore($other, 'again', 'again.custom', '--single-transaction');
-is_same($other, 'again', 'source', 'a copy of a copy');
+is_same($other, 'again', $state{source}, 'a copy of a copy');
 create_database($other, 'unfinished', 'public');
 restore($other, 'unfinished', 'source.custom', '--section=pre-data');
 restore($other, 'unfinished', 'source.custom', '--section=data');
@@ -312,7 +233,7 @@ restore($other, 'unfinished_again', 'unfinished.custom');
 is_closed($other, 'unfinished_again', 'a copy of a closed store');
 $other->safe_psql('unfinished_again', 'CREATE PUBLICATION whole; CREATE PUBLICATION part');
 $other->safe_psql('unfinished_again', 'SELECT count(*) FROM es_finish_restore()');
-is_same($other, 'unfinished_again', 'source', 'a copy of a closed store');
+is_same($other, 'unfinished_again', $state{source}, 'a copy of a closed store');
 
 # A security label whose provider is not there keeps the store closed, and is named.
 create_database($other, 'labelled', 'public');
@@ -324,6 +245,17 @@ restore($other, 'labelled_again', 'labelled.custom');
 like(($other->psql('labelled_again', q{SELECT es_append('account-1', 'any', 'paid')}))[2], qr/the event store is closed/, 'a missing provider closes it');
 is($other->safe_psql('labelled_again', 'SELECT kind, name, result, message FROM es_finish_restore()'),
 	'label|TABLE es_events|failed|security label provider "no provider" is not loaded', 'a missing provider is named');
+
+# Row security that is forced on an owner without SUPERUSER hides no row from the dump's count.
+create_database($other, 'forced', 'public');
+$other->safe_psql('forced', q{CREATE ROLE dba SUPERUSER; SET ROLE dba; CREATE EXTENSION eventstore; RESET ROLE; ALTER ROLE dba NOSUPERUSER;
+	GRANT USAGE ON SCHEMA public TO dba; SELECT es_append('account-1', 'any', 'paid') FROM generate_series(1, 3);
+	ALTER TABLE es_events ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; CREATE POLICY first ON es_events USING (position = 1)});
+dump_database($other, 'forced', 'forced.custom', '-Fc');
+create_database($other, 'forced_again', 'public');
+restore($other, 'forced_again', 'forced.custom');
+is($other->safe_psql('forced_again', 'SELECT count(*) FROM es_finish_restore()'), '0', 'row security that is forced: nothing is left to finish');
+like($other->safe_psql('forced', 'TABLE es_user_definitions'), qr/"position": 3, "rows": \{"es_events": 3,/, 'and all rows count');
 
 # A row that somebody plants, and statements that are none of a dump.
 $other->safe_psql('plain', 'GRANT INSERT, UPDATE, SELECT ON es_user_definitions TO writer; GRANT EXECUTE ON FUNCTION es_definitions_arrive TO writer');
@@ -350,7 +282,7 @@ foreach my $case (
 	like($other->safe_psql('plain', 'SELECT result, message FROM es_finish_restore(discard => true)'), qr/^discarded\|a definition of a restore is refused/, "refused: $what");
 }
 is($other->safe_psql('plain', q{SELECT rolsuper FROM pg_roles WHERE rolname = 'writer'}), 'f', 'nothing of it has run');
-is(abilities($other, 'plain'), abilities($node, 'source'), 'and each role can do what it could');
+is(state_of_copy($other, 'plain')->{abilities}, $state{source}{abilities}, 'and each role can do what it could');
 
-$_->stop foreach ($node, $other, $bare);
+$_->stop foreach ($node, $other, $bare, $whole, $physical);
 done_testing();

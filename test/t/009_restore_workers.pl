@@ -1,6 +1,5 @@
-# Restores into databases that workers serve, and restores that are killed.  A projection that
-# lagged is not run before the rows of its read model are there, whatever comes first.  A
-# restore or es_finish_restore() that is killed leaves the store closed.
+# Restores into databases that workers serve.  A projection that lagged is not run before the
+# rows of its read model are there, whatever comes first.
 use strict;
 use warnings;
 
@@ -79,45 +78,5 @@ foreach my $how ([ 'whole', 'slow.plain' ], [ 'data', 'slow_data.plain', 'laggin
 	$node->stop;
 }
 
-# Killed at several moments of a restore: nobody reads or appends.  With the definitions the
-# store opens, so that later moments are not tried.
-my $killed = new_store('killed', fsync => 'off', extension => 0, conf => 'restart_after_crash = on');
-
-$killed->safe_psql('postgres', 'CREATE ROLE reader');
-foreach my $moment (qw(es_event_types es_events es_partitions es_upcasters es_user_definitions))
-{
-	my $database = "at_$moment";
-	my $text = slurp_file(dump_file('lagging.plain'));
-
-	$text =~ s/^(COPY public\.$moment )/SELECT pg_terminate_backend(pg_backend_pid());\n$1/m or die "no $moment";
-	create_database($killed, $database, 'public');
-	append_to_file(dump_file("$database.plain"), $text);
-	isnt(system('psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', $killed->connstr($database), '-f', dump_file("$database.plain")),
-		0, "$database: the restore is killed");
-	$killed->safe_psql($database, q{SELECT es_grant('reader', 'reader')});
-	like(($killed->psql($database, q{SELECT es_append('a-1', 'any', 'x')}))[2], qr/the event store is closed/, "$database: nobody appends");
-	like(($killed->psql($database, 'SET ROLE reader; SELECT * FROM es_events'))[2], qr/the event store is closed/, "$database: nobody reads")
-	  if $moment !~ /es_event/;
-}
-
-# es_finish_restore() is killed while it waits for a lock, after it has replayed everything.
-create_database($killed, 'finishing', 'public');
-restore_database($killed, 'finishing', 'lagging.folder', '--section=pre-data');
-$killed->safe_psql('finishing', q{SELECT es_grant('reader', 'reader')});
-my $holder = $killed->background_psql('finishing');
-$holder->query_safe('BEGIN');
-$holder->query_safe('LOCK TABLE es_inbox IN ACCESS SHARE MODE');
-my $finisher = $killed->background_psql('finishing');
-$finisher->query_until(qr/begun/, "\\echo begun\nSELECT count(*) FROM es_finish_restore(true);\n");
-ok($killed->poll_query_until('finishing', q{SELECT count(*) > 0 FROM pg_locks WHERE relation = 'es_inbox'::regclass AND NOT granted}),
-	'es_finish_restore waits in the middle');
-my $pid = $killed->safe_psql('finishing', q{SELECT pid FROM pg_locks WHERE relation = 'es_inbox'::regclass AND NOT granted});
-kill 'KILL', $pid;
-eval { $_->quit } foreach ($holder, $finisher);
-ok($killed->poll_query_until('postgres', 'SELECT true'), 'the server is up again');
-like(($killed->psql('finishing', q{SELECT es_append('a-1', 'any', 'x')}))[2], qr/the event store is closed/, 'the store is closed as before');
-is($killed->safe_psql('finishing', 'SELECT kind, result FROM es_finish_restore(true)'), 'definitions|discarded', 'and can be finished');
-is($killed->safe_psql('finishing', q{SELECT version FROM es_append('a-1', 'any', 'x')}), '1', 'then it is open');
-
-$_->stop foreach ($source, $killed);
+$source->stop;
 done_testing();

@@ -15,7 +15,7 @@ use IPC::Run;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT = qw(old_servers cannot_move fill state_of is_full has_index goes_on ends);
+our @EXPORT = qw(old_servers cannot_move upgrade fill state_of is_full has_index goes_on ends);
 
 # Older servers with the extension: version and folder.
 sub old_servers
@@ -42,6 +42,22 @@ sub cannot_move
 		skip("$name: not between these minor releases", 1);
 	}
 	return 1;
+}
+
+# pg_upgrade; both servers are stopped.  Options: --copy, --link ...
+sub upgrade
+{
+	my ($old, $new, $name, @options) = @_;
+
+	# it writes where it is called
+	chdir PostgreSQL::Test::Utils::tempdir() or die "chdir: $!";
+	return $new->command_ok(
+		[
+			'pg_upgrade', '--no-sync', '-d', $old->data_dir, '-D', $new->data_dir,
+			'-b', $old->config_data('--bindir'), '-B', $new->config_data('--bindir'),
+			'-s', $new->host, '-p', $old->port, '-P', $new->port, @options
+		],
+		"$name: pg_upgrade @options");
 }
 
 #

@@ -31,22 +31,6 @@ sub workers_are
 	return;
 }
 
-# mode: --copy, --link ...
-sub upgrade
-{
-	my ($old, $new, $name, @options) = @_;
-
-	# it writes where it is called
-	chdir PostgreSQL::Test::Utils::tempdir() or die "chdir: $!";
-	return $new->command_ok(
-		[
-			'pg_upgrade', '--no-sync', '-d', $old->data_dir, '-D', $new->data_dir,
-			'-b', $old->config_data('--bindir'), '-B', $new->config_data('--bindir'),
-			'-s', $new->host, '-p', $old->port, '-P', $new->port, @options
-		],
-		"$name: pg_upgrade @options");
-}
-
 sub moves
 {
 	my ($version, $server, $mode) = @_;
