@@ -165,7 +165,8 @@ COMMENT ON FUNCTION es_append_support(internal) IS
 
 CREATE FUNCTION es_append(
     stream text, expected es_expected_version, type text, data jsonb DEFAULT '{}',
-    metadata jsonb DEFAULT NULL, id uuid DEFAULT NULL, occurred_at timestamptz DEFAULT NULL)
+    metadata jsonb DEFAULT NULL, id uuid DEFAULT NULL, occurred_at timestamptz DEFAULT NULL,
+    tags text[] DEFAULT NULL, body bytea DEFAULT NULL)
     RETURNS es_appended
     AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE SUPPORT es_append_support;
 
@@ -176,20 +177,21 @@ CREATE FUNCTION es_append_batch(
 
 CREATE FUNCTION es_append_batch(
     stream text, expected es_expected_version, types text[], data jsonb[],
-    metadata jsonb[] DEFAULT NULL, ids uuid[] DEFAULT NULL, occurred_at timestamptz[] DEFAULT NULL)
+    metadata jsonb[] DEFAULT NULL, ids uuid[] DEFAULT NULL, occurred_at timestamptz[] DEFAULT NULL,
+    tags jsonb[] DEFAULT NULL, bodies bytea[] DEFAULT NULL)
     RETURNS es_appended
     AS 'MODULE_PATHNAME', 'es_append_batch_arrays' LANGUAGE C VOLATILE PARALLEL UNSAFE
     SUPPORT es_append_support;
 
-REVOKE EXECUTE ON FUNCTION es_append(text, es_expected_version, text, jsonb, jsonb, uuid, timestamptz) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION es_append(text, es_expected_version, text, jsonb, jsonb, uuid, timestamptz, text[], bytea) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION es_append_batch(text, es_expected_version, jsonb) FROM PUBLIC;
-REVOKE EXECUTE ON FUNCTION es_append_batch(text, es_expected_version, text[], jsonb[], jsonb[], uuid[], timestamptz[]) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION es_append_batch(text, es_expected_version, text[], jsonb[], jsonb[], uuid[], timestamptz[], jsonb[], bytea[]) FROM PUBLIC;
 
-COMMENT ON FUNCTION es_append(text, es_expected_version, text, jsonb, jsonb, uuid, timestamptz) IS
+COMMENT ON FUNCTION es_append(text, es_expected_version, text, jsonb, jsonb, uuid, timestamptz, text[], bytea) IS
     'appends one event to a stream at the expected version; returns its version and position';
 COMMENT ON FUNCTION es_append_batch(text, es_expected_version, jsonb) IS
     'appends a JSON array of events to a stream, all or none; returns version and position of the last one';
-COMMENT ON FUNCTION es_append_batch(text, es_expected_version, text[], jsonb[], jsonb[], uuid[], timestamptz[]) IS
+COMMENT ON FUNCTION es_append_batch(text, es_expected_version, text[], jsonb[], jsonb[], uuid[], timestamptz[], jsonb[], bytea[]) IS
     'appends events, given as an array for each attribute, to a stream, all or none; returns version and position of the last one';
 
 -- A view's triggers cannot be ENABLE ALWAYS. If session_replication_role is replica, the
@@ -200,7 +202,7 @@ CREATE FUNCTION es_import_fires() RETURNS boolean
 CREATE DOMAIN es_import_stream AS text COLLATE "C" CONSTRAINT es_import_fires CHECK (es_import_fires());
 
 CREATE VIEW es_import AS
-    SELECT stream::es_import_stream AS stream, type, data, metadata, id, occurred_at FROM es_events WHERE false;
+    SELECT stream::es_import_stream AS stream, type, data, metadata, id, occurred_at, tags, body FROM es_events WHERE false;
 ALTER VIEW es_import ALTER COLUMN data SET DEFAULT '{}';
 -- COPY checks the type of a column that the file has not only if the column has a default
 ALTER VIEW es_import ALTER COLUMN stream SET DEFAULT NULL;
@@ -221,6 +223,8 @@ COMMENT ON COLUMN es_import.data IS 'content of the event; {} by default';
 COMMENT ON COLUMN es_import.metadata IS 'an object with facts about the event; null: none';
 COMMENT ON COLUMN es_import.id IS 'its id; null: that of its composite key, or a UUID of version 7';
 COMMENT ON COLUMN es_import.occurred_at IS 'when it happened, if that is known; null: not';
+COMMENT ON COLUMN es_import.tags IS 'names of what the event is about; null: none';
+COMMENT ON COLUMN es_import.body IS 'bytes that are not JSON; null: none';
 COMMENT ON DOMAIN es_import_stream IS 'name of a stream in es_import, where its triggers fire';
 COMMENT ON FUNCTION es_import_fires() IS
     'returns true where rows of es_import are appended, or raises an error';

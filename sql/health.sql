@@ -113,6 +113,7 @@ BEGIN ATOMIC
         VALUES ('es_events'::regclass::oid, 'es_events_complete', 'BEFORE INSERT ON %s FOR EACH ROW EXECUTE FUNCTION %I.es_events_complete()'),
                ('es_events'::regclass::oid, 'es_events_refuse', 'BEFORE UPDATE OR DELETE OR TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION %I.es_events_refuse()'),
                ('es_events'::regclass::oid, 'es_events_refuse_row', 'BEFORE UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION %I.es_events_refuse()'),
+               ('es_events'::regclass::oid, 'es_events_tag', 'AFTER INSERT ON %s FOR EACH ROW WHEN (new.tags IS NOT NULL) EXECUTE FUNCTION %I.es_events_tag()'),
                ('es_projections'::regclass::oid, 'es_projection_restore', 'AFTER INSERT ON %s FOR EACH ROW EXECUTE FUNCTION %I.es_projection_restore()')),
     last AS MATERIALIZED (
         SELECT s.last_value - CASE WHEN s.is_called THEN 0 ELSE 1 END AS drawn,
@@ -208,6 +209,7 @@ BEGIN ATOMIC
            CASE WHEN t.oid IS NULL THEN pg_catalog.format('The trigger of %s is missing.', g.tab::regclass)
                 ELSE pg_catalog.format('The trigger of %s does not fire in every session.', g.tab::regclass) END
            || CASE g.name WHEN 'es_events_complete' THEN ' Rows that come by INSERT and COPY are not made safe for readers.'
+                          WHEN 'es_events_tag' THEN ' Events that come by INSERT and COPY are not found by their tags; es_reindex_tags() remedies that.'
                           WHEN 'es_projection_restore' THEN ' A restore would leave sync projections without their triggers.'
                           ELSE ' Events could be changed and removed.' END,
            CASE WHEN t.oid IS NULL THEN

@@ -30,7 +30,8 @@ CREATE TYPE es_ack_event AS (
     event_type    text,
     event_version text,
     stream        text,
-    expected      es_expected_version
+    expected      es_expected_version,
+    tags          text[]
 );
 
 -- In C: SQL has no immutable function that makes JSON of a text.
@@ -80,6 +81,7 @@ COMMENT ON COLUMN es_ack_event.event_type IS 'what happened';
 COMMENT ON COLUMN es_ack_event.event_version IS 'version of the message''s format';
 COMMENT ON COLUMN es_ack_event.stream IS 'stream to which the message is appended as an event; null: none';
 COMMENT ON COLUMN es_ack_event.expected IS 'version that the stream is expected at; null: any';
+COMMENT ON COLUMN es_ack_event.tags IS 'tags of that event; null: none';
 COMMENT ON FUNCTION es_checksum(text) IS
     'returns the MD5 of a text as a JSON string, by which a message without an id is known';
 COMMENT ON FUNCTION es_receive(text, text, text, es_function, jsonb, bigint, bigint, text) IS

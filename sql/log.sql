@@ -74,6 +74,8 @@ CREATE TABLE es_events (
     type        text COLLATE "C" NOT NULL,
     data        jsonb       NOT NULL,
     metadata    jsonb,
+    tags        text[] COLLATE "C",
+    body        bytea,
     UNIQUE (stream, version)
 ) WITH (autovacuum_freeze_min_age = 0, autovacuum_vacuum_insert_scale_factor = 0,
         autovacuum_vacuum_insert_threshold = 50000);
@@ -103,6 +105,34 @@ CREATE TRIGGER es_events_refuse_row BEFORE UPDATE OR DELETE ON es_events
     FOR EACH ROW EXECUTE FUNCTION es_events_refuse();
 ALTER TABLE es_events ENABLE ALWAYS TRIGGER es_events_refuse_row;
 
+-- Which events have a tag: an index in the form of a table, made from es_events and so not
+-- dumped (src/log/tag_entry.c).
+CREATE TABLE es_tags (
+    tag      text COLLATE "C" NOT NULL,
+    position bigint           NOT NULL,
+    type     text COLLATE "C" NOT NULL,
+    PRIMARY KEY (tag, position) INCLUDE (type)
+) WITH (autovacuum_freeze_min_age = 0, autovacuum_vacuum_insert_scale_factor = 0,
+        autovacuum_vacuum_insert_threshold = 50000);
+
+CREATE FUNCTION es_events_tag() RETURNS trigger
+    AS 'MODULE_PATHNAME' LANGUAGE C;
+REVOKE EXECUTE ON FUNCTION es_events_tag() FROM PUBLIC;
+CREATE TRIGGER es_events_tag AFTER INSERT ON es_events
+    FOR EACH ROW WHEN (new.tags IS NOT NULL) EXECUTE FUNCTION es_events_tag();
+ALTER TABLE es_events ENABLE ALWAYS TRIGGER es_events_tag;
+
+CREATE FUNCTION es_reindex_tags(OUT added bigint, OUT removed bigint) RETURNS record
+    AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE EXECUTE ON FUNCTION es_reindex_tags() FROM PUBLIC;
+
+COMMENT ON TABLE es_tags IS 'which events have a tag; made from es_events, and not dumped';
+COMMENT ON COLUMN es_tags.tag IS 'a tag';
+COMMENT ON COLUMN es_tags.position IS 'position of an event that has it';
+COMMENT ON COLUMN es_tags.type IS 'type of that event';
+COMMENT ON FUNCTION es_events_tag() IS 'trigger: stores the tags of a row that is inserted, not appended';
+COMMENT ON FUNCTION es_reindex_tags() IS
+    'makes es_tags agree with es_events while appends go on; returns how many entries it has added and removed';
 COMMENT ON SEQUENCE es_position IS 'positions of events in the log; CACHE must stay 1';
 COMMENT ON TABLE es_events IS 'the log: every event, in one table; written by es_append, es_append_batch and es_import';
 COMMENT ON COLUMN es_events.position IS 'number in the log; ascending, with gaps where appends were rolled back';
@@ -115,6 +145,8 @@ COMMENT ON COLUMN es_events.stream IS 'stream''s name, category-id, of at most 2
 COMMENT ON COLUMN es_events.type IS 'name of what happened, of at most 255 bytes';
 COMMENT ON COLUMN es_events.data IS 'content of the event';
 COMMENT ON COLUMN es_events.metadata IS 'an object with facts about the event: correlation, causation, user';
+COMMENT ON COLUMN es_events.tags IS 'names of what the event is about, sorted and distinct; null: none';
+COMMENT ON COLUMN es_events.body IS 'bytes that are not JSON; null: none';
 COMMENT ON FUNCTION es_events_complete() IS 'trigger: gives a row that is inserted, not appended, a next_xid of this cluster';
 COMMENT ON FUNCTION es_events_refuse() IS 'trigger: refuses to change or remove events';
 

@@ -156,6 +156,7 @@ CREATE VIEW es_privileges AS
         ('es_pause_projection',     'EXECUTE', '{operator}'),
         ('es_rename_projection',    'EXECUTE', '{operator}'),
         ('es_rebuild_projection',   'EXECUTE', '{operator}'),
+        ('es_reindex_tags',         'EXECUTE', '{operator}'),
         ('es_resume_projection',    'EXECUTE', '{operator}'),
         ('es_retry',                'EXECUTE', '{operator}'),
         ('es_rewrite',              'EXECUTE', '{operator}'),

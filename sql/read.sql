@@ -9,7 +9,9 @@ CREATE TYPE es_recorded_event AS (
     stream      text COLLATE "C",
     type        text COLLATE "C",
     data        jsonb,
-    metadata    jsonb
+    metadata    jsonb,
+    tags        text[] COLLATE "C",
+    body        bytea
 );
 
 -- Lets a row of es_events serve as an event. The function is not in SQL, as a parsed
@@ -56,7 +58,8 @@ CREATE FUNCTION es_load(stream text, after_version bigint DEFAULT 0, max_count b
 BEGIN ATOMIC
     SELECT e.position, e.version, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
            es_upcast_data(e.position, e.stream, e.type, e.data, e.metadata) AS data,
-           es_upcast_metadata(e.position, e.stream, e.type, e.data, e.metadata) AS metadata
+           es_upcast_metadata(e.position, e.stream, e.type, e.data, e.metadata) AS metadata,
+           e.tags, e.body
       FROM es_events e
      WHERE e.stream = es_load.stream
        AND es_by_index(e.stream, es_load.stream)
@@ -70,7 +73,8 @@ CREATE FUNCTION es_load_backward(stream text, before_version bigint DEFAULT NULL
 BEGIN ATOMIC
     SELECT e.position, e.version, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
            es_upcast_data(e.position, e.stream, e.type, e.data, e.metadata) AS data,
-           es_upcast_metadata(e.position, e.stream, e.type, e.data, e.metadata) AS metadata
+           es_upcast_metadata(e.position, e.stream, e.type, e.data, e.metadata) AS metadata,
+           e.tags, e.body
       FROM es_events e
      WHERE e.stream = es_load_backward.stream
        AND es_by_index(e.stream, es_load_backward.stream)
@@ -93,7 +97,8 @@ CREATE FUNCTION es_read(after_position bigint DEFAULT 0, max_count bigint DEFAUL
 BEGIN ATOMIC
     SELECT e.position, e.version, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
            es_upcast_data(e.position, e.stream, e.type, e.data, e.metadata) AS data,
-           es_upcast_metadata(e.position, e.stream, e.type, e.data, e.metadata) AS metadata
+           es_upcast_metadata(e.position, e.stream, e.type, e.data, e.metadata) AS metadata,
+           e.tags, e.body
       FROM es_events e
      WHERE e.position > greatest(after_position, 0)
        AND e.position <= least(
@@ -117,7 +122,8 @@ CREATE FUNCTION es_read_category(category text, after_position bigint DEFAULT 0,
 BEGIN ATOMIC
     SELECT e.position, e.version, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
            es_upcast_data(e.position, e.stream, e.type, e.data, e.metadata) AS data,
-           es_upcast_metadata(e.position, e.stream, e.type, e.data, e.metadata) AS metadata
+           es_upcast_metadata(e.position, e.stream, e.type, e.data, e.metadata) AS metadata,
+           e.tags, e.body
       FROM es_events e
      WHERE es_category(e.stream) = category
        AND es_by_index(es_category(e.stream), category)
@@ -149,7 +155,8 @@ CREATE FUNCTION es_last_event(stream text, type text DEFAULT NULL) RETURNS SETOF
 BEGIN ATOMIC
     SELECT e.position, e.version, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
            es_upcast_data(e.position, e.stream, e.type, e.data, e.metadata) AS data,
-           es_upcast_metadata(e.position, e.stream, e.type, e.data, e.metadata) AS metadata
+           es_upcast_metadata(e.position, e.stream, e.type, e.data, e.metadata) AS metadata,
+           e.tags, e.body
       FROM es_events e
      WHERE e.stream = es_last_event.stream
        AND (es_last_event.type IS NULL OR e.type = es_last_event.type)
@@ -162,7 +169,8 @@ CREATE FUNCTION es_event(id uuid) RETURNS SETOF es_recorded_event
 BEGIN ATOMIC
     SELECT e.position, e.version, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
            es_upcast_data(e.position, e.stream, e.type, e.data, e.metadata) AS data,
-           es_upcast_metadata(e.position, e.stream, e.type, e.data, e.metadata) AS metadata
+           es_upcast_metadata(e.position, e.stream, e.type, e.data, e.metadata) AS metadata,
+           e.tags, e.body
       FROM es_events e
      WHERE e.id = es_event.id;
 END;
@@ -177,6 +185,8 @@ COMMENT ON COLUMN es_recorded_event.stream IS 'stream''s name, category-id';
 COMMENT ON COLUMN es_recorded_event.type IS 'what happened';
 COMMENT ON COLUMN es_recorded_event.data IS 'data, as of the current schema version of its type';
 COMMENT ON COLUMN es_recorded_event.metadata IS 'an object: correlation, causation, user, schema_version';
+COMMENT ON COLUMN es_recorded_event.tags IS 'names of what the event is about, sorted and distinct; null: none';
+COMMENT ON COLUMN es_recorded_event.body IS 'bytes that are not JSON; null: none';
 COMMENT ON FUNCTION es_recorded_event(es_events) IS
     'returns a row of es_events as an event, as it is stored';
 COMMENT ON CAST (es_events AS es_recorded_event) IS 'row of es_events as an event, as it is stored';

@@ -62,7 +62,8 @@ CREATE FUNCTION es_poll(
     after_token bigint DEFAULT NULL, max_bytes bigint DEFAULT 8388608,
     OUT token bigint, OUT partition int, OUT attempt int,
     OUT "position" bigint, OUT version bigint, OUT recorded_at timestamptz, OUT occurred_at timestamptz,
-    OUT id uuid, OUT stream text, OUT type text, OUT data jsonb, OUT metadata jsonb)
+    OUT id uuid, OUT stream text, OUT type text, OUT data jsonb, OUT metadata jsonb,
+    OUT tags text[], OUT body bytea)
     RETURNS SETOF record AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 100;
 CREATE FUNCTION es_ack(subscription text, token bigint, upto_position bigint DEFAULT NULL)
     RETURNS bigint AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;

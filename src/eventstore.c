@@ -12,6 +12,7 @@
 
 #include "base/base.h"
 #include "stats/stats.h"
+#include "log/closed.h"
 #include "log/log.h"
 #include "notify/notify.h"
 #include "type/type.h"

@@ -27,6 +27,13 @@
 /* A type's name is a word, not a text: it becomes part of other names. */
 #define ES_MAX_TYPE_LENGTH		255
 
+/* Tags of an event, and bytes of one; doc/guide/tag.md names both limits. */
+#define ES_MAX_TAGS				64
+#define ES_MAX_TAG_LENGTH		255
+
+/* Bytes of an event's body, whose hexadecimal form must fit a row of text. */
+#define ES_MAX_BODY				(256 * 1024 * 1024)
+
 /* Names of streams and types that begin so are the store's own. */
 #define ES_RESERVED_PREFIX		"es_"
 

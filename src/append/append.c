@@ -113,7 +113,7 @@ has_argument(FunctionCallInfo fcinfo, int argument)
 }
 
 /*
- * es_append(stream, expected, type, data, metadata, id, occurred_at)
+ * es_append(stream, expected, type, data, metadata, id, occurred_at, tags, body)
  */
 Datum
 es_append(PG_FUNCTION_ARGS)
@@ -136,6 +136,10 @@ es_append(PG_FUNCTION_ARGS)
 	event->has_occurred_at = has_argument(fcinfo, 6);
 	if (event->has_occurred_at)
 		event->occurred_at = PG_GETARG_TIMESTAMPTZ(6);
+	if (has_argument(fcinfo, 7))
+		event->tags = PG_GETARG_DATUM(7);
+	if (has_argument(fcinfo, 8))
+		event->body = PG_GETARG_DATUM(8);
 	event_check_new(event);
 	return append_events(fcinfo, &write);
 }
@@ -217,7 +221,9 @@ check_array_length(const ArrayElements *elements, const char *name, int count)
 }
 
 /*
- * es_append_batch(stream, expected, types, data, metadata, ids, occurred_at)
+ * es_append_batch(stream, expected, types, data, metadata, ids, occurred_at, tags,
+ * bodies): tags has a JSON array for each event, as an array of arrays would have to be
+ * rectangular.
  */
 Datum
 es_append_batch_arrays(PG_FUNCTION_ARGS)
@@ -227,7 +233,9 @@ es_append_batch_arrays(PG_FUNCTION_ARGS)
 				data,
 				metadata,
 				ids,
-				occurred_at;
+				occurred_at,
+				tags,
+				bodies;
 	int			i;
 
 	argument_not_null(fcinfo, 2, "types");
@@ -237,10 +245,14 @@ es_append_batch_arrays(PG_FUNCTION_ARGS)
 	metadata = array_elements(fcinfo, 4, "metadata", true);
 	ids = array_elements(fcinfo, 5, "ids", true);
 	occurred_at = array_elements(fcinfo, 6, "occurred_at", true);
+	tags = array_elements(fcinfo, 7, "tags", true);
+	bodies = array_elements(fcinfo, 8, "bodies", true);
 	check_array_length(&data, "data", types.count);
 	check_array_length(&metadata, "metadata", types.count);
 	check_array_length(&ids, "ids", types.count);
 	check_array_length(&occurred_at, "occurred_at", types.count);
+	check_array_length(&tags, "tags", types.count);
+	check_array_length(&bodies, "bodies", types.count);
 
 	write.count = types.count;
 	write.events = event_array_make(write.stream, types.count);
@@ -258,6 +270,10 @@ es_append_batch_arrays(PG_FUNCTION_ARGS)
 		event->has_occurred_at = has_element(&occurred_at, i);
 		if (event->has_occurred_at)
 			event->occurred_at = DatumGetTimestampTz(occurred_at.values[i]);
+		if (has_element(&tags, i))
+			event->tags = event_array_tags(tags.values[i], i + 1);
+		if (has_element(&bodies, i))
+			event->body = bodies.values[i];
 	}
 	event_array_check(write.events, write.count);
 	return append_events(fcinfo, &write);

@@ -38,6 +38,12 @@ extern NewEvent *event_array_make(text *stream, int count);
  */
 extern NewEvent *event_array_read(text *stream, Jsonb *array, int *count);
 
+/*
+ * Returns the tags of a jsonb array of strings, an array of text; 0 for JSON's null.
+ * Errors name the event in their context.
+ */
+extern Datum event_array_tags(Datum tags, int number);
+
 /* Refuses events that are wrong by themselves, naming the event in the context. */
 extern void event_array_check(NewEvent *events, int count);
 

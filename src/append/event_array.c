@@ -150,6 +150,68 @@ iso_moment(const char *string)
 												   Int32GetDatum(-1)));
 }
 
+/* Refuses tags that are no array of strings. */
+static void
+fail_tags(const char *detail)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("\"tags\" of an event must be an array of strings"),
+			 errdetail("%s", detail),
+			 errhint("Give an array such as [\"course:c1\", \"student:s1\"].")));
+}
+
+/* The strings of a JSON array, as an array of text; 0 for null. */
+static Datum
+json_tags(const JsonbValue *value)
+{
+	JsonbContainer *array;
+	Datum	   *tags;
+	int			count;
+	int			i;
+
+	if (value->type == jbvNull)
+		return (Datum) 0;
+	if (value->type != jbvBinary || !JsonContainerIsArray(value->val.binary.data))
+		fail_tags("The value is of another JSON type.");
+	array = value->val.binary.data;
+	count = JsonContainerSize(array);
+	tags = palloc(sizeof(Datum) * Max(count, 1));
+	for (i = 0; i < count; i++)
+	{
+		JsonbValue *tag = getIthJsonbValueFromContainer(array, i);
+
+		if (tag->type != jbvString)
+			fail_tags(psprintf("Element %d is of another JSON type.", i + 1));
+		tags[i] = PointerGetDatum(cstring_to_text_with_len(tag->val.string.val,
+														   tag->val.string.len));
+	}
+	return PointerGetDatum(construct_array(tags, count, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+/*
+ * The same of a jsonb by itself.
+ */
+Datum
+event_array_tags(Datum tags, int number)
+{
+	Jsonb	   *array = DatumGetJsonbP(tags);
+	JsonbValue	value;
+	ErrorContextCallback context;
+	Datum		result;
+
+	if (!JB_ROOT_IS_SCALAR(array) || !JsonbExtractScalar(&array->root, &value))
+	{
+		value.type = jbvBinary;
+		value.val.binary.data = &array->root;
+		value.val.binary.len = VARSIZE(array) - VARHDRSZ;
+	}
+	context_push(&context, batch_event_context, &number);
+	result = json_tags(&value);
+	context_pop(&context);
+	return result;
+}
+
 /*
  * Reads one key of an event's object.  A null is as no key, except for the type and
  * for data, which may be JSON's null.
@@ -179,11 +241,20 @@ read_event_key(NewEvent *event, const char *key, JsonbValue *value)
 		if (event->has_occurred_at)
 			event->occurred_at = iso_moment(key_string(value, key));
 	}
+	else if (strcmp(key, "tags") == 0)
+		event->tags = json_tags(value);
+	else if (strcmp(key, "body") == 0)
+	{
+		if (value->type != jbvNull)
+			event->body = DirectFunctionCall2(binary_decode,
+											  CStringGetTextDatum(key_string(value, key)),
+											  CStringGetTextDatum("base64"));
+	}
 	else
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("unknown key \"%s\" in an event", key),
-				 errdetail("The keys of an event are type, data, metadata, id and occurred_at."),
+				 errdetail("The keys of an event are type, data, metadata, id, occurred_at, tags and body."),
 				 errhint("Put attributes of your own into data or metadata.")));
 }
 

@@ -54,7 +54,9 @@ enum
 	Anum_es_import_metadata,
 	Anum_es_import_id,
 	Anum_es_import_occurred_at,
-	Natts_es_import = Anum_es_import_occurred_at
+	Anum_es_import_tags,
+	Anum_es_import_body,
+	Natts_es_import = Anum_es_import_body
 };
 
 PG_FUNCTION_INFO_V1(es_import_fires);
@@ -70,7 +72,7 @@ typedef struct Import
 	MemoryContext values;		/* of the rows */
 	NewEvent	rows[IMPORT_CHUNK_ROWS];
 	int			count;
-	Size		bytes;			/* of data and metadata in the rows */
+	Size		bytes;			/* of data, metadata and body in the rows */
 	int64		left_out;		/* rows of the statement, so far */
 	int64		first_left_out; /* the number of the first one */
 } Import;
@@ -121,7 +123,7 @@ required_column(HeapTuple tuple, TupleDesc desc, AttrNumber column)
 
 /* A copy that needs no other table's toast. */
 static Datum
-copy_jsonb(Datum value)
+copy_value(Datum value)
 {
 	struct varlena *given = (struct varlena *) DatumGetPointer(value);
 
@@ -145,10 +147,10 @@ read_import_row(NewEvent *event, HeapTuple tuple, TupleDesc desc)
 	stream_check_new(event->stream);
 	event->type = DatumGetTextPCopy(required_column(tuple, desc,
 													Anum_es_import_type));
-	event->data = copy_jsonb(required_column(tuple, desc, Anum_es_import_data));
+	event->data = copy_value(required_column(tuple, desc, Anum_es_import_data));
 	value = heap_getattr(tuple, Anum_es_import_metadata, desc, &isnull);
 	if (!isnull)
-		event->metadata = copy_jsonb(value);
+		event->metadata = copy_value(value);
 	value = heap_getattr(tuple, Anum_es_import_id, desc, &isnull);
 	event->has_id = !isnull;
 	if (event->has_id)
@@ -157,10 +159,16 @@ read_import_row(NewEvent *event, HeapTuple tuple, TupleDesc desc)
 	event->has_occurred_at = !isnull;
 	if (event->has_occurred_at)
 		event->occurred_at = DatumGetTimestampTz(value);
+	value = heap_getattr(tuple, Anum_es_import_tags, desc, &isnull);
+	if (!isnull)
+		event->tags = PointerGetDatum(DatumGetArrayTypePCopy(value));
+	value = heap_getattr(tuple, Anum_es_import_body, desc, &isnull);
+	if (!isnull)
+		event->body = copy_value(value);
 	event_check_new(event);
 }
 
-/* The bytes of data and metadata, which may be large. */
+/* The bytes of data, metadata and body, which may be large. */
 static Size
 import_row_size(const NewEvent *row)
 {
@@ -168,6 +176,8 @@ import_row_size(const NewEvent *row)
 
 	if (row->metadata)
 		size += VARSIZE_ANY(DatumGetPointer(row->metadata));
+	if (row->body)
+		size += VARSIZE_ANY(DatumGetPointer(row->body));
 	return size;
 }
 

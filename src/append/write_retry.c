@@ -14,8 +14,8 @@
  * write, is left out.  An id that is stored in another stream is ES002, and so is one
  * that another event has.
  *
- * It is the same event if its type and data are the same, as jsonb compares them.
- * Metadata and times may differ, since a program may make them anew.  There are two
+ * It is the same event if its type, data, tags and body are the same, where jsonb
+ * compares data.  Metadata and times may differ, since a program may make them anew.  There are two
  * exceptions.  Where a composite key made the id, the key decides.  Where the stored
  * event was rewritten, which the table es_rewrites knows, the id and the place decide.
  * That table is asked only if the data differ.
@@ -36,6 +36,7 @@
 #include "base/context.h"
 #include "stats/stats.h"
 #include "log/log.h"
+#include "log/tags.h"
 #include "append/append.h"
 
 /* The first row with an id. */
@@ -124,6 +125,14 @@ same_json(Datum one, Datum other)
 	return DatumGetBool(DirectFunctionCall2(jsonb_eq, one, other));
 }
 
+/* Returns true if two values of bytea are equal; 0: none. */
+static bool
+same_bytes(Datum one, Datum other)
+{
+	return one == (Datum) 0 || other == (Datum) 0 ? one == other :
+		DatumGetBool(DirectFunctionCall2(byteaeq, one, other));
+}
+
 /* Returns true if both objects have the key, with the same value. */
 static bool
 has_same_value(Jsonb *one, Jsonb *other, const JsonbValue *key)
@@ -202,19 +211,23 @@ may_know_other(Log *log)
  * not know; NULL: the caller has given it.
  */
 static const char *
-event_difference(const NewEvent *event, text *type, Datum data, Log *log)
+event_difference(const NewEvent *event, const StoredContent *other, Log *log)
 {
 	if (!DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID,
 											  PointerGetDatum(event->type),
-											  PointerGetDatum(type))))
+											  PointerGetDatum(other->type))))
 		return may_know_other(log) ?
-			psprintf("is of type \"%s\", not \"%s\"", text_to_cstring(type),
+			psprintf("is of type \"%s\", not \"%s\"", text_to_cstring(other->type),
 					 text_to_cstring(event->type)) :
 			"is of another type";
-	if (event->id_is_key || same_json(event->data, data))
+	if (event->id_is_key)
 		return NULL;
-	return psprintf("has other data%s",
-					may_know_other(log) ? different_keys(event->data, data) : "");
+	if (!same_json(event->data, other->data))
+		return psprintf("has other data%s", may_know_other(log) ?
+						different_keys(event->data, other->data) : "");
+	if (!tags_equal(event->tags, other->tags))
+		return "has other tags";
+	return same_bytes(event->body, other->body) ? NULL : "has another body";
 }
 
 /*
@@ -229,7 +242,7 @@ check_same_event(Log *log, const NewEvent *event, int64 version,
 	const char *difference;
 
 	log_read_event(log, event->stream, version, &stored);
-	difference = event_difference(event, stored.type, stored.data, log);
+	difference = event_difference(event, &stored, log);
 	if (difference != NULL && !rewrite_is_recorded(log, stored.position))
 		log_fail_duplicate(id,
 						   psprintf("The event that is stored in this stream at version " INT64_FORMAT " %s.",
@@ -273,6 +286,7 @@ batch_is_retry(Log *log, Write *write)
 static void
 check_same_row(const NewEvent *row, const NewEvent *first)
 {
+	StoredContent content = {0};
 	const char *difference;
 
 	if (!stream_equal(first->stream, row->stream))
@@ -280,7 +294,11 @@ check_same_row(const NewEvent *row, const NewEvent *first)
 						   psprintf("The id is given for stream \"%s\" and again for stream \"%s\".",
 									text_to_cstring(first->stream),
 									text_to_cstring(row->stream)));
-	difference = event_difference(row, first->type, first->data, NULL);
+	content.type = first->type;
+	content.data = first->data;
+	content.tags = first->tags;
+	content.body = first->body;
+	difference = event_difference(row, &content, NULL);
 	if (difference != NULL)
 		log_fail_duplicate(&row->id,
 						   psprintf("The event that row " INT64_FORMAT " gives this id %s.",

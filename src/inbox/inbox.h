@@ -38,7 +38,7 @@ typedef struct Message
 enum
 {
 	ACK_ENTITY_ID, ACK_EVENT_TIME, ACK_EVENT_TYPE, ACK_EVENT_VERSION,
-	ACK_STREAM, ACK_EXPECTED, ACK_FIELDS
+	ACK_STREAM, ACK_EXPECTED, ACK_TAGS, ACK_FIELDS
 };
 
 /* What a handler has returned. */

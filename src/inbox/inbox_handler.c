@@ -29,8 +29,8 @@
 #include "inbox/inbox.h"
 
 /* The types of the fields; expected is of a type of the extension. */
-static const Oid ack_types[ACK_EXPECTED] = {
-	TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID
+static const Oid ack_types[ACK_FIELDS] = {
+	TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID, InvalidOid, TEXTARRAYOID
 };
 
 Oid
@@ -69,11 +69,11 @@ read_ack_event(Datum row, AckEvent *ack)
 	for (i = 0; i < ACK_FIELDS; i++)
 	{
 		if (i >= desc->natts ||
-			(i < ACK_EXPECTED && TupleDescAttr(desc, i)->atttypid != ack_types[i]))
+			(i != ACK_EXPECTED && TupleDescAttr(desc, i)->atttypid != ack_types[i]))
 			elog(ERROR, "field %d of es_ack_event is not as eventstore made it",
 				 i + 1);
 		ack->values[i] = heap_getattr(&tuple, i + 1, desc, &ack->nulls[i]);
-		given = given || (!ack->nulls[i] && i != ACK_EXPECTED);
+		given = given || (!ack->nulls[i] && i != ACK_EXPECTED && i != ACK_TAGS);
 	}
 	ReleaseTupleDesc(desc);
 	return given;

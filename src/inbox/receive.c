@@ -208,6 +208,8 @@ append_message(const Message *message, const AckEvent *ack)
 	event.has_occurred_at = !ack->nulls[ACK_EVENT_TIME];
 	if (event.has_occurred_at)
 		event.occurred_at = DatumGetTimestampTz(ack->values[ACK_EVENT_TIME]);
+	if (!ack->nulls[ACK_TAGS])
+		event.tags = ack->values[ACK_TAGS];
 	stream_check_new(event.stream);
 	event_check_new(&event);
 	write.stream = event.stream;

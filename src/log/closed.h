@@ -33,4 +33,9 @@ extern void log_restore_end(void);
 extern bool log_restore_is_going_on(Oid relid);
 extern void log_restore_wait(Oid relid);
 
+/* drop_guard.c */
+
+/* Hooks in, and makes the setting. */
+extern void drop_guard_init(void);
+
 #endif							/* EVENTSTORE_CLOSED_H */

@@ -34,6 +34,7 @@
 #include "utils/snapmgr.h"
 
 #include "base/base.h"
+#include "log/closed.h"
 #include "log/log.h"
 
 PG_FUNCTION_INFO_V1(es_guard_drop);

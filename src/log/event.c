@@ -1,13 +1,14 @@
 /*-------------------------------------------------------------------------
  *
  * event.c
- *		Checks of an event by itself: its type's name, its metadata, its id and
- *		its time.
+ *		Checks of an event by itself: its type's name, its metadata, its id, its
+ *		time and its body.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "mb/pg_wchar.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -17,6 +18,7 @@
 #include "eventstore.h"
 #include "base/base.h"
 #include "log/log.h"
+#include "log/tags.h"
 
 /* How many bytes of a name an error shows. */
 #define MAX_NAME_SHOWN	100
@@ -183,6 +185,22 @@ event_metadata(Datum metadata)
 }
 
 /*
+ * Refuses bytes that could not be read as text, whose digits take twice the room.
+ */
+static void
+check_body(Datum body)
+{
+	Size		size = toast_raw_datum_size(body) - VARHDRSZ;
+
+	if (size > ES_MAX_BODY)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("body of an event is too long"),
+				 errdetail("It has %zu bytes, the limit is %d.", size, ES_MAX_BODY),
+				 errhint("Store it elsewhere, and put its address and its digest into data.")));
+}
+
+/*
  * Refuses an event that is wrong by itself.  Its stream is checked by
  * stream_check_new.
  */
@@ -193,6 +211,10 @@ event_check_new(NewEvent *event)
 	event_check_reserved(event->type, "an event's type");
 	if (event->metadata)
 		event->metadata = event_metadata(event->metadata);
+	if (event->tags)
+		event->tags = tags_check(event->tags);
+	if (event->body)
+		check_body(event->body);
 	if (event->has_id)
 		event_check_id(&event->id);
 	if (event->has_occurred_at)

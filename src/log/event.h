@@ -71,6 +71,9 @@ typedef struct NewEvent
 	text	   *type;
 	Datum		data;			/* jsonb, as it came: toasted or not */
 	Datum		metadata;		/* the same; 0 = NULL */
+	Datum		tags;			/* text[]; 0 = NULL.  Sorted and distinct once
+								 * the event is checked */
+	Datum		body;			/* bytea, as it came; 0 = NULL */
 	bool		has_id;			/* else log_insert makes one */
 	bool		id_is_key;		/* its composite key made it */
 	bool		has_occurred_at;

@@ -178,6 +178,16 @@ fetched_column(Log *log, AttrNumber column)
 	return slot_getattr(log->slot, column, &isnull);
 }
 
+/* The same of a column that may be null: 0. */
+static Datum
+fetched_column_or_zero(Log *log, AttrNumber column)
+{
+	bool		isnull;
+	Datum		value = slot_getattr(log->slot, column, &isnull);
+
+	return isnull ? (Datum) 0 : value;
+}
+
 /* The version of a stream that a backend has last seen, which is only a guess. */
 typedef struct VersionGuess
 {
@@ -273,6 +283,8 @@ log_read_event(Log *log, text *stream, int64 version, StoredContent *content)
 	content->position = DatumGetInt64(fetched_column(log, Anum_es_events_position));
 	content->type = DatumGetTextPP(fetched_column(log, Anum_es_events_type));
 	content->data = fetched_column(log, Anum_es_events_data);
+	content->tags = fetched_column_or_zero(log, Anum_es_events_tags);
+	content->body = fetched_column_or_zero(log, Anum_es_events_body);
 }
 
 /*

@@ -37,6 +37,8 @@ typedef struct StoredContent
 	int64		position;
 	text	   *type;
 	Datum		data;
+	Datum		tags;			/* 0: none */
+	Datum		body;			/* 0: none */
 } StoredContent;
 
 /* es_events, opened to append or to look up. */
@@ -71,7 +73,9 @@ enum
 	Anum_es_events_type,
 	Anum_es_events_data,
 	Anum_es_events_metadata,
-	Natts_es_events = Anum_es_events_metadata
+	Anum_es_events_tags,
+	Anum_es_events_body,
+	Natts_es_events = Anum_es_events_body
 };
 
 /* The oid of es_events, which is in the schema of every function of the extension. */
@@ -225,11 +229,6 @@ extern void log_direct_close(Log *log);
 
 /* Stores the entries of a row that was just stored in all indexes. */
 extern void log_direct_insert_entries(Log *log, ItemPointer tid, const NewEvent *event);
-
-/* drop_guard.c */
-
-/* Hooks in, and makes the setting. */
-extern void drop_guard_init(void);
 
 /* log_guard.c */
 

@@ -38,6 +38,7 @@
 
 #include "eventstore.h"
 #include "log/log.h"
+#include "log/tags.h"
 
 /* The unique ones, and that on category and position. */
 #define ORDINARY_INDEXES	4
@@ -58,7 +59,9 @@ has_ordinary_columns(TupleDesc desc)
 	return desc->natts == Natts_es_events &&
 		(constraints == NULL || constraints->num_check == 0) &&
 		!TupleDescAttr(desc, Anum_es_events_occurred_at - 1)->attnotnull &&
-		!TupleDescAttr(desc, Anum_es_events_metadata - 1)->attnotnull;
+		!TupleDescAttr(desc, Anum_es_events_metadata - 1)->attnotnull &&
+		!TupleDescAttr(desc, Anum_es_events_tags - 1)->attnotnull &&
+		!TupleDescAttr(desc, Anum_es_events_body - 1)->attnotnull;
 }
 
 /* Returns true if it is one of our indexes, with the columns of its key alone. */
@@ -110,7 +113,7 @@ log_direct_open(Log *log)
 	int			i;
 
 	if (!has_ordinary_columns(RelationGetDescr(log->rel)) ||
-		log->rel->rd_rel->relispartition || log_insert_fires(log->rel->trigdesc))
+		log->rel->rd_rel->relispartition || log_insert_fires_others(log->rel->trigdesc))
 		return false;
 	oids = RelationGetIndexList(log->rel);
 	if (list_length(oids) != ORDINARY_INDEXES)

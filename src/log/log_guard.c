@@ -33,6 +33,7 @@
 #include "base/base.h"
 #include "log/closed.h"
 #include "log/log.h"
+#include "log/tags.h"
 
 PG_FUNCTION_INFO_V1(es_events_refuse);
 PG_FUNCTION_INFO_V1(es_events_complete);
@@ -255,6 +256,23 @@ numbered_column(const TriggerData *trigger, int column)
 	return DatumGetInt64(value);
 }
 
+/* Refuses tags that are not as an append stores them. */
+static void
+check_tags_column(const TriggerData *trigger)
+{
+	bool		isnull;
+	Datum		tags = heap_getattr(trigger->tg_trigtuple, Anum_es_events_tags,
+									RelationGetDescr(trigger->tg_relation), &isnull);
+
+	if (!isnull && !tags_equal(tags_check(tags), tags))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a row for table \"es_events\" has tags that are not sorted and distinct"),
+				 errdetail("The tags are %s.",
+						   OidOutputFunctionCall(F_ARRAY_OUT, tags)),
+				 HINT_TO_APPEND));
+}
+
 /*
  * Lets definitions that are to be restored after the events be replayed when the
  * transaction ends, which a deferred trigger does for rows that change.
@@ -312,6 +330,7 @@ es_events_complete(PG_FUNCTION_ARGS)
 				 errdetail("It belongs to the table es_events.")));
 	position = numbered_column(trigger, Anum_es_events_position);
 	(void) numbered_column(trigger, Anum_es_events_version);
+	check_tags_column(trigger);
 	(void) GetCurrentTransactionId();
 	has_applied = has_applied || IsLogicalWorker();
 	log_sequence_raise(sequence_of_trigger(fcinfo, trigger), position);

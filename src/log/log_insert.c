@@ -11,7 +11,8 @@
  *
  * Positions are drawn when nothing that the caller did wrong can fail any more,
  * in this order: a transaction id, the positions (log_sequence.c), the next_xid, the
- * rows.  The horizon depends on this order (horizon.c).
+ * rows, the entries of their tags (tag_entry.c).  The horizon depends on this order
+ * (horizon.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -33,6 +34,7 @@
 #include "base/base.h"
 #include "stats/stats.h"
 #include "log/log.h"
+#include "log/tags.h"
 
 /* Rows that go to the table access method at once, and their data's bytes. */
 #define INSERT_CHUNK_ROWS	1000
@@ -44,6 +46,9 @@
  * page, frozen long ago, and write it to the WAL as a whole.
  */
 #define INSERT_OPTIONS		TABLE_INSERT_SKIP_FSM
+
+/* The trigger for rows that come otherwise (tag_entry.c). */
+#define TAG_TRIGGER			"es_events_tag"
 
 /* log_insert is firing triggers. */
 static bool firing = false;
@@ -76,6 +81,10 @@ fill_slot(TupleTableSlot *slot, const NewEvent *event,
 	values[Anum_es_events_data] = event->data;
 	values[Anum_es_events_metadata] = event->metadata;
 	nulls[Anum_es_events_metadata] = event->metadata == (Datum) 0;
+	values[Anum_es_events_tags] = event->tags;
+	nulls[Anum_es_events_tags] = event->tags == (Datum) 0;
+	values[Anum_es_events_body] = event->body;
+	nulls[Anum_es_events_body] = event->body == (Datum) 0;
 }
 
 /* Computes generated columns and checks constraints, those of a partition, too. */
@@ -130,6 +139,13 @@ insert_rows(Log *log, TupleTableSlot **slots, const NewEvent *events, int count,
 	}
 }
 
+/* The bytes of a value, as they are before compression. */
+static Size
+raw_bytes(Datum value)
+{
+	return value ? toast_raw_datum_size(value) - VARHDRSZ : 0;
+}
+
 /* The number of events in the next chunk. */
 static int
 chunk_size(const NewEvent *events, int count)
@@ -139,7 +155,7 @@ chunk_size(const NewEvent *events, int count)
 
 	for (i = 0; i < count && i < INSERT_CHUNK_ROWS; i++)
 	{
-		bytes += toast_raw_datum_size(events[i].data);
+		bytes += toast_raw_datum_size(events[i].data) + raw_bytes(events[i].body);
 		if (bytes > INSERT_CHUNK_BYTES)
 			return i + 1;
 	}
@@ -204,6 +220,7 @@ draw_and_insert(Log *log, NewEvent *events, int count,
 	log_sequence_draw(log, events, count);
 	next_xid = ReadNextFullTransactionId();
 	insert_chunks(log, events, count, next_xid, capture);
+	tag_entry_insert(log, events, count);
 }
 
 /* Returns true if the violated constraint has this index of es_events. */
@@ -283,13 +300,6 @@ insert_or_translate(Log *log, NewEvent *events, int count,
 	PG_END_TRY();
 }
 
-/* The bytes of a value, as they are before compression. */
-static Size
-raw_bytes(Datum value)
-{
-	return value ? toast_raw_datum_size(value) - VARHDRSZ : 0;
-}
-
 /*
  * Counts an event that was stored.
  */
@@ -301,7 +311,7 @@ log_insert_count(const NewEvent *event, int appends)
 	stats_count_at_commit(stats, STATS_APPENDS, appends);
 	stats_count_at_commit(stats, STATS_EVENTS, 1);
 	stats_count_at_commit(stats, STATS_BYTES, raw_bytes(event->data) +
-						  raw_bytes(event->metadata));
+						  raw_bytes(event->metadata) + raw_bytes(event->body));
 }
 
 /*
@@ -343,34 +353,52 @@ insert_and_fire(Log *log, NewEvent *events, int count)
 	PG_END_TRY();
 }
 
+/* Returns true if it is the trigger that stores entries of tags. */
+static bool
+is_tag_trigger(const Trigger *trigger)
+{
+	return strcmp(trigger->tgname, TAG_TRIGGER) == 0;
+}
+
+/* Returns true if an append fires the trigger. */
+static bool
+is_fired(const Trigger *trigger)
+{
+	if (!TRIGGER_FOR_INSERT(trigger->tgtype))
+		return false;
+	if (TRIGGER_FOR_ROW(trigger->tgtype))
+		return TRIGGER_FOR_AFTER(trigger->tgtype);
+	return trigger->tgenabled != TRIGGER_DISABLED;
+}
+
 /*
- * Returns true if an append has AFTER row triggers, or statement triggers to fire.
- * Statement triggers that are disabled, such as one that a sync projection has left,
- * cost no more than this look at them.  The server asks for itself which row triggers
- * are disabled, and expects to be ready for them.
+ * Returns true if an append has AFTER row triggers, or statement triggers to fire, other
+ * than ours, which has nothing to do for rows that are appended.  Statement triggers that
+ * are disabled, such as one that a sync projection has left, cost no more than this look
+ * at them.  The server asks for itself which row triggers are disabled, and expects to be
+ * ready for them.
+ */
+bool
+log_insert_fires_others(const TriggerDesc *triggers)
+{
+	int			i;
+
+	for (i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		if (is_fired(&triggers->triggers[i]) && !is_tag_trigger(&triggers->triggers[i]))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The same with ours: the executor would queue it.
  */
 bool
 log_insert_fires(const TriggerDesc *triggers)
 {
-	int			i;
-
-	if (triggers == NULL ||
-		!(triggers->trig_insert_before_statement ||
-		  triggers->trig_insert_after_row ||
-		  triggers->trig_insert_after_statement))
-		return false;
-	if (triggers->trig_insert_after_row)
-		return true;
-	for (i = 0; i < triggers->numtriggers; i++)
-	{
-		const Trigger *trigger = &triggers->triggers[i];
-
-		if (trigger->tgenabled != TRIGGER_DISABLED &&
-			TRIGGER_FOR_INSERT(trigger->tgtype) &&
-			!TRIGGER_FOR_ROW(trigger->tgtype))
-			return true;
-	}
-	return false;
+	return triggers != NULL &&
+		(triggers->trig_insert_after_row || log_insert_fires_others(triggers));
 }
 
 /*

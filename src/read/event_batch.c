@@ -90,7 +90,8 @@ int64
 event_slot_bytes(TupleTableSlot *slot)
 {
 	return value_bytes(slot, Anum_es_events_data) +
-		value_bytes(slot, Anum_es_events_metadata);
+		value_bytes(slot, Anum_es_events_metadata) +
+		value_bytes(slot, Anum_es_events_body);
 }
 
 bool

@@ -4,9 +4,9 @@
  *		Columns of a stored event, straight from its row.
  *
  * Reading over an event is mostly the work of taking its row apart.  The extension
- * defines the columns, and only one of the first may be null.  So a column is at the
- * same place in every row, or eight bytes before.  A caller first makes sure that the
- * log is as the extension has made it.
+ * defines the columns, and only one of the first may be null; from metadata on any may.
+ * So a column is at the same place in every row, or eight bytes before.  A caller first
+ * makes sure that the log is as the extension has made it.
  *
  * Columns that the owner has added come after these.
  *
@@ -35,7 +35,7 @@
 bool
 event_row_is_usual(Relation log)
 {
-	static const int lengths[Natts_es_events] = {8, 8, 8, 8, 8, UUID_LEN, -1, -1, -1, -1};
+	static const int lengths[Natts_es_events] = {8, 8, 8, 8, 8, UUID_LEN, -1, -1, -1, -1, -1, -1};
 	TupleDesc	desc = RelationGetDescr(log);
 	int			i;
 
@@ -45,7 +45,7 @@ event_row_is_usual(Relation log)
 	{
 		Form_pg_attribute column = TupleDescAttr(desc, i);
 		bool		may_be_null = i == Anum_es_events_occurred_at - 1 ||
-		i == Anum_es_events_metadata - 1;
+		i >= Anum_es_events_metadata - 1;
 
 		if (column->attlen != lengths[i] || column->attnotnull == may_be_null)
 			return false;
@@ -103,20 +103,17 @@ event_row_deform(HeapTuple row, TupleTableSlot *slot)
 	int			i;
 
 	memset(slot->tts_isnull, false, sizeof(bool) * Natts_es_events);
-	values[Anum_es_events_metadata - 1] = (Datum) 0;
 	for (i = 0; i < Anum_es_events_occurred_at; i++)
 		values[i] = Int64GetDatum(((int64 *) data)[i]);
 	slot->tts_isnull[Anum_es_events_occurred_at - 1] = is_row_null(row, Anum_es_events_occurred_at);
 	values[Anum_es_events_id - 1] = PointerGetDatum(column - UUID_LEN);
 	values[Anum_es_events_stream - 1] = PointerGetDatum(column);
-	for (i = Anum_es_events_type - 1; i < Anum_es_events_metadata - 1; i++)
+	for (i = Anum_es_events_type - 1; i < Natts_es_events; i++)
 	{
-		column = next_varlena(row, column);
-		values[i] = PointerGetDatum(column);
-	}
-	slot->tts_isnull[i] = is_row_null(row, Anum_es_events_metadata);
-	if (!slot->tts_isnull[i])
-	{
+		values[i] = (Datum) 0;
+		slot->tts_isnull[i] = i >= Anum_es_events_metadata - 1 && is_row_null(row, i + 1);
+		if (slot->tts_isnull[i])
+			continue;
 		column = next_varlena(row, column);
 		values[i] = PointerGetDatum(column);
 	}
@@ -128,13 +125,26 @@ event_row_deform(HeapTuple row, TupleTableSlot *slot)
 int64
 event_row_bytes(HeapTuple row)
 {
-	char	   *type = next_varlena(row, (char *) event_row_stream(row));
-	char	   *data = next_varlena(row, type);
-	int64		bytes = toast_raw_datum_size(PointerGetDatum(data)) - VARHDRSZ;
+	char	   *column = next_varlena(row, (char *) event_row_stream(row));
+	int64		bytes = 0;
+	int			i;
 
-	if (!is_row_null(row, Anum_es_events_metadata))
-		bytes += toast_raw_datum_size(PointerGetDatum(next_varlena(row, data))) - VARHDRSZ;
+	for (i = Anum_es_events_data; i <= Anum_es_events_body; i++)
+	{
+		if (i > Anum_es_events_data && is_row_null(row, i))
+			continue;
+		column = next_varlena(row, column);
+		if (i != Anum_es_events_tags)
+			bytes += toast_raw_datum_size(PointerGetDatum(column)) - VARHDRSZ;
+	}
 	return bytes;
+}
+
+/* Marks a column, which is numbered from 1, as null. */
+static void
+set_null(HeapTupleHeader tuple, int column)
+{
+	tuple->t_bits[(column - 1) / 8] &= ~(1 << (column - 1) % 8);
 }
 
 /*
@@ -144,17 +154,19 @@ static void
 set_nulls(HeapTupleHeader tuple, HeapTuple row, int columns)
 {
 	int			count = columns + Natts_es_recorded_event;
+	int			i;
 
 	tuple->t_infomask |= HEAP_HASNULL;
 	memset(tuple->t_bits, 0xFF, BITMAPLEN(count));
 	if (count % 8 != 0)
 		tuple->t_bits[count / 8] = (1 << count % 8) - 1;
 	if (is_row_null(row, Anum_es_events_occurred_at))
-		tuple->t_bits[(columns + Anum_es_recorded_event_occurred_at - 1) / 8] &=
-			~(1 << (columns + Anum_es_recorded_event_occurred_at - 1) % 8);
-	if (is_row_null(row, Anum_es_events_metadata))
-		tuple->t_bits[(columns + Anum_es_recorded_event_metadata - 1) / 8] &=
-			~(1 << (columns + Anum_es_recorded_event_metadata - 1) % 8);
+		set_null(tuple, columns + Anum_es_recorded_event_occurred_at);
+	for (i = Anum_es_events_metadata; i <= Natts_es_events; i++)
+	{
+		if (is_row_null(row, i))
+			set_null(tuple, columns + i - 1);	/* without next_xid */
+	}
 }
 
 /*

@@ -25,7 +25,7 @@
 /* Our columns of es_events, in their order. */
 #define EVENT_COLUMNS \
 	"e.position, e.version, e.next_xid, e.recorded_at, e.occurred_at, e.id," \
-	" e.stream, e.type, e.data, e.metadata"
+	" e.stream, e.type, e.data, e.metadata, e.tags, e.body"
 
 char *
 event_sql_make(Relation log, const char *condition)

@@ -63,7 +63,9 @@ static const AttrNumber stored_columns[Natts_es_recorded_event] = {
 	Anum_es_events_stream,
 	Anum_es_events_type,
 	Anum_es_events_data,
-	Anum_es_events_metadata
+	Anum_es_events_metadata,
+	Anum_es_events_tags,
+	Anum_es_events_body
 };
 
 /* Arguments of es_upcast_data and es_upcast_metadata, in their order. */

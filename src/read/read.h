@@ -52,7 +52,7 @@ extern int64 event_batch_position(Oid log, Tuplestorestate *events,
 /* The same of the last event; the store is not empty. */
 extern int64 event_batch_last_position(Oid log, Tuplestorestate *events);
 
-/* Returns the bytes of an event's data and metadata, as they are before compression. */
+/* Returns the bytes of an event's data, metadata and body, as they are before compression. */
 extern int64 event_slot_bytes(TupleTableSlot *slot);
 
 /*
@@ -122,7 +122,7 @@ extern bool event_reader_may_read_all(Oid log, Oid reader);
 typedef struct ReadLimit
 {
 	int			count;
-	int64		bytes;			/* of data and metadata; 0: any.  The first
+	int64		bytes;			/* of data, metadata and body; 0: any.  The first
 								 * event may have more */
 	const Deadline *deadline;	/* NULL: none */
 } ReadLimit;
@@ -173,7 +173,9 @@ enum
 	Anum_es_recorded_event_type,
 	Anum_es_recorded_event_data,
 	Anum_es_recorded_event_metadata,
-	Natts_es_recorded_event = Anum_es_recorded_event_metadata
+	Anum_es_recorded_event_tags,
+	Anum_es_recorded_event_body,
+	Natts_es_recorded_event = Anum_es_recorded_event_body
 };
 
 /* Presents the events of one statement or batch. */

@@ -24,10 +24,10 @@ CREATE FUNCTION handle(event es_recorded_event) RETURNS void LANGUAGE sql
 CREATE FUNCTION handle_fails(event es_recorded_event) RETURNS void LANGUAGE plpgsql
     AS $$ BEGIN IF event.version % 2 = 0 THEN RAISE 'it fails'; END IF; END $$;
 CREATE FUNCTION receive(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE plpgsql
-    AS $$ BEGIN RETURN ROW(payload::jsonb->'header'->>'message_id', now(), 'a', '1', 'e', NULL)::es_ack_event; END $$;
+    AS $$ BEGIN RETURN ROW(payload::jsonb->'header'->>'message_id', now(), 'a', '1', 'e', NULL, NULL)::es_ack_event; END $$;
 CREATE FUNCTION receive_fails(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE plpgsql
     AS $$ BEGIN IF length(payload) % 2 = 0 THEN RAISE 'it fails'; END IF;
-          RETURN ROW(md5(payload), now(), 'a', '1', 'e', NULL)::es_ack_event; END $$;
+          RETURN ROW(md5(payload), now(), 'a', '1', 'e', NULL, NULL)::es_ack_event; END $$;
 CREATE SCHEMA handlers;
 CREATE FUNCTION handlers.apply_a(state jsonb, data jsonb) RETURNS jsonb LANGUAGE sql
     AS $$ SELECT data $$;

@@ -115,6 +115,7 @@ SELECT bag_eq(
     ('es_rename_projection', 'name text, new_name text', 'void'),
     ('es_resume_projection', 'name text', 'void'),
     ('es_rebuild_projection', 'name text', 'bigint'),
+    ('es_reindex_tags', 'OUT added bigint, OUT removed bigint', 'record'),
     ('es_run_projections', 'name text DEFAULT NULL::text, max_batches bigint DEFAULT NULL::bigint', 'bigint'),
     ('es_work', 'IN stop_when_idle boolean DEFAULT true', NULL),
     ('es_wait',
@@ -194,7 +195,7 @@ SELECT bag_eq(
 
 SELECT bag_eq(
     $$ SELECT oid::regprocedure::text FROM members WHERE prorettype IN ('trigger'::regtype, 'event_trigger'::regtype) $$,
-    $$ VALUES ('es_events_complete()'), ('es_events_refuse()'), ('es_guard_drop()'), ('es_import_row()'), ('es_import_flush()'),
+    $$ VALUES ('es_events_complete()'), ('es_events_refuse()'), ('es_events_tag()'), ('es_guard_drop()'), ('es_import_row()'), ('es_import_flush()'),
               ('es_projection_sync()'), ('es_projection_restore()'), ('es_event_types_changed()'),
               ('es_definitions_replay()'), ('es_definitions_altered()') $$,
     'functions of triggers');
@@ -247,6 +248,8 @@ SELECT bag_eq(
               ('es_import_flush',   'c',   'v', 'u', false),
               ('es_events_complete',   'c',   'v', 'u', false),
               ('es_events_refuse',  'c',   'v', 'u', false),
+              ('es_events_tag',     'c',   'v', 'u', false),
+              ('es_reindex_tags',   'c',   'v', 'u', false),
               ('es_guard_drop',     'c',   'v', 'u', false),
               ('es_load',           'sql', 's', 'r', false),
               ('es_load_backward',  'sql', 's', 'r', false),

@@ -44,7 +44,7 @@ BEGIN
     IF (SELECT yes FROM es_test.broken) THEN
         RAISE 'secret of the receiver';
     END IF;
-    RETURN ROW('e', NULL, 'by ' || current_user, NULL, 'message-1', NULL)::es_ack_event;
+    RETURN ROW('e', NULL, 'by ' || current_user, NULL, 'message-1', NULL, NULL)::es_ack_event;
 END $$;
 SET ROLE es_test_receiver;
 SELECT is(es_receive('t', 'g', 'payload', 'es_test.receive(text, jsonb)', max_retries => 0), 'failed', 'a message fails');

@@ -1,6 +1,6 @@
 -- Who may do what before anything is granted, and what single grants give.
 BEGIN;
-SELECT plan(112);
+SELECT plan(114);
 
 CREATE TEMP VIEW members AS
 SELECT classid, objid
@@ -57,7 +57,7 @@ SELECT bag_eq(
               ('es_import_row()'),
               ('es_import_flush()'),
               ('es_events_complete()'),
-              ('es_events_refuse()'),
+              ('es_events_refuse()'), ('es_events_tag()'), ('es_reindex_tags()'),
               ('es_guard_drop()'),
               ('es_create_projection(text,es_function,text,regnamespace,regclass,regclass[],es_categories,text[],text,bigint,bigint,text,bigint,interval)'),
               ('es_alter_projection(text,text,bigint,text,bigint,interval,es_function,text,regnamespace,es_categories,text[],bigint,boolean,boolean)'),
@@ -126,6 +126,8 @@ SELECT throws_ok('SELECT * FROM es_inbox_stats', '42501', NULL, 'nobody: es_inbo
 SELECT throws_ok('SELECT es_stats_reset()', '42501', NULL, 'nobody: es_stats_reset');
 SELECT throws_ok('SELECT * FROM es_notified', '42501', NULL, 'nobody: es_notified');
 SELECT throws_ok('SELECT * FROM es_rewrites', '42501', NULL, 'nobody: es_rewrites');
+SELECT throws_ok('SELECT * FROM es_tags', '42501', NULL, 'nobody: es_tags');
+SELECT throws_ok('SELECT es_reindex_tags()', '42501', NULL, 'nobody: es_reindex_tags');
 SELECT throws_ok('SELECT * FROM es_incarnations', '42501', NULL, 'nobody: es_incarnations');
 SELECT throws_ok('SELECT * FROM es_incarnation_entries', '42501', NULL, 'nobody: es_incarnation_entries');
 SELECT throws_ok('SELECT * FROM es_identity', '42501', NULL, 'nobody: es_identity');
@@ -205,7 +207,7 @@ RESET ROLE;
 -- A role with EXECUTE on es_append and nothing else
 --
 CREATE ROLE es_test_writer;
-GRANT EXECUTE ON FUNCTION es_append(text, es_expected_version, text, jsonb, jsonb, uuid, timestamptz)
+GRANT EXECUTE ON FUNCTION es_append(text, es_expected_version, text, jsonb, jsonb, uuid, timestamptz, text[], bytea)
     TO es_test_writer;
 
 SET LOCAL ROLE es_test_writer;
@@ -239,7 +241,7 @@ RESET ROLE;
 --
 CREATE ROLE es_test_receiver;
 CREATE FUNCTION es_test.on_message(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql
-    RETURN (payload, NULL, 'came', NULL, CASE WHEN 1 / length(payload) = 1 THEN 'message-1' END, NULL)::es_ack_event;
+    RETURN (payload, NULL, 'came', NULL, CASE WHEN 1 / length(payload) = 1 THEN 'message-1' END, NULL, NULL)::es_ack_event;
 CREATE FUNCTION es_test.hidden(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql RETURN NULL::es_ack_event;
 REVOKE EXECUTE ON FUNCTION es_test.hidden FROM PUBLIC;
 GRANT USAGE ON SCHEMA es_test TO es_test_receiver;

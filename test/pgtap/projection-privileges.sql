@@ -68,7 +68,7 @@ RESET ROLE;
 --
 -- Whose rights a handler has: the owner's, whoever appends or runs
 --
-GRANT EXECUTE ON FUNCTION es_append(text, es_expected_version, text, jsonb, jsonb, uuid, timestamptz) TO es_test_writer;
+GRANT EXECUTE ON FUNCTION es_append(text, es_expected_version, text, jsonb, jsonb, uuid, timestamptz, text[], bytea) TO es_test_writer;
 GRANT EXECUTE ON FUNCTION es_run_projections TO es_test_runner;
 SET ROLE es_test_writer;
 SELECT lives_ok($$ SELECT es_append('account-1', 1, 'deposited') $$, 'a writer without any right on the read model appends');

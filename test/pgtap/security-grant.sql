@@ -190,7 +190,7 @@ CREATE TABLE seen (position bigint);
 ALTER TABLE seen OWNER TO es_test_operator;
 CREATE FUNCTION note(event es_recorded_event) RETURNS void LANGUAGE sql AS 'INSERT INTO seen VALUES (event.position)';
 CREATE FUNCTION decide(state jsonb, command jsonb) RETURNS jsonb LANGUAGE sql RETURN '[{"type": "decided"}]'::jsonb;
-CREATE FUNCTION receive(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql RETURN ROW('e', NULL, 'came', NULL, 'message-1', NULL)::es_ack_event;
+CREATE FUNCTION receive(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql RETURN ROW('e', NULL, 'came', NULL, 'message-1', NULL, NULL)::es_ack_event;
 CREATE FUNCTION up(data jsonb) RETURNS jsonb LANGUAGE sql RETURN data;
 SET LOCAL ROLE es_test_operator;
 SELECT lives_ok(q, 'an operator: ' || q) FROM unnest(ARRAY[

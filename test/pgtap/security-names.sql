@@ -89,7 +89,7 @@ BEGIN
     EXECUTE format('CREATE FUNCTION %1$I.apply_opened(state jsonb, data jsonb) RETURNS jsonb LANGUAGE sql RETURN data', schema);
     EXECUTE format('CREATE FUNCTION %1$I.decide(state jsonb, command jsonb) RETURNS jsonb LANGUAGE sql RETURN ''[{"type": "decided"}]''::jsonb', schema);
     EXECUTE format('CREATE FUNCTION %1$I.up(data jsonb) RETURNS jsonb LANGUAGE sql RETURN data', schema);
-    EXECUTE format('CREATE FUNCTION %1$I.receive(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql RETURN ROW((1 / length(payload))::text, now(), ''came'', NULL, ''message-1'', NULL)::es_ack_event', schema);
+    EXECUTE format('CREATE FUNCTION %1$I.receive(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql RETURN ROW((1 / length(payload))::text, now(), ''came'', NULL, ''message-1'', NULL, NULL)::es_ack_event', schema);
 END $$;
 CREATE TABLE calls (nr int GENERATED ALWAYS AS IDENTITY, call text);
 INSERT INTO calls (call) SELECT line FROM regexp_split_to_table($calls$

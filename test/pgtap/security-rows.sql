@@ -243,7 +243,7 @@ SELECT is_empty(
               'es_horizon', 'es_incarnation', 'es_position_valid', 'es_store_id', 'es_create_subscription', 'es_seek', 'es_projection_restore', 'es_pause_projection', 'es_drop_projection', 'es_drop_subscription', 'es_rename_projection',
               'es_rename_subscription', 'es_alter_subscription',
               -- write, and return nothing: es_rewrite is given an id, es_receive a message
-              'es_rewrite', 'es_receive', 'es_index_attribute', 'es_events_complete', 'es_events_refuse', 'es_guard_drop', 'es_event_types_changed',
+              'es_rewrite', 'es_receive', 'es_index_attribute', 'es_events_complete', 'es_events_refuse', 'es_events_tag', 'es_reindex_tags', 'es_guard_drop', 'es_event_types_changed',
               -- other tables, for operators, or for definitions
               'es_failures', 'es_inbox', 'es_define_event_type', 'es_drop_event_type', 'es_describe_event_type', 'es_define_upcaster', 'es_grant', 'es_revoke',
               'es_stats', 'es_inbox_stats', 'es_stats_reset', 'es_horizon_holders',

@@ -100,10 +100,10 @@ SELECT throws_ok($$ SELECT es_create_projection('victims', query => 'SELECT 1') 
 SELECT throws_ok($$ SELECT es_create_subscription('victims') $$, '42710', NULL, 'or that of a subscription');
 -- Names of the log's own triggers: no sync projection takes their place, or ends them.
 SELECT throws_ok(format('SELECT es_create_projection(%L, query => %L, mode => %L, start_position => NULL)', t, 'SELECT 1 FROM new_events', 'sync'), '42710', NULL, t || ' is no projection')
-  FROM unnest('{es_events_refuse,es_events_refuse_row,es_events_complete}'::text[]) t;
+  FROM unnest('{es_events_refuse,es_events_refuse_row,es_events_complete,es_events_tag}'::text[]) t;
 RESET ROLE;
 SELECT bag_eq($$ SELECT tgname, tgenabled FROM pg_trigger WHERE tgrelid = 'es_events'::regclass AND NOT tgisinternal $$,
-    $$ VALUES ('es_events_complete'::name, 'A'::"char"), ('es_events_refuse', 'A'), ('es_events_refuse_row', 'A') $$, 'the log''s triggers are as they were');
+    $$ VALUES ('es_events_complete'::name, 'A'::"char"), ('es_events_refuse', 'A'), ('es_events_refuse_row', 'A'), ('es_events_tag', 'A') $$, 'the log''s triggers are as they were');
 
 --
 -- Code of this role that others call: it runs as this role, and gets no further.

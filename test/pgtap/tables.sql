@@ -19,7 +19,9 @@ SELECT bag_eq(
               (7,  'stream',      'text',                     true),
               (8,  'type',        'text',                     true),
               (9,  'data',        'jsonb',                    true),
-              (10, 'metadata',    'jsonb',                    false) $$,
+              (10, 'metadata',    'jsonb',                    false),
+              (11, 'tags',        'text[]',                   false),
+              (12, 'body',        'bytea',                    false) $$,
     'es_events has these columns, none dropped, none more');
 
 -- What readers, handlers, reducers and consumers get.
@@ -35,7 +37,9 @@ SELECT bag_eq(
               (6, 'stream',      'text',                     '"C"'),
               (7, 'type',        'text',                     '"C"'),
               (8, 'data',        'jsonb',                    NULL),
-              (9, 'metadata',    'jsonb',                    NULL) $$,
+              (9, 'metadata',    'jsonb',                    NULL),
+              (10, 'tags',       'text[]',                   '"C"'),
+              (11, 'body',       'bytea',                    NULL) $$,
     'es_recorded_event has these columns in this order');
 
 SELECT bag_eq(
@@ -49,7 +53,9 @@ SELECT bag_eq(
               (3, 'data',        'jsonb',                    '''{}''::jsonb'),
               (4, 'metadata',    'jsonb',                    NULL),
               (5, 'id',          'uuid',                     NULL),
-              (6, 'occurred_at', 'timestamp with time zone', NULL) $$,
+              (6, 'occurred_at', 'timestamp with time zone', NULL),
+              (7, 'tags',        'text[]',                   NULL),
+              (8, 'body',        'bytea',                    NULL) $$,
     'es_import has these columns and defaults');
 
 SELECT is_empty(
@@ -102,6 +108,8 @@ SELECT bag_eq(
                ' FOR EACH ROW EXECUTE FUNCTION es_events_refuse()'),
               ('CREATE TRIGGER es_events_complete BEFORE INSERT ON es_events'
                ' FOR EACH ROW EXECUTE FUNCTION es_events_complete()'),
+              ('CREATE TRIGGER es_events_tag AFTER INSERT ON es_events'
+               ' FOR EACH ROW WHEN (new.tags IS NOT NULL) EXECUTE FUNCTION es_events_tag()'),
               ('CREATE TRIGGER es_import_row INSTEAD OF INSERT ON es_import'
                ' FOR EACH ROW EXECUTE FUNCTION es_import_row()'),
               ('CREATE TRIGGER es_import_flush AFTER INSERT ON es_import'
@@ -166,6 +174,8 @@ SELECT bag_eq(
         WHERE d.classid = 'pg_class'::regclass AND d.deptype = 'e'
           AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'eventstore') $$,
     $$ VALUES ('es_events',            'r', 'p', 'heap', false,
+               '{autovacuum_freeze_min_age=0,autovacuum_vacuum_insert_scale_factor=0,autovacuum_vacuum_insert_threshold=50000}'::text[]),
+              ('es_tags',              'r', 'p', 'heap', false,
                '{autovacuum_freeze_min_age=0,autovacuum_vacuum_insert_scale_factor=0,autovacuum_vacuum_insert_threshold=50000}'::text[]),
               ('es_rewrites',          'r', 'p', 'heap', false, NULL),
               ('es_identity',          'r', 'p', 'heap', false, NULL),

@@ -91,7 +91,7 @@ SELECT es_stream_version('exec-1'), es_stream_version('exec-2');
 
 -- es_receive: a message is known by itself; its event by the composite key of its type.
 CREATE FUNCTION on_move(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql
-RETURN ROW(NULL, NULL, 'moved', NULL, 'inbox-1', NULL)::es_ack_event;
+RETURN ROW(NULL, NULL, 'moved', NULL, 'inbox-1', NULL, NULL)::es_ack_event;
 SELECT es_receive('moves', 'g', '{"person": 9, "date": "d", "try": 1}', 'on_move');
 SELECT es_receive('moves', 'g', '{"person": 9, "date": "d", "try": 1}', 'on_move');
 SELECT es_receive('moves', 'g', '{"person": 9, "date": "d", "try": 2}', 'on_move');

@@ -55,7 +55,7 @@ INSERT INTO not_called VALUES
     ('es_work', 'commits, which no block can undo'),
     ('es_start_worker', 'starts a process, which no block can undo'),
     ('es_closed', 'does nothing but fail'),
-    ('es_stats_reset', 'has no argument');
+    ('es_stats_reset', 'has no argument'), ('es_reindex_tags', 'has no argument');
 
 -- The values of a plain call, by name; by type where the name is not here. A name with its
 -- function comes before one without, and is given although there is a default.
@@ -122,6 +122,8 @@ INSERT INTO hostile VALUES
     ('bigint', 'zero', '0'), ('bigint', 'one', '1'), ('bigint', 'negative', '-1'), ('bigint', 'least', '(-9223372036854775808)'),
     ('bigint', 'greatest', '9223372036854775807'), ('bigint', 'greatest - 1', '9223372036854775806'), ('bigint', 'above int', '2147483648'),
     ('bigint', 'below int', '(-2147483649)'), ('bigint', 'a million and one', '1000001'), ('bigint', 'wrong type', '1.5::numeric'),
+    ('bytea', 'empty', ''''''), ('bytea', 'bytes', '''\x00ff'''), ('bytea', 'no bytes', '''\xg'''), ('bytea', 'long', 'convert_to(repeat(''x'', 1000000), ''UTF8'')'),
+    ('bytea', 'wrong type', '1'),
     ('boolean', 'false', 'false'), ('boolean', 'true', 'true'), ('boolean', 'wrong type', '1'),
     ('uuid', 'nil', '''00000000-0000-0000-0000-000000000000'''), ('uuid', 'max', '''ffffffff-ffff-ffff-ffff-ffffffffffff'''),
     ('uuid', 'unknown', 'md5(''unknown'')::uuid'), ('uuid', 'of another stream', 'md5(''2'')::uuid'), ('uuid', 'empty', ''''''), ('uuid', 'wrong type', '1'),
@@ -140,8 +142,8 @@ INSERT INTO hostile VALUES
     ('regnamespace', 'oid 0', '0::oid'), ('regnamespace', 'no oid', '4294967295::oid'), ('regnamespace', 'catalog', '''pg_catalog'''),
     ('regnamespace', 'toast', '''pg_toast'''), ('regnamespace', 'unknown', '''nothing'''),
     ('regrole', 'oid 0', '0::oid'), ('regrole', 'no oid', '4294967295::oid'), ('regrole', 'superuser', 'current_user::text::regrole'), ('regrole', 'unknown', '''nobody_at_all'''),
-    ('es_recorded_event', 'nulls', 'ROW(NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::es_recorded_event'),
-    ('es_recorded_event', 'odd', 'ROW(-1, -1, ''infinity'', ''-infinity'', NULL, '''', ''defined'', ''[]'', ''{"schema_version": "x"}'')::es_recorded_event'),
+    ('es_recorded_event', 'nulls', 'ROW(NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::es_recorded_event'),
+    ('es_recorded_event', 'odd', 'ROW(-1, -1, ''infinity'', ''-infinity'', NULL, '''', ''defined'', ''[]'', ''{"schema_version": "x"}'', ''{b,a,NULL}'', '''')::es_recorded_event'),
     ('es_recorded_event', 'wrong row', 'ROW(1)'), ('es_recorded_event', 'wrong type', '1'),
     ('es_events', 'row', '(SELECT e FROM es_events AS e LIMIT 1)'), ('es_events', 'wrong row', 'ROW(1)');
 INSERT INTO hostile

@@ -171,7 +171,7 @@ SELECT version FROM es_append('w-1', 3, 'w', '[]');
 SELECT es_drop_event_type('w');
 -- What messages append is checked, too.
 CREATE FUNCTION on_message(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql
-    AS $$ SELECT 'e', NULL::timestamptz, 'all', NULL, 'all-9', NULL $$;
+    AS $$ SELECT 'e', NULL::timestamptz, 'all', NULL, 'all-9', NULL, NULL::text[] $$;
 SELECT es_receive('t', 'g', '{"s": 1}', 'on_message(text, jsonb)');
 SELECT es_receive('t', 'g', '{"s": 1}', 'on_message(text, jsonb)', max_retries => 0);
 SELECT sqlstate, detail FROM es_failures();

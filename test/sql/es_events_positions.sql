@@ -2,12 +2,12 @@
 \set VERBOSITY terse
 CREATE EXTENSION eventstore;
 CREATE FUNCTION lp_row(at bigint, stream text, version bigint DEFAULT 1) RETURNS es_events LANGUAGE sql AS
-    $$SELECT ROW($1, $3, '3', now(), NULL, es_uuid7(), $2, 'came', '{}', NULL)::es_events$$;
+    $$SELECT ROW($1, $3, '3', now(), NULL, es_uuid7(), $2, 'came', '{}', NULL, NULL, NULL)::es_events$$;
 CREATE FUNCTION lp_decide(state jsonb, command jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS
     $$SELECT '[{"type": "decided"}]'::jsonb$$;
 
 -- A dump of the table alone: its first position was rolled back.
-\copy es_events FROM PROGRAM 'printf "2\\t1\\t9\\t2026-01-01 00:00:00+00\\t\\\\N\\t00000000-0000-0000-0000-000000000002\\tlp-1\\topened\\t{}\\t\\\\N\\n"'
+\copy es_events FROM PROGRAM 'printf "2\\t1\\t9\\t2026-01-01 00:00:00+00\\t\\\\N\\t00000000-0000-0000-0000-000000000002\\tlp-1\\topened\\t{}\\t\\\\N\\t\\\\N\\t\\\\N\\n"'
 SELECT es_create_subscription('lp');
 SELECT "position", token FROM es_poll('lp') \gset
 SELECT :position AS read;

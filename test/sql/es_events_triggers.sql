@@ -49,7 +49,7 @@ DROP TRIGGER lt_skip ON es_events;
 CREATE TRIGGER lt_skip BEFORE INSERT OR UPDATE ON es_events FOR EACH ROW WHEN (NEW.type = 'never') EXECUTE FUNCTION lt_skip();
 SELECT * FROM lt_all();
 ALTER TABLE es_events DISABLE TRIGGER USER;
-ALTER TABLE es_events ENABLE ALWAYS TRIGGER es_events_complete, ENABLE ALWAYS TRIGGER es_events_refuse, ENABLE ALWAYS TRIGGER es_events_refuse_row;
+ALTER TABLE es_events ENABLE ALWAYS TRIGGER es_events_complete, ENABLE ALWAYS TRIGGER es_events_refuse, ENABLE ALWAYS TRIGGER es_events_refuse_row, ENABLE ALWAYS TRIGGER es_events_tag;
 SELECT * FROM lt_all();
 DROP TRIGGER lt_skip ON es_events;
 -- A rewrite sets data and metadata.

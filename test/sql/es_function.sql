@@ -18,7 +18,7 @@ CREATE SCHEMA app;
 CREATE FUNCTION app.fold(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql RETURN to_jsonb(event.version);
 CREATE FUNCTION app.decide(state jsonb, command jsonb) RETURNS jsonb LANGUAGE sql RETURN jsonb_build_array(jsonb_build_object('type', 'x'));
 CREATE FUNCTION app.handle(event es_recorded_event) RETURNS void LANGUAGE sql AS '';
-CREATE FUNCTION app.receive(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql RETURN ('e', NULL, NULL, NULL, NULL, NULL)::es_ack_event;
+CREATE FUNCTION app.receive(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql RETURN ('e', NULL, NULL, NULL, NULL, NULL, NULL)::es_ack_event;
 CREATE FUNCTION app.upcast(data jsonb) RETURNS jsonb LANGUAGE sql RETURN data;
 SELECT version FROM es_append_batch('a-1', 'any', array_fill('x'::text, ARRAY[3]), array_fill('{"a": 1}'::jsonb, ARRAY[3]));
 

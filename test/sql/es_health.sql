@@ -413,7 +413,7 @@ CREATE FUNCTION on_payment(payload text, metadata jsonb) RETURNS es_ack_event LA
 BEGIN
     INSERT INTO paid VALUES (payload);
     IF payload = 'bad' THEN RAISE 'a bad payment'; END IF;
-    RETURN ROW(payload, NULL, NULL, NULL, NULL, NULL)::es_ack_event;
+    RETURN ROW(payload, NULL, NULL, NULL, NULL, NULL, NULL)::es_ack_event;
 END $$;
 SET ROLE es_health_app;
 SELECT es_receive('payments', 'web', 'bad', 'on_payment', max_retries => 0, message_id => 'm1');
@@ -442,7 +442,7 @@ SELECT object, problem, message, remedy, by FROM found;
 CREATE OR REPLACE FUNCTION "the Web".on_payment(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO paid VALUES (payload || ' is good');
-    RETURN ROW(payload, NULL, NULL, NULL, NULL, NULL)::es_ack_event;
+    RETURN ROW(payload, NULL, NULL, NULL, NULL, NULL, NULL)::es_ack_event;
 END $$;
 CALL mend_all();
 SELECT * FROM found;

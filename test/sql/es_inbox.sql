@@ -9,7 +9,7 @@ BEGIN
     IF payload NOT LIKE '{"id"%' THEN
         RETURN NULL;
     END IF;
-    RETURN ROW(payload::jsonb->>'id', '2026-01-02 03:04:05+00', 'noted', metadata->>'version', payload::jsonb->>'stream', NULL)::es_ack_event;
+    RETURN ROW(payload::jsonb->>'id', '2026-01-02 03:04:05+00', 'noted', metadata->>'version', payload::jsonb->>'stream', NULL, NULL)::es_ack_event;
 END $$;
 CREATE FUNCTION receive(payload text, topic text DEFAULT 'topic', group_id text DEFAULT 'group') RETURNS text LANGUAGE sql
     AS $$ SELECT es_receive(topic, group_id, payload, 'on_message(text, jsonb)') $$;
@@ -66,8 +66,8 @@ BEGIN
     RETURN ack;
 END $$;
 CREATE FUNCTION nulls_sql(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql AS $$ SELECT NULL::es_ack_event $$;
-CREATE FUNCTION no_row(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql AS $$ SELECT ('x', NULL, NULL, NULL, NULL, NULL)::es_ack_event WHERE false $$;
-CREATE FUNCTION one_field(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql RETURN ROW(NULL, NULL, NULL, metadata->>'a', NULL, NULL)::es_ack_event;
+CREATE FUNCTION no_row(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql AS $$ SELECT ('x', NULL, NULL, NULL, NULL, NULL, NULL)::es_ack_event WHERE false $$;
+CREATE FUNCTION one_field(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql RETURN ROW(NULL, NULL, NULL, metadata->>'a', NULL, NULL, NULL)::es_ack_event;
 SELECT es_receive('topic', 'group', 'x', 'nulls(text, jsonb)'), es_receive('topic', 'group', 'x', 'nulls_sql(text, jsonb)'),
        es_receive('topic', 'group', 'x', 'no_row(text, jsonb)'), es_receive('topic', 'group', 'x', 'one_field(text, jsonb)'),
        es_receive('topic', 'group', 'x', 'one_field(text, jsonb)', '{"a": "v"}');
@@ -108,14 +108,14 @@ SELECT receive('{"id": "8", "stream": "thing-7"}');
 SELECT version, position FROM es_load('thing-7');
 -- What jsonb cannot hold is appended as a string.
 CREATE FUNCTION append(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql AS $$
-    SELECT NULL::text, NULL::timestamptz, 'came', NULL::text, 'raw-1', NULL $$;
+    SELECT NULL::text, NULL::timestamptz, 'came', NULL::text, 'raw-1', NULL, NULL::text[] $$;
 SELECT es_receive('raw', '', payload, 'append(text, jsonb)')
   FROM (VALUES ('text'), (''), ('{"a": 1'), ('"json"'), ('null'), ('[1, {"b": 1.50}]'), ('{"a": 1, "a": 2}'), ('"\u0000"'), ('1e1000000'),
                (repeat('[', 100000)), (E'line\nbreak "quoted" \\ ü')) v(payload);
 SELECT version, jsonb_typeof(data), CASE WHEN length(data::text) < 50 THEN data END AS data, occurred_at FROM es_load('raw-1');
 -- The log's own rules hold; nothing is stored by a call that fails.
 CREATE FUNCTION to_stream(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql AS $$
-    SELECT 'x', NULL::timestamptz, metadata->>'type', NULL::text, metadata->>'stream', metadata->>'expected' $$;
+    SELECT 'x', NULL::timestamptz, metadata->>'type', NULL::text, metadata->>'stream', metadata->>'expected', NULL::text[] $$;
 SELECT es_receive('topic', 'group', 'bad', 'to_stream(text, jsonb)', '{"stream": "a-1"}');
 SELECT es_receive('topic', 'group', 'bad', 'to_stream(text, jsonb)', '{"stream": "", "type": "t"}');
 SELECT es_receive('topic', 'group', 'bad', 'to_stream(text, jsonb)', '{"stream": "a-1", "type": ""}');
@@ -127,7 +127,7 @@ SELECT count(*) FROM es_inbox WHERE payload = 'bad';
 CREATE FUNCTION appends(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM es_append('own-1', 'none', 'by_handler');
-    RETURN ROW('own', NULL, 'by_es_receive', NULL, 'own-1', NULL)::es_ack_event;
+    RETURN ROW('own', NULL, 'by_es_receive', NULL, 'own-1', NULL, NULL)::es_ack_event;
 END $$;
 CREATE FUNCTION project(event es_recorded_event) RETURNS void LANGUAGE sql AS $$ INSERT INTO handled (what) VALUES (event.stream || ' ' || event.type) $$;
 TRUNCATE handled;
@@ -151,7 +151,7 @@ BEGIN
         RAISE NOTICE '%: other %, same %', payload, es_receive('nested', '', (payload::int - 1)::text, 'nested(text, jsonb)'),
             es_receive('nested', '', payload, 'nested(text, jsonb)');
     END IF;
-    RETURN ROW(payload, NULL, NULL, NULL, NULL, NULL)::es_ack_event;
+    RETURN ROW(payload, NULL, NULL, NULL, NULL, NULL, NULL)::es_ack_event;
 END $$;
 SELECT es_receive('nested', '', '3', 'nested(text, jsonb)');
 SELECT entity_id FROM es_inbox WHERE topic = 'nested' ORDER BY id;
@@ -198,7 +198,7 @@ CREATE FUNCTION form4(payload text, metadata jsonb) RETURNS record LANGUAGE sql 
 CREATE FUNCTION form5(payload text, metadata jsonb) RETURNS void LANGUAGE sql AS '';
 CREATE FUNCTION form6(payload text, metadata jsonb, more int DEFAULT 1) RETURNS es_ack_event LANGUAGE sql AS 'SELECT NULL::es_ack_event';
 CREATE FUNCTION form7(payload varchar, metadata jsonb) RETURNS es_ack_event LANGUAGE sql AS 'SELECT NULL::es_ack_event';
-CREATE FUNCTION form8(payload text, metadata jsonb) RETURNS TABLE (entity_id text, event_time timestamptz, event_type text, event_version text, stream text, expected es_expected_version)
+CREATE FUNCTION form8(payload text, metadata jsonb) RETURNS TABLE (entity_id text, event_time timestamptz, event_type text, event_version text, stream text, expected es_expected_version, tags text[])
     LANGUAGE sql AS 'SELECT (NULL::es_ack_event).*';
 CREATE FUNCTION form9(payload anyelement, metadata jsonb) RETURNS es_ack_event LANGUAGE sql AS 'SELECT NULL::es_ack_event';
 CREATE PROCEDURE form10(payload text, metadata jsonb) LANGUAGE sql AS '';
@@ -246,10 +246,10 @@ TRUNCATE es_inbox, handled RESTART IDENTITY;
 CREATE FUNCTION on_tombstone(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO handled (what) VALUES (coalesce(payload, 'tombstone'));
-    RETURN ROW(metadata->>'key', NULL, 'deleted', NULL, metadata->>'stream', NULL)::es_ack_event;
+    RETURN ROW(metadata->>'key', NULL, 'deleted', NULL, metadata->>'stream', NULL, NULL)::es_ack_event;
 END $$;
 CREATE FUNCTION on_payload(payload text, metadata jsonb) RETURNS es_ack_event STRICT LANGUAGE sql
-RETURN ROW('x', NULL, NULL, NULL, NULL, NULL)::es_ack_event;
+RETURN ROW('x', NULL, NULL, NULL, NULL, NULL, NULL)::es_ack_event;
 SELECT es_receive('keys', 'g', NULL, 'on_tombstone', '{"key": "a", "offset": 1}'), es_receive('keys', 'g', NULL, 'on_tombstone', '{"key": "b", "offset": 2}'),
        es_receive('keys', 'g', NULL, 'on_tombstone', '{"offset": 1, "key": "a"}'), es_receive('keys', 'g', NULL, 'on_tombstone', message_id => '7'),
        es_receive('keys', 'g', NULL, 'on_tombstone', '{"key": "c"}', message_id => '7');

@@ -10,7 +10,7 @@ BEGIN
     IF payload NOT IN (SELECT what FROM mended) THEN
         RAISE EXCEPTION '% is bad', payload USING ERRCODE = 'BAD01', DETAIL = 'By nature.', HINT = 'Mend it.';
     END IF;
-    RETURN CASE WHEN payload NOT LIKE 'skip%' THEN ROW(payload, NULL, 'came', NULL, metadata->>'stream', NULL)::es_ack_event END;
+    RETURN CASE WHEN payload NOT LIKE 'skip%' THEN ROW(payload, NULL, 'came', NULL, metadata->>'stream', NULL, NULL)::es_ack_event END;
 END $$;
 CREATE FUNCTION receive(payload text, retry_count int, max_retries int DEFAULT 3, metadata jsonb DEFAULT '{}') RETURNS text LANGUAGE sql
     AS $$ SELECT es_receive('topic', 'group', payload, 'on_message(text, jsonb)', metadata, max_retries, retry_count) $$;
@@ -131,7 +131,7 @@ CREATE FUNCTION broken_sql(payload text, metadata jsonb) RETURNS es_ack_event LA
 CREATE FUNCTION deletes(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE plpgsql AS $$
 BEGIN
     DELETE FROM es_inbox WHERE es_inbox.checksum = es_checksum(deletes.payload);
-    RETURN ROW('x', NULL, NULL, NULL, NULL, NULL)::es_ack_event;
+    RETURN ROW('x', NULL, NULL, NULL, NULL, NULL, NULL)::es_ack_event;
 END $$;
 CREATE FUNCTION drops_extension(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE plpgsql AS $$ BEGIN DROP EXTENSION eventstore CASCADE; RETURN NULL; END $$;
 CREATE FUNCTION drops_inbox(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE plpgsql AS $$
@@ -189,7 +189,7 @@ SELECT count(*) FROM es_failures(topic => 'deferred');
 
 -- STRICT, SECURITY DEFINER, with settings of its own, STABLE.
 CREATE FUNCTION definer(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql STRICT STABLE SECURITY DEFINER SET search_path = pg_catalog, public
-    AS $$ SELECT current_setting('search_path'), NULL::timestamptz, payload, NULL::text, NULL::text, NULL $$;
+    AS $$ SELECT current_setting('search_path'), NULL::timestamptz, payload, NULL::text, NULL::text, NULL, NULL::text[] $$;
 SELECT es_receive('definer', '', 'x', 'definer(text, jsonb)', max_retries => 0);
 SELECT entity_id, event_type FROM es_inbox WHERE topic = 'definer';
 -- Names that are hard to quote.
@@ -198,7 +198,7 @@ CREATE FUNCTION "It's; a ""schema"""."a, (b)"(payload text, metadata jsonb) RETU
 SELECT es_receive($q$'; DROP TABLE "x"; --$q$, E'\n\t\\"''', E'it''s "quoted" \\ $1 @extschema@', $q$"It's; a ""schema"""."a, (b)"(text, jsonb)$q$, '{"''": "\""}', 0);
 SELECT topic, group_id, payload, metadata, handler, message FROM es_failures() LIMIT 1;
 CREATE OR REPLACE FUNCTION "It's; a ""schema"""."a, (b)"(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql
-    AS $$ SELECT payload, NULL::timestamptz, 't', NULL::text, 'raw-1', NULL $$;
+    AS $$ SELECT payload, NULL::timestamptz, 't', NULL::text, 'raw-1', NULL, NULL::text[] $$;
 SELECT es_retry(id) FROM es_failures(max_count => 1);
 SELECT i.entity_id, e.data FROM es_inbox i JOIN es_events e USING (position) WHERE stream = 'raw-1';
 
@@ -221,7 +221,7 @@ BEGIN
     IF payload = 'bad' AND (SELECT count(*) FROM notes) < 3 THEN
         RAISE 'not yet';
     END IF;
-    RETURN ROW(payload, NULL, 'taken', NULL, 'notes-1', NULL)::es_ack_event;
+    RETURN ROW(payload, NULL, 'taken', NULL, 'notes-1', NULL, NULL)::es_ack_event;
 END $$;
 -- EXECUTE on es_receive is all that is needed, for the log, too.
 SELECT es_receive('t', 'g', 'good', 'take(text, jsonb)'), es_receive('t', 'g', 'bad', 'take(text, jsonb)', max_retries => 0);
@@ -268,7 +268,7 @@ BEGIN
         WHEN 'deferred' THEN INSERT INTO "Inbox, one".notes VALUES ('trap');
         WHEN 'set' THEN SET search_path = public; SET work_mem = '128kB';
     END CASE;
-    RETURN ROW(current_user, NULL, NULL, NULL, NULL, NULL)::es_ack_event;
+    RETURN ROW(current_user, NULL, NULL, NULL, NULL, NULL, NULL)::es_ack_event;
 END $$;
 SET app.receives = 'yes';
 SELECT es_receive('t', 'g', what, '"Inbox, one".later(text, jsonb)', jsonb_build_object('fail', true, 'do', what), 0)

@@ -9,12 +9,14 @@ CREATE SCHEMA reducers;
 CREATE TABLE seen (who text, event text);
 
 -- Values that are stored out of line, and columns that are null
-INSERT INTO es_import (stream, type, data, metadata, id, occurred_at)
+INSERT INTO es_import (stream, type, data, metadata, id, occurred_at, tags, body)
 SELECT 'a-' || i % 3, 't' || i % 2,
        CASE i % 4 WHEN 0 THEN jsonb_build_object('long', (SELECT string_agg(md5((i * j)::text), '') FROM generate_series(1, 300) j), 'n', i)
                   ELSE jsonb_build_object('n', i) END,
        CASE i % 3 WHEN 0 THEN '{"user": 7}'::jsonb END, es_uuid5('00000000-0000-0000-0000-000000000001', i::text),
-       CASE i % 5 WHEN 0 THEN '2026-01-01 12:00Z'::timestamptz END
+       CASE i % 5 WHEN 0 THEN '2026-01-01 12:00Z'::timestamptz END,
+       CASE i % 7 WHEN 0 THEN ARRAY['n:' || i, 'a', 'n:' || i] END,
+       CASE i % 11 WHEN 0 THEN sha256(i::text::bytea) WHEN 1 THEN convert_to(repeat(md5(i::text), 200), 'UTF8') END
   FROM generate_series(1, 40) i;
 
 -- Reducers and handlers in several languages
@@ -66,7 +68,7 @@ CREATE FUNCTION digest_of_subscription() RETURNS text LANGUAGE plpgsql AS $$
 DECLARE result text;
 BEGIN
     PERFORM es_create_subscription('s');
-    result := digest($x$ SELECT ROW(position, version, recorded_at, occurred_at, id, stream, type, data, metadata)::text FROM es_poll('s') $x$);
+    result := digest($x$ SELECT ROW(position, version, recorded_at, occurred_at, id, stream, type, data, metadata, tags, body)::text FROM es_poll('s') $x$);
     PERFORM es_drop_subscription('s');
     RETURN result;
 END $$;

@@ -330,7 +330,7 @@ SELECT es_merge('{"a": 1, "b": 2}', e) FROM es_load('user-1', 2) e;
 SELECT es_merge(NULL, e), es_last(NULL, e), es_last('[1]', e) FROM es_load('user-1', 2) e;
 SELECT es_merge('{}', NULL);
 SELECT es_last('{}', NULL);
-SELECT es_merge('{}', ROW(NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::es_recorded_event);
+SELECT es_merge('{}', ROW(NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::es_recorded_event);
 SELECT code_of($$ SELECT es_merge('5', e) FROM es_load('user-1') e $$), code_of($$ SELECT es_merge('{}', e) FROM es_load('odd-1', 1) e $$);
 
 -- The same as a fold by ||: streams with one to 90 sets of keys, empty objects,

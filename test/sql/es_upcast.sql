@@ -95,11 +95,11 @@ SELECT last_value FROM calls;
 SELECT bool_and(es_upcast(e) = l) AS same FROM es_events e JOIN es_load('person-1') l USING (id);
 SELECT bool_and(es_upcast(es_upcast(e)) = es_upcast(e)) AS idempotent, bool_and(es_upcast(e) = e::es_recorded_event) AS nothing FROM es_events e WHERE stream = 'person-1';
 SELECT es_upcast(NULL) IS NULL AS null_is_null;
-SELECT (es_upcast((7, 1, NULL, NULL, NULL, 'x-1', 'named', '{"name": "Lea Xen"}', '{"schema_version": [1]}')::es_recorded_event)).data;
-SELECT (es_upcast((7, 1, NULL, NULL, NULL, 'x-1', 'named', '{"name": "Lea Xen"}', '[1]')::es_recorded_event)).data;
-SELECT (es_upcast((NULL, NULL, NULL, NULL, NULL, NULL, 'named', NULL, NULL)::es_recorded_event)).metadata;
-SELECT (es_upcast((NULL, NULL, NULL, NULL, NULL, NULL, NULL, '{}', NULL)::es_recorded_event)).metadata;
-SELECT (es_upcast((7, 1, NULL, NULL, NULL, 'x-1', 'named', '{"name": "Lea Xen"}', NULL)::es_recorded_event)).*;
+SELECT (es_upcast((7, 1, NULL, NULL, NULL, 'x-1', 'named', '{"name": "Lea Xen"}', '{"schema_version": [1]}', NULL, NULL)::es_recorded_event)).data;
+SELECT (es_upcast((7, 1, NULL, NULL, NULL, 'x-1', 'named', '{"name": "Lea Xen"}', '[1]', NULL, NULL)::es_recorded_event)).data;
+SELECT (es_upcast((NULL, NULL, NULL, NULL, NULL, NULL, 'named', NULL, NULL, NULL, NULL)::es_recorded_event)).metadata;
+SELECT (es_upcast((NULL, NULL, NULL, NULL, NULL, NULL, NULL, '{}', NULL, NULL, NULL)::es_recorded_event)).metadata;
+SELECT (es_upcast((7, 1, NULL, NULL, NULL, 'x-1', 'named', '{"name": "Lea Xen"}', NULL, NULL, NULL)::es_recorded_event)).*;
 
 --
 -- Definitions change
@@ -307,7 +307,7 @@ SELECT array_agg(version) FROM es_load('does-1');
 CREATE FUNCTION up.nothing(data jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT NULL::jsonb $$;
 SELECT es_define_upcaster('other', 1, 'up.nothing(jsonb)');
 SELECT data FROM es_load('person-1') WHERE type = 'other';
-SELECT (es_upcast((NULL, NULL, NULL, NULL, NULL, NULL, 'other', '{}', NULL)::es_recorded_event)).data;
+SELECT (es_upcast((NULL, NULL, NULL, NULL, NULL, NULL, 'other', '{}', NULL, NULL, NULL)::es_recorded_event)).data;
 CREATE FUNCTION up.set_of(data jsonb) RETURNS SETOF jsonb LANGUAGE sql AS $$ SELECT data $$;
 SELECT es_define_upcaster('other', 1, 'up.set_of(jsonb)');
 SELECT es_define_upcaster('other', 1, 'lower(text)');

@@ -65,7 +65,7 @@ my @alone_filled = (q{plain IS NULL}, q{constant = 'usual'}, q{generated = 21}, 
 make_source('alone', $alone);
 $node->safe_psql('alone', q{SET session_replication_role = replica; ALTER TABLE es_events DISABLE TRIGGER ALL;
 	UPDATE es_events SET plain = 'by hand' WHERE position % 2 = 0; ALTER TABLE es_events
-	ENABLE ALWAYS TRIGGER es_events_refuse, ENABLE ALWAYS TRIGGER es_events_refuse_row, ENABLE ALWAYS TRIGGER es_events_complete});
+	ENABLE ALWAYS TRIGGER es_events_refuse, ENABLE ALWAYS TRIGGER es_events_refuse_row, ENABLE ALWAYS TRIGGER es_events_complete, ENABLE ALWAYS TRIGGER es_events_tag});
 dump_database($node, 'alone', 'alone.plain');
 dump_database($node, 'alone', 'alone.custom', '-Fc');
 dump_database($node, 'alone', 'alone.folder', '-Fd');

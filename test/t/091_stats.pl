@@ -194,7 +194,7 @@ counted('e', '1 2 2 2 0 0', 'es_execute: conflict, or retry and success');
 #
 
 run(q{CREATE FUNCTION on_message(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql AS $$
-	SELECT (payload, NULL, 'came', NULL, 'm-' || payload, NULL)::es_ack_event WHERE payload::int > 0 $$});
+	SELECT (payload, NULL, 'came', NULL, 'm-' || payload, NULL, NULL)::es_ack_event WHERE payload::int > 0 $$});
 
 sub receive
 {

@@ -107,7 +107,7 @@ my ($out, $err) = as('shop', q{
 		p jsonb := payload;
 	BEGIN
 		INSERT INTO payment VALUES (p->>'id', (p->>'amount')::int);
-		RETURN ROW(p->>'id', NULL, 'paid', NULL, 'payment-' || (p->>'id'), 'none')::es_ack_event;
+		RETURN ROW(p->>'id', NULL, 'paid', NULL, 'payment-' || (p->>'id'), 'none', NULL)::es_ack_event;
 	END $$;
 	SELECT es_create_projection('stock', 'book', tables => '{stock}', category => 'stock', max_attempts => 2),
 	       es_create_projection('mail', 'write_mail', tables => '{mail}', category => 'order', max_attempts => 2, on_failure => 'park'),

@@ -1,0 +1,253 @@
+/*-------------------------------------------------------------------------
+ *
+ * tag_entry.c
+ *		The table es_tags: which events have a tag, in the order of positions.
+ *
+ * It is an index in the form of a table: an entry for each tag of each event, derived
+ * from es_events.  It is not dumped, and no user reads it.
+ *
+ * The protocol:
+ *
+ *	1. An append stores the entries of its events with them, in the same transaction, so
+ *	   that who sees an event sees its entries.  They are stored before AFTER triggers
+ *	   fire.
+ *	2. The entries of a row that comes otherwise, by INSERT, COPY or logical replication,
+ *	   are stored by the trigger es_events_tag.  For a row that was appended, whose
+ *	   entries are there, it does nothing.
+ *	3. An entry never changes, as the tags of a stored event never do.
+ *	4. es_reindex_tags() compares all entries with all events, and stores and removes what
+ *	   differs.  It needs no lock: each of its two statements sees events and entries in
+ *	   one snapshot, and those of a transaction that has not ended are both invisible.
+ *
+ * Entries are stored as the server stores rows of its catalogs: without the executor, and
+ * for indexes on columns alone.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "executor/tuptable.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "base/base.h"
+#include "base/compat.h"
+#include "log/closed.h"
+#include "log/log.h"
+#include "log/tags.h"
+
+PG_FUNCTION_INFO_V1(es_events_tag);
+PG_FUNCTION_INFO_V1(es_reindex_tags);
+
+#define ENTRY_TABLE	"es_tags"
+
+/* Columns of es_tags. */
+enum
+{
+	Anum_es_tags_tag = 1,
+	Anum_es_tags_position,
+	Anum_es_tags_type,
+	Natts_es_tags = Anum_es_tags_type
+};
+
+/* The columns of an event that its entries have. */
+typedef struct TaggedEvent
+{
+	int64		position;
+	Datum		type;
+	Datum		tags;
+} TaggedEvent;
+
+/* Takes the tags apart.  Returns how many there are. */
+static int
+entry_tags(const TaggedEvent *event, Datum **tags)
+{
+	int			count;
+
+	deconstruct_array(DatumGetArrayTypeP(event->tags), TEXTOID, -1, false, TYPALIGN_INT,
+					  tags, NULL, &count);
+	return count;
+}
+
+/* Stores the entries of an event. */
+static void
+insert_entries_of(Relation rel, CatalogIndexState indexes, const TaggedEvent *event)
+{
+	Datum	   *tags;
+	int			count = entry_tags(event, &tags);
+	int			i;
+
+	for (i = 0; i < count; i++)
+	{
+		Datum		values[Natts_es_tags] = {tags[i], Int64GetDatum(event->position), event->type};
+		bool		nulls[Natts_es_tags] = {false};
+		HeapTuple	row = heap_form_tuple(RelationGetDescr(rel), values, nulls);
+
+		CatalogTupleInsertWithInfo(rel, row, indexes);
+		heap_freetuple(row);
+	}
+	pfree(tags);
+}
+
+/* Returns the first of the events that has tags; count without one. */
+static int
+first_tagged(const NewEvent *events, int count)
+{
+	int			i;
+
+	for (i = 0; i < count && events[i].tags == (Datum) 0; i++)
+		;
+	return i;
+}
+
+/*
+ * Stores the entries of events that were just stored.
+ */
+void
+tag_entry_insert(Log *log, const NewEvent *events, int count)
+{
+	Relation	rel;
+	CatalogIndexState indexes;
+	int			i = first_tagged(events, count);
+
+	if (i == count)
+		return;
+	rel = table_open(own_table_relid(RelationGetRelid(log->rel), ENTRY_TABLE),
+					 RowExclusiveLock);
+	indexes = CatalogOpenIndexes(rel);
+	for (; i < count; i++)
+	{
+		TaggedEvent event = {
+			.position = events[i].position,
+			.type = PointerGetDatum(events[i].type),
+			.tags = events[i].tags
+		};
+
+		if (event.tags != (Datum) 0)
+			insert_entries_of(rel, indexes, &event);
+	}
+	CatalogCloseIndexes(indexes);
+	table_close(rel, NoLock);
+}
+
+/* Returns true if the entries of the event are stored, by this transaction. */
+static bool
+has_entries(Relation rel, const TaggedEvent *event)
+{
+	Relation	index = index_open(compat_primary_key_index(rel), AccessShareLock);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	IndexScanDesc scan = compat_index_beginscan(rel, index, SnapshotSelf, 2);
+	ScanKeyData keys[2];
+	Datum	   *tags;
+	bool		found;
+
+	(void) entry_tags(event, &tags);
+	table_row_key(&keys[0], index, Anum_es_tags_tag, BTEqualStrategyNumber, F_TEXTEQ, tags[0]);
+	table_row_key(&keys[1], index, Anum_es_tags_position, BTEqualStrategyNumber, F_INT8EQ,
+				  Int64GetDatum(event->position));
+	index_rescan(scan, keys, 2, NULL, 0);
+	found = index_getnext_slot(scan, ForwardScanDirection, slot);
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, NoLock);
+	pfree(tags);
+	return found;
+}
+
+/* A column of the row that fired the trigger; 0 for null. */
+static Datum
+row_column(const TriggerData *trigger, int column)
+{
+	bool		isnull;
+	Datum		value = heap_getattr(trigger->tg_trigtuple, column,
+									 RelationGetDescr(trigger->tg_relation), &isnull);
+
+	return isnull ? (Datum) 0 : value;
+}
+
+/*
+ * AFTER INSERT of a row with tags: stores its entries, unless an append has.
+ */
+Datum
+es_events_tag(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = own_trigger_data(fcinfo, "es_events");
+	TaggedEvent event = {
+		.position = DatumGetInt64(row_column(trigger, Anum_es_events_position)),
+		.type = row_column(trigger, Anum_es_events_type),
+		.tags = row_column(trigger, Anum_es_events_tags)
+	};
+	Relation	rel;
+
+	if (!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) || event.tags == (Datum) 0)
+		return PointerGetDatum(NULL);
+	rel = table_open(own_table_relid(RelationGetRelid(trigger->tg_relation), ENTRY_TABLE),
+					 RowExclusiveLock);
+	if (!has_entries(rel, &event))
+	{
+		CatalogIndexState indexes = CatalogOpenIndexes(rel);
+
+		insert_entries_of(rel, indexes, &event);
+		CatalogCloseIndexes(indexes);
+	}
+	table_close(rel, NoLock);
+	return PointerGetDatum(NULL);
+}
+
+/*
+ * Stores entries that are missing, and removes those that no event has.
+ */
+void
+tag_entry_reindex(Oid log, int64 *added, int64 *removed)
+{
+	*removed = own_sql_run(log,
+						   "DELETE FROM @extschema@.es_tags t WHERE NOT EXISTS"
+						   " (SELECT FROM @extschema@.es_events e WHERE e.position = t.position"
+						   " AND e.type = t.type AND t.tag = ANY (e.tags))",
+						   0, NULL, NULL, NULL);
+	*added = own_sql_run(log,
+						 "INSERT INTO @extschema@.es_tags (tag, position, type)"
+						 " SELECT t.tag, e.position, e.type FROM @extschema@.es_events e"
+						 " CROSS JOIN LATERAL pg_catalog.unnest(e.tags) AS t (tag)"
+						 " ON CONFLICT DO NOTHING",
+						 0, NULL, NULL, NULL);
+}
+
+/*
+ * es_reindex_tags() returns (added, removed): makes es_tags agree with es_events.
+ */
+Datum
+es_reindex_tags(PG_FUNCTION_ARGS)
+{
+	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
+	TupleDesc	desc;
+	int64		added;
+	int64		removed;
+	Datum		values[2];
+	bool		nulls[2] = {false};
+
+	PreventCommandIfReadOnly("es_reindex_tags()");
+	log_check_relid_open(log);
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "the function returns no row");
+	SPI_connect();
+	tag_entry_reindex(log, &added, &removed);
+	SPI_finish();
+	values[0] = Int64GetDatum(added);
+	values[1] = Int64GetDatum(removed);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
+}

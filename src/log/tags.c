@@ -1,0 +1,127 @@
+/*-------------------------------------------------------------------------
+ *
+ * tags.c
+ *		The tags of an event: names of what it is about, besides its stream.
+ *
+ * They are stored sorted by their bytes, each once, so that two events with the same tags
+ * have equal arrays, and that the tag after another one is found by one comparison.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+
+#include "eventstore.h"
+#include "log/log.h"
+#include "log/tags.h"
+
+/* In the order of their bytes, as the collation "C" has it. */
+static int
+compare_tags(const void *a, const void *b)
+{
+	text	   *one = (text *) DatumGetPointer(*(const Datum *) a);
+	text	   *other = (text *) DatumGetPointer(*(const Datum *) b);
+	int			length = VARSIZE_ANY_EXHDR(one);
+	int			other_length = VARSIZE_ANY_EXHDR(other);
+	int			result = memcmp(VARDATA_ANY(one), VARDATA_ANY(other),
+								Min(length, other_length));
+
+	return result != 0 ? result : length - other_length;
+}
+
+/* Refuses a tag that is empty or long. */
+static void
+check_tag(text *tag, int number)
+{
+	int			length = VARSIZE_ANY_EXHDR(tag);
+
+	if (length == 0 || length > ES_MAX_TAG_LENGTH)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 length == 0 ? errmsg("a tag must not be empty") :
+				 errmsg("a tag is too long"),
+				 errdetail("Tag %d has %d bytes, the limit is %d.", number, length,
+						   ES_MAX_TAG_LENGTH),
+				 errhint("A tag names what an event is about, such as 'course:c1'.")));
+}
+
+/* Takes the array apart.  Returns how many elements it has. */
+static int
+tag_values(ArrayType *array, Datum **values)
+{
+	bool	   *nulls;
+	int			count;
+	int			i;
+
+	if (ARR_NDIM(array) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
+				 errmsg("tags must be an array of one dimension"),
+				 errdetail("The array has %d dimensions.", ARR_NDIM(array))));
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, values, &nulls, &count);
+	for (i = 0; i < count; i++)
+	{
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("tags must not have null elements"),
+					 errdetail("Element %d is null.", i + 1)));
+		check_tag(DatumGetTextPP((*values)[i]), i + 1);
+	}
+	return count;
+}
+
+/* Sorts tags, and returns how many differ, which are in front. */
+static int
+sort_tags(Datum *values, int count)
+{
+	int			kept = 0;
+	int			i;
+
+	qsort(values, count, sizeof(Datum), compare_tags);
+	for (i = 0; i < count; i++)
+	{
+		if (i == 0 || compare_tags(&values[i], &values[kept - 1]) != 0)
+			values[kept++] = values[i];
+	}
+	return kept;
+}
+
+/*
+ * Refuses what are no tags.  Returns them sorted and distinct; 0 if there are none.
+ */
+Datum
+tags_check(Datum tags)
+{
+	Datum	   *values;
+	int			count = tag_values(DatumGetArrayTypeP(tags), &values);
+
+	count = sort_tags(values, count);
+	if (count > ES_MAX_TAGS)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("an event has too many tags"),
+				 errdetail("It has %d tags, the limit is %d.", count, ES_MAX_TAGS),
+				 errhint("Tag an event with what decisions are about, and put the rest into data.")));
+	return count == 0 ? (Datum) 0 :
+		PointerGetDatum(construct_array(values, count, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+/*
+ * Returns true if both have the same tags, sorted and distinct; 0: none.
+ */
+bool
+tags_equal(Datum one, Datum other)
+{
+	ArrayType  *a;
+	ArrayType  *b;
+
+	if (one == (Datum) 0 || other == (Datum) 0)
+		return one == other;
+	a = DatumGetArrayTypeP(one);
+	b = DatumGetArrayTypeP(other);
+	return VARSIZE(a) == VARSIZE(b) && memcmp(a, b, VARSIZE(a)) == 0;
+}

@@ -1,0 +1,101 @@
+-- es_tags: each tag of each event has an entry, whatever way the event came.
+CREATE EXTENSION eventstore;
+CREATE VIEW differences AS
+SELECT * FROM (SELECT t.tag, e.position, e.type FROM es_events AS e, unnest(e.tags) AS t (tag) EXCEPT TABLE es_tags) AS missing
+UNION ALL SELECT * FROM (TABLE es_tags EXCEPT SELECT t.tag, e.position, e.type FROM es_events AS e, unnest(e.tags) AS t (tag)) AS more;
+
+-- Appends, in their forms; those that fail leave nothing
+SELECT version FROM es_append('t-1', 'any', 'a', tags => '{x,y}');
+SELECT version FROM es_append_batch('t-1', 'any', '[{"type": "a"}, {"type": "b", "tags": ["y"]}, {"type": "c", "tags": ["x", "z"]}]');
+INSERT INTO es_import (stream, type, tags) SELECT 'i-' || n % 7, 'i', ARRAY['n:' || n, 'all'] FROM generate_series(1, 2500) AS n;
+BEGIN;
+SELECT version FROM es_append('t-1', 'any', 'a', tags => '{gone}');
+ROLLBACK;
+SELECT es_append('t-1', 99, 'a', tags => '{gone}');
+SELECT count(*), count(DISTINCT tag) FROM es_tags;
+SELECT * FROM differences;
+SELECT * FROM es_tags WHERE tag IN ('x', 'y', 'z', 'gone') ORDER BY tag, position;
+
+-- Where an append fires triggers, also of a sync projection, and where a trigger stores rows of its own
+CREATE TABLE seen (position bigint PRIMARY KEY);
+SELECT es_create_projection('p', query => 'INSERT INTO seen SELECT position FROM new_events', tables => '{seen}', mode => 'sync', category => 't');
+CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF new.stream = 't-1' THEN
+        INSERT INTO es_events (position, version, next_xid, recorded_at, id, stream, type, data, tags)
+        VALUES (new.position + 1000000, new.version, '3', now(), gen_random_uuid(), 'copy-1', 'copied', '{}', '{copied,x}');
+        PERFORM es_append('other-1', 'any', 'noted', tags => '{noted}');
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER note AFTER INSERT ON es_events FOR EACH ROW EXECUTE FUNCTION note();
+SELECT version FROM es_append('t-1', 'any', 'a', tags => '{x,fired}');
+SELECT version FROM es_append('t-2', 'any', 'a');
+INSERT INTO es_import (stream, type, tags) VALUES ('t-2', 'i', '{x}'), ('t-2', 'i', NULL);
+DROP TRIGGER note ON es_events;
+DROP FUNCTION note;
+SELECT es_drop_projection('p');
+SELECT count(*) FROM es_tags WHERE tag IN ('fired', 'noted', 'copied');
+SELECT * FROM differences;
+
+-- Rows that come with their columns: by COPY, in a session of a replica, by a part of the rows that is there
+CREATE TABLE copies AS SELECT position + 2000000 AS position, version, next_xid, recorded_at, occurred_at, gen_random_uuid() AS id, 'again-' || stream AS stream, type, data, metadata, tags, body FROM es_events WHERE stream = 't-1';
+INSERT INTO es_events SELECT * FROM copies;
+INSERT INTO es_events SELECT * FROM copies ON CONFLICT DO NOTHING;
+UPDATE copies SET position = position + 1000, id = gen_random_uuid(), stream = 'replica-1';
+SET session_replication_role = replica;
+INSERT INTO es_events SELECT * FROM copies;
+RESET session_replication_role;
+SELECT count(*) FROM es_tags WHERE position > 2000000;
+SELECT * FROM differences;
+
+-- Tags that no append would store so
+CREATE FUNCTION insert_tags(tags text[]) RETURNS void LANGUAGE sql AS $$
+    INSERT INTO es_events (position, version, next_xid, recorded_at, id, stream, type, data, tags) VALUES (5000000, 1, '3', now(), gen_random_uuid(), 'odd-1', 'odd', '{}', tags) $$;
+SELECT insert_tags('{b,a}');
+SELECT insert_tags('{a,a}');
+SELECT insert_tags('{a,NULL}');
+SELECT insert_tags('{""}');
+SELECT insert_tags('{}');
+SELECT insert_tags('{{a},{b}}');
+SELECT insert_tags('[0:1]={a,b}');
+
+-- Repair: rows that came while the trigger was disabled, and entries that no event has
+ALTER TABLE es_events DISABLE TRIGGER es_events_tag;
+UPDATE copies SET position = position + 1000, id = gen_random_uuid(), stream = 'disabled-1';
+INSERT INTO es_events SELECT * FROM copies;
+ALTER TABLE es_events ENABLE ALWAYS TRIGGER es_events_tag;
+INSERT INTO es_tags VALUES ('x', 4000000, 'a'), ('y', 1, 'other'), ('w', 1, 'a') ON CONFLICT DO NOTHING;
+DELETE FROM es_tags WHERE tag = 'n:7' OR position = 1;
+INSERT INTO es_tags VALUES ('y', 1, 'other');
+SELECT count(*) FROM differences;
+SELECT * FROM es_reindex_tags();
+SELECT * FROM differences;
+SELECT * FROM es_reindex_tags();
+BEGIN READ ONLY;
+SELECT * FROM es_reindex_tags();
+ROLLBACK;
+
+-- Who may do it
+CREATE ROLE regress_es_tags;
+SELECT es_grant('regress_es_tags', 'reader'), es_grant('regress_es_tags', 'writer');
+SET ROLE regress_es_tags;
+SELECT * FROM es_tags;
+SELECT * FROM es_reindex_tags();
+SELECT version FROM es_append('t-9', 'any', 'a', tags => '{by,writer}');
+SELECT tags FROM es_load('t-9');
+RESET ROLE;
+SELECT es_grant('regress_es_tags', 'operator');
+SET ROLE regress_es_tags;
+SELECT * FROM es_reindex_tags();
+RESET ROLE;
+SELECT * FROM differences;
+SELECT es_revoke('regress_es_tags', kind) FROM unnest('{reader,writer,operator}'::text[]) AS kind;
+DROP ROLE regress_es_tags;
+-- the trigger by hand
+SELECT es_events_tag();
+DROP VIEW differences;
+DROP TABLE copies, seen;
+DROP FUNCTION insert_tags;
+SET eventstore.allow_drop = on;
+DROP EXTENSION eventstore;
