@@ -47,7 +47,7 @@ END $$;
 -- Copies so many rows to positions above one, in an order.
 CREATE FUNCTION copy_rows(above bigint, rows int, highest_first bool, file text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-	EXECUTE format('COPY (SELECT p, 1, %L::xid8, now(), NULL, md5(p::text)::uuid, %L || p, %L, %L::jsonb, NULL
+	EXECUTE format('COPY (SELECT p, 1, %L::xid8, now(), NULL, md5(p::text)::uuid, %L || p, %L, %L::jsonb, NULL, NULL, NULL
 	                        FROM generate_series(%s, %s) AS p ORDER BY %s p <> %s, p) TO %L',
 		3, 'load-', 'loaded', '{}', above + 1, above + rows, CASE WHEN highest_first THEN '' ELSE 'true OR' END, above + rows, file);
 	EXECUTE format('COPY es_events FROM %L', file);
