@@ -194,6 +194,14 @@ COMMENT ON FUNCTION es_append_batch(text, es_expected_version, jsonb) IS
 COMMENT ON FUNCTION es_append_batch(text, es_expected_version, text[], jsonb[], jsonb[], uuid[], timestamptz[], jsonb[], bytea[]) IS
     'appends events, given as an array for each attribute, to a stream, all or none; returns version and position of the last one';
 
+CREATE FUNCTION es_append_if(events jsonb, query jsonb, after_position bigint DEFAULT 0,
+                             OUT first_position bigint, OUT "position" bigint) RETURNS record
+    AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE EXECUTE ON FUNCTION es_append_if(jsonb, jsonb, bigint) FROM PUBLIC;
+
+COMMENT ON FUNCTION es_append_if(jsonb, jsonb, bigint) IS
+    'appends events, all or none, if no event after a position matches the query; returns the first and the last position';
+
 -- A view's triggers cannot be ENABLE ALWAYS. If session_replication_role is replica, the
 -- view would take rows and store none. The constraint of a type is always checked for
 -- each row.

@@ -114,6 +114,7 @@ CREATE VIEW es_privileges AS
 
         ('es_append',               'EXECUTE', '{writer}'),
         ('es_append_batch',         'EXECUTE', '{writer}'),
+        ('es_append_if',            'EXECUTE', '{writer}'),
         ('es_execute',              'EXECUTE', '{writer}'),
         ('es_receive',              'EXECUTE', '{writer}'),
 
@@ -129,6 +130,7 @@ CREATE VIEW es_privileges AS
         ('es_load_backward',        'EXECUTE', '{reader,operator}'),
         ('es_nack',                 'EXECUTE', '{reader,operator}'),
         ('es_poll',                 'EXECUTE', '{reader,operator}'),
+        ('es_query',                'EXECUTE', '{reader,operator}'),
         ('es_read',                 'EXECUTE', '{reader,operator}'),
         ('es_read_category',        'EXECUTE', '{reader,operator}'),
         ('es_seek',                 'EXECUTE', '{reader,operator}'),

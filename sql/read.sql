@@ -144,6 +144,15 @@ BEGIN ATOMIC
      ORDER BY e.position;
 END;
 
+-- In C, with a snapshot that is taken after the call has waited for appends.
+CREATE FUNCTION es_query(query jsonb, after_position bigint DEFAULT 0, max_count bigint DEFAULT NULL,
+                         backward boolean DEFAULT false, before_position bigint DEFAULT NULL)
+    RETURNS SETOF es_recorded_event
+    AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 100;
+
+COMMENT ON FUNCTION es_query(jsonb, bigint, bigint, boolean, bigint) IS
+    'returns the events that match a query, in position order; no event with a lower position comes later';
+
 CREATE FUNCTION es_stream_version(stream text) RETURNS bigint
     LANGUAGE sql STABLE PARALLEL SAFE
 RETURN coalesce((SELECT max(e.version) FROM es_events e WHERE e.stream = es_stream_version.stream), 0);

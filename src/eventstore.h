@@ -14,6 +14,7 @@
 #define ERRCODE_ES_INVALID_EVENT			MAKE_SQLSTATE('E','S','0','0','4')
 #define ERRCODE_ES_PROJECTION_FAILED		MAKE_SQLSTATE('E','S','0','0','5')
 #define ERRCODE_ES_NOT_CLAIMED				MAKE_SQLSTATE('E','S','0','0','6')
+#define ERRCODE_ES_CONDITION_FAILED			MAKE_SQLSTATE('E','S','0','0','7')
 
 /*
  * A stream's name is a key of two B-tree indexes, whose entries must fit a
@@ -30,6 +31,12 @@
 /* Tags of an event, and bytes of one; doc/guide/tag.md names both limits. */
 #define ES_MAX_TAGS				64
 #define ES_MAX_TAG_LENGTH		255
+
+/* Events of a conditional append. */
+#define ES_MAX_CONDITIONAL		1000
+
+/* Items of a query. */
+#define ES_MAX_QUERY_ITEMS		64
 
 /* Bytes of an event's body, whose hexadecimal form must fit a row of text. */
 #define ES_MAX_BODY				(256 * 1024 * 1024)

@@ -11,6 +11,7 @@
 #include "utils/jsonb.h"
 
 #include "log/log.h"
+#include "tag/tag.h"
 
 /* expected_version.c */
 
@@ -24,6 +25,9 @@ typedef int64 ExpectedVersion;	/* a version, or one of these */
 extern void expected_version_check(text *stream, ExpectedVersion expected,
 								   int64 actual);
 
+/* Returns what a word or a number stands for.  Errors: it is neither. */
+extern ExpectedVersion expected_version_of(const char *string);
+
 /* event_array.c */
 
 /* The data of an event that has none: an empty object. */
@@ -34,6 +38,7 @@ extern NewEvent *event_array_make(text *stream, int count);
 
 /*
  * Reads a jsonb array of objects into events of the stream, and sets their number.
+ * stream: NULL if each names its own, or has it by its first tag.
  * Errors name the event in their context.
  */
 extern NewEvent *event_array_read(text *stream, Jsonb *array, int *count);
@@ -55,7 +60,10 @@ typedef struct Write
 	/* by the caller */
 	Oid			log;			/* es_events */
 	text	   *stream;			/* of all events, which are one batch; NULL:
-								 * each names its own, and is by itself */
+								 * each names its own */
+	bool		is_whole;		/* without a stream: all events or none, else
+								 * each is by itself */
+	const Condition *condition; /* that must hold; NULL: none */
 	ExpectedVersion expected;	/* of that stream */
 	NewEvent   *events;
 	int			count;			/* of events; later of those that are stored */
@@ -64,6 +72,7 @@ typedef struct Write
 	int64		version;		/* of the last event; without events the
 								 * stream's */
 	int64		position;		/* of the last event; 0: none */
+	int64		first_position; /* of the first one, if is_whole */
 
 	/* by the steps, if events are by themselves */
 	int			left_out;		/* events that are stored already */

@@ -13,12 +13,14 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
 #include "eventstore.h"
 #include "base/context.h"
 #include "log/log.h"
+#include "log/tags.h"
 #include "append/append.h"
 
 /*
@@ -212,13 +214,50 @@ event_array_tags(Datum tags, int number)
 	return result;
 }
 
+/* The expected version that a number or a word of JSON is. */
+static ExpectedVersion
+json_expected_version(const JsonbValue *value)
+{
+	char	   *string;
+
+	if (value->type == jbvNumeric)
+		string = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
+	else
+		string = key_string(value, "expected_version");
+	return expected_version_of(string);
+}
+
+/*
+ * Reads a key that an event has which names its stream.  Returns false if it is another
+ * one.
+ */
+static bool
+read_stream_key(NewEvent *event, const char *key, const JsonbValue *value)
+{
+	if (strcmp(key, "stream") == 0)
+	{
+		if (value->type != jbvNull)
+			event->stream = cstring_to_text(key_string(value, key));
+	}
+	else if (strcmp(key, "expected_version") == 0)
+	{
+		if (value->type != jbvNull)
+			event->expected = json_expected_version(value);
+	}
+	else
+		return false;
+	return true;
+}
+
 /*
  * Reads one key of an event's object.  A null is as no key, except for the type and
  * for data, which may be JSON's null.
  */
 static void
-read_event_key(NewEvent *event, const char *key, JsonbValue *value)
+read_event_key(NewEvent *event, const char *key, JsonbValue *value, bool names_stream)
 {
+	if (names_stream && read_stream_key(event, key, value))
+		return;
 	if (strcmp(key, "type") == 0)
 		event->type = cstring_to_text(key_string(value, key));
 	else if (strcmp(key, "data") == 0)
@@ -254,8 +293,28 @@ read_event_key(NewEvent *event, const char *key, JsonbValue *value)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("unknown key \"%s\" in an event", key),
-				 errdetail("The keys of an event are type, data, metadata, id, occurred_at, tags and body."),
+				 errdetail("The keys of an event are type, data, metadata, id, occurred_at, tags%s and body.",
+						   names_stream ? ", stream, expected_version" : ""),
 				 errhint("Put attributes of your own into data or metadata.")));
+}
+
+/* Gives an event that names no stream that of its first tag. */
+static void
+complete_stream(NewEvent *event)
+{
+	if (event->stream == NULL)
+	{
+		text	   *tag = event->tags ? tags_first(event->tags) : NULL;
+
+		if (tag == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("an event has neither a stream nor tags"),
+					 errdetail("The object has no key \"stream\", and no tag of which one could be made."),
+					 errhint("Name the event's stream, or tag the event: it then goes to the stream \"event-\" and its first tag.")));
+		event->stream = cstring_to_text(psprintf("event-%s", text_to_cstring(tag)));
+	}
+	stream_check_new(event->stream);
 }
 
 /*
@@ -268,6 +327,7 @@ read_event_object(NewEvent *event, JsonbValue *object, Datum empty)
 	JsonbIteratorToken token;
 	JsonbValue	value;
 	char	   *key;
+	bool		names_stream = event->stream == NULL;
 
 	if (object->type != jbvBinary ||
 		!JsonContainerIsObject(object->val.binary.data))
@@ -277,13 +337,14 @@ read_event_object(NewEvent *event, JsonbValue *object, Datum empty)
 				 errdetail("An element of the array is of another JSON type."),
 				 errhint("Pass an array such as '[{\"type\": \"deposited\", \"data\": {\"amount\": 5}}]'.")));
 	event->data = empty;
+	event->expected = EXPECTED_ANY;
 	iterator = JsonbIteratorInit(object->val.binary.data);
 	(void) JsonbIteratorNext(&iterator, &value, true);
 	while ((token = JsonbIteratorNext(&iterator, &value, true)) == WJB_KEY)
 	{
 		key = pnstrdup(value.val.string.val, value.val.string.len);
 		(void) JsonbIteratorNext(&iterator, &value, true);
-		read_event_key(event, key, &value);
+		read_event_key(event, key, &value, names_stream);
 	}
 	if (event->type == NULL)
 		ereport(ERROR,
@@ -291,6 +352,8 @@ read_event_object(NewEvent *event, JsonbValue *object, Datum empty)
 				 errmsg("an event has no type"),
 				 errdetail("The object has no key \"type\".")));
 	event_check_new(event);
+	if (names_stream)
+		complete_stream(event);
 }
 
 /*

@@ -82,7 +82,7 @@ checked_version(int64 version)
 /*
  * Returns the expected version that a word or a number stands for.
  */
-static ExpectedVersion
+ExpectedVersion
 expected_version_of(const char *string)
 {
 	char	   *end;

@@ -12,14 +12,18 @@
  *	   give them (event_check.c).  Users' functions may run here, and not under the
  *	   locks that follow.  Error: ES004, if an id cannot be made.
  *	2. lock: the streams, to the end of the transaction, all in one call and in the
- *	   same order in every transaction (log_lock.c).
+ *	   same order in every transaction (log_lock.c).  Then the tags of the events,
+ *	   exclusively, and what a condition has to lock.
  *	3. open: RowExclusiveLock on es_events, to the end of the transaction.  What is
  *	   looked up sees all that is committed now, at every isolation level.  The first
  *	   append of a session begins a new incarnation if one is due (identity.c).
  *	4. find retries: events whose ids are stored already (write_retry.c).  A retry
  *	   gets its first result, whatever it expects and however types are defined by
  *	   now, so that this comes before the checks.  Error: ES002.
- *	5. check the version: the stream's last one against the expected one.  Error:
+ *	   Its own events match its condition, so that this comes before the next step, too.
+ *	5. check the condition: no event that it excludes (condition.c).  Where no lock
+ *	   guards it, positions are drawn before, and are lost if it fails.  Error: ES007.
+ *	   Check the version: the stream's last one against the expected one.  Error:
  *	   ES001.
  *	6. check definitions: the events against those of their types.  Error: ES004.
  *	7. number: versions follow on the last one of each stream.
@@ -46,6 +50,7 @@
 #include "base/wait.h"
 #include "stats/stats.h"
 #include "log/log.h"
+#include "log/tags.h"
 #include "identity/identity.h"
 #include "notify/notify.h"
 #include "type/type.h"
@@ -113,12 +118,46 @@ write_lock(Write *write)
 	}
 }
 
-/* Step 5: compares the version.  Events that are by themselves expect none. */
+/* Compares the version of the stream of an event before it, if the event has one. */
 static void
-check_expected(const Write *write)
+check_expected_of_event(Log *log, const NewEvent *event)
 {
+	if (event->expected != EXPECTED_ANY)
+		expected_version_check(event->stream, event->expected,
+							   log_last_version(log, event->stream, event->expected));
+}
+
+/* Step 5: compares the versions.  Events that are by themselves expect none. */
+static void
+check_expected(const Write *write, Log *log)
+{
+	int			i;
+
 	if (write->stream != NULL)
 		expected_version_check(write->stream, write->expected, write->version);
+	for (i = 0; write->is_whole && i < write->count; i++)
+		check_expected_of_event(log, &write->events[i]);
+}
+
+/*
+ * Step 5: refuses a write whose condition does not hold.  Where its locks do not keep
+ * others from appending what it excludes, it is checked as of the write's first position:
+ * who draws a higher one comes after it.
+ */
+static void
+check_condition(const Write *write, Log *log)
+{
+	int64		before = 0;
+
+	if (write->condition == NULL)
+		return;
+	if (condition_needs_position(write->condition))
+	{
+		log_draw(log, write->events, write->count);
+		log_lock_await_appenders(write->log);
+		before = write->events[0].position;
+	}
+	condition_check(write->condition, before);
 }
 
 /* The version that follows a stream's last one. */
@@ -204,6 +243,7 @@ insert_events(Write *write, Log *log)
 	log_insert(log, write->events, write->count);
 	context_pop(&context);
 	write->position = write->events[write->count - 1].position;
+	write->first_position = write->events[0].position;
 }
 
 /* Step 9: counts one append for a batch, and one for each event by itself. */
@@ -214,23 +254,63 @@ count_events(const Write *write)
 
 	for (i = 0; i < write->count; i++)
 		log_insert_count(&write->events[i],
-						 i == 0 || write->stream == NULL ? 1 : 0);
+						 i == 0 || (write->stream == NULL && !write->is_whole) ? 1 : 0);
+}
+
+/* Counts the locks of tags and conditions. */
+static int
+count_tag_locks(const Write *write)
+{
+	int			count = condition_lock_count(write->condition);
+	int			i;
+
+	for (i = 0; i < write->count; i++)
+	{
+		if (write->events[i].tags)
+			count += tags_count(write->events[i].tags);
+	}
+	return count;
+}
+
+/* Step 2: locks the tags of the events, and what the condition is on. */
+static void
+lock_tags(const Write *write)
+{
+	int			room = count_tag_locks(write);
+	LogLock    *locks;
+	int			count = 0;
+	int			i;
+
+	if (room == 0)
+		return;
+	locks = palloc(sizeof(LogLock) * room);
+	for (i = 0; i < write->count; i++)
+	{
+		if (write->events[i].tags)
+			count += tags_add_locks(write->events[i].tags, locks + count);
+	}
+	count += condition_add_locks(write->condition, locks + count);
+	log_lock_all(write->log, locks, count);
+	pfree(locks);
 }
 
 /*
- * Steps 3 to 10, for streams that are locked and events that are identified.
+ * Steps 3 to 10, and the rest of 2, for streams that are locked and events that are identified.
  */
 void
 write_locked(Write *write)
 {
-	Log		   *log = log_open(write->log);
+	Log		   *log;
 
+	lock_tags(write);
+	log = log_open(write->log);
 	identity_check(log);
 	if (write->stream != NULL)
 		write->version = log_last_version(log, write->stream, write->expected);
 	if (!write_retry_find(write, log))
 	{
-		check_expected(write);
+		check_condition(write, log);
+		check_expected(write, log);
 		event_check(write->log, write->events, write->count);
 		if (write->count > 0)
 		{

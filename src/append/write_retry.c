@@ -32,6 +32,7 @@
 #include "utils/fmgrprotos.h"
 #include "utils/hsearch.h"
 
+#include "eventstore.h"
 #include "base/base.h"
 #include "base/context.h"
 #include "stats/stats.h"
@@ -276,10 +277,86 @@ batch_is_retry(Log *log, Write *write)
 		CHECK_FOR_INTERRUPTS();
 		write->position = check_same_event(log, &write->events[i], first + i,
 										   &stored->id);
+		if (i == 0)
+			write->first_position = write->position;
 	}
 	write->version = last;
 	stats_count(stream_stats(write->stream), STATS_DUPLICATES, 1);
 	return true;
+}
+
+/* Returns the events of a whole write that go to the stream of one of them. */
+static Write
+part_of_write(Log *log, const Write *write, const NewEvent *event)
+{
+	Write		part = {
+		.log = write->log,
+		.stream = event->stream,
+		.events = palloc(sizeof(NewEvent) * write->count)
+	};
+	int			i;
+
+	for (i = 0; i < write->count; i++)
+	{
+		if (stream_equal(write->events[i].stream, event->stream))
+			part.events[part.count++] = write->events[i];
+	}
+	part.version = log_last_version(log, part.stream, 0);
+	return part;
+}
+
+/* Returns true if an event before this one goes to its stream. */
+static bool
+is_later_of_stream(const Write *write, int event)
+{
+	int			i;
+
+	for (i = 0; i < event; i++)
+	{
+		if (stream_equal(write->events[i].stream, write->events[event].stream))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Returns true if the whole write is a retry: that of each stream is one.  Positions are
+ * those of the first and the last event.
+ */
+static bool
+whole_is_retry(Log *log, Write *write)
+{
+	const NewEvent *stored = NULL;
+	const NewEvent *missing = NULL;
+	int			i;
+
+	check_ids_are_unique(write);
+	for (i = 0; i < write->count; i++)
+	{
+		Write		part;
+
+		CHECK_FOR_INTERRUPTS();
+		if (is_later_of_stream(write, i))
+			continue;
+		part = part_of_write(log, write, &write->events[i]);
+		if (!batch_is_retry(log, &part))
+		{
+			missing = &write->events[i];
+			continue;
+		}
+		if (stored == NULL || part.first_position < write->first_position)
+			write->first_position = part.first_position;
+		write->position = Max(write->position, part.position);
+		stored = &part.events[0];
+	}
+	if (stored != NULL && missing != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_ES_DUPLICATE_EVENT),
+				 errmsg("duplicate events for stream \"%s\"", text_to_cstring(stored->stream)),
+				 errdetail("They are stored, and those of the same append for stream \"%s\" are not.",
+						   text_to_cstring(missing->stream)),
+				 errhint("A retry repeats the whole append; give events of each stream ids, so that it is recognized.")));
+	return stored != NULL;
 }
 
 /* Refuses a row whose id came before in the same write, for another event. */
@@ -395,6 +472,8 @@ write_retry_find(Write *write, Log *log)
 {
 	if (write->stream != NULL)
 		return batch_is_retry(log, write);
+	if (write->is_whole)
+		return whole_is_retry(log, write);
 	leave_out_stored_rows(log, write);
 	return false;
 }

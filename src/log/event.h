@@ -81,6 +81,8 @@ typedef struct NewEvent
 	pg_uuid_t	id;
 	int64		version;
 	int64		row;			/* its number in an import, from 1; 0: in none */
+	int64		expected;		/* version of its stream, where events of one
+								 * append name their streams */
 
 	/* by event_identify */
 	Datum		upcast;			/* data as of its type's schema version; 0:

@@ -125,7 +125,9 @@ extern void log_fail_duplicate(const pg_uuid_t *id, const char *why);
  */
 typedef enum LogLockClass
 {
-	LOG_LOCK_STREAM = 3
+	LOG_LOCK_STREAM = 3,
+	LOG_LOCK_TAG = 4,
+	LOG_LOCK_CONDITION = 5
 } LogLockClass;
 
 /* A lock that an append holds to the end of its transaction. */
@@ -138,6 +140,7 @@ typedef struct LogLock
 } LogLock;
 
 extern LogLock log_lock_of_stream(text *stream);
+extern LogLock log_lock_of_tag(text *tag, LOCKMODE mode);
 
 /* Sorts the locks and takes them, or locks the whole log if they are too many. */
 extern void log_lock_all(Oid log, LogLock *locks, int count);

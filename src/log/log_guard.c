@@ -274,6 +274,25 @@ check_tags_column(const TriggerData *trigger)
 }
 
 /*
+ * Locks the tags of a row that comes otherwise, before the sequence is raised, as an append
+ * locks them before it draws a position.  The log is locked already.
+ */
+static void
+lock_tags_of_row(const TriggerData *trigger)
+{
+	bool		isnull;
+	Datum		tags = heap_getattr(trigger->tg_trigtuple, Anum_es_events_tags,
+									RelationGetDescr(trigger->tg_relation), &isnull);
+	LogLock    *locks;
+
+	if (isnull)
+		return;
+	locks = palloc(sizeof(LogLock) * tags_count(tags));
+	log_lock_all(RelationGetRelid(trigger->tg_relation), locks, tags_add_locks(tags, locks));
+	pfree(locks);
+}
+
+/*
  * Lets definitions that are to be restored after the events be replayed when the
  * transaction ends, which a deferred trigger does for rows that change.
  */
@@ -331,6 +350,7 @@ es_events_complete(PG_FUNCTION_ARGS)
 	position = numbered_column(trigger, Anum_es_events_position);
 	(void) numbered_column(trigger, Anum_es_events_version);
 	check_tags_column(trigger);
+	lock_tags_of_row(trigger);
 	(void) GetCurrentTransactionId();
 	has_applied = has_applied || IsLogicalWorker();
 	log_sequence_raise(sequence_of_trigger(fcinfo, trigger), position);

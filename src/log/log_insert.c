@@ -207,8 +207,18 @@ insert_chunks(Log *log, NewEvent *events, int count, FullTransactionId next_xid,
 }
 
 /*
- * Draws the positions and stores the rows.  The horizon depends on the order of
- * these steps.
+ * Draws positions, in a transaction that has an id.
+ */
+void
+log_draw(Log *log, NewEvent *events, int count)
+{
+	(void) GetTopTransactionId();
+	log_sequence_draw(log, events, count);
+}
+
+/*
+ * Draws the positions, unless that is done, and stores the rows.  The horizon depends on
+ * the order of these steps.
  */
 static void
 draw_and_insert(Log *log, NewEvent *events, int count,
@@ -216,8 +226,8 @@ draw_and_insert(Log *log, NewEvent *events, int count,
 {
 	FullTransactionId next_xid;
 
-	(void) GetTopTransactionId();
-	log_sequence_draw(log, events, count);
+	if (events[0].position == 0)
+		log_draw(log, events, count);
 	next_xid = ReadNextFullTransactionId();
 	insert_chunks(log, events, count, next_xid, capture);
 	tag_entry_insert(log, events, count);

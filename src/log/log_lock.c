@@ -9,6 +9,11 @@
  * are 1 and 2).  Two names with one hash wait for each other unnecessarily, which
  * costs time and nothing else.
  *
+ * A transaction that appends an event with tags holds the lock of each tag from before it
+ * draws a position, so that events with a tag in common have positions in the order of
+ * their commits.  A condition on what has a tag holds that lock in share mode
+ * (condition.c).
+ *
  * One call takes all the locks that a write needs, in the same order in every
  * transaction: by class, then by hash, and of one thing the strongest mode.  So two
  * writes can only wait for each other in a circle if one of their transactions holds
@@ -32,17 +37,21 @@
  */
 #include "postgres.h"
 
+#include "access/twophase.h"
 #include "miscadmin.h"
 #include "portability/instr_time.h"
 #include "storage/lmgr.h"
+#include "storage/proc.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
 
 #include "base/compat.h"
 #include "base/wait.h"
 #include "eventstore.h"
 #include "stats/stats.h"
 #include "log/log.h"
+#include "log/tags.h"
 
 /* How many locks the transaction with this local id has taken. */
 static LocalTransactionId locking_lxid = InvalidLocalTransactionId;
@@ -111,18 +120,22 @@ locks_have_room(const LogLock *locks, int count)
 	return locks_taken + more <= ES_MAX_LOG_LOCKS;
 }
 
+/* What an error's context calls a lock, by its class. */
+static const char *const lock_kinds[] = {"stream", "tag", "conditions on"};
+
 /* Waits for a lock, counts that, and lets errors name what is waited for. */
 static void
 wait_for_lock(const LogLock *lock, const LOCKTAG *tag)
 {
-	StatsEntry *stats = stream_stats(lock->name);
+	StatsEntry *stats = lock->class == LOG_LOCK_STREAM ? stream_stats(lock->name) : NULL;
 	WaitContext context;
 	instr_time	start;
 	instr_time	end;
 
 	stats_count(stats, STATS_LOCK_WAITS, 1);
 	INSTR_TIME_SET_CURRENT(start);
-	wait_context_begin(&context, "stream", text_to_cstring(lock->name), -1);
+	wait_context_begin(&context, lock_kinds[lock->class - LOG_LOCK_STREAM],
+					   text_to_cstring(lock->name), -1);
 	PG_TRY();
 	{
 		(void) LockAcquire(tag, lock->mode, false, false);
@@ -168,6 +181,38 @@ log_lock_of_stream(text *stream)
 }
 
 /*
+ * The lock of a tag, by an event that has it (ExclusiveLock), or by who wants none to be
+ * appended (ShareLock).
+ */
+LogLock
+log_lock_of_tag(text *tag, LOCKMODE mode)
+{
+	LogLock		lock = {
+		.class = LOG_LOCK_TAG,
+		.mode = mode,
+		.hash = stream_hash(tag),
+		.name = tag
+	};
+
+	return lock;
+}
+
+/*
+ * The lock that makes a condition the only one of those that no tag's lock guards.
+ */
+LogLock
+log_lock_of_conditions(Oid log)
+{
+	LogLock		lock = {
+		.class = LOG_LOCK_CONDITION,
+		.mode = ExclusiveLock,
+		.name = cstring_to_text(get_rel_name(log))
+	};
+
+	return lock;
+}
+
+/*
  * Takes the lock that every append holds, to the end of the transaction.  It waits for
  * a transaction that has locked the whole log; errors of that wait name the log.
  */
@@ -196,6 +241,119 @@ log_lock_has_holder(Oid log)
 	SET_LOCKTAG_RELATION(tag, MyDatabaseId, log);
 	pfree(GetLockConflicts(&tag, ShareLock, &count));
 	return count > 0;
+}
+
+/*
+ * Returns true if the transaction has locked the log against all appends of others.
+ */
+bool
+log_lock_is_whole(Oid log)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, log);
+	return compat_lock_is_held(&tag, ShareRowExclusiveLock);
+}
+
+/*
+ * Returns true if the transaction may own a position.  One that has the lock, but no id
+ * yet, draws its first one later, as an id comes before a position.  Others that have a
+ * lock on the log and no id are a VACUUM, or an index that is made concurrently.
+ */
+static bool
+may_own_position_now(VirtualTransactionId vxid)
+{
+	bool		have_more = false;
+
+	return VirtualTransactionIdIsRecoveredPreparedXact(vxid) ||
+		TransactionIdIsValid(compat_vxid_current_xid(vxid)) ||
+		TransactionIdIsValid(TwoPhaseGetXidByVirtualXID(vxid, &have_more)) || have_more;
+}
+
+/*
+ * Waits for the end of a transaction.  A deadlock is looked for sooner than others look for
+ * one: what waits here is cheap to repeat, and an import that it waits for is not.
+ */
+static void
+await_transaction(VirtualTransactionId vxid)
+{
+	int			deadlock_timeout = DeadlockTimeout;
+
+	PG_TRY();
+	{
+		DeadlockTimeout = Max(DeadlockTimeout / 4, 1);
+		(void) VirtualXactLock(vxid, true);
+	}
+	PG_FINALLY();
+	{
+		DeadlockTimeout = deadlock_timeout;
+	}
+	PG_END_TRY();
+}
+
+/*
+ * Waits for all others that may own a position.
+ */
+void
+log_lock_await_appenders(Oid log)
+{
+	LOCKTAG		tag;
+	VirtualTransactionId *vxids;
+	WaitContext context;
+	int			count;
+	int			i;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, log);
+	vxids = GetLockConflicts(&tag, ShareLock, &count);
+	if (count > 0)
+		wait_context_begin(&context, "appends to", get_rel_name(log), -1);
+	for (i = 0; i < count; i++)
+	{
+		if (may_own_position_now(vxids[i]))
+			await_transaction(vxids[i]);
+	}
+	if (count > 0)
+		wait_context_end(&context);
+	pfree(vxids);
+}
+
+/* Releases locks that were taken for a moment. */
+static void
+release_locks(Oid log, const LogLock *locks, int count)
+{
+	int			i;
+
+	UnlockRelationOid(log, RowExclusiveLock);
+	for (i = 0; i < count; i++)
+	{
+		LOCKTAG		tag = lock_tag(&locks[i]);
+
+		LockRelease(&tag, locks[i].mode, false);
+	}
+}
+
+/*
+ * Waits until nobody appends to what the locks are of.  Those who have locked the whole log
+ * have none of these locks.
+ */
+Snapshot
+log_lock_barrier(Oid log, LogLock *locks, int count)
+{
+	Snapshot	snapshot;
+	int			i;
+
+	count = sort_locks(locks, count);
+	for (i = 0; i < count; i++)
+	{
+		LOCKTAG		tag = lock_tag(&locks[i]);
+
+		if (LockAcquire(&tag, locks[i].mode, false, true) == LOCKACQUIRE_NOT_AVAIL)
+			wait_for_lock(&locks[i], &tag);
+	}
+	log_lock_to_append(log);
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	release_locks(log, locks, count);
+	return snapshot;
 }
 
 /*
@@ -237,7 +395,7 @@ log_lock_all(Oid log, LogLock *locks, int count)
 			take_lock(&locks[i]);
 	}
 	else
-		log_lock_whole(log, psprintf("to append to more than %d streams",
+		log_lock_whole(log, psprintf("to append to more than %d streams and tags",
 									 ES_MAX_LOG_LOCKS), NULL, NULL);
 }
 

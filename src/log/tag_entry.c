@@ -53,17 +53,6 @@
 PG_FUNCTION_INFO_V1(es_events_tag);
 PG_FUNCTION_INFO_V1(es_reindex_tags);
 
-#define ENTRY_TABLE	"es_tags"
-
-/* Columns of es_tags. */
-enum
-{
-	Anum_es_tags_tag = 1,
-	Anum_es_tags_position,
-	Anum_es_tags_type,
-	Natts_es_tags = Anum_es_tags_type
-};
-
 /* The columns of an event that its entries have. */
 typedef struct TaggedEvent
 {
@@ -71,6 +60,15 @@ typedef struct TaggedEvent
 	Datum		type;
 	Datum		tags;
 } TaggedEvent;
+
+/*
+ * The oid of es_tags.
+ */
+Oid
+tag_entry_table(Oid log)
+{
+	return own_table_relid(log, "es_tags");
+}
 
 /* Takes the tags apart.  Returns how many there are. */
 static int
@@ -126,8 +124,7 @@ tag_entry_insert(Log *log, const NewEvent *events, int count)
 
 	if (i == count)
 		return;
-	rel = table_open(own_table_relid(RelationGetRelid(log->rel), ENTRY_TABLE),
-					 RowExclusiveLock);
+	rel = table_open(tag_entry_table(RelationGetRelid(log->rel)), RowExclusiveLock);
 	indexes = CatalogOpenIndexes(rel);
 	for (; i < count; i++)
 	{
@@ -195,8 +192,7 @@ es_events_tag(PG_FUNCTION_ARGS)
 
 	if (!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) || event.tags == (Datum) 0)
 		return PointerGetDatum(NULL);
-	rel = table_open(own_table_relid(RelationGetRelid(trigger->tg_relation), ENTRY_TABLE),
-					 RowExclusiveLock);
+	rel = table_open(tag_entry_table(RelationGetRelid(trigger->tg_relation)), RowExclusiveLock);
 	if (!has_entries(rel, &event))
 	{
 		CatalogIndexState indexes = CatalogOpenIndexes(rel);

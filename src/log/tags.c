@@ -125,3 +125,41 @@ tags_equal(Datum one, Datum other)
 	b = DatumGetArrayTypeP(other);
 	return VARSIZE(a) == VARSIZE(b) && memcmp(a, b, VARSIZE(a)) == 0;
 }
+
+/*
+ * Counts the tags of a checked array.
+ */
+int
+tags_count(Datum tags)
+{
+	ArrayType  *array = DatumGetArrayTypeP(tags);
+
+	return ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
+}
+
+/*
+ * Adds the locks of a checked array's tags, by an event that has them.  Returns how many.
+ */
+int
+tags_add_locks(Datum tags, LogLock *locks)
+{
+	Datum	   *values;
+	int			count = tag_values(DatumGetArrayTypeP(tags), &values);
+	int			i;
+
+	for (i = 0; i < count; i++)
+		locks[i] = log_lock_of_tag(DatumGetTextPP(values[i]), ExclusiveLock);
+	return count;
+}
+
+/*
+ * Returns the first tag of a checked array.
+ */
+text *
+tags_first(Datum tags)
+{
+	Datum	   *values;
+
+	(void) tag_values(DatumGetArrayTypeP(tags), &values);
+	return DatumGetTextPP(values[0]);
+}

@@ -8,6 +8,8 @@
 #ifndef EVENTSTORE_TAGS_H
 #define EVENTSTORE_TAGS_H
 
+#include "utils/snapshot.h"
+
 #include "log/log.h"
 
 /* tags.c */
@@ -15,10 +17,29 @@
 /* Refuses what are no tags.  Returns them sorted and distinct; 0: none. */
 extern Datum tags_check(Datum tags);
 
+/* Returns the first tag of a checked array. */
+extern text *tags_first(Datum tags);
+
+/* Counts the tags of an array, and adds their locks, by an event.  Returns how many. */
+extern int	tags_count(Datum tags);
+extern int	tags_add_locks(Datum tags, LogLock *locks);
+
 /* Returns true if both arrays have the same tags; 0: none. */
 extern bool tags_equal(Datum one, Datum other);
 
 /* tag_entry.c: entries of the table es_tags */
+
+/* Columns of es_tags. */
+enum
+{
+	Anum_es_tags_tag = 1,
+	Anum_es_tags_position,
+	Anum_es_tags_type,
+	Natts_es_tags = Anum_es_tags_type
+};
+
+/* The oid of es_tags. */
+extern Oid	tag_entry_table(Oid log);
 
 /* Stores the entries of events that were just stored. */
 extern void tag_entry_insert(Log *log, const NewEvent *events, int count);
@@ -29,7 +50,34 @@ extern void tag_entry_insert(Log *log, const NewEvent *events, int count);
  */
 extern void tag_entry_reindex(Oid log, int64 *added, int64 *removed);
 
+/* log_lock.c */
+
+/* The lock of conditions that no tag's lock guards: one of them at a time. */
+extern LogLock log_lock_of_conditions(Oid log);
+
+/* Returns true if the transaction has locked the whole log. */
+extern bool log_lock_is_whole(Oid log);
+
+/*
+ * Waits until every other transaction has ended that may own a position by now.  New ones
+ * are not waited for: they draw higher ones.
+ */
+extern void log_lock_await_appenders(Oid log);
+
+/*
+ * Waits until nobody appends to what the locks are of, and returns a snapshot, registered,
+ * that sees all of it.  The locks are held for that moment alone.
+ */
+extern Snapshot log_lock_barrier(Oid log, LogLock *locks, int count);
+
 /* log_insert.c */
+
+/*
+ * Draws the positions of events before they are stored, when the caller can still be
+ * refused: they are lost then.
+ */
+extern void log_draw(Log *log, NewEvent *events, int count);
+
 
 /* Returns true if it fires any but the trigger that stores entries of tags. */
 extern bool log_insert_fires_others(const TriggerDesc *triggers);

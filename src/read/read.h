@@ -122,8 +122,8 @@ extern bool event_reader_may_read_all(Oid log, Oid reader);
 typedef struct ReadLimit
 {
 	int			count;
-	int64		bytes;			/* of data, metadata and body; 0: any.  The first
-								 * event may have more */
+	int64		bytes;			/* of data, metadata and body; 0: any.  The
+								 * first event may have more */
 	const Deadline *deadline;	/* NULL: none */
 } ReadLimit;
 

@@ -23,12 +23,12 @@ SELECT bag_eq(
     ('es_append',
      'stream text, expected es_expected_version, type text, data jsonb DEFAULT ''{}''::jsonb,'
      ' metadata jsonb DEFAULT NULL::jsonb, id uuid DEFAULT NULL::uuid,'
-     ' occurred_at timestamp with time zone DEFAULT NULL::timestamp with time zone', 'es_appended'),
+     ' occurred_at timestamp with time zone DEFAULT NULL::timestamp with time zone, tags text[] DEFAULT NULL::text[], body bytea DEFAULT NULL::bytea', 'es_appended'),
     ('es_append_batch', 'stream text, expected es_expected_version, events jsonb', 'es_appended'),
     ('es_append_batch',
      'stream text, expected es_expected_version, types text[], data jsonb[],'
      ' metadata jsonb[] DEFAULT NULL::jsonb[], ids uuid[] DEFAULT NULL::uuid[],'
-     ' occurred_at timestamp with time zone[] DEFAULT NULL::timestamp with time zone[]', 'es_appended'),
+     ' occurred_at timestamp with time zone[] DEFAULT NULL::timestamp with time zone[], tags jsonb[] DEFAULT NULL::jsonb[], bodies bytea[] DEFAULT NULL::bytea[]', 'es_appended'),
     ('es_load',
      'stream text, after_version bigint DEFAULT 0, max_count bigint DEFAULT NULL::bigint',
      'SETOF es_recorded_event'),
@@ -115,6 +115,8 @@ SELECT bag_eq(
     ('es_rename_projection', 'name text, new_name text', 'void'),
     ('es_resume_projection', 'name text', 'void'),
     ('es_rebuild_projection', 'name text', 'bigint'),
+    ('es_append_if', 'events jsonb, query jsonb, after_position bigint DEFAULT 0, OUT first_position bigint, OUT "position" bigint', 'record'),
+    ('es_query', 'query jsonb, after_position bigint DEFAULT 0, max_count bigint DEFAULT NULL::bigint, backward boolean DEFAULT false, before_position bigint DEFAULT NULL::bigint', 'SETOF es_recorded_event'),
     ('es_reindex_tags', 'OUT added bigint, OUT removed bigint', 'record'),
     ('es_run_projections', 'name text DEFAULT NULL::text, max_batches bigint DEFAULT NULL::bigint', 'bigint'),
     ('es_work', 'IN stop_when_idle boolean DEFAULT true', NULL),
@@ -240,6 +242,8 @@ SELECT bag_eq(
         WHERE p.proname !~ '^es_(expected_version|function|role|categories|definitions)_' $$,
     $$ VALUES ('es_append',         'c',   'v', 'u', false),
               ('es_append_batch',   'c',   'v', 'u', false),
+              ('es_append_if',      'c',   'v', 'u', false),
+              ('es_query',          'c',   'v', 'u', false),
               ('es_import_fires',   'c',   's', 's', false),
               ('es_closed',         'c',   's', 's', false),
               ('es_definitions',    'sql', 's', 's', false),

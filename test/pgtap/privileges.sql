@@ -1,6 +1,6 @@
 -- Who may do what before anything is granted, and what single grants give.
 BEGIN;
-SELECT plan(114);
+SELECT plan(116);
 
 CREATE TEMP VIEW members AS
 SELECT classid, objid
@@ -30,9 +30,9 @@ SELECT bag_eq(
         WHERE NOT EXISTS (
               SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
                WHERE a.grantee = 0) $$,
-    $$ VALUES ('es_append(text,es_expected_version,text,jsonb,jsonb,uuid,timestamp with time zone)'),
-              ('es_append_batch(text,es_expected_version,jsonb)'),
-              ('es_append_batch(text,es_expected_version,text[],jsonb[],jsonb[],uuid[],timestamp with time zone[])'),
+    $$ VALUES ('es_append(text,es_expected_version,text,jsonb,jsonb,uuid,timestamp with time zone,text[],bytea)'),
+              ('es_append_batch(text,es_expected_version,jsonb)'), ('es_append_if(jsonb,jsonb,bigint)'),
+              ('es_append_batch(text,es_expected_version,text[],jsonb[],jsonb[],uuid[],timestamp with time zone[],jsonb[],bytea[])'),
               ('es_index_attribute(text,text)'),
               ('es_rewrite(uuid,jsonb,jsonb,bigint)'),
               ('es_start_worker()'),
@@ -127,6 +127,8 @@ SELECT throws_ok('SELECT es_stats_reset()', '42501', NULL, 'nobody: es_stats_res
 SELECT throws_ok('SELECT * FROM es_notified', '42501', NULL, 'nobody: es_notified');
 SELECT throws_ok('SELECT * FROM es_rewrites', '42501', NULL, 'nobody: es_rewrites');
 SELECT throws_ok('SELECT * FROM es_tags', '42501', NULL, 'nobody: es_tags');
+SELECT throws_ok($$ SELECT es_append_if('[{}]', '[{}]') $$, '42501', NULL, 'nobody: es_append_if');
+SELECT throws_ok($$ SELECT es_query('[{}]') $$, '42501', NULL, 'nobody: es_query');
 SELECT throws_ok('SELECT es_reindex_tags()', '42501', NULL, 'nobody: es_reindex_tags');
 SELECT throws_ok('SELECT * FROM es_incarnations', '42501', NULL, 'nobody: es_incarnations');
 SELECT throws_ok('SELECT * FROM es_incarnation_entries', '42501', NULL, 'nobody: es_incarnation_entries');

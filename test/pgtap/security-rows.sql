@@ -235,7 +235,7 @@ SELECT is_empty(
           AND p.proname NOT IN (SELECT function FROM ways)
           AND p.proname NOT IN (
               -- read events, and were asked by themselves above
-              'es_stream_version', 'es_snapshot', 'es_append', 'es_append_batch', 'es_import_fires', 'es_import_row', 'es_import_flush', 'es_wait', 'es_retry',
+              'es_stream_version', 'es_snapshot', 'es_append', 'es_append_batch', 'es_append_if', 'es_import_fires', 'es_import_row', 'es_import_flush', 'es_wait', 'es_retry',
               'es_create_projection', 'es_alter_projection', 'es_run_projections',
               -- read what a projection or subscription reads, in the same way
               'es_work', 'es_rebuild_projection', 'es_resume_projection', 'es_discard', 'es_skip_event', 'es_unskip_event', 'es_nack', 'es_ack', 'es_projection_sync',

@@ -180,7 +180,7 @@ foreach my $milliseconds (200, 1500)
 	like($errors, qr/ERROR:  55P03: canceling statement due to lock timeout/, "lock_timeout of $milliseconds ms ends the wait");
 	like($errors, qr/DETAIL:  It waited \d+ ms for ShareRowExclusiveLock on table "es_events"\. A conflicting lock is held by process $idle_pid\./,
 		'and says who holds the log');
-	like($errors, qr/CONTEXT:  while locking table "es_events" to append to more than 1000 streams/, 'and for what');
+	like($errors, qr/CONTEXT:  while locking table "es_events" to append to more than 1000 streams and tags/, 'and for what');
 	cmp_ok($seconds, '>=', $milliseconds / 1000, 'not too early');
 	cmp_ok($seconds, '<', $milliseconds / 1000 + 10, 'nor too late');
 }
@@ -238,7 +238,7 @@ begin_idle();
 	like("$errors$err", qr/ERROR: .*deadlock detected/, 'a deadlock is found');
 	cmp_ok(time() - $began, '<', 20, 'soon');
 	diag(sprintf 'deadlock: found after %.1f s', time() - $began);
-	like("$errors$err", qr/while locking (?:table "es_events" to append to more than 1000 streams|stream "account-1")/, 'its error has names');
+	like("$errors$err", qr/while locking (?:table "es_events" to append to more than 1000 streams and tags|stream "account-1")/, 'its error has names');
 }
 $idle->query_safe('COMMIT');
 

@@ -1,0 +1,87 @@
+/*-------------------------------------------------------------------------
+ *
+ * append_if.c
+ *		es_append_if(): appends events if no event beyond a position matches a query.
+ *
+ * The events go to one or several streams, all of them or none.  Each names its stream, or
+ * goes to that of its first tag, and may expect a version of it.  The sequence is that of
+ * every write (write.c), the condition is one step of it (condition.c).
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/jsonb.h"
+
+#include "eventstore.h"
+#include "base/base.h"
+#include "log/log.h"
+#include "append/append.h"
+#include "tag/tag.h"
+
+PG_FUNCTION_INFO_V1(es_append_if);
+
+/* Arguments, in their order. */
+enum
+{
+	ARG_EVENTS, ARG_QUERY, ARG_AFTER
+};
+
+/* Refuses a number of events that is none, or too many. */
+static void
+check_count(int count)
+{
+	if (count == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("there is no event to append"),
+				 errdetail("The array of events is empty."),
+				 errhint("Give at least one event.")));
+	if (count > ES_MAX_CONDITIONAL)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("too many events for a conditional append"),
+				 errdetail("There are %d, the limit is %d.", count, ES_MAX_CONDITIONAL)));
+}
+
+/* The row (first_position, position). */
+static Datum
+appended_range(FunctionCallInfo fcinfo, const Write *write)
+{
+	TupleDesc	desc;
+	Datum		values[2] = {Int64GetDatum(write->first_position), Int64GetDatum(write->position)};
+	bool		nulls[2] = {false, false};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "the function returns no row");
+	return HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
+}
+
+/*
+ * es_append_if(events, query, after_position)
+ */
+Datum
+es_append_if(PG_FUNCTION_ARGS)
+{
+	Condition	condition;
+	Write		write = {.is_whole = true};
+
+	PreventCommandIfReadOnly("es_append_if()");
+	argument_not_null(fcinfo, ARG_EVENTS, "events");
+	argument_not_null(fcinfo, ARG_QUERY, "query");
+	argument_not_null(fcinfo, ARG_AFTER, "after_position");
+	condition.log = write.log = log_relid(fcinfo->flinfo->fn_oid);
+	query_check_reader(write.log, "append by a condition");
+	condition.query = query_read(PG_GETARG_JSONB_P(ARG_QUERY));
+	condition.after = PG_GETARG_INT64(ARG_AFTER);
+	log_sequence_check(write.log, "after_position", condition.after);
+	write.condition = &condition;
+	write.events = event_array_read(NULL, PG_GETARG_JSONB_P(ARG_EVENTS), &write.count);
+	check_count(write.count);
+	write_events(&write);
+	return appended_range(fcinfo, &write);
+}

@@ -1,0 +1,166 @@
+/*-------------------------------------------------------------------------
+ *
+ * query.c
+ *		Queries: which events a decision rests on.
+ *
+ * A query is a jsonb array of items, each an object with types and tags.  An event
+ * matches an item if its type is one of the types and it has all of the tags; what is
+ * left out excludes nothing.  It matches the query if it matches any item.
+ *
+ * A query that would match nothing, or everything, by mistake is refused: [], [{"types":
+ * []}], null, an unknown key.  [{}] is every event.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+
+#include "eventstore.h"
+#include "base/context.h"
+#include "log/log.h"
+#include "log/tags.h"
+#include "tag/tag.h"
+
+/* Names the item of a query in an error's context. */
+static void
+add_item_context(void *arg)
+{
+	errcontext("item %d of the query", *(int *) arg);
+}
+
+/* The strings of an item's key, as an array of text. */
+static ArrayType *
+item_strings(const JsonbValue *value, const char *key)
+{
+	JsonbContainer *array;
+	Datum	   *strings;
+	int			count;
+	int			i;
+
+	if (value->type != jbvBinary || !JsonContainerIsArray(value->val.binary.data))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"%s\" of a query's item must be an array of strings", key),
+				 errdetail("The value is of another JSON type."),
+				 errhint("Leave \"%s\" out to match any.", key)));
+	array = value->val.binary.data;
+	count = JsonContainerSize(array);
+	if (count == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"%s\" of a query's item must not be empty", key),
+				 errdetail("It is an empty array."),
+				 errhint("Leave \"%s\" out to match any.", key)));
+	strings = palloc(sizeof(Datum) * count);
+	for (i = 0; i < count; i++)
+	{
+		JsonbValue *string = getIthJsonbValueFromContainer(array, i);
+
+		if (string->type != jbvString)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("\"%s\" of a query's item must be an array of strings", key),
+					 errdetail("Element %d is of another JSON type.", i + 1)));
+		strings[i] = PointerGetDatum(cstring_to_text_with_len(string->val.string.val,
+															  string->val.string.len));
+	}
+	return construct_array(strings, count, TEXTOID, -1, false, TYPALIGN_INT);
+}
+
+/* Reads one key of an item. */
+static void
+read_item_key(QueryItem *item, const char *key, const JsonbValue *value)
+{
+	if (strcmp(key, "types") == 0)
+	{
+		ArrayType  *types = item_strings(value, key);
+
+		event_check_type_names(types);
+		item->types = text_set_make(types);
+	}
+	else if (strcmp(key, "tags") == 0)
+		item->tags = text_set_make(DatumGetArrayTypeP(tags_check(PointerGetDatum(item_strings(value, key)))));
+	else
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("unknown key \"%s\" in an item of a query", key),
+				 errdetail("The keys of an item are types and tags."),
+				 errhint("An event has to be of one of the types, and to have all of the tags.")));
+}
+
+/* Reads one item. */
+static void
+read_item(QueryItem *item, const JsonbValue *object)
+{
+	JsonbIterator *iterator;
+	JsonbValue	value;
+	char	   *key;
+
+	if (object->type != jbvBinary || !JsonContainerIsObject(object->val.binary.data))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("an item of a query must be an object"),
+				 errdetail("It is of another JSON type."),
+				 errhint("Give an item such as {\"types\": [\"enrolled\"], \"tags\": [\"course:c1\"]}.")));
+	iterator = JsonbIteratorInit(object->val.binary.data);
+	(void) JsonbIteratorNext(&iterator, &value, true);
+	while (JsonbIteratorNext(&iterator, &value, true) == WJB_KEY)
+	{
+		key = pnstrdup(value.val.string.val, value.val.string.len);
+		(void) JsonbIteratorNext(&iterator, &value, true);
+		read_item_key(item, key, &value);
+	}
+}
+
+/* Refuses a query that is no array of some items. */
+static void
+check_query(Jsonb *query)
+{
+	if (!JB_ROOT_IS_ARRAY(query) || JB_ROOT_IS_SCALAR(query))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a query must be an array"),
+				 errdetail("The argument is %s.", JB_ROOT_IS_SCALAR(query) ? "a scalar" : "an object"),
+				 errhint("Give an array of items, also for one item.")));
+	if (JB_ROOT_COUNT(query) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a query must have an item"),
+				 errdetail("The array is empty."),
+				 errhint("[{}] matches every event.")));
+	if (JB_ROOT_COUNT(query) > ES_MAX_QUERY_ITEMS)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("a query has too many items"),
+				 errdetail("It has %d items, the limit is %d.", (int) JB_ROOT_COUNT(query),
+						   ES_MAX_QUERY_ITEMS)));
+}
+
+/*
+ * Reads a query.
+ */
+EventQuery *
+query_read(Jsonb *json)
+{
+	EventQuery *query = palloc0(sizeof(EventQuery));
+	ErrorContextCallback context;
+	int			number;
+
+	check_query(json);
+	query->count = JB_ROOT_COUNT(json);
+	query->items = palloc0(sizeof(QueryItem) * query->count);
+	context_push(&context, add_item_context, &number);
+	for (number = 1; number <= query->count; number++)
+	{
+		QueryItem  *item = &query->items[number - 1];
+
+		read_item(item, getIthJsonbValueFromContainer(&json->root, number - 1));
+		query->has_untagged = query->has_untagged || item->tags.array == NULL;
+	}
+	context_pop(&context);
+	return query;
+}

@@ -1,0 +1,251 @@
+/*-------------------------------------------------------------------------
+ *
+ * query_events.c
+ *		es_query(): the events that match a query.
+ *
+ * Whoever decides on what it returns appends beyond the last position that it has read
+ * (condition.c).  So no event with a lower position may come later.  If it could, the
+ * condition would not see it.  An event of another tag may have drawn a lower position,
+ * and not be committed yet.  So:
+ *
+ *	1. Where each item has tags, the call waits until nobody appends an event with one of
+ *	   them, takes a snapshot, and lets go of the locks at once.  Events that come later
+ *	   draw positions later.
+ *	2. Where that cannot be, it reads up to the horizon: for an item without tags, at
+ *	   isolation levels of one snapshot, and on a standby.
+ *
+ * All is read in one snapshot, which is taken after the wait; that of the statement is
+ * older.
+ *
+ * Row security holds.  Hidden events do not count in max_count: positions that match are
+ * then read in chunks, by SQL as the caller.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "executor/tuptable.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/tuplestore.h"
+
+#include "base/base.h"
+#include "base/compat.h"
+#include "log/closed.h"
+#include "log/log.h"
+#include "log/tags.h"
+#include "read/read.h"
+#include "tag/tag.h"
+
+PG_FUNCTION_INFO_V1(es_query);
+
+/* Arguments, in their order. */
+enum
+{
+	ARG_QUERY, ARG_AFTER, ARG_MAX_COUNT, ARG_BACKWARD, ARG_BEFORE
+};
+
+/* Positions that are read by SQL at once. */
+#define CHUNK	1000
+
+/* A call of es_query. */
+typedef struct QueryCall
+{
+	Oid			log;
+	EventQuery *query;
+	MatchRange	range;
+	int64		max_count;
+	Snapshot	snapshot;
+	Presenter  *presenter;
+	ReturnSetInfo *result;
+	int64		count;			/* of events that are returned */
+	MemoryContext context;		/* for one event */
+} QueryCall;
+
+/* Takes the arguments. */
+static void
+init_call(QueryCall *call, FunctionCallInfo fcinfo)
+{
+	memset(call, 0, sizeof(QueryCall));
+	argument_not_null(fcinfo, ARG_QUERY, "query");
+	argument_not_null(fcinfo, ARG_AFTER, "after_position");
+	argument_not_null(fcinfo, ARG_BACKWARD, "backward");
+	call->log = log_relid(fcinfo->flinfo->fn_oid);
+	call->query = query_read(PG_GETARG_JSONB_P(ARG_QUERY));
+	call->range.after = PG_GETARG_INT64(ARG_AFTER);
+	log_sequence_check(call->log, "after_position", call->range.after);
+	call->range.backward = PG_GETARG_BOOL(ARG_BACKWARD);
+	call->range.upto = PG_INT64_MAX;
+	if (!PG_ARGISNULL(ARG_BEFORE))
+	{
+		argument_range("before_position", PG_GETARG_INT64(ARG_BEFORE), 1, PG_INT64_MAX);
+		call->range.upto = PG_GETARG_INT64(ARG_BEFORE) - 1;
+	}
+	call->max_count = PG_INT64_MAX;
+	if (!PG_ARGISNULL(ARG_MAX_COUNT))
+	{
+		call->max_count = PG_GETARG_INT64(ARG_MAX_COUNT);
+		argument_range("max_count", call->max_count, 0, PG_INT64_MAX);
+	}
+}
+
+/* Returns true if the call may wait for appends, and see what they have stored. */
+static bool
+may_wait(const QueryCall *call)
+{
+	return !call->query->has_untagged && !IsolationUsesXactSnapshot() &&
+		!RecoveryInProgress();
+}
+
+/* Takes the snapshot, and finds out how far it can be read. */
+static void
+take_snapshot(QueryCall *call)
+{
+	if (may_wait(call))
+	{
+		LogLock    *locks = palloc(sizeof(LogLock) * call->query->count);
+		int			count = query_add_locks(call->log, call->query, locks);
+
+		call->snapshot = log_lock_barrier(call->log, locks, count);
+		pfree(locks);
+		return;
+	}
+	call->snapshot = RegisterSnapshot(IsolationUsesXactSnapshot() ? GetActiveSnapshot() :
+									  GetLatestSnapshot());
+	call->range.upto = Min(call->range.upto, horizon_find(call->log, call->snapshot));
+}
+
+/* Adds an event to the result. */
+static void
+put_event(QueryCall *call, TupleTableSlot *event)
+{
+	Datum		values[Natts_es_recorded_event];
+	bool		nulls[Natts_es_recorded_event];
+	MemoryContext context = MemoryContextSwitchTo(call->context);
+
+	present_columns(call->presenter, event, values, nulls);
+	tuplestore_putvalues(call->result->setResult, call->result->setDesc, values, nulls);
+	MemoryContextSwitchTo(context);
+	MemoryContextReset(call->context);
+	call->count++;
+}
+
+/* Adds the events at the positions of a match, by the index on positions. */
+static void
+read_by_index(QueryCall *call, Match *match)
+{
+	Relation	log = table_open(call->log, AccessShareLock);
+	Relation	index = log_index_open_position(log);
+	TupleTableSlot *slot = table_slot_create(log, NULL);
+	IndexScanDesc scan = compat_index_beginscan(log, index, call->snapshot, 1);
+	int64		position;
+
+	while (call->count < call->max_count && (position = match_next(match)) != 0)
+	{
+		ScanKeyData key;
+
+		CHECK_FOR_INTERRUPTS();
+		table_row_key(&key, index, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(position));
+		index_rescan(scan, &key, 1, NULL, 0);
+		if (index_getnext_slot(scan, ForwardScanDirection, slot))
+			put_event(call, slot);
+	}
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, AccessShareLock);
+	table_close(log, AccessShareLock);
+}
+
+/* Takes the next positions of a match. */
+static Int8Array
+next_positions(Match *match)
+{
+	Int8Array	positions = {.values = palloc(sizeof(int64) * CHUNK)};
+
+	while (positions.count < CHUNK &&
+		   (positions.values[positions.count] = match_next(match)) != 0)
+		positions.count++;
+	return positions;
+}
+
+/* Adds the events at some positions that the caller may see. */
+static void
+read_visible(QueryCall *call, Relation log, Int8Array positions)
+{
+	Oid			types[1] = {INT8ARRAYOID};
+	Datum		values[1] = {PointerGetDatum(int8_array_make(positions))};
+	Tuplestorestate *events = event_batch_make();
+	TupleTableSlot *slot = event_slot_make(log);
+
+	event_sql_run(GetUserId(), call->snapshot,
+				  event_sql_make(log, call->range.backward ?
+								 "e.position = ANY ($1) ORDER BY e.position DESC" :
+								 "e.position = ANY ($1) ORDER BY e.position"),
+				  1, types, values, NULL, events);
+	while (call->count < call->max_count &&
+		   tuplestore_gettupleslot(events, true, false, slot))
+		put_event(call, slot);
+	ExecDropSingleTupleTableSlot(slot);
+	tuplestore_end(events);
+}
+
+/* Adds the events of a match that the caller may see. */
+static void
+read_by_sql(QueryCall *call, Match *match)
+{
+	Relation	log = table_open(call->log, AccessShareLock);
+	Int8Array	positions;
+
+	do
+	{
+		positions = next_positions(match);
+		if (positions.count > 0)
+			read_visible(call, log, positions);
+	} while (positions.count == CHUNK && call->count < call->max_count);
+	table_close(log, AccessShareLock);
+}
+
+/*
+ * es_query(query, after_position, max_count, backward, before_position)
+ */
+Datum
+es_query(PG_FUNCTION_ARGS)
+{
+	QueryCall	call;
+	Match	   *match;
+
+	init_call(&call, fcinfo);
+	log_check_relid_open(call.log);
+	if (pg_class_aclcheck(call.log, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, get_rel_name(call.log));
+	InitMaterializedSRF(fcinfo, 0);
+	call.result = (ReturnSetInfo *) fcinfo->resultinfo;
+	call.presenter = present_begin(call.log);
+	call.context = AllocSetContextCreate(CurrentMemoryContext, "eventstore event",
+										 ALLOCSET_DEFAULT_SIZES);
+	take_snapshot(&call);
+	match = match_begin(call.log, call.query, &call.range, call.snapshot);
+	if (event_reader_may_read_all(call.log, GetUserId()))
+		read_by_index(&call, match);
+	else
+		read_by_sql(&call, match);
+	match_end(match);
+	UnregisterSnapshot(call.snapshot);
+	present_end(call.presenter);
+	return (Datum) 0;
+}

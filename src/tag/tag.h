@@ -1,0 +1,93 @@
+/*-------------------------------------------------------------------------
+ *
+ * tag.h
+ *		Queries by types and tags, and conditions of appends.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef EVENTSTORE_TAG_H
+#define EVENTSTORE_TAG_H
+
+#include "utils/jsonb.h"
+#include "utils/snapshot.h"
+
+#include "log/log.h"
+
+/* query.c */
+
+/* What an event must be. */
+typedef struct QueryItem
+{
+	TextSet		types;			/* of one of them; array NULL: of any */
+	TextSet		tags;			/* with all of them, sorted; array NULL: any */
+} QueryItem;
+
+/* An event matches if it matches any item. */
+typedef struct EventQuery
+{
+	QueryItem  *items;
+	int			count;
+	bool		has_untagged;	/* has an item no tags? */
+} EventQuery;
+
+/* Reads a query.  Errors: it is none. */
+extern EventQuery *query_read(Jsonb *json);
+
+/*
+ * Refuses a caller that may not read all events: whether an event matches says something
+ * about it.  what: the caller wants, "append by a condition".
+ */
+extern void query_check_reader(Oid log, const char *what);
+
+/* match.c: positions of the events that match */
+
+/* Which of them. */
+typedef struct MatchRange
+{
+	int64		after;			/* beyond this position */
+	int64		upto;			/* and not beyond this one */
+	bool		backward;		/* from the last to the first */
+} MatchRange;
+
+typedef struct Match Match;
+
+/* Begins to look for events as they are to the snapshot, which is registered. */
+extern Match *match_begin(Oid log, const EventQuery *query, const MatchRange *range,
+						  Snapshot snapshot);
+
+/* Returns the position of the next event, each once, in order; 0 after the last one. */
+extern int64 match_next(Match *match);
+extern void match_end(Match *match);
+
+/* condition.c */
+
+/* No event beyond a position may match a query. */
+typedef struct Condition
+{
+	Oid			log;			/* es_events */
+	EventQuery *query;
+	int64		after;
+} Condition;
+
+/* Counts what a condition locks, at most; NULL: nothing. */
+extern int	condition_lock_count(const Condition *condition);
+
+/* Adds the locks that keep events from being appended which it excludes. */
+extern int	condition_add_locks(const Condition *condition, LogLock *locks);
+
+/*
+ * Returns true if these locks do not suffice: it is to be checked as of a position that was
+ * drawn, when all have ended that may own a lower one.
+ */
+extern bool condition_needs_position(const Condition *condition);
+
+/*
+ * Refuses what does not hold, among what is committed now.  before: the position as of
+ * which it is checked; 0: none.  Error: ES007.
+ */
+extern void condition_check(const Condition *condition, int64 before);
+
+/* Adds the locks of tags of which each event has one that matches the query's items. */
+extern int	query_add_locks(Oid log, const EventQuery *query, LogLock *locks);
+
+#endif							/* EVENTSTORE_TAG_H */
