@@ -67,7 +67,7 @@ INSERT INTO plain VALUES
     ('data', '''{"k": 1}'''), ('keys', '''{k}'''), ('position', '1'), ('from_version', '1'), ('partitions', '4'),
     ('namespace', '''6ba7b810-9dad-11d1-80b4-00c04fd430c8'''), ('topic', '''t'''), ('group_id', '''g'''), ('payload', '''x'''),
     ('id', 'md5(''1'')::uuid'), ('attribute', '''k'''), ('schema', '''handlers'''), ('reason', '''why'''), ('kind', '''reader'''),
-    ('query', '''[{"tags": ["t"]}]'''), ('es_append_if.events', '''[{"type": "a", "tags": ["t"]}]'''), ('role', '''es_arguments_role'''), ('state', '''{}'''),
+    ('es_query.query', '''[{"types": ["a"]}]'''), ('es_append_if.query', '''[{"tags": ["t"]}]'''), ('es_append_if.events', '''[{"type": "a", "tags": ["t"]}]'''), ('role', '''es_arguments_role'''), ('state', '''{}'''),
     ('event', '(SELECT e FROM es_read() AS e LIMIT 1)'), ('metadata', '''{}'''), ('token', '(SELECT max(token) FROM es_partitions WHERE subscription = ''s'')'),
     ('failure_id', '(SELECT min(id) FROM es_failures)'),
     ('es_append.id', 'md5(''new'')::uuid'), ('es_append_batch.data', '''{"{}"}'''), ('es_append_batch.metadata', 'NULL'),
@@ -247,7 +247,7 @@ SELECT a.function, a.argument FROM arguments AS a
 -- where a function's name is, in a projection's query, and behind es_inbox and es_failures.
 CREATE TABLE meant (sqlstate text, type text);
 INSERT INTO meant
-SELECT sqlstate, '%' FROM unnest('{ES999,ES001,ES002,ES004,ES006,22004,22023,22003,2202E,42602,42704,42883}'::text[]) AS sqlstate;
+SELECT sqlstate, '%' FROM unnest('{ES999,ES001,ES002,ES004,ES006,ES007,22004,22023,22003,2202E,42602,42704,42883}'::text[]) AS sqlstate;
 INSERT INTO meant VALUES
     ('42P13', 'es_function'), ('22P02', 'es_function'), ('22P02', 'es_categories'), ('42P07', 'regclass[]'), ('42601', 'es_function'), ('42622', 'es_function'), ('42601', 'text'), ('42P01', 'regclass%'),
     ('42809', 'regclass%'), ('3F000', 'regnamespace'), ('0LP01', 'regrole'), ('22P02', 'uuid'), ('22P02', 'jsonb'), ('22P02', 'es_expected_version'),
@@ -283,6 +283,8 @@ INSERT INTO nothing VALUES
     ('es_failures|es_inbox', 'max_count', 'zero', 'none were asked for'),
     ('es_failures|es_inbox', 'skip', '.*', 'there are no more'),
     ('es_load|es_load_backward|es_read|es_read_category', 'max_count', 'below int|least|negative|zero', 'none were asked for'),
+    ('es_query', 'max_count', 'zero', 'none were asked for'),
+    ('es_query', 'before_position', 'one', 'it is before the beginning'),
     ('es_load', 'after_version', 'a million and one|above int|greatest.*', 'it is beyond the end'),
     ('es_read|es_read_category', 'after_position', 'a million and one|above int|greatest.*', 'it is beyond the end'),
     ('es_load_backward', 'before_version', 'below int|least|negative|one|zero', 'it is before the beginning'),
