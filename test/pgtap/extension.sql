@@ -24,15 +24,15 @@ SELECT bag_eq(
     'pg_dump takes all events, rewrites, types, projections, failures, skipped events, messages, definitions and the sequences');
 -- es_notified is no user's data: what was announced here was not announced to
 -- who listens elsewhere. Nor is es_published_horizon: another cluster decides anew.
--- Snapshots are a cache. es_identity says that a restored log is another copy.
+-- Snapshots are a cache, and es_tags is made of the events. es_identity says that a restored log is another copy.
 SELECT results_eq(
     $$ SELECT c.oid::regclass::text
          FROM members m JOIN pg_class c ON m.classid = 'pg_class'::regclass AND c.oid = m.objid
         WHERE c.relkind IN ('r', 'p', 'S')
           AND c.oid <> ALL ((SELECT extconfig FROM pg_extension WHERE extname = 'eventstore')::oid[])
         ORDER BY c.relname $$,
-    $$ VALUES ('es_identity'), ('es_notified'), ('es_published_horizon'), ('es_snapshots'), ('es_snapshots_id_seq') $$,
-    'it takes every table and sequence but es_identity, es_published_horizon, es_notified and es_snapshots');
+    $$ VALUES ('es_identity'), ('es_notified'), ('es_published_horizon'), ('es_snapshots'), ('es_snapshots_id_seq'), ('es_tags') $$,
+    'it takes every table and sequence but es_identity, es_published_horizon, es_notified, es_snapshots and es_tags');
 
 --
 -- Comments

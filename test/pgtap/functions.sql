@@ -152,7 +152,7 @@ SELECT bag_eq(
      ' wait interval DEFAULT ''00:00:00''::interval, after_token bigint DEFAULT NULL::bigint, max_bytes bigint DEFAULT 8388608,'
      ' OUT token bigint, OUT partition integer, OUT attempt integer, OUT "position" bigint, OUT version bigint,'
      ' OUT recorded_at timestamp with time zone, OUT occurred_at timestamp with time zone, OUT id uuid,'
-     ' OUT stream text, OUT type text, OUT data jsonb, OUT metadata jsonb', 'SETOF record'),
+     ' OUT stream text, OUT type text, OUT data jsonb, OUT metadata jsonb, OUT tags text[], OUT body bytea', 'SETOF record'),
     ('es_ack', 'subscription text, token bigint, upto_position bigint DEFAULT NULL::bigint', 'bigint'),
     ('es_nack',
      'subscription text, token bigint, "position" bigint, reason text, action text DEFAULT ''retry''::text', 'text'),
@@ -502,7 +502,7 @@ SELECT bag_eq(
          FROM pg_attribute a
         WHERE a.attrelid = 'es_ack_event'::regclass AND a.attnum > 0 $$,
     $$ VALUES (1, 'entity_id', 'text'), (2, 'event_time', 'timestamp with time zone'), (3, 'event_type', 'text'),
-              (4, 'event_version', 'text'), (5, 'stream', 'text'), (6, 'expected', 'es_expected_version') $$,
+              (4, 'event_version', 'text'), (5, 'stream', 'text'), (6, 'expected', 'es_expected_version'), (7, 'tags', 'text[]') $$,
     'es_ack_event has these fields');
 
 SELECT * FROM finish();

@@ -87,7 +87,7 @@ SELECT lives_ok($$ SELECT es2.es_drop_projection('p') $$, 'es_drop_projection');
 CREATE TABLE es_inbox (name text);
 CREATE TYPE es_ack_event AS (name text);
 CREATE FUNCTION on_message(payload text, metadata jsonb) RETURNS es2.es_ack_event LANGUAGE sql
-    RETURN ROW(1 / length(payload), NULL, 'came', NULL, 'message-1', NULL)::es2.es_ack_event;
+    RETURN ROW(1 / length(payload), NULL, 'came', NULL, 'message-1', NULL, NULL)::es2.es_ack_event;
 SELECT is(es2.es_receive('t', 'g', 'p', 'on_message(text, jsonb)'), 'acknowledged', 'es_receive');
 SELECT is(es2.es_receive('t', 'g', '', 'on_message(text, jsonb)', max_retries => 0), 'failed', 'es_receive of what fails');
 SELECT is((SELECT payload FROM es2.es_inbox()), 'p', 'es_inbox');

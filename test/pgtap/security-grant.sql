@@ -91,8 +91,8 @@ SELECT bag_eq(
     $$ SELECT p.oid::regprocedure::text
          FROM members m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid
         WHERE p.provolatile = 'v' AND 'internal'::regtype <> ALL (p.proargtypes) AND has_function_privilege('es_test_nobody', p.oid, 'EXECUTE') $$,
-    $$ VALUES ('es_uuid7()'), ('es_state(text,es_function,jsonb,bigint,timestamp with time zone,text)') $$,
-    'of the functions that could write PUBLIC may call none but es_state, which writes its cache only');
+    $$ VALUES ('es_uuid7()'), ('es_query(jsonb,bigint,bigint,boolean,bigint)'), ('es_state(text,es_function,jsonb,bigint,timestamp with time zone,text)') $$,
+    'of the functions that could write PUBLIC may call none but es_state, which writes its cache only, and es_query, which takes a snapshot');
 SELECT is_empty(
     $$ SELECT p.oid::regprocedure
          FROM members m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid

@@ -69,7 +69,7 @@ SELECT bag_eq(
          FROM pg_attribute a
          JOIN pg_collation c ON c.oid = a.attcollation
         WHERE a.attrelid IN ('es_events'::regclass, 'es_import'::regclass) AND a.attnum > 0 $$,
-    $$ VALUES ('es_events', 'stream', 'C'), ('es_events', 'type', 'C'),
+    $$ VALUES ('es_events', 'stream', 'C'), ('es_events', 'type', 'C'), ('es_events', 'tags', 'C'), ('es_import', 'tags', 'C'),
               ('es_import', 'stream', 'C'), ('es_import', 'type', 'C') $$,
     'names are compared by their bytes');
 

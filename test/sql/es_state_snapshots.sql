@@ -323,7 +323,7 @@ SELECT now_is('a-2');
 RESET ROLE;
 -- Columns: all of them are needed, and then it is as with row security.
 REVOKE SELECT ON es_events FROM regress_es_ann, regress_es_bob;
-GRANT SELECT (position, version, next_xid, recorded_at, occurred_at, id, stream, type, data, metadata) ON es_events TO regress_es_ann;
+GRANT SELECT (position, version, next_xid, recorded_at, occurred_at, id, stream, type, data, metadata, tags, body) ON es_events TO regress_es_ann;
 GRANT SELECT (version, recorded_at, stream, type, data) ON es_events TO regress_es_bob;
 SET ROLE regress_es_ann;
 SELECT now_is('a-2'), now_is('a-2', by_time => 'occurred');

@@ -7,7 +7,7 @@ CREATE FUNCTION compare(name text, partitions int, category text DEFAULT NULL)
     RETURNS TABLE (delivered bigint, differ bigint, missing bigint) LANGUAGE plpgsql AS $$
 BEGIN
     CREATE TEMP TABLE got (t bigint, p int, a int, "position" bigint, version bigint, recorded_at timestamptz, occurred_at timestamptz,
-                           id uuid, stream text, type text, data jsonb, metadata jsonb);
+                           id uuid, stream text, type text, data jsonb, metadata jsonb, tags text[], body bytea);
     PERFORM es_create_subscription(name, partitions => compare.partitions, category => compare.category);
     LOOP
         INSERT INTO got SELECT * FROM es_poll(name, 'c', 100);
