@@ -333,8 +333,8 @@ release_locks(Oid log, const LogLock *locks, int count)
 }
 
 /*
- * Waits until nobody appends to what the locks are of.  Those who have locked the whole log
- * have none of these locks.
+ * Waits until nobody appends to what the locks are of.  A transaction that has locked the whole log
+ * has none of these locks.
  */
 Snapshot
 log_lock_barrier(Oid log, LogLock *locks, int count)

@@ -15,7 +15,7 @@
  *	   comes later waits for the end of this transaction, and lies beyond it.
  *	3. For an item without tags there is no such lock, and one on the whole log would stop
  *	   everybody.  Such conditions are checked one at a time, to the end of their
- *	   transactions.  The append draws its positions first, and waits for those who may own
+ *	   transactions.  The append draws its positions first, and waits for all transactions that may own
  *	   a lower one.  Others draw higher ones, and come after it in the order of positions.
  *	   So what lies between is all that there is to check.
  *	4. Which events are stored already is looked up before: the events of a retry match

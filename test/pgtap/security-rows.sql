@@ -51,7 +51,6 @@ INSERT INTO ways (function, query) VALUES
     ('es_read',         'SELECT * FROM es_read()'),
     ('es_read',         'SELECT * FROM es_read(0, 100)'),
     ('es_query',        'SELECT * FROM es_query(''[{"types": ["hiddenA", "hiddenB"]}, {"tags": ["hidden"]}]'')'),
-    ('es_query',        'SELECT * FROM es_query(''[{"tags": ["hidden"]}]'', backward => true)'),
     ('es_read_category', 'SELECT * FROM es_read_category(''order'', 0, 100, ''{hiddenA,hiddenB}'')'),
     ('es_last_event',   'SELECT es_last_event(''order-hidden'')'),
     ('es_event',        'SELECT es_event(''00000000-0000-0000-0000-0000000000a1'')'),
