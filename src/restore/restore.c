@@ -49,6 +49,7 @@
 #include "restore/restore.h"
 #include "log/closed.h"
 #include "log/log.h"
+#include "log/tags.h"
 #include "identity/identity.h"
 #include "projection/projection_define.h"
 
@@ -557,6 +558,21 @@ es_definitions_altered(PG_FUNCTION_ARGS)
 	PG_RETURN_NULL();
 }
 
+/* Stores entries of tags that are missing, of rows that came without the trigger, say. */
+static void
+repair_tags(const Restore *restore)
+{
+	CopiedDefinition tags = {.kind = "tags",.table = "es_tags",.name = "entries"};
+	int64		added;
+	int64		removed;
+
+	tag_entry_reindex(restore->log, &added, &removed);
+	if (added + removed > 0)
+		put_result(restore, &tags, "restored",
+				   psprintf(INT64_FORMAT " entries were missing, " INT64_FORMAT " had no event",
+							added, removed));
+}
+
 /*
  * es_finish_restore(discard): replays what is left, and opens the store.
  */
@@ -575,6 +591,7 @@ es_finish_restore(PG_FUNCTION_ARGS)
 	SPI_connect();
 	lock_log_to_restore(restore.log);
 	replay_all(&restore);
+	repair_tags(&restore);
 	SPI_finish();
 	if (!log_relid_is_closed(restore.log))
 	{

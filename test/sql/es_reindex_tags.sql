@@ -76,8 +76,19 @@ BEGIN READ ONLY;
 SELECT * FROM es_reindex_tags();
 ROLLBACK;
 
--- Who may do it
+-- An owner that has forced row security on itself sees no event, and removes no entry
 CREATE ROLE regress_es_tags;
+GRANT CREATE ON SCHEMA public TO regress_es_tags;
+ALTER TABLE es_events OWNER TO regress_es_tags;
+ALTER TABLE es_tags OWNER TO regress_es_tags;
+ALTER TABLE es_events ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+SELECT * FROM es_reindex_tags();
+ALTER TABLE es_events DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY;
+ALTER TABLE es_events OWNER TO CURRENT_USER;
+ALTER TABLE es_tags OWNER TO CURRENT_USER;
+REVOKE CREATE ON SCHEMA public FROM regress_es_tags;
+
+-- Who may do it
 SELECT es_grant('regress_es_tags', 'reader'), es_grant('regress_es_tags', 'writer');
 SET ROLE regress_es_tags;
 SELECT * FROM es_tags;

@@ -54,6 +54,7 @@ END
 # Rows in each table of the store.
 my $rows = <<'END';
 SELECT es_append('account-1', 'any', 'paid', jsonb_build_object('n', i)) FROM generate_series(1, 40) i;
+SELECT es_append('account-1', 'any', 'opened', '{"name": "n"}', tags => ARRAY['tag:' || i, 'all'], body => sha256(i::text::bytea)) FROM generate_series(1, 5) i;
 SELECT es_rewrite(id, '{"name": "removed"}') FROM es_events WHERE stream = 'account-2' AND version = 1;
 CREATE FUNCTION public.paid_from_1(data jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT data || '{"to": "x"}' $$;
 SELECT es_define_event_type('paid', category => 'parcel', schema_version => 2), es_define_upcaster('paid', 1, 'paid_from_1', category => 'parcel');
@@ -64,7 +65,7 @@ SELECT es_skip_event('later', 2, 'not wanted');
 SELECT es_create_subscription('consumer', partitions => 3, lease => '1 hour');
 SELECT es_nack('consumer', max(token), min(position), 'no', 'park') FROM es_poll('consumer', 'ann', 10);
 CREATE FUNCTION public.on_payment(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql AS $$
-	SELECT p->>'id', NULL::timestamptz, 'paid', 'v1', 'payment-' || (p->>'id'), NULL FROM (SELECT payload::jsonb AS p) AS message $$;
+	SELECT p->>'id', NULL::timestamptz, 'paid', 'v1', 'payment-' || (p->>'id'), NULL, '{payment}'::text[] FROM (SELECT payload::jsonb AS p) AS message $$;
 SELECT es_receive('payments', 'shop', jsonb_build_object('id', i)::text, 'on_payment(text, jsonb)') FROM generate_series(1, 3) i;
 SELECT es_snapshot('account-1', 'es_merge');
 INSERT INTO es_notified (position) VALUES (1);
@@ -232,6 +233,7 @@ sub contents
 		q{SELECT sequencename, last_value FROM pg_sequences WHERE sequencename IN ('es_inbox_id_seq', 'es_failures_id_seq') ORDER BY 1},
 		'SELECT p.last_value >= max(e.position) FROM es_position p, es_events e GROUP BY p.last_value',
 		q{SELECT tgname, tgenabled, tgtype, tgnewtable FROM pg_trigger WHERE tgrelid = 'es_events'::regclass AND NOT tgisinternal ORDER BY tgname},
+		q{SELECT 'tags', count(*), md5(string_agg(t::text, ' ' ORDER BY t::text COLLATE "C")) FROM es_tags AS t},
 		'SELECT * FROM public.audited');
 }
 
@@ -302,7 +304,7 @@ sub is_filled
 	}
 	my %dumped = map { $_ => 1 } own_tables($server, $database, 1);
 	is(join(' ', grep { !$dumped{$_} } own_tables($server, $database)),
-		'es_identity es_notified es_published_horizon es_snapshots', "$database: a dump has the rows of all tables but these");
+		'es_identity es_notified es_published_horizon es_snapshots es_tags', "$database: a dump has the rows of all tables but these");
 	return;
 }
 
