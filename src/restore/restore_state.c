@@ -25,13 +25,16 @@
 #include "base/role.h"
 #include "restore/restore.h"
 
-/* The tables of the extension that can be closed. */
+/* The tables of the extension. */
 #define OWN_TABLES \
 	" FROM pg_extension x" \
 	" JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = x.oid" \
 	" AND d.deptype = 'e' AND d.classid = 'pg_class'::regclass" \
-	" JOIN pg_class c ON c.oid = d.objid AND c.relkind = 'r' AND c.relname <> 'es_user_definitions'" \
+	" JOIN pg_class c ON c.oid = d.objid AND c.relkind = 'r'" \
 	" JOIN pg_namespace n ON n.oid = c.relnamespace"
+
+/* Those that can be closed. */
+#define CLOSED_TABLES OWN_TABLES " AND c.relname <> 'es_user_definitions'"
 
 #define HAS_POLICY(name) \
 	"EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid AND p.polname = '" name "')"
@@ -39,7 +42,7 @@
 #define EVENTS_FIRST " ORDER BY c.relname <> 'es_events', c.oid, s.n"
 
 static const char close_statements[] =
-"SELECT s.statement" OWN_TABLES
+"SELECT s.statement" CLOSED_TABLES
 " CROSS JOIN LATERAL (VALUES"
 " (1, format('CREATE POLICY es_closed ON %s AS RESTRICTIVE USING (%I.es_closed())', c.oid::regclass, n.nspname)),"
 " (2, CASE WHEN NOT c.relrowsecurity THEN format('CREATE POLICY es_closed_rows ON %s USING (true)', c.oid::regclass) END),"
@@ -48,7 +51,7 @@ static const char close_statements[] =
 EVENTS_FIRST;
 
 static const char open_statements[] =
-"SELECT s.statement" OWN_TABLES
+"SELECT s.statement" CLOSED_TABLES
 " CROSS JOIN LATERAL (VALUES"
 " (1, CASE WHEN " HAS_POLICY("es_closed_rows") " AND NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid AND p.polname NOT IN ('es_closed', 'es_closed_rows'))"
 " THEN format('ALTER TABLE %s DISABLE ROW LEVEL SECURITY', c.oid::regclass) END),"

@@ -216,6 +216,58 @@ sub own_tables
 		  . ($dumped ? ' AND c.oid = ANY (x.extconfig)' : '') . ' ORDER BY c.relname');
 }
 
+# What the catalogs have of the tables of the extension, without a look through the eyes of
+# es_definitions().  Names are qualified as the search_path of the database has them.
+my $catalog = <<'END';
+SELECT line FROM (
+	SELECT c.relname, format('table %s %s %s %s %s', c.relrowsecurity, c.relforcerowsecurity, c.relreplident, c.reloptions, t.reloptions)
+	  FROM tab c LEFT JOIN pg_class t ON t.oid = c.reltoastrelid
+	UNION ALL
+	SELECT c.relname, format('column %s %s %s %s %s %s %s', a.attname, a.attstorage, a.attcompression, coalesce(a.attstattarget::int, -1), a.attnotnull,
+		(SELECT array_agg(o ORDER BY o) FROM unnest(a.attoptions) o WHERE o ~ '^n_'), pg_get_expr(d.adbin, d.adrelid))
+	  FROM tab c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+	  LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+	UNION ALL
+	SELECT c.relname, format('policy %s %s %s %s %s %s', p.polname, p.polpermissive, p.polcmd,
+		(SELECT array_agg(CASE r WHEN 0 THEN 'public' ELSE r::regrole::text END ORDER BY r <> 0, r::regrole::text) FROM unnest(p.polroles) r),
+		pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid))
+	  FROM tab c JOIN pg_policy p ON p.polrelid = c.oid
+	UNION ALL
+	SELECT c.relname, format('constraint %s %s %s %s', o.conname, o.convalidated, o.condeferrable, pg_get_constraintdef(o.oid))
+	  FROM tab c JOIN pg_constraint o ON o.conrelid = c.oid AND o.contype NOT IN ('n', 't')
+	UNION ALL
+	SELECT c.relname, format('index %s %s %s', i.indisreplident, i.indisvalid, pg_get_indexdef(i.indexrelid)) FROM tab c JOIN pg_index i ON i.indrelid = c.oid
+	UNION ALL
+	SELECT c.relname, format('trigger %s %s', g.tgenabled, pg_get_triggerdef(g.oid)) FROM tab c JOIN pg_trigger g ON g.tgrelid = c.oid AND NOT g.tgisinternal
+	UNION ALL
+	SELECT c.relname, format('rule %s %s', r.ev_enabled, pg_get_ruledef(r.oid)) FROM tab c JOIN pg_rewrite r ON r.ev_class = c.oid
+	UNION ALL
+	SELECT c.relname, format('statistics %s', pg_get_statisticsobjdef(s.oid)) FROM tab c JOIN pg_statistic_ext s ON s.stxrelid = c.oid
+	UNION ALL
+	SELECT c.relname, format('publication %s %s %s', p.pubname, p.attnames, p.rowfilter)
+	  FROM tab c JOIN pg_publication_tables p ON format('%I.%I', p.schemaname, p.tablename)::regclass = c.oid
+	UNION ALL
+	SELECT c.relname, format('comment %s %s', pg_describe_object(d.classoid, d.objoid, d.objsubid), d.description)
+	  FROM tab c JOIN pg_description d ON (d.classoid, d.objoid) IN (
+		SELECT 'pg_class'::regclass, c.oid
+		UNION ALL SELECT 'pg_class'::regclass, indexrelid FROM pg_index WHERE indrelid = c.oid
+		UNION ALL SELECT 'pg_policy'::regclass, oid FROM pg_policy WHERE polrelid = c.oid
+		UNION ALL SELECT 'pg_constraint'::regclass, oid FROM pg_constraint WHERE conrelid = c.oid
+		UNION ALL SELECT 'pg_trigger'::regclass, oid FROM pg_trigger WHERE tgrelid = c.oid
+		UNION ALL SELECT 'pg_rewrite'::regclass, oid FROM pg_rewrite WHERE ev_class = c.oid)) v (relname, line)
+ ORDER BY relname COLLATE "C", line COLLATE "C"
+END
+
+sub catalog
+{
+	my ($server, $database) = @_;
+
+	return $server->safe_psql($database, qq{WITH tab AS (
+		SELECT c.* FROM pg_extension x JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = x.oid AND d.deptype = 'e'
+		  JOIN pg_class c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid AND c.relkind = 'r' WHERE x.extname = 'eventstore')
+		$catalog});
+}
+
 # The rows of each table of which a dump has them, and what follows the numbers of sequences.
 # The positions that are drawn for appends that are rolled back do not count.
 sub contents
@@ -282,6 +334,7 @@ sub state_of_copy
 
 	return {
 		definitions => definitions($server, $database),
+		catalog     => catalog($server, $database),
 		abilities   => abilities($server, $database),
 		contents    => contents($server, $database),
 		reads       => { map { $_ => 1 } split /\n/, answers($server, $database, @reads) }
@@ -350,6 +403,7 @@ sub is_same
 
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	is(definitions($server, $database), $expected->{definitions}, "$name: the same definitions");
+	is(catalog($server, $database), $expected->{catalog}, "$name: the same in the catalogs");
 	is(contents($server, $database), $expected->{contents}, "$name: the same rows");
 	is(abilities($server, $database), $expected->{abilities}, "$name: each role can do the same");
 	is($server->safe_psql($database, 'SELECT count(*) FROM es_finish_restore()'), '0', "$name: nothing is left to finish");
