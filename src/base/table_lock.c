@@ -35,6 +35,9 @@
  * search step 2 begins with another one of the list, and the circle is found after as
  * many searches as there are holders.  The model is test/models/lock.pml.
  *
+ * A condition on an append only waits for the holders, and takes no lock
+ * (table_lock_await_holders; log_lock.c says why).
+ *
  * Several tables are locked all at once or not at all, so that nothing is held against
  * others during a wait for one of them.
  *
@@ -65,6 +68,7 @@
 #define SEARCH_INTERVAL		1000
 #define SEARCH_TIME			10
 #define SEARCH_DELAY		1	/* the least that deadlock_timeout can be */
+#define FIRST_SLICE			20
 
 /* An attempt to take a lock on all tables. */
 typedef struct LockAttempt
@@ -368,9 +372,9 @@ await_turn(TableWait *wait, bool others_ended)
 	return false;
 }
 
-/* Waits for a lock that is not free: steps 2 to 4. */
-static void
-await_table_lock(const PatientLock *lock)
+/* Begins a wait. */
+static TableWait
+begin_wait(const PatientLock *lock)
 {
 	TableWait	wait = {
 		.lock = lock,
@@ -382,6 +386,15 @@ await_table_lock(const PatientLock *lock)
 		.queue_time = QUEUE_TIME,
 		.holders = palloc(sizeof(VirtualTransactionId))
 	};
+
+	return wait;
+}
+
+/* Waits for a lock that is not free: steps 2 to 4. */
+static void
+await_table_lock(const PatientLock *lock)
+{
+	TableWait	wait = begin_wait(lock);
 	ErrorContextCallback context;
 	bool		others_ended;
 
@@ -405,4 +418,79 @@ table_lock_patiently(const PatientLock *lock)
 {
 	if (!lock_if_free(lock))
 		await_table_lock(lock);
+}
+
+/* Returns true if the transaction is one of the holders. */
+static bool
+is_holder(const TableWait *wait, VirtualTransactionId vxid)
+{
+	int			i;
+
+	for (i = 0; i < wait->holder_count; i++)
+	{
+		if (VirtualTransactionIdEquals(wait->holders[i], vxid))
+			return true;
+	}
+	return false;
+}
+
+/* Leaves those holders for which the function returns true. */
+static void
+keep_holders(TableWait *wait, bool (*matters) (VirtualTransactionId vxid))
+{
+	int			kept = 0;
+	int			i;
+
+	for (i = 0; i < wait->holder_count; i++)
+	{
+		if (matters(wait->holders[i]))
+			wait->holders[kept++] = wait->holders[i];
+	}
+	wait->holder_count = kept;
+}
+
+/* Leaves those holders that still are. */
+static void
+keep_present_holders(TableWait *wait)
+{
+	TableWait	now = begin_wait(wait->lock);
+	int			kept = 0;
+	int			i;
+
+	list_holders(&now);
+	for (i = 0; i < wait->holder_count; i++)
+	{
+		if (is_holder(&now, wait->holders[i]))
+			wait->holders[kept++] = wait->holders[i];
+	}
+	wait->holder_count = kept;
+	pfree(now.holders);
+}
+
+/*
+ * Waits in slices, after each of which it looks who still holds a lock: one that has been
+ * rolled back to a savepoint does not, and may wait for this transaction.  Each slice
+ * searches for deadlocks at once, and is for another of them, so that a circle is found
+ * here.
+ */
+void
+table_lock_await_holders(const PatientLock *lock, bool (*matters) (VirtualTransactionId vxid))
+{
+	TableWait	wait = begin_wait(lock);
+	ErrorContextCallback context;
+	int			slice = FIRST_SLICE;
+
+	list_holders(&wait);
+	keep_holders(&wait, matters);
+	context_push(&context, add_table_context, &wait);
+	while (wait.holder_count > 0)
+	{
+		wait.awaited = wait.holders[wait.searches++ % wait.holder_count];
+		if (!wait_at_most(&wait, await_holder, slice, true) && wait.waited >= wait.search_at)
+			log_wait(&wait);
+		slice = Min(slice * 2, MAX_QUEUE_TIME);
+		keep_present_holders(&wait);
+	}
+	context_pop(&context);
+	pfree(wait.holders);
 }

@@ -9,7 +9,7 @@
 #define EVENTSTORE_WAIT_H
 
 #include "nodes/pg_list.h"
-#include "storage/lockdefs.h"
+#include "storage/lock.h"
 #include "utils/elog.h"
 
 /* wait_context.c */
@@ -52,5 +52,12 @@ typedef struct PatientLock
  * it without making others wait, at most for lock_timeout.  Error: 55P03.
  */
 extern void table_lock_patiently(const PatientLock *lock);
+
+/*
+ * Waits, without the lock, until the transactions that now hold a conflicting one, and for
+ * which the function returns true, have ended or released it.  Errors: 55P03, 40P01.
+ */
+extern void table_lock_await_holders(const PatientLock *lock,
+									 bool (*matters) (VirtualTransactionId vxid));
 
 #endif							/* EVENTSTORE_WAIT_H */

@@ -41,7 +41,6 @@
 #include "miscadmin.h"
 #include "portability/instr_time.h"
 #include "storage/lmgr.h"
-#include "storage/proc.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
@@ -271,50 +270,20 @@ may_own_position_now(VirtualTransactionId vxid)
 }
 
 /*
- * Waits for the end of a transaction.  A deadlock is looked for sooner than others look for
- * one: what waits here is cheap to repeat, and an import that it waits for is not.
- */
-static void
-await_transaction(VirtualTransactionId vxid)
-{
-	int			deadlock_timeout = DeadlockTimeout;
-
-	PG_TRY();
-	{
-		DeadlockTimeout = Max(DeadlockTimeout / 4, 1);
-		(void) VirtualXactLock(vxid, true);
-	}
-	PG_FINALLY();
-	{
-		DeadlockTimeout = deadlock_timeout;
-	}
-	PG_END_TRY();
-}
-
-/*
- * Waits for all others that may own a position.
+ * Waits for all others that may own a position.  What waits here is cheap to repeat, and an
+ * import that it waits for is not: this is the victim of a deadlock.
  */
 void
 log_lock_await_appenders(Oid log)
 {
-	LOCKTAG		tag;
-	VirtualTransactionId *vxids;
-	WaitContext context;
-	int			count;
-	int			i;
+	PatientLock lock = {
+		.relids = list_make1_oid(log),
+		.mode = ShareLock,
+		.purpose = "to append under a condition"
+	};
 
-	SET_LOCKTAG_RELATION(tag, MyDatabaseId, log);
-	vxids = GetLockConflicts(&tag, ShareLock, &count);
-	if (count > 0)
-		wait_context_begin(&context, "appends to", get_rel_name(log), -1);
-	for (i = 0; i < count; i++)
-	{
-		if (may_own_position_now(vxids[i]))
-			await_transaction(vxids[i]);
-	}
-	if (count > 0)
-		wait_context_end(&context);
-	pfree(vxids);
+	table_lock_await_holders(&lock, may_own_position_now);
+	list_free(lock.relids);
 }
 
 /* Releases locks that were taken for a moment. */

@@ -59,7 +59,8 @@ extern LogLock log_lock_of_conditions(Oid log);
 extern bool log_lock_is_whole(Oid log);
 
 /*
- * Waits until every other transaction has ended that may own a position by now.  New ones
+ * Waits until every other transaction that may own a position by now has ended, or has
+ * rolled it back.  New ones
  * are not waited for: they draw higher ones.
  */
 extern void log_lock_await_appenders(Oid log);

@@ -118,7 +118,7 @@ read_item(QueryItem *item, const JsonbValue *object)
 
 /* Refuses a query that is no array of some items. */
 static void
-check_query(Jsonb *query)
+check_query_array(Jsonb *query)
 {
 	if (!JB_ROOT_IS_ARRAY(query) || JB_ROOT_IS_SCALAR(query))
 		ereport(ERROR,
@@ -150,7 +150,7 @@ query_read(Jsonb *json)
 	ErrorContextCallback context;
 	int			number;
 
-	check_query(json);
+	check_query_array(json);
 	query->count = JB_ROOT_COUNT(json);
 	query->items = palloc0(sizeof(QueryItem) * query->count);
 	context_push(&context, add_item_context, &number);
