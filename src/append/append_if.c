@@ -31,7 +31,7 @@ enum
 	ARG_EVENTS, ARG_QUERY, ARG_AFTER
 };
 
-/* Refuses a number of events that is none, or too many. */
+/* Refuses an empty array of events, and too many events. */
 static void
 check_count(int count)
 {
@@ -40,7 +40,7 @@ check_count(int count)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("there is no event to append"),
 				 errdetail("The array of events is empty."),
-				 errhint("Give at least one event.")));
+				 errhint("Pass at least one event.")));
 	if (count > ES_MAX_CONDITIONAL)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),

@@ -160,7 +160,7 @@ fail_tags(const char *detail)
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("\"tags\" of an event must be an array of strings"),
 			 errdetail("%s", detail),
-			 errhint("Give an array such as [\"course:c1\", \"student:s1\"].")));
+			 errhint("Pass an array such as [\"course:c1\", \"student:s1\"].")));
 }
 
 /* The strings of a JSON array, as an array of text; 0 for null. */
@@ -310,8 +310,8 @@ complete_stream(NewEvent *event)
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("an event has neither a stream nor tags"),
-					 errdetail("The object has no key \"stream\", and no tag of which one could be made."),
-					 errhint("Name the event's stream, or tag the event: it then goes to the stream \"event-\" and its first tag.")));
+					 errdetail("The object has no key \"stream\", and no tag from which one could be made."),
+					 errhint("Name the event's stream, or tag the event, which then goes to the stream \"event-\" and its first tag.")));
 		event->stream = cstring_to_text(psprintf("event-%s", text_to_cstring(tag)));
 	}
 	stream_check_new(event->stream);

@@ -355,7 +355,7 @@ whole_is_retry(Log *log, Write *write)
 				 errmsg("duplicate events for stream \"%s\"", text_to_cstring(stored->stream)),
 				 errdetail("They are stored, and those of the same append for stream \"%s\" are not.",
 						   text_to_cstring(missing->stream)),
-				 errhint("A retry repeats the whole append; give events of each stream ids, so that it is recognized.")));
+				 errhint("A retry repeats the whole append. To be recognized, it needs ids of events in each stream.")));
 	return stored != NULL;
 }
 

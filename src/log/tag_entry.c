@@ -9,7 +9,7 @@
  * The protocol:
  *
  *	1. An append stores the entries of its events with them, in the same transaction, so
- *	   that who sees an event sees its entries.  They are stored before AFTER triggers
+ *	   that a snapshot that sees an event sees its entries.  They are stored before AFTER triggers
  *	   fire.
  *	2. The entries of a row that comes otherwise, by INSERT, COPY or logical replication,
  *	   are stored by the trigger es_events_tag.  For a row that was appended, whose

@@ -60,13 +60,12 @@ extern bool log_lock_is_whole(Oid log);
 
 /*
  * Waits until every other transaction that may own a position by now has ended, or has
- * rolled it back.  New ones
- * are not waited for: they draw higher ones.
+ * rolled it back.  New ones are not waited for, since they draw higher positions.
  */
 extern void log_lock_await_appenders(Oid log);
 
 /*
- * Waits until nobody appends to what the locks are of, and returns a snapshot, registered,
+ * Waits until no transaction holds the locks to append, and returns a registered snapshot
  * that sees all of it.  The locks are held for that moment alone.
  */
 extern Snapshot log_lock_barrier(Oid log, LogLock *locks, int count);

@@ -14,10 +14,10 @@
  *	   and then a snapshot.  What matches and was committed before is visible to it.  What
  *	   comes later waits for the end of this transaction, and lies beyond it.
  *	3. For an item without tags there is no such lock, and one on the whole log would stop
- *	   everybody.  Such conditions are checked one at a time, to the end of their
- *	   transactions.  The append draws its positions first, and waits for all transactions that may own
- *	   a lower one.  Others draw higher ones, and come after it in the order of positions.
- *	   So what lies between is all that there is to check.
+ *	   all appends.  Such conditions are checked one at a time, to the end of their
+ *	   transactions.  The append draws its positions first, and waits for all transactions
+ *	   that may own a lower one.  Others draw higher ones, and come after it in the order
+ *	   of positions.  So the events between are all that there is to check.
  *	4. Which events are stored already is looked up before: the events of a retry match
  *	   its own condition.
  *
@@ -60,7 +60,7 @@ query_check_reader(Oid log, const char *what)
 			 hidden ?
 			 errdetail("Row security hides some events from the role.") :
 			 errdetail("The role has no SELECT on table \"%s\".", get_rel_name(log)),
-			 errhint("Whether an event matches says something about it: use a role that may read all events.")));
+			 errhint("Whether an event matches reveals something about it. Use a role that may read all events.")));
 }
 
 /* Returns the position of the last event that has the tag; 0 without one. */

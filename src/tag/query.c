@@ -89,7 +89,7 @@ read_item_key(QueryItem *item, const char *key, const JsonbValue *value)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("unknown key \"%s\" in an item of a query", key),
 				 errdetail("The keys of an item are types and tags."),
-				 errhint("An event has to be of one of the types, and to have all of the tags.")));
+				 errhint("An event must have one of the types and all of the tags.")));
 }
 
 /* Reads one item. */
@@ -105,7 +105,7 @@ read_item(QueryItem *item, const JsonbValue *object)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("an item of a query must be an object"),
 				 errdetail("It is of another JSON type."),
-				 errhint("Give an item such as {\"types\": [\"enrolled\"], \"tags\": [\"course:c1\"]}.")));
+				 errhint("Pass an item such as {\"types\": [\"enrolled\"], \"tags\": [\"course:c1\"]}.")));
 	iterator = JsonbIteratorInit(object->val.binary.data);
 	(void) JsonbIteratorNext(&iterator, &value, true);
 	while (JsonbIteratorNext(&iterator, &value, true) == WJB_KEY)
@@ -125,7 +125,7 @@ check_query_array(Jsonb *query)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("a query must be an array"),
 				 errdetail("The argument is %s.", JB_ROOT_IS_SCALAR(query) ? "a scalar" : "an object"),
-				 errhint("Give an array of items, also for one item.")));
+				 errhint("Pass an array of items, even for one item.")));
 	if (JB_ROOT_COUNT(query) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -3,12 +3,12 @@
  * query_events.c
  *		es_query(): the events that match a query.
  *
- * Whoever decides on what it returns appends beyond the last position that it has read
+ * A caller that decides on its result appends beyond the last position that it has read
  * (condition.c).  So no event with a lower position may come later.  If it could, the
  * condition would not see it.  An event of another tag may have drawn a lower position,
  * and not be committed yet.  So:
  *
- *	1. Where each item has tags, the call waits until nobody appends an event with one of
+ *	1. Where each item has tags, the call waits until no transaction appends an event with one of
  *	   them, takes a snapshot, and lets go of the locks at once.  Events that come later
  *	   draw positions later.
  *	2. Where that cannot be, it reads up to the horizon: for an item without tags, at
