@@ -7,6 +7,7 @@ package main
 import (
 	"context"
 	"database/sql"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -50,11 +51,26 @@ func native(kind, value string) any {
 		moment, err := time.Parse(time.RFC3339Nano, value)
 		check(err)
 		return moment
+	case "bytea":
+		return unhex(value)
+	case "byteas":
+		check(json.Unmarshal([]byte(value), &texts))
+		bodies := make([][]byte, len(texts))
+		for i, text := range texts {
+			bodies[i] = unhex(text)
+		}
+		return pq.Array(bodies)
 	case "texts", "jsons", "uuids", "times", "classes":
 		check(json.Unmarshal([]byte(value), &texts))
 		return pq.Array(texts)
 	}
 	return value
+}
+
+func unhex(value string) []byte {
+	decoded, err := hex.DecodeString(strings.TrimPrefix(value, `\x`))
+	check(err)
+	return decoded
 }
 
 // The same, but JSON as bytes. With binary_parameters these are the binary form, which is not JSON.
@@ -73,7 +89,13 @@ func all(kinds, values []string, convert func(kind, value string) any) []any {
 	return converted
 }
 
-func same(_, value string) any { return value }
+// As a text, but bytes: lib/pq takes a string for what they are, and not for their hexadecimal form.
+func untyped(kind, value string) any {
+	if kind == "bytea" {
+		return unhex(value)
+	}
+	return value
+}
 
 func (a asker) ask(c call, way string, query func() (*sql.Rows, error)) {
 	_, err := a.connection.ExecContext(ctx, "BEGIN")
@@ -120,8 +142,8 @@ func (a asker) inEachWay(c call) {
 		direct("simple", nil)
 		return
 	}
-	direct("untyped", all(c.kinds, c.values, same))
-	prepared("prepared", all(c.kinds, c.values, same))
+	direct("untyped", all(c.kinds, c.values, untyped))
+	prepared("prepared", all(c.kinds, c.values, untyped))
 	if c.variant != "plain" {
 		return
 	}
@@ -145,16 +167,41 @@ func calls(db *sql.DB) (found []call) {
 	return found
 }
 
+// The event with tags and a body. A parameter makes it the extended protocol.
+func polled(db *sql.DB) string {
+	var tags []string
+	var body []byte
+	transaction, err := db.Begin()
+	check(err)
+	defer transaction.Rollback()
+	check(transaction.QueryRow("SELECT tags, body FROM es_poll($1, 'c')", "bytes").Scan(pq.Array(&tags), &body))
+	return fmt.Sprintf("%v %x", tags, body)
+}
+
 // What is lib/pq's own: what it is, what is answered, and what must be.
 func alone(db *sql.DB) {
 	var composite string
 	var version, position int64
 	check(db.QueryRow("BEGIN; SELECT es_append('a-1', 4, 'a'); ROLLBACK").Scan(&composite))
 	check(db.QueryRow("BEGIN; SELECT * FROM es_append('a-1', 4, 'a'); ROLLBACK").Scan(&version, &position))
-	for _, row := range [][]any{
+	var appended string
+	transaction, err := db.Begin()
+	check(err)
+	_, err = transaction.Exec("SELECT es_append($1, 4, 'a', body => $2)", "a-1", `\x00ff`)
+	check(err)
+	check(transaction.QueryRow("SELECT encode(body, 'hex') FROM es_load('a-1', 4)").Scan(&appended))
+	check(transaction.Rollback())
+	rows := [][]any{
 		{"SELECT f()", strings.HasPrefix(composite, "(5,"), "true"},
 		{"SELECT FROM f()", version, "5"},
-	} {
+		{"a string as bytea", appended, hex.EncodeToString([]byte(`\x00ff`))},
+		{"tags and body of es_poll", polled(db), "[b with, comma] 00ff5c27"},
+	}
+	binary, err := sql.Open("postgres", "binary_parameters=yes")
+	check(err)
+	binary.SetMaxOpenConns(1)
+	rows = append(rows, []any{"tags and body of es_poll, binary_parameters", polled(binary), "[b with, comma] 00ff5c27"})
+	for _, row := range rows {
 		_, err := db.Exec("INSERT INTO said_alone VALUES ('go', $1, $2, $3)", row[0], fmt.Sprint(row[1]), row[2])
 		check(err)
 	}

@@ -4,7 +4,7 @@
 // column of the first row, or the SQLSTATE.
 const { Client } = require('pg');
 
-const ELEMENTS = { texts: 'text', jsons: 'json', uuids: 'uuid', times: 'time', classes: 'class' };
+const ELEMENTS = { texts: 'text', jsons: 'json', uuids: 'uuid', times: 'time', classes: 'class', byteas: 'bytea' };
 
 // The value as JavaScript has it.
 function native(kind, value) {
@@ -12,6 +12,7 @@ function native(kind, value) {
   if (kind === 'time') return new Date(value);
   // An array would become an array of PostgreSQL's, and a text or number no JSON.
   if (kind === 'json') return Array.isArray(JSON.parse(value)) ? value : JSON.parse(value);
+  if (kind === 'bytea') return Buffer.from(value.slice(2), 'hex');
   if (kind in ELEMENTS) return JSON.parse(value).map((element) => (kind === 'jsons' ? element : native(ELEMENTS[kind], element)));
   return value;
 }
@@ -58,6 +59,7 @@ async function main() {
   // What is node-postgres' own: what it is, what is answered, and what must be.
   const batch = "SELECT version FROM es_append_batch('a-1', $1, $2::jsonb)";
   const append = "SELECT version FROM es_append('a-1', 4, 'a', $1)";
+  const body = Buffer.from("\x00\xff\\'", 'latin1');
   const alone = [
     ['an array as jsonb', await answer({ text: batch, values: [4, [{ type: 'a' }]] }), '22P02'],
     ['an array as a text', await answer({ text: batch, values: [4, JSON.stringify([{ type: 'a' }])] }), '5'],
@@ -65,6 +67,9 @@ async function main() {
     ['a text as a JSON text', await answer({ text: append, values: [JSON.stringify('hello')] }), '5'],
     ['SELECT f()', /^\(5,\d+\)$/.test(await answer({ text: "SELECT es_append('a-1', 4, 'a')" })), true],
     ['SELECT FROM f()', await answer({ text: "SELECT * FROM es_append('a-1', 4, 'a')" }), '5'],
+    ['body of es_poll', (await answer({ text: "SELECT body FROM es_poll('bytes', 'c')" })).equals(body), true],
+    ['body of es_poll, binary', (await answer({ text: "SELECT body FROM es_poll('bytes', 'c')", binary: true })).equals(body), true],
+    ['tags of es_poll', JSON.stringify(await answer({ text: "SELECT tags FROM es_poll('bytes', 'c')" })), '["b","with, comma"]'],
   ];
   for (const row of alone) await client.query("INSERT INTO said_alone VALUES ('node', $1, $2, $3)", row);
   for (const row of said) await client.query('INSERT INTO said VALUES ($1, $2, $3, $4)', row);

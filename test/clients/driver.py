@@ -15,7 +15,7 @@ from psycopg.types.numeric import Int2, Int4, Int8
 
 PLAIN = {"text": str, "function": str, "schema": str, "role": str, "class": str}
 OIDS = {"version": 20, "int": 20, "text": 25, "function": 25, "json": 3802, "uuid": 2950, "time": 1184, "interval": 1186,
-        "texts": 1009, "jsons": 3807, "uuids": 2951, "times": 1185}
+        "texts": 1009, "jsons": 3807, "uuids": 2951, "times": 1185, "bytea": 17, "byteas": 1001}
 
 
 def interval(value):
@@ -27,12 +27,13 @@ def native(kind, value):
     """The value as Python has it."""
     if kind == "version":
         return int(value) if value.isdigit() else value
-    one = {"int": int, "uuid": uuid.UUID, "time": datetime.datetime.fromisoformat, "interval": interval}
+    one = {"int": int, "uuid": uuid.UUID, "time": datetime.datetime.fromisoformat, "interval": interval,
+           "bytea": lambda hexadecimal: bytes.fromhex(hexadecimal[2:])}
     if kind in one:
         return one[kind](value.replace("Z", "+00:00") if kind == "time" else value)
     if kind == "json":
         return Jsonb(json.loads(value))
-    elements = {"texts": "text", "jsons": "json", "uuids": "uuid", "times": "time", "classes": "class"}
+    elements = {"texts": "text", "jsons": "json", "uuids": "uuid", "times": "time", "classes": "class", "byteas": "bytea"}
     if kind in elements:
         return [native(elements[kind], element) for element in json.loads(value)]
     return value
@@ -105,6 +106,11 @@ def alone(connection):
     yield "Decimal", answer(connection, lambda: connection.execute(append, (Decimal(4), Jsonb({})))), "42883"
     yield "SELECT f()", answer(connection, lambda: connection.execute("SELECT es_append('a-1', 4, 'a')"))[:3], "(5,"
     yield "SELECT FROM f()", repr(answer(connection, lambda: connection.execute("SELECT * FROM es_append('a-1', 4, 'a')"))), "5"
+    tags, body = ["b", "with, comma"], b"\x00\xff\\'"
+    for form in (False, True):
+        for part, value in (("tags", tags), ("body", body)):
+            yield f"{part} of es_poll, binary {form}", str(answer(connection, lambda: connection.execute(
+                f"SELECT {part} FROM es_poll('bytes', 'c')", binary=form)) == value), "True"
 
 
 def main():

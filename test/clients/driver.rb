@@ -8,8 +8,8 @@ require 'time'
 
 CONNECTION = PG.connect
 OIDS = { 'version' => 20, 'int' => 20, 'text' => 25, 'function' => 25, 'json' => 3802, 'uuid' => 2950, 'time' => 1184,
-         'interval' => 1186, 'texts' => 1009, 'jsons' => 3807, 'uuids' => 2951, 'times' => 1185 }.freeze
-ELEMENTS = { 'texts' => 'text', 'jsons' => 'json', 'uuids' => 'uuid', 'times' => 'time', 'classes' => 'class' }.freeze
+         'interval' => 1186, 'texts' => 1009, 'jsons' => 3807, 'uuids' => 2951, 'times' => 1185, 'bytea' => 17, 'byteas' => 1001 }.freeze
+ELEMENTS = { 'texts' => 'text', 'jsons' => 'json', 'uuids' => 'uuid', 'times' => 'time', 'classes' => 'class', 'byteas' => 'bytea' }.freeze
 SAID = []
 
 # Encoders for Ruby's objects. A String stays without a type; an Array is sent as text[] or
@@ -24,9 +24,10 @@ def native(kind, value)
   when 'int', 'version' then value.match?(/\A\d+\z/) ? Integer(value) : value
   when 'time' then Time.parse(value)
   when 'json' then JSON.parse(value).is_a?(Hash) ? JSON.parse(value) : value
+  when 'bytea' then PG::BasicTypeMapForQueries::BinaryData.new([value.delete_prefix('\\x')].pack('H*'))
   when 'texts' then JSON.parse(value)
   # an Array of Strings would be a text[]
-  when 'jsons', 'uuids', 'times', 'classes' then '{' + JSON.parse(value).map { |element| element.dump.gsub('\\u', '\\\\u') }.join(',') + '}'
+  when 'jsons', 'uuids', 'times', 'classes', 'byteas' then '{' + JSON.parse(value).map { |element| element.dump.gsub('\\u', '\\\\u') }.join(',') + '}'
   else value
   end
 end
@@ -39,6 +40,7 @@ def typed(kinds, values, binary)
     next { value: [value.delete('-')].pack('H*'), type: oid, format: 1 } if binary && oid == 2950
     next { value: "\x01#{value}", type: oid, format: 1 } if binary && oid == 3802
     next { value: value, type: oid, format: 1 } if binary && oid == 25
+    next { value: [value.delete_prefix('\\x')].pack('H*'), type: oid, format: 1 } if binary && oid == 17
 
     { value: value, type: oid }
   end
@@ -103,4 +105,12 @@ alone('an Array as jsonb', '42846', batch, [4, [{ 'type' => 'a' }]], map)
 alone('an Array as a text', '5', batch, [4, JSON.generate([{ 'type' => 'a' }])], map)
 alone('SELECT f()', 't', "SELECT es_append('a-1', 4, 'a')::text ~ '^\\(5,\\d+\\)$'")
 alone('SELECT FROM f()', '5', "SELECT * FROM es_append('a-1', 4, 'a')")
+{ 'text' => [0, PG::BasicTypeMapForResults], 'binary' => [1, PG::BasicTypeMapForResults] }.each do |form, (number, results)|
+  CONNECTION.exec('BEGIN')
+  events = CONNECTION.exec_params("SELECT body, tags FROM es_poll('bytes', 'c')", [], number)
+  events.type_map = results.new(CONNECTION)
+  answer = events.getvalue(0, 0) == "\x00\xFF\\'".b && (number == 1 || events.getvalue(0, 1) == ['b', 'with, comma'])
+  CONNECTION.exec('ROLLBACK')
+  CONNECTION.exec_params("INSERT INTO said_alone VALUES ('ruby', $1, $2, 'true')", ["es_poll, #{form} results", answer.to_s])
+end
 SAID.each { |row| CONNECTION.exec_params('INSERT INTO said VALUES ($1, $2, $3, $4)', row) }

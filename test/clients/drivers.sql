@@ -20,6 +20,9 @@ SELECT es_create_projection('parks', handler => 'handle_fails', on_failure => 'p
 SELECT es_run_projections('parks');
 SELECT es_pause_projection('p'), es_pause_projection('parks');
 COMMIT;
+-- An event with tags and a body, which is read as each driver has them
+SELECT es_append('bytes-1', 'none', 'a', id => '00000000-0000-4000-8000-00000000000b', tags => '{b,"with, comma"}', body => '\x00ff5c27');
+SELECT es_create_subscription('bytes', category => 'bytes');
 SELECT es_receive('t', 'g', 'failed', 'receive_fails', max_retries => 0), es_receive('t', 'g', 'stored', 'receive');
 
 -- A value that begins with = is an expression, of what the database alone knows.
@@ -66,7 +69,7 @@ END $$;
 
 CREATE TABLE calls (id serial PRIMARY KEY, nr int, variant text, sql text, kinds text[], "values" text[]);
 CREATE FUNCTION natives(kinds text[], "values" text[]) RETURNS text[] STABLE LANGUAGE sql
-RETURN ARRAY(SELECT CASE WHEN k IN ('texts', 'jsons', 'uuids', 'times', 'classes') THEN to_jsonb(v::text[])::text ELSE v END
+RETURN ARRAY(SELECT CASE WHEN k IN ('texts', 'jsons', 'uuids', 'times', 'classes', 'byteas') THEN to_jsonb(v::text[])::text ELSE v END
                FROM ROWS FROM (unnest(kinds), unnest("values")) WITH ORDINALITY AS u (k, v, n) ORDER BY n);
 INSERT INTO calls (nr, variant, sql, kinds, "values")
 SELECT c.nr, t.variant, format(CASE WHEN c.call ~ '^(SELECT|INSERT) ' THEN '%2$s' ELSE 'SELECT (%1$s)::text FROM %2$s AS r' END, c.get, with_parameters(c.call, t.parameters)),
