@@ -109,6 +109,7 @@ fuzz:
 torture:
 	@test/tools/packages torture
 	@test/torture/run
+	@test/torture/decisions
 
 demo:
 	@test/tools/packages demo
