@@ -60,7 +60,7 @@ BEGIN
     END IF;
 END $$;
 
--- The ids of those who have the lock on the log. While one is being prepared its locks are not all in one place.
+-- The ids of the transactions that have the lock on the log. While one is being prepared its locks are not all in one place.
 CREATE VIEW race.appender_ids AS
     WITH locks AS MATERIALIZED (SELECT * FROM pg_locks),
          holders AS (SELECT virtualtransaction, pid FROM locks
