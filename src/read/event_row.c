@@ -89,6 +89,35 @@ next_varlena(HeapTuple row, char *column)
 	return data + att_align_pointer(offset, TYPALIGN_INT, -1, data + offset);
 }
 
+/* Returns true if metadata and what follows it are null, as in most events. */
+static bool
+is_rest_null(HeapTuple row)
+{
+	const int	bits = 1 << (Anum_es_events_metadata - 9) | 1 << (Anum_es_events_tags - 9) |
+	1 << (Anum_es_events_body - 9);
+
+	StaticAssertStmt(Anum_es_events_metadata > 8 && Natts_es_events <= 16,
+					 "the last columns have their bits in the second byte");
+	return !HeapTupleNoNulls(row) && (row->t_data->t_bits[1] & bits) == 0;
+}
+
+/* Sets metadata and what follows it, and returns the last column that is there. */
+static char *
+deform_rest(HeapTuple row, char *column, TupleTableSlot *slot)
+{
+	int			i;
+
+	for (i = Anum_es_events_metadata - 1; i < Natts_es_events; i++)
+	{
+		slot->tts_isnull[i] = is_row_null(row, i + 1);
+		if (slot->tts_isnull[i])
+			continue;
+		column = next_varlena(row, column);
+		slot->tts_values[i] = PointerGetDatum(column);
+	}
+	return column;
+}
+
 /*
  * To the slot this is as if the server had taken the row apart as far, so that it can go
  * on with columns that were added.
@@ -108,15 +137,16 @@ event_row_deform(HeapTuple row, TupleTableSlot *slot)
 	slot->tts_isnull[Anum_es_events_occurred_at - 1] = is_row_null(row, Anum_es_events_occurred_at);
 	values[Anum_es_events_id - 1] = PointerGetDatum(column - UUID_LEN);
 	values[Anum_es_events_stream - 1] = PointerGetDatum(column);
-	for (i = Anum_es_events_type - 1; i < Natts_es_events; i++)
+	for (i = Anum_es_events_type - 1; i < Anum_es_events_metadata - 1; i++)
 	{
-		values[i] = (Datum) 0;
-		slot->tts_isnull[i] = i >= Anum_es_events_metadata - 1 && is_row_null(row, i + 1);
-		if (slot->tts_isnull[i])
-			continue;
 		column = next_varlena(row, column);
 		values[i] = PointerGetDatum(column);
 	}
+	memset(&values[i], 0, sizeof(Datum) * (Natts_es_events - i));
+	if (is_rest_null(row))
+		memset(&slot->tts_isnull[i], true, sizeof(bool) * (Natts_es_events - i));
+	else
+		column = deform_rest(row, column, slot);
 	heap_slot->off = column + VARSIZE_ANY(column) - data;
 	slot->tts_flags |= TTS_FLAG_SLOW;
 	slot->tts_nvalid = Natts_es_events;

@@ -2,7 +2,7 @@
 -- read what it may not, append around the version check, touch what belongs to
 -- another role, run code as another role.
 SET client_min_messages = warning;
-SELECT plan(104);
+SELECT plan(105);
 
 CREATE ROLE es_test_writer;
 CREATE ROLE es_test_all;
