@@ -91,6 +91,26 @@ finish($slow, 'ROLLBACK');
 $primary->safe_psql('postgres', 'INSERT INTO nothing DEFAULT VALUES');
 is(reads_there($last), 'quick-1', 'until then');
 
+# A query of tags ends at the horizon there, and does not wait.
+sub finds_there
+{
+	my ($after) = @_;
+
+	$primary->wait_for_catchup($standby);
+	return $standby->safe_psql('postgres',
+		qq{SELECT string_agg(stream, ',' ORDER BY position) FROM es_query('[{"tags": ["t"]}, {"tags": ["u"]}]', $after)});
+}
+
+$last = last_position();
+$slow = session($primary);
+$slow->query_safe(q{SELECT es_append('slow-1', 'any', 'happened', tags => '{t}')});
+$primary->safe_psql('postgres', q{SELECT es_append('quick-1', 'any', 'happened', tags => '{u}')});
+is(finds_there($last), '', 'an append in flight holds a query of tags');
+finish($slow, 'COMMIT');
+is(finds_there($last), 'slow-1,quick-1', 'and is found first');
+like(($standby->psql('postgres', q{SELECT es_append_if('[{"type": "a", "tags": ["t"]}]', '[{"tags": ["t"]}]')}))[2],
+	qr/cannot execute es_append_if\(\) in a read-only transaction/, 'nothing is appended under a condition there');
+
 # The next_xid of what is committed may be above all ids that the standby has
 # heard of: an id is in the log only when its transaction writes something.
 $last = last_position();
