@@ -212,7 +212,7 @@ END
 
 my $inbox = <<'END';
 CREATE FUNCTION on_payment(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql AS $$
-	SELECT p->>'id', (p->>'at')::timestamptz, 'paid', 'v1', 'payment-' || (p->>'id'), NULL FROM (SELECT payload::jsonb AS p) AS message $$;
+	SELECT p->>'id', (p->>'at')::timestamptz, 'paid', 'v1', 'payment-' || (p->>'id'), NULL, '{payment}'::text[] FROM (SELECT payload::jsonb AS p) AS message $$;
 SELECT es_receive('payments', 'shop', jsonb_build_object('id', i, 'at', '2026-01-01', 'n', i)::text, 'on_payment(text, jsonb)')
   FROM generate_series(1, 50) AS i;
 SELECT es_receive('payments', 'shop', 'not JSON', 'on_payment(text, jsonb)', max_retries => 0);
@@ -421,7 +421,7 @@ sub inbox_goes_on
 		'duplicate', "$name: messages that were received are known");
 	is_query($node, q{SELECT es_receive('payments', 'shop', '{"id": 51}', 'on_payment(text, jsonb)')}, 'acknowledged', "$name: others are handled");
 	$node->safe_psql('postgres', q{CREATE OR REPLACE FUNCTION on_payment(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql AS $$
-		SELECT '52', NULL::timestamptz, 'paid', 'v1', 'payment-52', NULL $$});
+		SELECT '52', NULL::timestamptz, 'paid', 'v1', 'payment-52', NULL, NULL::text[] $$});
 	is_query($node, q{SELECT es_retry(id) FROM es_failures WHERE topic = 'payments'}, '1', "$name: one that failed is tried again");
 	return;
 }
