@@ -304,15 +304,16 @@ complete_stream(NewEvent *event)
 {
 	if (event->stream == NULL)
 	{
-		text	   *tag = event->tags ? tags_first(event->tags) : NULL;
+		Datum	   *tags;
 
-		if (tag == NULL)
+		if (event->tags == (Datum) 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("an event has neither a stream nor tags"),
 					 errdetail("The object has no key \"stream\", and no tag from which one could be made."),
 					 errhint("Name the event's stream, or tag the event, which then goes to the stream \"event-\" and its first tag.")));
-		event->stream = cstring_to_text(psprintf("event-%s", text_to_cstring(tag)));
+		(void) tags_values(event->tags, &tags);
+		event->stream = cstring_to_text(psprintf("event-%s", TextDatumGetCString(tags[0])));
 	}
 	stream_check_new(event->stream);
 }

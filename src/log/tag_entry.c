@@ -70,23 +70,12 @@ tag_entry_table(Oid log)
 	return own_table_relid(log, "es_tags");
 }
 
-/* Takes the tags apart.  Returns how many there are. */
-static int
-entry_tags(const TaggedEvent *event, Datum **tags)
-{
-	int			count;
-
-	deconstruct_array(DatumGetArrayTypeP(event->tags), TEXTOID, -1, false, TYPALIGN_INT,
-					  tags, NULL, &count);
-	return count;
-}
-
 /* Stores the entries of an event. */
 static void
 insert_entries_of(Relation rel, CatalogIndexState indexes, const TaggedEvent *event)
 {
 	Datum	   *tags;
-	int			count = entry_tags(event, &tags);
+	int			count = tags_values(event->tags, &tags);
 	int			i;
 
 	for (i = 0; i < count; i++)
@@ -152,7 +141,7 @@ has_entries(Relation rel, const TaggedEvent *event)
 	Datum	   *tags;
 	bool		found;
 
-	(void) entry_tags(event, &tags);
+	(void) tags_values(event->tags, &tags);
 	table_row_key(&keys[0], index, Anum_es_tags_tag, BTEqualStrategyNumber, F_TEXTEQ, tags[0]);
 	table_row_key(&keys[1], index, Anum_es_tags_position, BTEqualStrategyNumber, F_INT8EQ,
 				  Int64GetDatum(event->position));

@@ -15,6 +15,7 @@
 #include "utils/builtins.h"
 
 #include "eventstore.h"
+#include "base/base.h"
 #include "log/log.h"
 #include "log/tags.h"
 
@@ -48,30 +49,13 @@ check_tag(text *tag, int number)
 				 errhint("A tag names what an event is about, such as 'course:c1'.")));
 }
 
-/* Takes the array apart.  Returns how many elements it has. */
-static int
-tag_values(ArrayType *array, Datum **values)
+/*
+ * Takes the array apart.  Returns how many elements it has.
+ */
+int
+tags_values(Datum tags, Datum **values)
 {
-	bool	   *nulls;
-	int			count;
-	int			i;
-
-	if (ARR_NDIM(array) > 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
-				 errmsg("tags must be an array of one dimension"),
-				 errdetail("The array has %d dimensions.", ARR_NDIM(array))));
-	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, values, &nulls, &count);
-	for (i = 0; i < count; i++)
-	{
-		if (nulls[i])
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("tags must not have null elements"),
-					 errdetail("Element %d is null.", i + 1)));
-		check_tag(DatumGetTextPP((*values)[i]), i + 1);
-	}
-	return count;
+	return argument_texts("tags", DatumGetArrayTypeP(tags), values);
 }
 
 /* Sorts tags, and returns how many differ, which are in front. */
@@ -97,8 +81,11 @@ Datum
 tags_check(Datum tags)
 {
 	Datum	   *values;
-	int			count = tag_values(DatumGetArrayTypeP(tags), &values);
+	int			count = tags_values(tags, &values);
+	int			i;
 
+	for (i = 0; i < count; i++)
+		check_tag(DatumGetTextPP(values[i]), i + 1);
 	count = sort_tags(values, count);
 	if (count > ES_MAX_TAGS)
 		ereport(ERROR,
@@ -144,22 +131,10 @@ int
 tags_add_locks(Datum tags, LogLock *locks)
 {
 	Datum	   *values;
-	int			count = tag_values(DatumGetArrayTypeP(tags), &values);
+	int			count = tags_values(tags, &values);
 	int			i;
 
 	for (i = 0; i < count; i++)
 		locks[i] = log_lock_of_tag(DatumGetTextPP(values[i]), ExclusiveLock);
 	return count;
-}
-
-/*
- * Returns the first tag of a checked array.
- */
-text *
-tags_first(Datum tags)
-{
-	Datum	   *values;
-
-	(void) tag_values(DatumGetArrayTypeP(tags), &values);
-	return DatumGetTextPP(values[0]);
 }

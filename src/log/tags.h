@@ -17,8 +17,8 @@
 /* Refuses what are no tags.  Returns them sorted and distinct; 0: none. */
 extern Datum tags_check(Datum tags);
 
-/* Returns the first tag of a checked array. */
-extern text *tags_first(Datum tags);
+/* Takes an array of tags apart, and returns how many there are.  Errors: a null. */
+extern int	tags_values(Datum tags, Datum **values);
 
 /* Counts the tags of an array, and adds their locks, by an event.  Returns how many. */
 extern int	tags_count(Datum tags);

@@ -32,13 +32,13 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/rls.h"
 #include "utils/snapmgr.h"
 
 #include "eventstore.h"
 #include "base/base.h"
 #include "log/log.h"
 #include "log/tags.h"
+#include "read/read.h"
 #include "tag/tag.h"
 
 /* How many events that match are counted for an error. */
@@ -50,14 +50,12 @@
 void
 query_check_reader(Oid log, const char *what)
 {
-	bool		hidden = pg_class_aclcheck(log, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
-
-	if (hidden && check_enable_rls(log, InvalidOid, true) != RLS_ENABLED)
+	if (event_reader_may_read_all(log, GetUserId()))
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("cannot %s as role \"%s\"", what, GetUserNameFromId(GetUserId(), false)),
-			 hidden ?
+			 pg_class_aclcheck(log, GetUserId(), ACL_SELECT) == ACLCHECK_OK ?
 			 errdetail("Row security hides some events from the role.") :
 			 errdetail("The role has no SELECT on table \"%s\".", get_rel_name(log)),
 			 errhint("Whether an event matches reveals something about it. Use a role that may read all events.")));
