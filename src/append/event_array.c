@@ -18,6 +18,7 @@
 #include "utils/timestamp.h"
 
 #include "eventstore.h"
+#include "base/base.h"
 #include "base/context.h"
 #include "log/log.h"
 #include "log/tags.h"
@@ -167,28 +168,17 @@ fail_tags(const char *detail)
 static Datum
 json_tags(const JsonbValue *value)
 {
-	JsonbContainer *array;
-	Datum	   *tags;
-	int			count;
-	int			i;
+	ArrayType  *tags;
+	int			wrong;
 
 	if (value->type == jbvNull)
 		return (Datum) 0;
 	if (value->type != jbvBinary || !JsonContainerIsArray(value->val.binary.data))
 		fail_tags("The value is of another JSON type.");
-	array = value->val.binary.data;
-	count = JsonContainerSize(array);
-	tags = palloc(sizeof(Datum) * Max(count, 1));
-	for (i = 0; i < count; i++)
-	{
-		JsonbValue *tag = getIthJsonbValueFromContainer(array, i);
-
-		if (tag->type != jbvString)
-			fail_tags(psprintf("Element %d is of another JSON type.", i + 1));
-		tags[i] = PointerGetDatum(cstring_to_text_with_len(tag->val.string.val,
-														   tag->val.string.len));
-	}
-	return PointerGetDatum(construct_array(tags, count, TEXTOID, -1, false, TYPALIGN_INT));
+	tags = argument_json_texts(value->val.binary.data, &wrong);
+	if (tags == NULL)
+		fail_tags(psprintf("Element %d is of another JSON type.", wrong));
+	return PointerGetDatum(tags);
 }
 
 /*

@@ -162,6 +162,32 @@ argument_texts(const char *name, ArrayType *array, Datum **values)
 }
 
 /*
+ * Makes an array of text of a JSON array of strings.  Returns NULL if an element is no
+ * string, and its number.
+ */
+ArrayType *
+argument_json_texts(JsonbContainer *array, int *wrong)
+{
+	int			count = JsonContainerSize(array);
+	Datum	   *texts = palloc(sizeof(Datum) * Max(count, 1));
+	int			i;
+
+	for (i = 0; i < count; i++)
+	{
+		JsonbValue *string = getIthJsonbValueFromContainer(array, i);
+
+		if (string->type != jbvString)
+		{
+			*wrong = i + 1;
+			return NULL;
+		}
+		texts[i] = PointerGetDatum(cstring_to_text_with_len(string->val.string.val,
+															string->val.string.len));
+	}
+	return construct_array(texts, count, TEXTOID, -1, false, TYPALIGN_INT);
+}
+
+/*
  * Refuses the isolation levels of one snapshot, at which the caller would not see
  * what others have committed since.
  */

@@ -21,6 +21,7 @@
 #include "portability/instr_time.h"
 #include "storage/lockdefs.h"
 #include "utils/array.h"
+#include "utils/jsonb.h"
 #include "utils/relcache.h"
 #include "utils/resowner.h"
 #include "utils/snapshot.h"
@@ -212,6 +213,9 @@ extern void argument_name(const char *of, const char *name, int limit);
 /* Takes an array without nulls apart, and returns the number of its texts. */
 extern int	argument_texts(const char *name, ArrayType *array,
 						   Datum **values);
+
+/* Makes an array of text of JSON strings; NULL, and a number, if an element is none. */
+extern ArrayType *argument_json_texts(JsonbContainer *array, int *wrong);
 extern void isolation_check(const char *function);	/* READ COMMITTED it must
 													 * be */
 

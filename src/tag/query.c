@@ -20,6 +20,7 @@
 #include "utils/jsonb.h"
 
 #include "eventstore.h"
+#include "base/base.h"
 #include "base/context.h"
 #include "log/log.h"
 #include "log/tags.h"
@@ -36,10 +37,8 @@ add_item_context(void *arg)
 static ArrayType *
 item_strings(const JsonbValue *value, const char *key)
 {
-	JsonbContainer *array;
-	Datum	   *strings;
-	int			count;
-	int			i;
+	ArrayType  *strings;
+	int			wrong;
 
 	if (value->type != jbvBinary || !JsonContainerIsArray(value->val.binary.data))
 		ereport(ERROR,
@@ -47,28 +46,19 @@ item_strings(const JsonbValue *value, const char *key)
 				 errmsg("\"%s\" of a query's item must be an array of strings", key),
 				 errdetail("The value is of another JSON type."),
 				 errhint("Leave \"%s\" out to match any.", key)));
-	array = value->val.binary.data;
-	count = JsonContainerSize(array);
-	if (count == 0)
+	if (JsonContainerSize(value->val.binary.data) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("\"%s\" of a query's item must not be empty", key),
 				 errdetail("It is an empty array."),
 				 errhint("Leave \"%s\" out to match any.", key)));
-	strings = palloc(sizeof(Datum) * count);
-	for (i = 0; i < count; i++)
-	{
-		JsonbValue *string = getIthJsonbValueFromContainer(array, i);
-
-		if (string->type != jbvString)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("\"%s\" of a query's item must be an array of strings", key),
-					 errdetail("Element %d is of another JSON type.", i + 1)));
-		strings[i] = PointerGetDatum(cstring_to_text_with_len(string->val.string.val,
-															  string->val.string.len));
-	}
-	return construct_array(strings, count, TEXTOID, -1, false, TYPALIGN_INT);
+	strings = argument_json_texts(value->val.binary.data, &wrong);
+	if (strings == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"%s\" of a query's item must be an array of strings", key),
+				 errdetail("Element %d is of another JSON type.", wrong)));
+	return strings;
 }
 
 /* Reads one key of an item. */
