@@ -37,6 +37,7 @@
 
 #include "base/base.h"
 #include "base/context.h"
+#include "base/role.h"
 #include "log/log.h"
 #include "type/type.h"
 #include "read/read.h"
@@ -94,7 +95,7 @@ fold_begin(Fold *fold, Oid log, text *stream, text *reducer, Datum initial,
 	fold->source.reducer = fingerprint_reducer(log, function);
 	fold->source.initial = hash_initial(fold->initial);
 	fold->presenter = present_begin(log);
-	fold->reads_all = event_reader_may_read_all(log, GetUserId());
+	fold->reads_all = role_may_read_all(log, GetUserId());
 	fmgr_info(function, &fold->function);
 	fold_restart(fold);
 	fold->context = AllocSetContextCreate(CurrentMemoryContext,

@@ -24,6 +24,7 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/rls.h"
 #include "utils/syscache.h"
 
 #include "base/base.h"
@@ -228,4 +229,14 @@ Datum
 es_role_cmp(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_INT32(compare_roles(fcinfo));
+}
+
+/*
+ * Returns true if the role has SELECT on the table, and no row security hides rows.
+ */
+bool
+role_may_read_all(Oid table, Oid role)
+{
+	return pg_class_aclcheck(table, role, ACL_SELECT) == ACLCHECK_OK &&
+		check_enable_rls(table, role, true) != RLS_ENABLED;
 }

@@ -32,6 +32,9 @@ extern char *role_name(const Role *role);
 extern char *role_missing_detail(const Role *role);
 extern char *role_missing_hint(const Role *role, const char *otherwise);
 
+/* Returns true if the role has SELECT on the table, and no row security hides rows from it. */
+extern bool role_may_read_all(Oid table, Oid role);
+
 /* run_as.c */
 
 /* The role that ran before, and what must be restored. */

@@ -15,13 +15,12 @@
 #include "access/table.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-#include "utils/rls.h"
 
 #include "base/base.h"
+#include "base/role.h"
 #include "log/log.h"
 #include "read/read.h"
 #include "read/source.h"
@@ -102,13 +101,6 @@ read_source_by_sql(const EventSource *source, Relation log, Snapshot snapshot,
 				  READ_PARAMS, read_types, values, nulls, store);
 }
 
-bool
-event_reader_may_read_all(Oid log, Oid reader)
-{
-	return pg_class_aclcheck(log, reader, ACL_SELECT) == ACLCHECK_OK &&
-		check_enable_rls(log, reader, true) != RLS_ENABLED;
-}
-
 /* Reads by SQL.  Where time may be over, it is a window of positions at a time. */
 static void
 read_windows_by_sql(const EventSource *source, Relation log, Snapshot snapshot,
@@ -149,7 +141,7 @@ event_reader_read(const EventSource *source, Snapshot snapshot, int64 after,
 		batch->bytes = 0;
 	batch->upto = upto;
 	if (source->only.count > 0 ||
-		!event_reader_may_read_all(source->log, source->reader) ||
+		!role_may_read_all(source->log, source->reader) ||
 		!source_scan_read(source, log, snapshot, after, upto, limit, batch))
 		read_windows_by_sql(source, log, snapshot, after, upto, limit, batch);
 	table_close(log, AccessShareLock);

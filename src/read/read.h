@@ -112,12 +112,6 @@ typedef struct EventSource
 	TransactionId changed_by;	/* last wrote it */
 } EventSource;
 
-/*
- * Returns true if the role may read every event: it has SELECT on the log, and
- * no row security.
- */
-extern bool event_reader_may_read_all(Oid log, Oid reader);
-
 /* Where reading ends: of all events of the batch, also those that it had before. */
 typedef struct ReadLimit
 {

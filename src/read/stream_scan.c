@@ -27,6 +27,7 @@
 
 #include "base/compat.h"
 #include "base/base.h"
+#include "base/role.h"
 #include "log/log.h"
 #include "read/read.h"
 #include "read/source.h"
@@ -127,7 +128,7 @@ stream_scan_open(Oid log, text *stream, int64 after, int64 upto,
 {
 	StreamScan *scan = make_stream_scan(log);
 
-	if (event_reader_may_read_all(log, GetUserId()))
+	if (role_may_read_all(log, GetUserId()))
 		scan->index = log_index_open_version(scan->log);
 	if (scan->index != NULL)
 		begin_stream_index(scan, stream, after, upto, snapshot);

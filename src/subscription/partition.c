@@ -440,7 +440,7 @@ partition_find_map(const Subscription *subscription)
 	PartitionMap *map;
 
 	if (!OidIsValid(subscription->owner) ||
-		!event_reader_may_read_all(subscription->log, subscription->owner))
+		!role_may_read_all(subscription->log, subscription->owner))
 		return NULL;
 	log = table_open(subscription->log, AccessShareLock);
 	map = partition_map_find(&source, log);

@@ -36,9 +36,9 @@
 
 #include "eventstore.h"
 #include "base/base.h"
+#include "base/role.h"
 #include "log/log.h"
 #include "log/tags.h"
-#include "read/read.h"
 #include "tag/tag.h"
 
 /* How many events that match are counted for an error. */
@@ -50,7 +50,7 @@
 void
 query_check_reader(Oid log, const char *what)
 {
-	if (event_reader_may_read_all(log, GetUserId()))
+	if (role_may_read_all(log, GetUserId()))
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

@@ -45,6 +45,7 @@
 #include "utils/tuplestore.h"
 
 #include "base/base.h"
+#include "base/role.h"
 #include "base/compat.h"
 #include "log/closed.h"
 #include "log/log.h"
@@ -240,7 +241,7 @@ es_query(PG_FUNCTION_ARGS)
 										 ALLOCSET_DEFAULT_SIZES);
 	take_snapshot(&call);
 	match = match_begin(call.log, call.query, &call.range, call.snapshot);
-	if (event_reader_may_read_all(call.log, GetUserId()))
+	if (role_may_read_all(call.log, GetUserId()))
 		read_by_index(&call, match);
 	else
 		read_by_sql(&call, match);
