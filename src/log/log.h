@@ -19,6 +19,7 @@
 
 #include "log/event.h"
 #include "log/horizon.h"
+#include "log/index.h"
 
 /* log.c */
 
@@ -172,17 +173,6 @@ typedef enum LogIndex
 
 /* Finds the unique ones among the indexes of the log.  Error: one is missing. */
 extern void log_index_find_all(Log *log);
-
-/* Returns true if it is the index on category and position. */
-extern bool log_index_is_category(Relation log, Relation index);
-
-/* Open an index; the first and the last one return NULL if it is missing. */
-extern Relation log_index_open_version(Relation log);
-extern Relation log_index_open_position(Relation log);
-extern Relation log_index_open_category(Relation log);
-
-/* Reads the greatest entry of the position index; false if its last page is empty. */
-extern bool log_index_last_position(Relation index, int64 *position);
 
 /* log_version.c */
 

@@ -118,6 +118,15 @@ index_has_key(Relation index, const UniqueKey *key)
 	return true;
 }
 
+/*
+ * Returns true if the key of the index is the position alone, in its usual order.
+ */
+bool
+log_index_is_on_position(Relation index)
+{
+	return index_has_key(index, &unique_keys[LOG_INDEX_POSITION]);
+}
+
 /* Returns true if the constraint keeps the columns of the key unique. */
 static bool
 is_constraint_on(HeapTuple constraint, TupleDesc desc, const UniqueKey *key)

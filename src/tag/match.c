@@ -8,9 +8,15 @@
  * of them has reached, until they agree.  So a rare tag beside a frequent one costs as much
  * as the rare one has entries.  The type is in the entry.
  *
- * An item without tags walks the log in the order of positions, and looks at types.
+ * An item of types without tags is looked up in the indexes of these types (es_index_type),
+ * and their next positions are merged.  If a type has none, it walks the log in the order of
+ * positions, and looks at types.
  *
- * The items are merged: of all their next positions the first one is returned.
+ * The items are merged: of all their next positions the first one is returned.  Nothing is
+ * looked up before it is asked for: the event beyond the last one that is wanted may be far.
+ *
+ * All but a walk of the log that looks at types take what they need from the index, and look at
+ * the row only if the visibility map does not say that everybody sees it.
  *
  *-------------------------------------------------------------------------
  */
@@ -19,8 +25,11 @@
 #include "access/genam.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/visibilitymap.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "storage/predicate.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
@@ -34,17 +43,18 @@
 /* So many entries are walked before the index is searched anew. */
 #define MAX_STEPS	8
 
-/* The entries of one tag, or all events. */
+/* The entries of one tag, the events of one type, or all events. */
 typedef struct PositionScan
 {
 	Relation	table;
 	Relation	index;
 	IndexScanDesc scan;
 	TupleTableSlot *slot;
-	Datum		tag;			/* 0: all events */
-	int			position_column;	/* of the table */
-	int			type_column;
-	int64		position;		/* of the entry in the slot */
+	Buffer		visible;		/* of the visibility map */
+	Datum		tag;			/* 0: none */
+	bool		has_row;		/* is the row read, as the type is not in the
+								 * index? */
+	int64		position;		/* of the entry */
 	bool		begun;
 	bool		ended;
 } PositionScan;
@@ -53,8 +63,11 @@ typedef struct PositionScan
 typedef struct ItemScan
 {
 	const QueryItem *item;
-	PositionScan *scans;		/* one for each tag; one for all events */
+	PositionScan *scans;		/* one for each tag or type; one for all
+								 * events */
 	int			count;
+	List	   *type_indexes;	/* with one for each type; NIL: they are
+								 * looked at */
 	int64		position;		/* of the next event; 0: none is left */
 } ItemScan;
 
@@ -67,6 +80,8 @@ struct Match
 	Relation	tag_index;
 	ItemScan   *items;
 	int			count;
+	bool		begun;
+	int64		last;			/* the position that was returned */
 };
 
 /* Returns true if the one position comes before the other in the direction. */
@@ -83,19 +98,21 @@ is_in_range(const Match *match, int64 position)
 	return position > match->range.after && position <= match->range.upto;
 }
 
-/* Opens a scan. */
+/* Opens a scan: of a tag, of the index of a type, or of all events. */
 static void
-open_scan(const Match *match, PositionScan *scan, Datum tag, Snapshot snapshot)
+open_scan(const Match *match, PositionScan *scan, Datum tag, Relation type_index,
+		  Snapshot snapshot)
 {
 	bool		tagged = tag != (Datum) 0;
 
 	scan->tag = tag;
 	scan->table = tagged ? match->entries : match->log;
-	scan->index = tagged ? match->tag_index : match->position_index;
-	scan->position_column = tagged ? Anum_es_tags_position : Anum_es_events_position;
-	scan->type_column = tagged ? Anum_es_tags_type : Anum_es_events_type;
+	scan->index = tagged ? match->tag_index :
+		type_index != NULL ? type_index : match->position_index;
 	scan->slot = table_slot_create(scan->table, NULL);
+	scan->visible = InvalidBuffer;
 	scan->scan = compat_index_beginscan(scan->table, scan->index, snapshot, tagged ? 2 : 1);
+	scan->scan->xs_want_itup = !scan->has_row;
 }
 
 /* Searches the index for the first position that does not come before this one. */
@@ -115,18 +132,56 @@ restart_scan(const Match *match, PositionScan *scan, int64 from)
 	scan->begun = true;
 }
 
+/*
+ * Moves on to the next entry that the snapshot sees, which scan->xs_itup then is.  Returns
+ * false after the last one.
+ */
+static bool
+next_entry(PositionScan *scan, ScanDirection direction)
+{
+	IndexScanDesc desc = scan->scan;
+	ItemPointer tid;
+
+	while ((tid = index_getnext_tid(desc, direction)) != NULL)
+	{
+		if (VM_ALL_VISIBLE(scan->table, ItemPointerGetBlockNumber(tid), &scan->visible))
+		{
+			PredicateLockPage(scan->table, ItemPointerGetBlockNumber(tid),
+							  desc->xs_snapshot);
+			return true;
+		}
+		if (index_fetch_heap(desc, scan->slot))
+			return true;
+	}
+	return false;
+}
+
+/* A column of the entry at which the scan is. */
+static Datum
+entry_column(const PositionScan *scan, int column)
+{
+	bool		isnull;
+
+	return index_getattr(scan->scan->xs_itup, column, scan->scan->xs_itupdesc, &isnull);
+}
+
 /* Takes the next entry. */
 static void
 step_scan(const Match *match, PositionScan *scan)
 {
+	ScanDirection direction = match->range.backward ? BackwardScanDirection :
+	ForwardScanDirection;
 	bool		isnull;
 
 	CHECK_FOR_INTERRUPTS();
-	scan->ended = !index_getnext_slot(scan->scan, match->range.backward ? BackwardScanDirection :
-									  ForwardScanDirection, scan->slot);
+	scan->ended = scan->has_row ? !index_getnext_slot(scan->scan, direction, scan->slot) :
+		!next_entry(scan, direction);
 	if (scan->ended)
 		return;
-	scan->position = DatumGetInt64(slot_getattr(scan->slot, scan->position_column, &isnull));
+	scan->position = DatumGetInt64(scan->has_row ?
+								   slot_getattr(scan->slot, Anum_es_events_position, &isnull) :
+								   entry_column(scan, scan->tag != (Datum) 0 ?
+												Anum_es_tags_position : 1));
 	scan->ended = !is_in_range(match, scan->position);
 }
 
@@ -157,10 +212,13 @@ has_type(const ItemScan *item)
 {
 	const PositionScan *scan = &item->scans[0];
 	bool		isnull;
+	Datum		type;
 
-	return item->item->types.array == NULL ||
-		text_set_has_type(&item->item->types,
-						  DatumGetTextPP(slot_getattr(scan->slot, scan->type_column, &isnull)));
+	if (item->item->types.array == NULL || item->type_indexes != NIL)
+		return true;
+	type = scan->has_row ? slot_getattr(scan->slot, Anum_es_events_type, &isnull) :
+		entry_column(scan, Anum_es_tags_type);
+	return text_set_has_type(&item->item->types, DatumGetTextPP(type));
 }
 
 /*
@@ -183,14 +241,39 @@ agree_from(const Match *match, ItemScan *item, int64 from)
 	return from;
 }
 
+/*
+ * Moves the scans of the item's types to their first positions from this one on.  Returns
+ * the first of these; 0 if there is none.
+ */
+static int64
+first_from(const Match *match, ItemScan *item, int64 from)
+{
+	int64		first = 0;
+	int			i;
+
+	for (i = 0; i < item->count; i++)
+	{
+		if (seek_scan(match, &item->scans[i], from) &&
+			(first == 0 || is_before(match, item->scans[i].position, first)))
+			first = item->scans[i].position;
+	}
+	return first;
+}
+
 /* Moves the item to its next event from the position on. */
 static void
 seek_item(const Match *match, ItemScan *item, int64 from)
 {
 	int			step = match->range.backward ? -1 : 1;
 
-	while ((item->position = agree_from(match, item, from)) != 0 && !has_type(item))
+	for (;;)
+	{
+		item->position = item->type_indexes != NIL ? first_from(match, item, from) :
+			agree_from(match, item, from);
+		if (item->position == 0 || has_type(item))
+			return;
 		from = item->position + step;
+	}
 }
 
 /* Opens the scans of an item. */
@@ -200,11 +283,19 @@ open_item(const Match *match, ItemScan *scan, const QueryItem *item, Snapshot sn
 	int			i;
 
 	scan->item = item;
-	scan->count = Max(item->tags.count, 1);
+	if (item->tags.count == 0 && item->types.array != NULL)
+		scan->type_indexes = log_type_index_open_all(match->log, &item->types);
+	scan->count = scan->type_indexes != NIL ? list_length(scan->type_indexes) :
+		Max(item->tags.count, 1);
 	scan->scans = palloc0(sizeof(PositionScan) * scan->count);
 	for (i = 0; i < scan->count; i++)
+	{
+		scan->scans[i].has_row = item->tags.count == 0 && item->types.array != NULL &&
+			scan->type_indexes == NIL;
 		open_scan(match, &scan->scans[i],
-				  item->tags.array == NULL ? (Datum) 0 : item->tags.values[i], snapshot);
+				  item->tags.count == 0 ? (Datum) 0 : item->tags.values[i],
+				  scan->type_indexes == NIL ? NULL : list_nth(scan->type_indexes, i), snapshot);
+	}
 }
 
 /*
@@ -224,11 +315,27 @@ match_begin(Oid log, const EventQuery *query, const MatchRange *range, Snapshot 
 	match->items = palloc0(sizeof(ItemScan) * query->count);
 	match->count = query->count;
 	for (i = 0; i < match->count; i++)
-	{
 		open_item(match, &match->items[i], &query->items[i], snapshot);
-		seek_item(match, &match->items[i], range->backward ? range->upto : range->after + 1);
-	}
 	return match;
+}
+
+/* Moves all items beyond the position that was returned last. */
+static void
+pass_last(Match *match)
+{
+	bool		backward = match->range.backward;
+	int64		from = match->begun ? match->last + (backward ? -1 : 1) :
+	backward ? match->range.upto : match->range.after + 1;
+	int			i;
+
+	for (i = 0; i < match->count; i++)
+	{
+		ItemScan   *item = &match->items[i];
+
+		if (!match->begun || (item->position != 0 && item->position == match->last))
+			seek_item(match, item, from);
+	}
+	match->begun = true;
 }
 
 /*
@@ -237,22 +344,38 @@ match_begin(Oid log, const EventQuery *query, const MatchRange *range, Snapshot 
 int64
 match_next(Match *match)
 {
-	int64		next = 0;
 	int			i;
 
+	pass_last(match);
+	match->last = 0;
 	for (i = 0; i < match->count; i++)
 	{
 		int64		position = match->items[i].position;
 
-		if (position != 0 && (next == 0 || is_before(match, position, next)))
-			next = position;
+		if (position != 0 && (match->last == 0 || is_before(match, position, match->last)))
+			match->last = position;
 	}
-	for (i = 0; next != 0 && i < match->count; i++)
+	return match->last;
+}
+
+/* Closes the scans of an item. */
+static void
+close_item(ItemScan *item)
+{
+	ListCell   *cell;
+	int			i;
+
+	for (i = 0; i < item->count; i++)
 	{
-		if (match->items[i].position == next)
-			seek_item(match, &match->items[i], match->range.backward ? next - 1 : next + 1);
+		PositionScan *scan = &item->scans[i];
+
+		index_endscan(scan->scan);
+		ExecDropSingleTupleTableSlot(scan->slot);
+		if (BufferIsValid(scan->visible))
+			ReleaseBuffer(scan->visible);
 	}
-	return next;
+	foreach(cell, item->type_indexes)
+		index_close(lfirst(cell), AccessShareLock);
 }
 
 /*
@@ -262,16 +385,9 @@ void
 match_end(Match *match)
 {
 	int			i;
-	int			j;
 
 	for (i = 0; i < match->count; i++)
-	{
-		for (j = 0; j < match->items[i].count; j++)
-		{
-			index_endscan(match->items[i].scans[j].scan);
-			ExecDropSingleTupleTableSlot(match->items[i].scans[j].slot);
-		}
-	}
+		close_item(&match->items[i]);
 	index_close(match->tag_index, AccessShareLock);
 	index_close(match->position_index, AccessShareLock);
 	table_close(match->entries, AccessShareLock);

@@ -77,6 +77,17 @@ SELECT append_if('[{"type": "last", "stream": "last-1"}]', '[{}]', (SELECT max(p
 SELECT append_if('[{"type": "last", "stream": "last-1"}]', '[{"tags": ["unheard"]}, {"types": ["last"]}]', 0);
 -- many matches
 SELECT append_if('[{"type": "a", "tags": ["g0"]}]', '[{"types": ["t0", "t1", "t2", "t3"]}, {}]');
+-- of an item's tags the one is locked whose last event is the oldest
+SELECT version FROM es_append('quiet-1', 'none', 'x', tags => '{tag:a,tag:z}');
+SELECT version FROM es_append('quiet-1', 1, 'x', tags => '{tag:a}');
+BEGIN;
+SELECT version FROM es_append('quiet-1', 2, 'x', tags => '{tag:z}');
+SELECT objid AS quiet FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND objsubid = 4 \gset
+ROLLBACK;
+BEGIN;
+SELECT append_if('[{"type": "x", "stream": "quiet-2"}]', '[{"types": ["y"], "tags": ["tag:a", "tag:z"]}]');
+SELECT mode, objid = :quiet AS of_the_quiet_tag FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND objsubid = 4;
+ROLLBACK;
 -- twice in one transaction: its own events count
 BEGIN;
 SELECT append_if('[{"type": "u", "tags": ["user:ann"]}]', '[{"tags": ["user:ann"]}]');
