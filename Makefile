@@ -11,13 +11,14 @@
 #   make torture [FORM=short] [SEED=n]      kills and other faults, on private servers; KILLS=n of the long form
 #   make bench [SHORT=1 [WRITE=1]]          figures against plain SQL, on a private server; the ratios that are kept
 #   make bench-instructions [WRITE=1]       instructions a call, against those that are kept (bench/instructions)
+#   make bench-decisions                    figures of decisions by tags, against other ways to make them
 #   make bench-growth [LONG=1]              what grows with the log, at 1, 10 and 100 million events (doc/operate/growth.md)
 #   make bench-peers                        figures against other event stores (doc/compare/peers.md)
 #   make format, make format-check          pgindent style; the layout of the sources; links and words of the documents
 #   make drawings                           the drawings of doc/internals/, by graphviz
 #
 # PG_CONFIG=/path/to/pg_config picks the server version. demo, check,
-# check-clients, torture, bench, bench-growth and bench-peers first install what is missing, when they may.
+# check-clients, torture and the benchmarks first install what is missing, when they may.
 
 EXTENSION = eventstore
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" eventstore.control)
@@ -55,7 +56,7 @@ SHLIB_LINK = -lcrypto
 EXTRA_CLEAN = $(EXTENSION)--*.sql .built-with results log tmp_check output_iso \
 	regression.diffs regression.out
 
-own_goals = check check-fast check-all check-clients check-assert check-asan fuzz torture demo demo-stop bench bench-growth bench-peers \
+own_goals = check check-fast check-all check-clients check-assert check-asan fuzz torture demo demo-stop bench bench-decisions bench-growth bench-peers \
 	format format-check drawings bench-instructions
 
 ifneq (,$(filter $(own_goals),$(MAKECMDGOALS)))
@@ -125,6 +126,10 @@ bench:
 bench-instructions:
 	@test/tools/packages bench
 	@bench/instructions --kept
+
+bench-decisions:
+	@test/tools/packages bench-decisions
+	@bench/decisions/run
 
 bench-growth:
 	@test/tools/packages bench-growth

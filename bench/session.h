@@ -79,7 +79,11 @@ execute(PGconn *session, const char *name, int count, const char *const *values)
 static void
 prepare(PGconn *session, const char *name, const char *sql)
 {
-	PQclear(PQprepare(session, name, sql, 0, NULL));
+	PGresult   *result = PQprepare(session, name, sql, 0, NULL);
+
+	if (PQresultStatus(result) != PGRES_COMMAND_OK)
+		fail(sql, session);
+	PQclear(result);
 }
 
 #endif
