@@ -39,6 +39,7 @@ _PG_init(void)
 	autostart_init();
 	event_type_init();
 	import_init();
+	tag_metadata_init();
 	failure_init();
 	projection_sync_init();
 	projection_limit_init();

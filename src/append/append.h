@@ -93,6 +93,18 @@ extern void write_lock(Write *write);
 extern void write_identify(Write *write);
 extern void write_locked(Write *write);
 
+/* tag_metadata.c */
+extern void tag_metadata_init(void);
+
+/*
+ * Adds to events the tags that eventstore.tag_metadata makes of their metadata.
+ * Errors: a tag is too long, or an event has too many.
+ */
+extern void tag_metadata_add(NewEvent *events, int count);
+
+/* Returns true if both have the same tags, but for those that metadata makes. */
+extern bool tag_metadata_same_tags(const NewEvent *event, const StoredContent *other);
+
 /* write_retry.c */
 
 /*

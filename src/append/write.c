@@ -10,7 +10,8 @@
  *
  *	1. identify: events get the ids and schema versions that their types' definitions
  *	   give them (event_check.c).  Users' functions may run here, and not under the
- *	   locks that follow.  Error: ES004, if an id cannot be made.
+ *	   locks that follow.  Error: ES004, if an id cannot be made.  They also get the
+ *	   tags of their metadata (tag_metadata.c), which the next step locks.
  *	2. lock: the streams, to the end of the transaction, all in one call and in the
  *	   same order in every transaction (log_lock.c).  Then the tags of the events,
  *	   exclusively, and what a condition has to lock.
@@ -79,12 +80,14 @@ typedef struct StreamVersion
 #include "lib/simplehash.h"
 
 /*
- * Step 1: gives events the ids and schema versions of their types.
+ * Step 1: gives events the ids and schema versions of their types, and the tags of
+ * their metadata.
  */
 void
 write_identify(Write *write)
 {
 	event_identify(write->log, write->events, write->count);
+	tag_metadata_add(write->events, write->count);
 }
 
 /* Locks the streams that the events name. */

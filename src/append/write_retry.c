@@ -15,8 +15,8 @@
  * that another event has.
  *
  * It is the same event if its type, data, tags and body are the same, where jsonb
- * compares data.  Metadata and times may differ, since a program may make them anew.  There are two
- * exceptions.  Where a composite key made the id, the key decides.  Where the stored
+ * compares data.  Metadata and times may differ, since a program may make them anew, and
+ * so may the tags that are made of metadata (tag_metadata.c).  There are two exceptions.  Where a composite key made the id, the key decides.  Where the stored
  * event was rewritten, which the table es_rewrites knows, the id and the place decide.
  * That table is asked only if the data differ.
  *
@@ -226,7 +226,7 @@ event_difference(const NewEvent *event, const StoredContent *other, Log *log)
 	if (!same_json(event->data, other->data))
 		return psprintf("has other data%s", may_know_other(log) ?
 						different_keys(event->data, other->data) : "");
-	if (!tags_equal(event->tags, other->tags))
+	if (!tag_metadata_same_tags(event, other))
 		return "has other tags";
 	return same_bytes(event->body, other->body) ? NULL : "has another body";
 }
@@ -373,6 +373,7 @@ check_same_row(const NewEvent *row, const NewEvent *first)
 									text_to_cstring(row->stream)));
 	content.type = first->type;
 	content.data = first->data;
+	content.metadata = first->metadata;
 	content.tags = first->tags;
 	content.body = first->body;
 	difference = event_difference(row, &content, NULL);

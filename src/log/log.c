@@ -283,6 +283,7 @@ log_read_event(Log *log, text *stream, int64 version, StoredContent *content)
 	content->position = DatumGetInt64(fetched_column(log, Anum_es_events_position));
 	content->type = DatumGetTextPP(fetched_column(log, Anum_es_events_type));
 	content->data = fetched_column(log, Anum_es_events_data);
+	content->metadata = fetched_column_or_zero(log, Anum_es_events_metadata);
 	content->tags = fetched_column_or_zero(log, Anum_es_events_tags);
 	content->body = fetched_column_or_zero(log, Anum_es_events_body);
 }

@@ -38,8 +38,9 @@ typedef struct StoredContent
 	int64		position;
 	text	   *type;
 	Datum		data;
-	Datum		tags;			/* 0: none */
-	Datum		body;			/* 0: none */
+	Datum		metadata;		/* 0: none, as for the next two */
+	Datum		tags;
+	Datum		body;
 } StoredContent;
 
 /* es_events, opened to append or to look up. */
@@ -93,8 +94,7 @@ extern Snapshot log_snapshot(Log *log);
 extern void log_close(Log *log);
 
 /*
- * The last version of the stream, 0 without events.  expected: the version if the
- * caller expects one, which is looked up first.
+ * The last version of the stream, 0 without events.  expected: one to look up first.
  */
 extern int64 log_last_version(Log *log, text *stream, int64 expected);
 

@@ -74,6 +74,21 @@ sort_tags(Datum *values, int count)
 	return kept;
 }
 
+/* Returns tags as an array, sorted and distinct; 0 if there are none. */
+static Datum
+make_tags(Datum *values, int count)
+{
+	count = sort_tags(values, count);
+	if (count > ES_MAX_TAGS)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("an event has too many tags"),
+				 errdetail("It has %d tags, the limit is %d.", count, ES_MAX_TAGS),
+				 errhint("Tag an event with what decisions are about, and put the rest into data.")));
+	return count == 0 ? (Datum) 0 :
+		PointerGetDatum(construct_array(values, count, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
 /*
  * Refuses what are no tags.  Returns them sorted and distinct; 0 if there are none.
  */
@@ -86,15 +101,52 @@ tags_check(Datum tags)
 
 	for (i = 0; i < count; i++)
 		check_tag(DatumGetTextPP(values[i]), i + 1);
-	count = sort_tags(values, count);
-	if (count > ES_MAX_TAGS)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("an event has too many tags"),
-				 errdetail("It has %d tags, the limit is %d.", count, ES_MAX_TAGS),
-				 errhint("Tag an event with what decisions are about, and put the rest into data.")));
-	return count == 0 ? (Datum) 0 :
-		PointerGetDatum(construct_array(values, count, TEXTOID, -1, false, TYPALIGN_INT));
+	return make_tags(values, count);
+}
+
+/* Takes a checked array apart; 0: none. */
+static int
+checked_values(Datum tags, Datum **values)
+{
+	*values = NULL;
+	return tags == (Datum) 0 ? 0 : tags_values(tags, values);
+}
+
+/*
+ * Adds tags to a checked array.
+ */
+Datum
+tags_add(Datum tags, const Datum *added, int count)
+{
+	Datum	   *values;
+	int			own = checked_values(tags, &values);
+	Datum	   *all = palloc(sizeof(Datum) * (own + count));
+
+	if (own > 0)
+		memcpy(all, values, sizeof(Datum) * own);
+	memcpy(all + own, added, sizeof(Datum) * count);
+	return make_tags(all, own + count);
+}
+
+/*
+ * Finds those tags of a checked array that another one has not.
+ */
+int
+tags_missing(Datum tags, Datum others, Datum **missing)
+{
+	Datum	   *other_values;
+	int			count = checked_values(tags, missing);
+	int			other_count = checked_values(others, &other_values);
+	int			found = 0;
+	int			i;
+
+	for (i = 0; i < count; i++)
+	{
+		if (other_count == 0 || bsearch(&(*missing)[i], other_values, other_count, sizeof(Datum),
+										compare_tags) == NULL)
+			(*missing)[found++] = (*missing)[i];
+	}
+	return found;
 }
 
 /*

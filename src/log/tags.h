@@ -17,6 +17,12 @@
 /* Refuses what are no tags.  Returns them sorted and distinct; 0: none. */
 extern Datum tags_check(Datum tags);
 
+/* Adds tags of right lengths to a checked array; 0: none. */
+extern Datum tags_add(Datum tags, const Datum *added, int count);
+
+/* Returns those tags of a checked array that another one has not, and how many. */
+extern int	tags_missing(Datum tags, Datum others, Datum **missing);
+
 /* Takes an array of tags apart, and returns how many there are.  Errors: a null. */
 extern int	tags_values(Datum tags, Datum **values);
 

@@ -1,6 +1,6 @@
 -- Who may do what before anything is granted, and what single grants give.
 BEGIN;
-SELECT plan(116);
+SELECT plan(117);
 
 CREATE TEMP VIEW members AS
 SELECT classid, objid
@@ -172,6 +172,7 @@ SELECT throws_ok($$ SELECT es_define_upcaster('t', 1, NULL) $$, '42501', NULL, '
 SELECT throws_ok('SELECT * FROM es_event_types', '42501', NULL, 'nobody: the table of types');
 SELECT throws_ok('SELECT * FROM es_upcasters', '42501', NULL, 'nobody: the table of upcasters');
 SELECT throws_ok('SET eventstore.strict_types = on', '42501', NULL, 'nobody: the setting that makes types a must');
+SELECT throws_ok('SET eventstore.tag_metadata = a', '42501', NULL, 'nobody: the setting that makes tags');
 SELECT throws_ok('SELECT * FROM es_inbox()', '42501', NULL, 'nobody: es_inbox');
 SELECT throws_ok('INSERT INTO es_inbox (topic, group_id, checksum, payload) VALUES (1, 1, 1, 1)', '42501', NULL, 'nobody: a message');
 SELECT throws_ok($$ SELECT setval('es_inbox_id_seq', 1) $$, '42501', NULL, 'nobody: the sequence of messages');
