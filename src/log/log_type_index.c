@@ -81,7 +81,7 @@ note_index(Relation *found, const TextSet *types, Relation index)
 
 /* Opens the indexes of the types, each once; NULL where a type has none. */
 static Relation *
-open_indexes(Relation log, const TextSet *types)
+open_type_indexes(Relation log, const TextSet *types)
 {
 	Relation   *found = palloc0(sizeof(Relation) * types->count);
 	List	   *oids = RelationGetIndexList(log);
@@ -104,7 +104,7 @@ open_indexes(Relation log, const TextSet *types)
 List *
 log_type_index_open_all(Relation log, const TextSet *types)
 {
-	Relation   *found = open_indexes(log, types);
+	Relation   *found = open_type_indexes(log, types);
 	List	   *indexes = NIL;
 	bool		complete = true;
 	ListCell   *cell;
