@@ -149,7 +149,7 @@ query_read(Jsonb *json)
 		QueryItem  *item = &query->items[number - 1];
 
 		read_item(item, getIthJsonbValueFromContainer(&json->root, number - 1));
-		query->has_untagged = query->has_untagged || item->tags.array == NULL;
+		query->has_untagged = query->has_untagged || item->tags.count == 0;
 	}
 	context_pop(&context);
 	return query;
