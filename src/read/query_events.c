@@ -172,16 +172,14 @@ read_by_index(QueryCall *call, Match *match)
 	table_close(log, AccessShareLock);
 }
 
-/* Takes the next positions of a match. */
-static Int8Array
-next_positions(Match *match)
+/* Takes the next positions of a match: CHUNK, or the last ones. */
+static void
+take_positions(Match *match, Int8Array *positions)
 {
-	Int8Array	positions = {.values = palloc(sizeof(int64) * CHUNK)};
-
-	while (positions.count < CHUNK &&
-		   (positions.values[positions.count] = match_next(match)) != 0)
-		positions.count++;
-	return positions;
+	positions->count = 0;
+	while (positions->count < CHUNK &&
+		   (positions->values[positions->count] = match_next(match)) != 0)
+		positions->count++;
 }
 
 /* Adds the events at some positions that the caller may see. */
@@ -210,13 +208,21 @@ static void
 read_by_sql(QueryCall *call, Match *match)
 {
 	Relation	log = table_open(call->log, AccessShareLock);
-	Int8Array	positions;
+	Int8Array	positions = {.values = palloc(sizeof(int64) * CHUNK)};
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "eventstore chunk",
+												  ALLOCSET_DEFAULT_SIZES);
 
 	do
 	{
-		positions = next_positions(match);
+		take_positions(match, &positions);
 		if (positions.count > 0)
+		{
+			MemoryContext outer = MemoryContextSwitchTo(context);
+
 			read_visible(call, log, positions);
+			MemoryContextSwitchTo(outer);
+			MemoryContextReset(context);
+		}
 	} while (positions.count == CHUNK && call->count < call->max_count);
 	table_close(log, AccessShareLock);
 }
