@@ -11,7 +11,7 @@
 #   make torture [FORM=short] [SEED=n]      kills and other faults, on private servers; KILLS=n of the long form
 #   make bench [SHORT=1 [WRITE=1]]          figures against plain SQL, on a private server; the ratios that are kept
 #   make bench-instructions [WRITE=1]       instructions a call, against those that are kept (bench/instructions)
-#   make bench-decisions                    figures of decisions by tags, against other ways to make them
+#   make bench-decisions [SHORT=1 [WRITE=1]] figures of decisions by tags, against other ways to make them
 #   make bench-growth [LONG=1]              what grows with the log, at 1, 10 and 100 million events (doc/operate/growth.md)
 #   make bench-peers                        figures against other event stores (doc/compare/peers.md)
 #   make format, make format-check          pgindent style; the layout of the sources; links and words of the documents
