@@ -13,8 +13,8 @@ parameters.
 
 What is wrong is printed in lines "not ok": an error of class XX, the end of the
 connection, an event that was stored by a call that failed (where the session
-has its database for itself), versions with holes, memory that grows.  The same
-SEED makes the same statements.
+has its database for itself), versions with holes, entries of tags that differ from
+the events, memory that grows.  The same SEED makes the same statements.
 """
 import json
 import os
@@ -39,7 +39,8 @@ NAMED = [
     ("topic|group", ["t1", "t2"]),
     ("payload", ['{"header": {"message_id": "%d", "event_type": "a", "entity_id": "e"}, "payload": {"a": 1}}']),
     ("query", ["INSERT INTO read_model SELECT stream, 1 FROM new_events ON CONFLICT DO NOTHING"]),
-    ("by|basis", ["recorded", "occurred"])]
+    ("by|basis", ["recorded", "occurred"]), ("^tags$", ["t:1", "t:2", "t:3", "all", "t:%d"])]
+TAGS = ["t:1", "t:2", "t:3", "all", "no", "a%", "b'", '"', "\\", "\u00e9", "\t", " ", "", "x" * 255, "x" * 256]
 STREAMS = ["a-1", "a-2", "a-3", "a-4", "full-1", "b-1", "new-%d"]
 NAMES = ["a", "b", "moved", "p1", "p2", "s1", "s2", "k", "up", "es_events", "handlers"]
 
@@ -53,10 +54,11 @@ def words():
     found = set()
     folder = os.path.join(HERE, "..", "..", "src")
     if os.path.isdir(folder):
-        for name in sorted(os.listdir(folder)):
-            if name.endswith(".c"):
-                with open(os.path.join(folder, name)) as source:
-                    found.update(re.findall(r'"([a-z]{2,12})"', source.read()))
+        for path, _, names in os.walk(folder):
+            for name in names:
+                if name.endswith(".c"):
+                    with open(os.path.join(path, name)) as source:
+                        found.update(re.findall(r'"([a-z]{2,12})"', source.read()))
     return sorted(found)
 
 
@@ -102,8 +104,48 @@ class Values:
             % self.rng.randrange(50), "quote_ident('a\"b')", "chr(127)", "b'\xc3\xa9'", "b'\xff\xfe'", "b'a\xc3'",
             "b'\xf4\x90\x80\x80'")
 
+    def strings(self, some):
+        """A JSON array that may be tags, or types."""
+        r = self.rng.random()
+        if r < 0.1:
+            return self.rng.choice([None, [], {}, 1, "t:1", [None], [1], [["t:1"]], ["t:1"] * 1000, [str(n) for n in range(self.rng.choice([64, 65, 5000]))]])
+        return [self.rng.choice(some) for _ in range(self.rng.choice([1, 1, 2, 3]))]
+
+    def item(self):
+        item = {}
+        if self.rng.random() < 0.7:
+            item["tags"] = self.strings(TAGS[:5] if self.rng.random() < 0.8 else TAGS)
+        if self.rng.random() < 0.4:
+            item["types"] = self.strings(["a", "b", "moved", "x"])
+        if self.rng.random() < 0.05:
+            item[self.rng.choice(["tag", "", "type", "Tags"])] = self.strings(TAGS)
+        return item
+
+    def query(self):
+        """A query of events, or nearly one."""
+        r = self.rng.random()
+        if r < 0.05:
+            return literal(json.dumps(self.rng.choice([None, 1, "x", {}, [], [[]], [None], {"tags": ["t:1"]}]))) + "::jsonb"
+        if r < 0.10:
+            return "(SELECT jsonb_agg(%s::jsonb) FROM generate_series(1, %d))" % (literal(json.dumps(self.item())), self.one(64, 65, 1000))
+        return literal(json.dumps([self.item() for _ in range(self.rng.choice([1, 1, 1, 2, 3]))])) + "::jsonb"
+
+    def event(self):
+        event = {"type": self.rng.choice(["a", "b", "moved", "x", "es_x"])}
+        for key, value in (("tags", self.strings(TAGS)), ("stream", self.rng.choice(["a-1", "b-1", "new-%d" % self.rng.randrange(300), "", None])),
+                           ("expected_version", self.rng.choice(["any", "none", 1, 3, -1, 1.5, None])), ("data", {"k": self.rng.randrange(100), "a": 1}),
+                           ("id", "00000000-0000-4000-8000-%012d" % self.rng.randrange(50)), ("body", self.rng.choice(["AP8=", "", "!", 1])),
+                           ("nothing", 1)):
+            if self.rng.random() < {"tags": 0.9, "stream": 0.5, "data": 0.5, "nothing": 0.02}.get(key, 0.15):
+                event[key] = value
+        return event
+
     def jsonb(self, name="", deep=0):
         r = self.rng.random()
+        if deep == 0 and name == "query" and r < 0.8:
+            return self.query()
+        if deep == 0 and name == "events" and r < 0.7:
+            return literal(json.dumps([self.event() for _ in range(self.rng.choice([1, 1, 1, 2, 5]))])) + "::jsonb"
         if deep < 3 and r < 0.25:
             return "jsonb_build_object(%s)" % ", ".join(
                 "%s, %s" % (literal(self.one("a", "k", "u", "t", "type", "data", "id", "metadata", "expected",
@@ -252,6 +294,10 @@ class Catalog:
         self.types = [t for t in self.types if not t.endswith("[]")]
 
 
+def arguments_of(function):
+    return list(zip(function[5] or [], function[6]))
+
+
 class Statements:
     """Random statements: bytes, and binary parameters."""
 
@@ -260,6 +306,7 @@ class Statements:
         self.catalog = catalog
         self.values = Values(self.rng, catalog)
         self.everything = everything
+        self.tagged = [f for f in catalog.functions if ("tags", "text[]") in arguments_of(f) or ("query", "jsonb") in arguments_of(f)]
 
     def next(self):
         r = self.rng.random()
@@ -274,7 +321,9 @@ class Statements:
         return self.tend()
 
     def call(self):
-        schema, name, kind, defaults, trigger, names, types = self.rng.choice(self.catalog.functions)
+        # Those that take tags or a query of them more often: most of their values are wrong somewhere.
+        schema, name, kind, defaults, trigger, names, types = self.rng.choice(
+            self.tagged if self.rng.random() < 0.15 else self.catalog.functions)
         if (trigger or name == "es_start_worker" or "_drop_" in name) and self.rng.random() < 0.9:
             return self.call()
         given = list(enumerate(types))
@@ -386,6 +435,9 @@ def show(sql, parameters):
 EVENTS = "SELECT count(*) || ' ' || coalesce(max(position), 0) FROM es_events"
 HOLES = ("SELECT string_agg(left(stream, 50), ' ') FROM (SELECT stream FROM es_events GROUP BY stream"
          " HAVING max(version) - min(version) + 1 <> count(*)) s")
+ENTRIES = "SELECT t.tag, e.position, e.type FROM es_events e, unnest(e.tags) t (tag)"
+UNINDEXED = ("SELECT string_agg(left(d::text, 100), ' ') FROM ((%s EXCEPT TABLE es_tags) UNION ALL (TABLE es_tags EXCEPT %s)) d"
+             % (ENTRIES, ENTRIES))
 
 
 def fuzz(seed, calls, database, session_number):
@@ -433,6 +485,11 @@ def fuzz(seed, calls, database, session_number):
             holes = session.value(HOLES)
             if holes != "":
                 print("not ok - versions of these streams have holes after call %d: %s" % (number, holes), flush=True)
+                wrong += 1
+                break
+            differ = session.value(UNINDEXED)
+            if differ != "":
+                print("not ok - es_tags is not what the events say after call %d: %s" % (number, differ), flush=True)
                 wrong += 1
                 break
     if failed == 0 or failed == calls:

@@ -38,7 +38,8 @@ CREATE MATERIALIZED VIEW a_matview AS SELECT count(*) AS n FROM es_events;
 CREATE SEQUENCE "a ""sequence""";
 
 SELECT es_append('a-' || n % 5, 'any', CASE n % 3 WHEN 0 THEN 'a' WHEN 1 THEN 'b' ELSE 'moved' END,
-                 jsonb_build_object('k', n, 'a', n, 'u', md5(n::text)::uuid, 't', now()))
+                 jsonb_build_object('k', n, 'a', n, 'u', md5(n::text)::uuid, 't', now()),
+                 tags => ARRAY['all', 't:' || n % 4])
   FROM generate_series(1, 60) n;
 SELECT es_define_event_type('moved', composite_key => '{k}', attributes => '{"u": "uuid", "k": "n"}');
 SELECT es_define_event_type('a');
