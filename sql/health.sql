@@ -694,15 +694,19 @@ BEGIN ATOMIC
          CROSS JOIN LATERAL (
              SELECT w.*
                FROM (SELECT * FROM (SELECT x.position, x.version, x.recorded_at, x.stream, x.type, x.id FROM es_events x
-                                     WHERE s.categories IS NULL AND x.position > f.position AND x.position <= h.horizon
+                                     WHERE s.categories IS NULL AND s.query IS NULL AND x.position > f.position AND x.position <= h.horizon
                                      ORDER BY x.position LIMIT 100) a
                      UNION ALL
                      SELECT x.* FROM pg_catalog.unnest(s.categories) AS k (category)
                       CROSS JOIN LATERAL (
                           SELECT x.position, x.version, x.recorded_at, x.stream, x.type, x.id FROM es_events x
-                           WHERE es_category(x.stream) = k.category AND es_by_index(es_category(x.stream), k.category)
+                           WHERE s.query IS NULL AND es_category(x.stream) = k.category AND es_by_index(es_category(x.stream), k.category)
                              AND x.position > f.position AND x.position <= h.horizon
-                           ORDER BY x.position LIMIT 100) x) w
+                           ORDER BY x.position LIMIT 100) x
+                     UNION ALL
+                     SELECT x.position, x.version, x.recorded_at, x.stream, x.type, x.id
+                       FROM pg_catalog.unnest(es_source_positions(s.query, s.categories, s.types, f.position, h.horizon, 100)) k (position)
+                       JOIN es_events x ON x.position = k.position) w
               WHERE s.types IS NULL OR w.type = ANY (s.types)) e
           JOIN idle i ON i.subscription = s.name AND i.partition = es_partition(e.stream, s.partitions::bigint) AND i.position < e.position
          WHERE s.role <> 0::oid AND pg_catalog.has_table_privilege(s.role, 'es_events'::regclass::oid, 'SELECT')

@@ -13,6 +13,7 @@ CREATE TABLE es_projections (
     tables         regclass[]  NOT NULL,
     categories     text[] COLLATE "C",
     types          text[] COLLATE "C",
+    event_query    jsonb,
     mode           text        NOT NULL CHECK (mode IN ('sync', 'async')),
     start_position bigint      NOT NULL CHECK (start_position >= 0),
     batch_size     int         NOT NULL CHECK (batch_size BETWEEN 1 AND 1000000),
@@ -49,7 +50,8 @@ CREATE FUNCTION es_create_projection(
     handler_schema regnamespace DEFAULT NULL, refresh regclass DEFAULT NULL,
     tables regclass[] DEFAULT '{}', category es_categories DEFAULT NULL, types text[] DEFAULT NULL,
     mode text DEFAULT 'async', start_position bigint DEFAULT 0, batch_size bigint DEFAULT 1000,
-    on_failure text DEFAULT 'stop', max_attempts bigint DEFAULT 5, min_interval interval DEFAULT '1s')
+    on_failure text DEFAULT 'stop', max_attempts bigint DEFAULT 5, min_interval interval DEFAULT '1s',
+    event_query jsonb DEFAULT NULL)
     RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 CREATE FUNCTION es_drop_projection(name text)
     RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
@@ -62,7 +64,8 @@ CREATE FUNCTION es_alter_projection(
     max_attempts bigint DEFAULT NULL, min_interval interval DEFAULT NULL,
     handler es_function DEFAULT NULL, query text DEFAULT NULL, handler_schema regnamespace DEFAULT NULL,
     category es_categories DEFAULT NULL, types text[] DEFAULT NULL, start_position bigint DEFAULT NULL,
-    all_categories boolean DEFAULT false, all_types boolean DEFAULT false)
+    all_categories boolean DEFAULT false, all_types boolean DEFAULT false,
+    event_query jsonb DEFAULT NULL, any_event boolean DEFAULT false)
     RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 CREATE FUNCTION es_rename_projection(name text, new_name text)
     RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
@@ -78,9 +81,9 @@ CREATE FUNCTION es_replaying()
     RETURNS boolean AS 'MODULE_PATHNAME' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
 REVOKE EXECUTE ON FUNCTION
-    es_create_projection(text, es_function, text, regnamespace, regclass, regclass[], es_categories, text[], text, bigint, bigint, text, bigint, interval),
+    es_create_projection(text, es_function, text, regnamespace, regclass, regclass[], es_categories, text[], text, bigint, bigint, text, bigint, interval, jsonb),
     es_drop_projection(text), es_pause_projection(text), es_resume_projection(text),
-    es_alter_projection(text, text, bigint, text, bigint, interval, es_function, text, regnamespace, es_categories, text[], bigint, boolean, boolean), es_rename_projection(text, text), es_rebuild_projection(text),
+    es_alter_projection(text, text, bigint, text, bigint, interval, es_function, text, regnamespace, es_categories, text[], bigint, boolean, boolean, jsonb, boolean), es_rename_projection(text, text), es_rebuild_projection(text),
     es_run_projections(text, bigint), es_wait(text, bigint, interval)
     FROM PUBLIC;
 REVOKE EXECUTE ON PROCEDURE es_work(boolean) FROM PUBLIC;
@@ -154,6 +157,7 @@ COMMENT ON COLUMN es_projections.refresh IS 'materialized view that is refreshed
 COMMENT ON COLUMN es_projections.tables IS 'tables of its read model, which a rebuild fills';
 COMMENT ON COLUMN es_projections.categories IS 'categories of the events that it gets; null: all';
 COMMENT ON COLUMN es_projections.types IS 'types of the events that it gets; null: all';
+COMMENT ON COLUMN es_projections.event_query IS 'query that the events match that it gets; null: all events';
 COMMENT ON COLUMN es_projections.mode IS 'sync: as part of the append; async: later, in batches';
 COMMENT ON COLUMN es_projections.start_position IS 'position after which it begins';
 COMMENT ON COLUMN es_projections.batch_size IS 'most events in a batch';
@@ -207,7 +211,7 @@ COMMENT ON COLUMN es_projection_status.failed_type IS 'its type';
 COMMENT ON COLUMN es_projection_status.failed_event_id IS 'its id';
 COMMENT ON COLUMN es_projection_status.parked IS 'how many events are in es_failures';
 COMMENT ON COLUMN es_projection_status.horizon_held_since IS 'since when events above the horizon wait for an open append; null: none does';
-COMMENT ON FUNCTION es_create_projection(text, es_function, text, regnamespace, regclass, regclass[], es_categories, text[], text, bigint, bigint, text, bigint, interval) IS
+COMMENT ON FUNCTION es_create_projection(text, es_function, text, regnamespace, regclass, regclass[], es_categories, text[], text, bigint, bigint, text, bigint, interval, jsonb) IS
     'creates a projection of a handler, a query, a schema of handlers or a materialized view';
 COMMENT ON FUNCTION es_drop_projection(text) IS
     'drops a projection; its tables stay';
@@ -215,7 +219,7 @@ COMMENT ON FUNCTION es_pause_projection(text) IS
     'stops a projection until it is resumed';
 COMMENT ON FUNCTION es_resume_projection(text) IS
     'resumes a paused projection; lets one that retries or has failed try at once';
-COMMENT ON FUNCTION es_alter_projection(text, text, bigint, text, bigint, interval, es_function, text, regnamespace, es_categories, text[], bigint, boolean, boolean) IS
+COMMENT ON FUNCTION es_alter_projection(text, text, bigint, text, bigint, interval, es_function, text, regnamespace, es_categories, text[], bigint, boolean, boolean, jsonb, boolean) IS
     'changes settings, code or filter of a projection; null leaves one as it is';
 COMMENT ON FUNCTION es_rename_projection(text, text) IS
     'renames a projection, with its failures and skipped events';

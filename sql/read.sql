@@ -153,6 +153,16 @@ CREATE FUNCTION es_query(query jsonb, after_position bigint DEFAULT 0, max_count
 COMMENT ON FUNCTION es_query(jsonb, bigint, bigint, boolean, bigint) IS
     'returns the events that match a query, in position order; no event with a lower position comes later';
 
+-- For statements of the extension, as its owner: which events a query finds must not be
+-- asked by others without a check of rights.
+CREATE FUNCTION es_source_positions(
+    query jsonb, categories text[], types text[], after_position bigint, upto_position bigint, max_count bigint)
+    RETURNS bigint[] AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED;
+REVOKE EXECUTE ON FUNCTION es_source_positions(jsonb, text[], text[], bigint, bigint, bigint) FROM PUBLIC;
+
+COMMENT ON FUNCTION es_source_positions(jsonb, text[], text[], bigint, bigint, bigint) IS
+    'part of es_health and of projections: positions of the next events that match a query';
+
 CREATE FUNCTION es_stream_version(stream text) RETURNS bigint
     LANGUAGE sql STABLE PARALLEL SAFE
 RETURN coalesce((SELECT max(e.version) FROM es_events e WHERE e.stream = es_stream_version.stream), 0);

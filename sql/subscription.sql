@@ -3,6 +3,7 @@ CREATE TABLE es_subscriptions (
     owner          es_role     NOT NULL,
     categories     text[] COLLATE "C",
     types          text[] COLLATE "C",
+    query          jsonb,
     start_position bigint      NOT NULL CHECK (start_position >= 0),
     partitions     int         NOT NULL CHECK (partitions BETWEEN 1 AND 1024),
     lease          interval    NOT NULL CHECK (lease > '0'),
@@ -35,6 +36,7 @@ CREATE TABLE es_partitions (
     earlier_upto bigint,
     earlier_categories text[] COLLATE "C",
     earlier_types text[] COLLATE "C",
+    earlier_query jsonb,
     PRIMARY KEY (subscription, partition)
 ) WITH (fillfactor = 50);
 
@@ -44,14 +46,15 @@ SELECT pg_catalog.pg_extension_config_dump('es_partitions', '');
 CREATE FUNCTION es_create_subscription(
     name text, category es_categories DEFAULT NULL, types text[] DEFAULT NULL, start_position bigint DEFAULT 0,
     partitions bigint DEFAULT 1, lease interval DEFAULT '30s', max_attempts bigint DEFAULT 10,
-    max_in_flight bigint DEFAULT 1000)
+    max_in_flight bigint DEFAULT 1000, query jsonb DEFAULT NULL)
     RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 CREATE FUNCTION es_drop_subscription(name text)
     RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 CREATE FUNCTION es_alter_subscription(
     name text, category es_categories DEFAULT NULL, types text[] DEFAULT NULL, lease interval DEFAULT NULL,
     max_attempts bigint DEFAULT NULL, max_in_flight bigint DEFAULT NULL,
-    all_categories boolean DEFAULT false, all_types boolean DEFAULT false)
+    all_categories boolean DEFAULT false, all_types boolean DEFAULT false,
+    query jsonb DEFAULT NULL, any_event boolean DEFAULT false)
     RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 CREATE FUNCTION es_rename_subscription(name text, new_name text)
     RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
@@ -71,9 +74,9 @@ CREATE FUNCTION es_nack(subscription text, token bigint, "position" bigint, reas
     RETURNS text AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 REVOKE EXECUTE ON FUNCTION
-    es_create_subscription(text, es_categories, text[], bigint, bigint, interval, bigint, bigint),
+    es_create_subscription(text, es_categories, text[], bigint, bigint, interval, bigint, bigint, jsonb),
     es_drop_subscription(text), es_seek(text, bigint),
-    es_alter_subscription(text, es_categories, text[], interval, bigint, bigint, boolean, boolean),
+    es_alter_subscription(text, es_categories, text[], interval, bigint, bigint, boolean, boolean, jsonb, boolean),
     es_rename_subscription(text, text),
     es_poll(text, text, bigint, interval, bigint, bigint),
     es_ack(text, bigint, bigint), es_nack(text, bigint, bigint, text, text)
@@ -117,6 +120,7 @@ COMMENT ON COLUMN es_subscriptions.name IS 'name of the subscription';
 COMMENT ON COLUMN es_subscriptions.owner IS 'role whose rights events are read with';
 COMMENT ON COLUMN es_subscriptions.categories IS 'categories whose events it delivers; null: all';
 COMMENT ON COLUMN es_subscriptions.types IS 'types of the events that it delivers; null: all';
+COMMENT ON COLUMN es_subscriptions.query IS 'query that the events match that it delivers; null: all events';
 COMMENT ON COLUMN es_subscriptions.start_position IS 'position after which it began';
 COMMENT ON COLUMN es_subscriptions.partitions IS 'into how many partitions its streams are divided';
 COMMENT ON COLUMN es_subscriptions.lease IS 'how long delivered events stay in flight';
@@ -145,6 +149,7 @@ COMMENT ON COLUMN es_partitions.expired_times IS 'how often the lease of each of
 COMMENT ON COLUMN es_partitions.earlier_upto IS 'last position in flight when the subscription got another filter; null: none was';
 COMMENT ON COLUMN es_partitions.earlier_categories IS 'categories of the filter that events up to there have';
 COMMENT ON COLUMN es_partitions.earlier_types IS 'types of that filter';
+COMMENT ON COLUMN es_partitions.earlier_query IS 'query of that filter';
 COMMENT ON VIEW es_subscription_status IS 'how far each partition of each subscription is';
 COMMENT ON COLUMN es_subscription_status.subscription IS 'name of the subscription';
 COMMENT ON COLUMN es_subscription_status.partition IS 'number of the partition';
@@ -161,11 +166,11 @@ COMMENT ON COLUMN es_subscription_status.oldest_parked_age IS 'age of the oldest
 COMMENT ON COLUMN es_subscription_status.horizon_held_since IS 'since when events above the horizon wait for an open append; null: none does';
 COMMENT ON FUNCTION es_subscription_lag() IS
     'part of es_subscription_status: how far each partition is behind';
-COMMENT ON FUNCTION es_create_subscription(text, es_categories, text[], bigint, bigint, interval, bigint, bigint) IS
-    'creates a subscription to all events, to a category or to some types';
+COMMENT ON FUNCTION es_create_subscription(text, es_categories, text[], bigint, bigint, interval, bigint, bigint, jsonb) IS
+    'creates a subscription to all events, or to those of some categories and types that match a query';
 COMMENT ON FUNCTION es_drop_subscription(text) IS
     'drops a subscription and its failures';
-COMMENT ON FUNCTION es_alter_subscription(text, es_categories, text[], interval, bigint, bigint, boolean, boolean) IS
+COMMENT ON FUNCTION es_alter_subscription(text, es_categories, text[], interval, bigint, bigint, boolean, boolean, jsonb, boolean) IS
     'changes the filter or settings of a subscription; null leaves one as it is';
 COMMENT ON FUNCTION es_rename_subscription(text, text) IS
     'renames a subscription; what is in flight keeps its tokens';

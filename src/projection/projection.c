@@ -38,14 +38,15 @@ enum
 	LOAD_POSITION, LOAD_HISTORY, LOAD_BATCH_SIZE, LOAD_MAX_ATTEMPTS,
 	LOAD_ATTEMPTS, LOAD_BATCH_LIMIT, LOAD_SUSPECT_UPTO, LOAD_NAME,
 	LOAD_MESSAGE, LOAD_CREATED_AT, LOAD_SETTINGS,
-	LOAD_ATTEMPTS_USED
+	LOAD_ATTEMPTS_USED, LOAD_EVENT_QUERY
 };
 
 #define LOAD_SQL \
 	"SELECT owner, search_path, handler, query, handler_schema, refresh," \
 	" tables, categories, types, mode, state, on_failure, start_position," \
 	" position, history, batch_size, max_attempts, attempts, batch_limit," \
-	" suspect_upto, name, message, created_at, settings, attempts_used" \
+	" suspect_upto, name, message, created_at, settings, attempts_used," \
+	" event_query" \
 	" FROM @extschema@.es_projections "
 
 static bool
@@ -80,12 +81,16 @@ load_text_set(int column)
 	return text_set_make(array ? DatumGetArrayTypePCopy(array) : NULL);
 }
 
-/* Takes categories and types, the filter. */
+/* Takes categories, types and the query, the filter. */
 static void
 load_filter(Projection *projection)
 {
+	Datum		query = own_sql_value(LOAD_EVENT_QUERY);
+
 	projection->categories = load_text_set(LOAD_CATEGORIES);
 	projection->types = load_text_set(LOAD_TYPES);
+	if (query != (Datum) 0)
+		projection->event_query = query_read(DatumGetJsonbPCopy(query));
 }
 
 static void

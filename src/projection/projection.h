@@ -45,6 +45,7 @@ typedef struct Projection
 	List	   *tables;			/* of the read model */
 	TextSet		categories;		/* of the events that it gets */
 	TextSet		types;
+	EventQuery *event_query;	/* NULL: any */
 	bool		sync;
 	bool		running;		/* neither paused nor failed */
 	bool		failed;			/* it has used up its attempts */

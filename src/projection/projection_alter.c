@@ -48,7 +48,8 @@ static const DefinitionPart alter_parts[] = {
 /* The numbers of some of them, and of those that follow. */
 enum
 {
-	ARG_CATEGORY = 9, ARG_TYPES, ARG_ALL_CATEGORIES = 12, ARG_ALL_TYPES
+	ARG_CATEGORY = 9, ARG_TYPES, ARG_ALL_CATEGORIES = 12, ARG_ALL_TYPES,
+	ARG_EVENT_QUERY, ARG_ANY_EVENT
 };
 
 /* What is to be changed. */
@@ -57,6 +58,7 @@ typedef struct Alteration
 	Definition	definition;
 	bool		all_categories;
 	bool		all_types;
+	bool		any_event;
 	bool		code;			/* is there new code? */
 	bool		filter;			/* another filter? */
 } Alteration;
@@ -72,13 +74,17 @@ take_alteration(Alteration *alteration, FunctionCallInfo fcinfo)
 					lengthof(alter_parts));
 	alteration->all_categories = argument_is_true(fcinfo, ARG_ALL_CATEGORIES);
 	alteration->all_types = argument_is_true(fcinfo, ARG_ALL_TYPES);
+	alteration->any_event = argument_is_true(fcinfo, ARG_ANY_EVENT);
+	alteration->definition.parts[DEFINE_EVENT_QUERY] = fcinfo->args[ARG_EVENT_QUERY];
 	argument_list_or_all(fcinfo, ARG_CATEGORY, "category", ARG_ALL_CATEGORIES,
 						 "all_categories");
 	argument_list_or_all(fcinfo, ARG_TYPES, "types", ARG_ALL_TYPES, "all_types");
+	argument_list_or_all(fcinfo, ARG_EVENT_QUERY, "event_query", ARG_ANY_EVENT, "any_event");
 	alteration->code = definition_count_kinds(definition) > 0;
 	alteration->filter = alteration->all_categories || alteration->all_types ||
-		definition_has(definition, DEFINE_CATEGORY) ||
-		definition_has(definition, DEFINE_TYPES);
+		alteration->any_event || definition_has(definition, DEFINE_CATEGORY) ||
+		definition_has(definition, DEFINE_TYPES) ||
+		definition_has(definition, DEFINE_EVENT_QUERY);
 }
 
 /* Refuses what is wrong by itself, or for this projection. */
@@ -130,18 +136,21 @@ update_settings(const Alteration *alteration, const Projection *projection)
 static void
 update_filter(const Alteration *alteration, const Projection *projection)
 {
-	Oid			types[4] = {BOOLOID, TEXTARRAYOID, BOOLOID, TEXTARRAYOID};
-	Datum		values[4];
-	char		nulls[4] = {' ', ' ', ' ', ' '};
+	Oid			types[6] = {BOOLOID, TEXTARRAYOID, BOOLOID, TEXTARRAYOID, BOOLOID, JSONBOID};
+	Datum		values[6];
+	char		nulls[6] = {' ', ' ', ' ', ' ', ' ', ' '};
 
 	values[0] = BoolGetDatum(alteration->all_categories);
 	values[1] = definition_stored(&alteration->definition, DEFINE_CATEGORY, &nulls[1]);
 	values[2] = BoolGetDatum(alteration->all_types);
 	values[3] = definition_stored(&alteration->definition, DEFINE_TYPES, &nulls[3]);
+	values[4] = BoolGetDatum(alteration->any_event);
+	values[5] = definition_stored(&alteration->definition, DEFINE_EVENT_QUERY, &nulls[5]);
 	projection_update(projection,
 					  "categories = CASE WHEN NOT $2 THEN coalesce($3, categories) END,"
-					  " types = CASE WHEN NOT $4 THEN coalesce($5, types) END",
-					  4, types, values, nulls);
+					  " types = CASE WHEN NOT $4 THEN coalesce($5, types) END,"
+					  " event_query = CASE WHEN NOT $6 THEN coalesce($7, event_query) END",
+					  6, types, values, nulls);
 }
 
 /* Changes the code, and with it what it is run with. */
@@ -212,7 +221,7 @@ change_definition(const Alteration *alteration, Projection *projection)
 /*
  * es_alter_projection(name, mode, batch_size, on_failure, max_attempts, min_interval,
  * handler, query, handler_schema, category, types, start_position, all_categories,
- * all_types): changes what is not null.
+ * all_types, event_query, any_event): changes what is not null.
  */
 Datum
 es_alter_projection(PG_FUNCTION_ARGS)

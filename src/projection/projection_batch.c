@@ -38,6 +38,9 @@
 #include "projection/projection.h"
 #include "projection/projection_failure.h"
 
+/* Events of a view that are read at once, to be counted. */
+#define MAX_COUNTED_AT_ONCE	1000
+
 /* Takes a snapshot and its horizon. */
 void
 projection_run_begin(ProjectionRun *run, Oid log, bool own_transaction)
@@ -70,7 +73,7 @@ projection_run_end(ProjectionRun *run)
 
 /*
  * Conditions in SQL on a row p of es_projections; $1 is the horizon.  What has
- * events is asked for in the two ways for which there are indexes.
+ * events is asked for in the two ways for which there are indexes; of a query, in C.
  */
 #define IS_RUNNING \
 	"p.mode = 'async' AND p.state <> 'paused' AND p.position < $1"
@@ -79,7 +82,9 @@ projection_run_end(ProjectionRun *run)
 	" AND (p.refresh IS NULL OR p.refreshed_at IS NULL" \
 	" OR clock_timestamp() - p.refreshed_at >= p.min_interval)"
 #define HAS_EVENTS \
-	"CASE WHEN p.categories IS NULL THEN EXISTS (SELECT FROM @extschema@.es_events e" \
+	"CASE WHEN p.event_query IS NOT NULL THEN cardinality(@extschema@.es_source_positions(" \
+	"p.event_query, p.categories, p.types, p.position, $1, 1)) > 0" \
+	" WHEN p.categories IS NULL THEN EXISTS (SELECT FROM @extschema@.es_events e" \
 	" WHERE e.position > p.position AND e.position <= $1" OF_TYPE("p.types") ")" \
 	" ELSE EXISTS (" OF_CATEGORIES("p.categories", "p.position", "$1", "p.types", " LIMIT 1") ") END"
 #define IS_NAMED \
@@ -162,6 +167,20 @@ projection_pass_over(const ProjectionRun *run, const char *name)
 	AtEOXact_GUC(true, level);
 }
 
+/* Returns which events the projection wants, as its owner may read them. */
+static EventSource
+projection_source(const Projection *projection)
+{
+	return (EventSource)
+	{
+		.log = projection->log,
+			.reader = projection_owner_role(projection),
+			.categories = projection->categories.array,
+			.types = projection->types.array,
+			.query = projection->event_query
+	};
+}
+
 /*
  * Reads the next events that the projection wants, with its owner's privileges
  * and row security, except for those that are skipped.  Nothing else up to batch->upto is wanted.
@@ -170,12 +189,7 @@ void
 projection_read_batch(const Projection *projection, Snapshot snapshot, int64 upto,
 					  int limit, EventBatch *batch)
 {
-	EventSource source = {
-		.log = projection->log,
-		.reader = projection_owner_role(projection),
-		.categories = projection->categories.array,
-		.types = projection->types.array
-	};
+	EventSource source = projection_source(projection);
 	ReadLimit	read = {.count = limit};
 
 	batch->history = projection->rebuilding ||
@@ -195,6 +209,27 @@ projection_batch_limit(const Projection *projection)
 		projection->batch_limit : projection->batch_size;
 }
 
+/* Returns how many events the view has not seen that match its query. */
+static int64
+count_unseen_matches(const ProjectionRun *run, const Projection *projection)
+{
+	EventSource source = projection_source(projection);
+	ReadLimit	limit = {.count = MAX_COUNTED_AT_ONCE};
+	int64		after = projection->position;
+	int64		count = 0;
+
+	while (after < run->horizon)
+	{
+		EventBatch	batch = {.events = event_batch_make()};
+
+		event_reader_read(&source, run->snapshot, after, run->horizon, &limit, &batch);
+		tuplestore_end(batch.events);
+		count += batch.count;
+		after = batch.upto;
+	}
+	return count;
+}
+
 /* Returns how many events the view has not seen. */
 static int64
 count_unseen_events(const ProjectionRun *run, const Projection *projection)
@@ -209,6 +244,8 @@ count_unseen_events(const ProjectionRun *run, const Projection *projection)
 	projection->types.array ? ' ' : 'n'};
 	bool		isnull;
 
+	if (projection->event_query != NULL)
+		return count_unseen_matches(run, projection);
 	(void) own_sql_run(run->log, projection->categories.array != NULL ?
 					   "SELECT count(*) FROM (" OF_CATEGORIES("$3", "$1", "$2", "$4", " OFFSET 0") ") e" :
 					   "SELECT count(*) FROM @extschema@.es_events e"

@@ -40,7 +40,7 @@ static const DefinitionPart create_parts[] = {
 	DEFINE_NAME, DEFINE_HANDLER, DEFINE_QUERY, DEFINE_HANDLER_SCHEMA,
 	DEFINE_REFRESH, DEFINE_TABLES, DEFINE_CATEGORY, DEFINE_TYPES, DEFINE_MODE,
 	DEFINE_START_POSITION, DEFINE_BATCH_SIZE, DEFINE_ON_FAILURE,
-	DEFINE_MAX_ATTEMPTS, DEFINE_MIN_INTERVAL
+	DEFINE_MAX_ATTEMPTS, DEFINE_MIN_INTERVAL, DEFINE_EVENT_QUERY
 };
 
 /* Those that must not be null. */
@@ -79,11 +79,11 @@ check_new_definition(FunctionCallInfo fcinfo, const Definition *definition)
 static void
 insert_projection(const Definition *definition)
 {
-	Oid			types[17] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, REGCLASSOID,
+	Oid			types[18] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, REGCLASSOID,
 		REGCLASSARRAYOID, TEXTARRAYOID, TEXTARRAYOID, OIDOID, INT8OID, INT8OID,
-	TEXTOID, INT8OID, INTERVALOID, TEXTOID, INT8OID, TEXTARRAYOID};
-	Datum		values[17];
-	char		nulls[17];
+	TEXTOID, INT8OID, INTERVALOID, JSONBOID, TEXTOID, INT8OID, TEXTARRAYOID};
+	Datum		values[18];
+	char		nulls[18];
 	int64		horizon = horizon_now(definition->log);
 	int			i;
 
@@ -93,18 +93,18 @@ insert_projection(const Definition *definition)
 	if (!definition_has(definition, DEFINE_START_POSITION))
 		values[DEFINE_START_POSITION] = Int64GetDatum(horizon);
 	nulls[DEFINE_START_POSITION] = ' ';
-	values[14] = CStringGetTextDatum(run_as_session_path(definition->log));
-	values[15] = Int64GetDatum(horizon);
-	values[16] = settings_of_session();
-	nulls[14] = nulls[15] = nulls[16] = ' ';
+	values[15] = CStringGetTextDatum(run_as_session_path(definition->log));
+	values[16] = Int64GetDatum(horizon);
+	values[17] = settings_of_session();
+	nulls[15] = nulls[16] = nulls[17] = ' ';
 	(void) own_sql_run(definition->log,
 					   "INSERT INTO @extschema@.es_projections (name, handler,"
 					   " query, handler_schema, refresh, tables, categories, types,"
 					   " mode, owner, start_position, position, batch_size,"
-					   " on_failure, max_attempts, min_interval, search_path,"
-					   " history, settings) VALUES ($1, $2, $3, $4, $5, $6, $7, $8,"
-					   " 'async', $9, $10, $10, $11, $12, $13, $14, $15, $16, $17)",
-					   17, types, values, nulls);
+					   " on_failure, max_attempts, min_interval, event_query,"
+					   " search_path, history, settings) VALUES ($1, $2, $3, $4, $5, $6, $7, $8,"
+					   " 'async', $9, $10, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
+					   18, types, values, nulls);
 }
 
 /* Refuses a name that is taken. */

@@ -189,6 +189,8 @@ definition_check(const Definition *definition, bool refresh)
 	if (definition_has(definition, DEFINE_TYPES))
 		event_type_check_filter(definition->log,
 								DatumGetArrayTypeP(parts[DEFINE_TYPES].value));
+	if (definition_has(definition, DEFINE_EVENT_QUERY))
+		query_check_filter(definition->log, parts[DEFINE_EVENT_QUERY].value, "event_query");
 	if (definition_has(definition, DEFINE_TABLES))
 		check_read_model_tables(definition->log,
 								DatumGetArrayTypeP(parts[DEFINE_TABLES].value));

@@ -24,13 +24,14 @@ PG_FUNCTION_INFO_V1(es_projection_lag);
 /* What a running sync projection wants was handled by the append. */
 #define VISIBLE_PROJECTIONS \
 	"SELECT p.name, CASE WHEN p.mode = 'sync' AND p.state = 'running'" \
-	"   THEN greatest(p.position, $3) ELSE p.position END, p.categories, p.types" \
+	"   THEN greatest(p.position, $3) ELSE p.position END, p.categories, p.types," \
+	" p.event_query" \
 	" FROM @extschema@.es_projections p" \
 	" WHERE $1 OR pg_catalog.pg_has_role($2, p.owner::oid, 'USAGE')"
 
 enum
 {
-	PLAG_NAME, PLAG_POSITION, PLAG_CATEGORIES, PLAG_TYPES, PLAG_COLUMNS
+	PLAG_NAME, PLAG_POSITION, PLAG_CATEGORIES, PLAG_TYPES, PLAG_EVENT_QUERY, PLAG_COLUMNS
 };
 
 /* Adds a projection to the look. */
@@ -45,7 +46,9 @@ add_projection_lag(LagLook *look, HeapTuple row, TupleDesc desc, int64 horizon, 
 	heap_deform_tuple(row, desc, values, nulls);
 	group = lag_add_group(look,
 						  nulls[PLAG_CATEGORIES] ? NULL : DatumGetArrayTypeP(values[PLAG_CATEGORIES]),
-						  nulls[PLAG_TYPES] ? NULL : DatumGetArrayTypeP(values[PLAG_TYPES]), 1);
+						  nulls[PLAG_TYPES] ? NULL : DatumGetArrayTypeP(values[PLAG_TYPES]),
+						  nulls[PLAG_EVENT_QUERY] ? NULL :
+						  query_read(DatumGetJsonbP(values[PLAG_EVENT_QUERY])), 1);
 	lag_add_range(group, 0, DatumGetInt64(values[PLAG_POSITION]), horizon, lag);
 }
 

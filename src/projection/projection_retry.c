@@ -63,6 +63,7 @@ read_failed_event(EventRetry *retry)
 
 	projection->position = unfiltered.position = retry->position - 1;
 	unfiltered.categories.array = unfiltered.types.array = NULL;
+	unfiltered.event_query = NULL;
 	projection_read_batch(&unfiltered, snapshot, retry->position, 1,
 						  &retry->batch);
 	UnregisterSnapshot(snapshot);

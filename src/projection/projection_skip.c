@@ -225,7 +225,7 @@ check_gets_event(const Projection *projection, int64 position)
 				 early ?
 				 errdetail("It begins after position " INT64_FORMAT ".",
 						   projection->start_position) :
-				 errdetail("Its categories or its types leave the event out, or its owner may not read it.")));
+				 errdetail("Its filter leaves the event out, or its owner may not read it.")));
 }
 
 /* Stores that the event is left out, by whom and why.  reason: NULL for none. */

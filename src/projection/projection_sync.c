@@ -126,6 +126,25 @@ find_cached_projection(Oid log, const char *name)
 	return load_projection_into_cache(log, name);
 }
 
+/* Returns true if the projection wants the event in the slot. */
+static bool
+is_event_wanted(const Projection *projection, TupleTableSlot *slot)
+{
+	bool		isnull;
+	Datum		stream = slot_getattr(slot, Anum_es_events_stream, &isnull);
+	Datum		type = slot_getattr(slot, Anum_es_events_type, &isnull);
+	Datum		tags;
+
+	if (!text_set_has_category(&projection->categories, DatumGetTextPP(stream)) ||
+		!text_set_has_type(&projection->types, DatumGetTextPP(type)))
+		return false;
+	if (projection->event_query == NULL)
+		return true;
+	tags = slot_getattr(slot, Anum_es_events_tags, &isnull);
+	return query_matches(projection->event_query, DatumGetTextPP(type),
+						 isnull ? (Datum) 0 : tags);
+}
+
 /*
  * Returns the events of an append that the projection wants, in position order:
  * the same tuplestore if it wants all.
@@ -137,19 +156,15 @@ filter_wanted_events(const Projection *projection, Relation log,
 	Tuplestorestate *wanted;
 	TupleTableSlot *slot;
 
-	if (projection->categories.array == NULL && projection->types.array == NULL)
+	if (projection->categories.array == NULL && projection->types.array == NULL &&
+		projection->event_query == NULL)
 		return appended;
 	wanted = event_batch_make();
 	slot = event_slot_make(log);
 	tuplestore_rescan(appended);
 	while (tuplestore_gettupleslot(appended, true, false, slot))
 	{
-		bool		isnull;
-		Datum		stream = slot_getattr(slot, Anum_es_events_stream, &isnull);
-		Datum		type = slot_getattr(slot, Anum_es_events_type, &isnull);
-
-		if (text_set_has_category(&projection->categories, DatumGetTextPP(stream)) &&
-			text_set_has_type(&projection->types, DatumGetTextPP(type)))
+		if (is_event_wanted(projection, slot))
 			tuplestore_puttupleslot(wanted, slot);
 	}
 	ExecDropSingleTupleTableSlot(slot);

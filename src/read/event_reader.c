@@ -6,7 +6,7 @@
  * Events are read as a role, with its privileges and row security, in position
  * order, up to the horizon of the snapshot that reads them.  For a role that may
  * read all of them they are looked up in an index (source_scan.c).  For any other they
- * are read by SQL (event_sql.c).
+ * are read by SQL (event_sql.c), by their positions where a query finds these by tag.
  *
  *-------------------------------------------------------------------------
  */
@@ -17,6 +17,7 @@
 #include "fmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 
 #include "base/base.h"
@@ -28,15 +29,24 @@
 /* Positions that are read by SQL at once where time may be over. */
 #define WINDOW	10000
 
+/* Positions of events that match a query, which are read by SQL at once. */
+#define MATCHES	1000
+
 /* The parameters of the statement. */
 enum
 {
 	READ_AFTER, READ_UPTO, READ_CATEGORIES, READ_TYPES, READ_PARTITIONS,
-	READ_PARTITION, READ_EXCEPT, READ_ONLY, READ_LIMIT, READ_PARAMS
+	READ_PARTITION, READ_EXCEPT, READ_ONLY, READ_LIMIT, READ_QUERY, READ_PARAMS
 };
 
 static Oid	read_types[READ_PARAMS] = {INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID,
-INT8OID, INT4OID, INT8ARRAYOID, INT8ARRAYOID, INT4OID};
+INT8OID, INT4OID, INT8ARRAYOID, INT8ARRAYOID, INT4OID, JSONBOID};
+
+/* query_matches() in SQL: what an item leaves out excludes nothing. */
+#define MATCHES_QUERY \
+	" AND EXISTS (SELECT FROM jsonb_array_elements($10) AS i (item)" \
+	" WHERE (NOT i.item ? 'types' OR i.item->'types' ? e.type)" \
+	" AND (NOT i.item ? 'tags' OR to_jsonb(e.tags) @> (i.item->'tags')))"
 
 /* The conditions on an event e of a source; with categories, of c.category. */
 static char *
@@ -52,6 +62,8 @@ make_source_condition(const EventSource *source, const char *schema)
 						 schema, schema, schema);
 	if (source->types != NULL)
 		appendStringInfoString(&condition, " AND e.type = ANY ($4)");
+	if (source->query != NULL)
+		appendStringInfoString(&condition, MATCHES_QUERY);
 	if (source->partitions > 1)
 		appendStringInfo(&condition,
 						 " AND %s.es_partition(e.stream, $5) = $6", schema);
@@ -91,18 +103,23 @@ read_source_by_sql(const EventSource *source, Relation log, Snapshot snapshot,
 		Int64GetDatum(source->partitions), Int32GetDatum(source->partition),
 		PointerGetDatum(int8_array_make(source->except)),
 		PointerGetDatum(int8_array_make(source->only)),
-		Int32GetDatum(limit)
+		Int32GetDatum(limit),
+		source->query ? PointerGetDatum(source->query->json) : (Datum) 0
 	};
 	bool		nulls[READ_PARAMS] = {false};
 
 	nulls[READ_CATEGORIES] = source->categories == NULL;
 	nulls[READ_TYPES] = source->types == NULL;
+	nulls[READ_QUERY] = source->query == NULL;
 	event_sql_run(source->reader, snapshot, make_source_sql(source, log),
 				  READ_PARAMS, read_types, values, nulls, store);
 }
 
-/* Reads by SQL.  Where time may be over, it is a window of positions at a time. */
-static void
+/*
+ * Reads by SQL.  Where time may be over, it is a window of positions at a time.  Returns
+ * the position up to which all was read, if the batch is not full.
+ */
+static int64
 read_windows_by_sql(const EventSource *source, Relation log, Snapshot snapshot,
 					int64 after, int64 upto, const ReadLimit *limit, EventBatch *batch)
 {
@@ -119,6 +136,54 @@ read_windows_by_sql(const EventSource *source, Relation log, Snapshot snapshot,
 		from = to;
 	} while (from < upto && batch->count < limit->count &&
 			 sleep_left(limit->deadline) > 0);
+	return from;
+}
+
+/* Does the same for events that are looked up by tag, some positions at a time. */
+static int64
+read_matches_by_sql(const EventSource *source, Relation log, Snapshot snapshot,
+					int64 after, int64 upto, const ReadLimit *limit, EventBatch *batch)
+{
+	MatchRange	range = {.after = after,.upto = upto};
+	Match	   *match = match_begin(source->log, source->query, &range, snapshot);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "eventstore matches",
+												  ALLOCSET_DEFAULT_SIZES);
+	EventSource some = *source;
+	int64		from;
+
+	some.only.values = palloc(sizeof(int64) * MATCHES);
+	do
+	{
+		MemoryContext outer;
+
+		match_take(match, &some.only, MATCHES);
+		from = some.only.count < MATCHES ? upto : int8_array_last(some.only);
+		outer = MemoryContextSwitchTo(context);
+		if (some.only.count > 0)
+			read_source_by_sql(&some, log, snapshot, after, upto,
+							   limit->count - (int) batch->count, batch->events);
+		MemoryContextSwitchTo(outer);
+		MemoryContextReset(context);
+		batch->count = tuplestore_tuple_count(batch->events);
+	} while (from < upto && batch->count < limit->count &&
+			 (limit->deadline == NULL || sleep_left(limit->deadline) > 0));
+	match_end(match);
+	MemoryContextDelete(context);
+	return from;
+}
+
+/* Reads by SQL, and cuts the batch. */
+static void
+read_limited_by_sql(const EventSource *source, Relation log, Snapshot snapshot, int64 after,
+					int64 upto, const ReadLimit *limit, EventBatch *batch)
+{
+	int64		from;
+
+	if (query_is_by_tag(source->query) && source->only.count == 0)
+		from = read_matches_by_sql(source, log, snapshot, after, upto, limit, batch);
+	else
+		from = read_windows_by_sql(source, log, snapshot, after, upto, limit, batch);
 	if (limit->bytes > 0 && event_batch_cut(log, batch, limit->bytes))
 	{
 		batch->count = tuplestore_tuple_count(batch->events);
@@ -143,6 +208,6 @@ event_reader_read(const EventSource *source, Snapshot snapshot, int64 after,
 	if (source->only.count > 0 ||
 		!role_may_read_all(source->log, source->reader) ||
 		!source_scan_read(source, log, snapshot, after, upto, limit, batch))
-		read_windows_by_sql(source, log, snapshot, after, upto, limit, batch);
+		read_limited_by_sql(source, log, snapshot, after, upto, limit, batch);
 	table_close(log, AccessShareLock);
 }

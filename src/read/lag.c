@@ -6,7 +6,8 @@
  * The status views ask for all projections, or all partitions of all subscriptions, at
  * once.  Those that want events of the same category are served together: one scan
  * reads the category's events, and each that is read is shown to all of them
- * (lag_scan.c).  So 1,024 partitions do not take 1,024 scans.
+ * (lag_scan.c).  So 1,024 partitions do not take 1,024 scans.  Those with a query whose
+ * items have tags are looked up by these, for each query by itself.
  *
  * A look may do a limited amount of work (LAG_WORK), however much there is to count.
  * Half of it goes to all categories alike.  A category that is read as a whole by this is
@@ -115,12 +116,16 @@ lag_begin(Relation log, Snapshot snapshot, LagHorizon *horizon)
 }
 
 LagGroup *
-lag_add_group(LagLook *look, ArrayType *categories, ArrayType *types, int partitions)
+lag_add_group(LagLook *look, ArrayType *categories, ArrayType *types,
+			  const EventQuery *query, int partitions)
 {
 	LagGroup   *group = palloc0(sizeof(LagGroup));
 
 	group->categories = text_set_make(categories);
 	group->types = text_set_make(types);
+	group->query = query;
+	if (query_is_by_tag(query))
+		group->wide = query_widen(RelationGetRelid(look->source.log), query);
 	group->partitions = partitions;
 	look->groups = lappend(look->groups, group);
 	return group;
@@ -164,7 +169,10 @@ compare_pairs(const void *a, const void *b)
 		(int) VARSIZE_ANY_EXHDR(left) - (int) VARSIZE_ANY_EXHDR(right);
 }
 
-/* Returns a pair for each category of each group that is behind, in their order. */
+/*
+ * Returns a pair for each category of each group that is behind, in their order, without
+ * those that look events up by tag.
+ */
 static LagPair *
 make_pairs(const LagLook *look, int *count)
 {
@@ -181,7 +189,7 @@ make_pairs(const LagLook *look, int *count)
 	{
 		LagGroup   *group = lfirst(cell);
 
-		if (group->ranges == NULL)
+		if (group->ranges == NULL || group->wide != NULL)
 			continue;
 		if (group->categories.array == NULL)
 			pairs[(*count)++] = (LagPair)
@@ -198,13 +206,34 @@ make_pairs(const LagLook *look, int *count)
 	return pairs;
 }
 
-/* Puts the groups of each category together.  Returns a list of LagUnit. */
+/* Returns a list of LagUnit: one for each group that looks events up by tag. */
+static List *
+make_tag_units(const LagLook *look)
+{
+	List	   *units = NIL;
+	ListCell   *cell;
+
+	foreach(cell, look->groups)
+	{
+		LagGroup   *group = lfirst(cell);
+		LagUnit    *unit;
+
+		if (group->ranges == NULL || group->wide == NULL)
+			continue;
+		unit = palloc0(sizeof(LagUnit));
+		unit->groups = list_make1(group);
+		units = lappend(units, unit);
+	}
+	return units;
+}
+
+/* Adds one for each category, with all groups that want it. */
 static List *
 make_units(const LagLook *look)
 {
 	int			count;
 	LagPair    *pairs = make_pairs(look, &count);
-	List	   *units = NIL;
+	List	   *units = make_tag_units(look);
 	LagUnit    *unit = NULL;
 	int			i;
 

@@ -19,6 +19,7 @@
 #include "utils/snapshot.h"
 
 #include "log/event.h"
+#include "tag/tag.h"
 
 /* lag.c: what consumers have before them, at a cost that does not grow with it */
 
@@ -38,7 +39,7 @@ typedef struct LagGroup LagGroup;
 
 /* Adds consumers of events; NULL: any.  partitions: 1 if they are not divided. */
 extern LagGroup *lag_add_group(LagLook *look, ArrayType *categories, ArrayType *types,
-							   int partitions);
+							   const EventQuery *query, int partitions);
 
 /*
  * Adds events after a position and up to another to the lag of a partition of the
@@ -73,6 +74,9 @@ struct LagGroup
 {
 	TextSet		categories;
 	TextSet		types;
+	const EventQuery *query;	/* NULL: any */
+	const EventQuery *wide;		/* which events are looked at; NULL: those of
+								 * the categories */
 	int			partitions;
 	LagRange   *ranges;			/* by partition */
 	int64		after;			/* the least of theirs, and the greatest */
@@ -90,7 +94,8 @@ typedef struct LagSource
 } LagSource;
 
 /*
- * Adds what the groups want of a category, 0 for the whole log, to their lags.  May
+ * Adds what the groups want of a category, 0 for the whole log, to their lags.  A group
+ * that looks events up by tag is the only one.  May
  * spend so much work, in the units of LAG_EVENT, and leaves what is left of it.  Without
  * estimate, returns false and adds nothing if that is not enough to count all.
  */

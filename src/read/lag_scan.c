@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * lag_scan.c
- *		Counts the events of a category, or of all, that consumers have left.
+ *		Counts the events of a category, of a query, or of all, that consumers have left.
  *
  * First the category is read backward from the last event.  What every consumer wants
  * of it is counted.  Most consumers are near the end: those whose checkpoint is reached
@@ -17,6 +17,10 @@
  * Then the first event that each of the others wants is searched for, from its
  * checkpoint on.  If it is not among the next ones, its time is that of the last one
  * that was looked at, which is earlier.  So an age is never too small.
+ *
+ * Events of a query with tags are those that have one tag of each of its items
+ * (query_widen), so that each step takes as long as any other.  Each is compared with
+ * the query.
  *
  *-------------------------------------------------------------------------
  */
@@ -94,6 +98,8 @@ typedef struct LagScan
 	const LagSource *source;
 	Datum		category;		/* 0: all */
 	text	   *checked;		/* the category, if it is not in the index */
+	const EventQuery *wide;		/* the query; NULL: the category */
+	Match	   *match;			/* of the query */
 	Relation	index;
 	IndexScanDesc scan;
 	LagWant    *wants;
@@ -113,9 +119,26 @@ typedef struct LagScan
 /* What becomes of an event that a partition wants. */
 typedef void (*LagMatch) (LagScan *scan, LagWant *want, int partition);
 
-/* Goes to the events after a position and up to another. */
+/* Begins to look events of the query up, in one direction. */
 static void
-seek_lag(LagScan *scan, int64 after, int64 upto)
+seek_lag_match(LagScan *scan, int64 after, int64 upto, ScanDirection direction)
+{
+	MatchRange	range = {
+		.after = after,.upto = upto,.backward = direction == BackwardScanDirection
+	};
+
+	if (scan->match != NULL)
+		match_end(scan->match);
+	scan->match = match_begin(RelationGetRelid(scan->source->log), scan->wide, &range,
+							  scan->source->snapshot);
+	if (scan->scan == NULL)
+		scan->scan = compat_index_beginscan(scan->source->log, scan->index,
+											scan->source->snapshot, 1);
+}
+
+/* Goes to the events of the category after a position and up to another. */
+static void
+seek_lag_category(LagScan *scan, int64 after, int64 upto)
 {
 	ScanKeyData keys[3];
 	int			count = 0;
@@ -132,8 +155,39 @@ seek_lag(LagScan *scan, int64 after, int64 upto)
 		scan->scan = compat_index_beginscan(scan->source->log, scan->index,
 											scan->source->snapshot, count);
 	index_rescan(scan->scan, keys, count, NULL, 0);
+}
+
+/* Goes to the events after a position and up to another. */
+static void
+seek_lag(LagScan *scan, int64 after, int64 upto, ScanDirection direction)
+{
+	if (scan->wide != NULL)
+		seek_lag_match(scan, after, upto, direction);
+	else
+		seek_lag_category(scan, after, upto);
 	scan->run_after = after;
 	scan->work -= LAG_SEEK;
+}
+
+/* Puts the next event into the slot.  Returns false if there is none. */
+static bool
+next_lag_event(LagScan *scan, ScanDirection direction)
+{
+	TupleTableSlot *slot = scan->source->slot;
+	ScanKeyData key;
+	int64		position;
+
+	if (scan->wide == NULL)
+		return index_getnext_slot(scan->scan, direction, slot);
+	while ((position = match_next(scan->match)) != 0)
+	{
+		table_row_key(&key, scan->index, 1, BTEqualStrategyNumber, F_INT8EQ,
+					  Int64GetDatum(position));
+		index_rescan(scan->scan, &key, 1, NULL, 0);
+		if (index_getnext_slot(scan->scan, ForwardScanDirection, slot))
+			return true;
+	}
+	return false;
 }
 
 /* Returns true if the event in the slot is of the category. */
@@ -147,6 +201,22 @@ is_of_category(const LagScan *scan, text *stream)
 	length = stream_category_length(stream);
 	return length == (int) VARSIZE_ANY_EXHDR(scan->checked) &&
 		memcmp(VARDATA_ANY(stream), VARDATA_ANY(scan->checked), length) == 0;
+}
+
+/* Returns true if the group wants the event in the slot, which is of a category of it. */
+static bool
+is_wanted(const LagScan *scan, const LagGroup *group, text *stream, text *type)
+{
+	Datum		tags;
+	bool		isnull;
+
+	if (!text_set_has_type(&group->types, type) ||
+		(scan->wide != NULL && !text_set_has_category(&group->categories, stream)))
+		return false;
+	if (group->query == NULL)
+		return true;
+	tags = slot_getattr(scan->source->slot, Anum_es_events_tags, &isnull);
+	return query_matches(group->query, type, isnull ? (Datum) 0 : tags);
 }
 
 /* Shows the event in the slot to all groups. */
@@ -166,7 +236,7 @@ match_event(LagScan *scan, LagMatch match)
 	{
 		LagWant    *want = &scan->wants[i];
 
-		if (text_set_has_type(&want->group->types, type))
+		if (is_wanted(scan, want->group, stream, type))
 			match(scan, want, (int) (hash % (uint64) want->group->partitions));
 	}
 }
@@ -179,7 +249,7 @@ read_lag_event(LagScan *scan, ScanDirection direction, LagMatch match)
 	bool		isnull;
 
 	CHECK_FOR_INTERRUPTS();
-	if (!index_getnext_slot(scan->scan, direction, slot))
+	if (!next_lag_event(scan, direction))
 		return false;
 	scan->work -= LAG_EVENT + scan->count;
 	scan->position = DatumGetInt64(slot_getattr(slot, Anum_es_events_position, &isnull));
@@ -238,7 +308,7 @@ read_lag_backward(LagScan *scan, int64 work)
 {
 	int64		least = scan->work - work;
 
-	seek_lag(scan, scan->after, scan->upto);
+	seek_lag(scan, scan->after, scan->upto, BackwardScanDirection);
 	scan->low = scan->upto + 1;
 	do
 	{
@@ -335,7 +405,7 @@ sample_strata(LagScan *scan, int64 work)
 		int64		after = scan->strata[i + 1];
 		int			count = 0;
 
-		seek_lag(scan, after, upto);
+		seek_lag(scan, after, upto, ForwardScanDirection);
 		scan->stratum = i;
 		for (j = 0; j < scan->count; j++)
 			scan->wants[j].sampled = 0;
@@ -419,7 +489,7 @@ search_first_events(LagScan *scan, LagRest *rests, int count, int64 work)
 
 		if (part->since == 0 && rests[i].after > read_upto && (scan->work > least || i == 0))
 		{
-			seek_lag(scan, rests[i].after, scan->upto);
+			seek_lag(scan, rests[i].after, scan->upto, ForwardScanDirection);
 			read_upto = rests[i].after;
 		}
 		while (part->since == 0 && rests[i].after <= read_upto && looked < most &&
@@ -481,6 +551,7 @@ begin_lag_scan(LagScan *scan, List *groups)
 {
 	ListCell   *cell;
 
+	scan->wide = ((LagGroup *) linitial(groups))->wide;
 	scan->index = scan->category != 0 && scan->source->categories != NULL ?
 		scan->source->categories : scan->source->positions;
 	if (scan->category != 0 && scan->source->categories == NULL)
@@ -505,6 +576,8 @@ end_lag_scan(LagScan *scan)
 	int			i;
 
 	index_endscan(scan->scan);
+	if (scan->match != NULL)
+		match_end(scan->match);
 	ExecClearTuple(scan->source->slot);
 	for (i = 0; i < scan->count; i++)
 		pfree(scan->wants[i].parts);

@@ -16,8 +16,8 @@
  * The protocol:
  *
  *	1. Only what lies up to the horizon of the reading snapshot is remembered.  No
- *	   event can appear there any more, for any snapshot, and none changes its stream or
- *	   its type.
+ *	   event can appear there any more, for any snapshot, and none changes its stream,
+ *	   its type or its tags.
  *	2. An event that was removed is not found when it is looked up, and left out.
  *	   What was rolled back since it was seen is not found either.
  *	3. The log, its file, the subscription's filter and the transaction that wrote the
@@ -67,6 +67,7 @@ struct PartitionMap
 	int			partitions;
 	ArrayType  *categories;
 	ArrayType  *types;
+	Jsonb	   *query;
 	uint64		used;			/* when it was, among all */
 
 	int64		from;			/* every event after this position */
@@ -84,20 +85,20 @@ struct PartitionMap
 static PartitionMap maps[MAX_MAPS];
 static uint64 uses;
 
-/* Returns true if two filters are the same. */
+/* Returns true if two parts of filters are the same; NULL: any. */
 static bool
-is_same_filter(const ArrayType *one, const ArrayType *other)
+is_same_filter(const void *one, const void *other)
 {
 	if (one == NULL || other == NULL)
 		return one == other;
 	return VARSIZE(one) == VARSIZE(other) && memcmp(one, other, VARSIZE(one)) == 0;
 }
 
-/* Returns a copy of a filter that lives as long as the session. */
-static ArrayType *
-keep_filter(const ArrayType *filter)
+/* Returns a copy of it that lives as long as the session. */
+static void *
+keep_filter(const void *filter)
 {
-	ArrayType  *copy;
+	void	   *copy;
 
 	if (filter == NULL)
 		return NULL;
@@ -115,6 +116,8 @@ drop_map(PartitionMap *map)
 		pfree(map->categories);
 	if (map->types != NULL)
 		pfree(map->types);
+	if (map->query != NULL)
+		pfree(map->query);
 	if (map->positions != NULL)
 		pfree(map->positions);
 	if (map->numbers != NULL)
@@ -144,7 +147,8 @@ is_map_of(const PartitionMap *map, const EventSource *source, Oid file)
 		map->changed_by == source->changed_by && map->partitions == source->partitions &&
 		strcmp(map->name, source->subscription) == 0 &&
 		is_same_filter(map->categories, source->categories) &&
-		is_same_filter(map->types, source->types);
+		is_same_filter(map->types, source->types) &&
+		is_same_filter(map->query, source->query ? source->query->json : NULL);
 }
 
 /* Makes a map in the place of the one that was not used for longest. */
@@ -162,6 +166,7 @@ make_map(const EventSource *source, Oid file)
 	drop_map(map);
 	map->categories = keep_filter(source->categories);
 	map->types = keep_filter(source->types);
+	map->query = keep_filter(source->query ? source->query->json : NULL);
 	map->file = file;
 	strlcpy(map->name, source->subscription, NAMEDATALEN);
 	map->changed_by = source->changed_by;

@@ -172,16 +172,6 @@ read_by_index(QueryCall *call, Match *match)
 	table_close(log, AccessShareLock);
 }
 
-/* Takes the next positions of a match: CHUNK, or the last ones. */
-static void
-take_positions(Match *match, Int8Array *positions)
-{
-	positions->count = 0;
-	while (positions->count < CHUNK &&
-		   (positions->values[positions->count] = match_next(match)) != 0)
-		positions->count++;
-}
-
 /* Adds the events at some positions that the caller may see. */
 static void
 read_visible(QueryCall *call, Relation log, Int8Array positions)
@@ -214,7 +204,7 @@ read_by_sql(QueryCall *call, Match *match)
 
 	do
 	{
-		take_positions(match, &positions);
+		match_take(match, &positions, CHUNK);
 		if (positions.count > 0)
 		{
 			MemoryContext outer = MemoryContextSwitchTo(context);

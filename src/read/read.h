@@ -19,6 +19,7 @@
 #include "utils/tuplestore.h"
 
 #include "base/base.h"
+#include "tag/tag.h"
 
 /* event_batch.c: events that were read together */
 
@@ -103,6 +104,7 @@ typedef struct EventSource
 	Oid			reader;			/* a role */
 	ArrayType  *categories;		/* NULL: any */
 	ArrayType  *types;			/* NULL: any */
+	const EventQuery *query;	/* NULL: any */
 	int			partitions;		/* 0 or 1: they are not divided */
 	int			partition;
 	Int8Array	except;			/* positions that are left out */

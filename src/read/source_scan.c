@@ -6,7 +6,8 @@
  * All events are looked up in the index of positions.  Those of a category are looked
  * up in the index of categories and positions, those of several by a scan of it for
  * each of them: the scans are merged in the order of positions, so that no more is
- * read than the events that come next, however rare a category is.  What is not in an
+ * read than the events that come next, however rare a category is.  Those of a query
+ * whose items have tags are looked up by tag (src/tag/match.c).  What is not in an
  * index is checked of each event.
  *
  *-------------------------------------------------------------------------
@@ -43,6 +44,8 @@
 typedef struct SourceArm
 {
 	IndexScanDesc scan;
+	Match	   *match;			/* gives the positions that are looked up;
+								 * NULL: none does */
 	RowWalk    *walk;			/* NULL: the server's scan fetches the rows */
 	HeapTuple	row;			/* of a walk */
 	TupleTableSlot *slot;
@@ -58,6 +61,8 @@ typedef struct SourceScan
 	const EventSource *source;
 	Relation	log;
 	Relation	index;
+	bool		by_match;		/* are events looked up by tag? */
+	TextSet		categories;
 	TextSet		types;
 	int			count;
 	SourceArm  *arms;
@@ -69,7 +74,8 @@ open_source_index(SourceScan *scan, const EventSource *source, Relation log)
 {
 	scan->source = source;
 	scan->log = log;
-	scan->index = source->categories ? log_index_open_category(log) :
+	scan->by_match = query_is_by_tag(source->query);
+	scan->index = source->categories && !scan->by_match ? log_index_open_category(log) :
 		log_index_open_position(log);
 	return scan->index != NULL;
 }
@@ -115,24 +121,41 @@ begin_arm(const SourceScan *scan, SourceArm *arm, Snapshot snapshot, Datum categ
 	set_arm(arm, category, after);
 }
 
+/* Begins to look up the events that match the query. */
+static void
+begin_match_arm(const SourceScan *scan, SourceArm *arm, Snapshot snapshot, int64 after,
+				int64 upto)
+{
+	MatchRange	range = {.after = after,.upto = upto};
+
+	arm->slot = table_slot_create(scan->log, NULL);
+	arm->scan = compat_index_beginscan(scan->log, scan->index, snapshot, 1);
+	arm->match = match_begin(RelationGetRelid(scan->log), scan->source->query, &range, snapshot);
+	arm->bounded_from = PG_INT64_MAX;
+}
+
 /* Begins the scans. */
 static void
 begin_source_scan(SourceScan *scan, Snapshot snapshot, int64 after, int64 upto)
 {
-	ArrayType  *array = scan->source->categories;
-	TextSet		categories = text_set_make(array);
+	const TextSet *categories = &scan->categories;
+	bool		by_category = categories->array != NULL && !scan->by_match;
 	int			i;
 
-	scan->count = array ? categories.count : 1;
+	scan->count = by_category ? categories->count : 1;
 	scan->arms = palloc0(sizeof(SourceArm) * scan->count);
-	for (i = 0; i < scan->count; i++)
-		begin_arm(scan, &scan->arms[i], snapshot, array ? categories.values[i] : (Datum) 0,
-				  after, upto);
+	if (scan->by_match)
+		begin_match_arm(scan, &scan->arms[0], snapshot, after, upto);
+	for (i = 0; !scan->by_match && i < scan->count; i++)
+		begin_arm(scan, &scan->arms[i], snapshot,
+				  by_category ? categories->values[i] : (Datum) 0, after, upto);
 }
 
 static void
 end_arm(SourceArm *arm)
 {
+	if (arm->match != NULL)
+		match_end(arm->match);
 	if (arm->walk != NULL)
 		row_walk_end(arm->walk);
 	index_endscan(arm->scan);
@@ -148,12 +171,41 @@ end_source_scan(SourceScan *scan)
 		end_arm(&scan->arms[i]);
 }
 
+/* Looks the event at a position up.  Returns false if it is not there any more. */
+static bool
+fetch_at(SourceArm *arm, int64 position)
+{
+	ScanKeyData key;
+
+	table_row_key(&key, arm->scan->indexRelation, 1, BTEqualStrategyNumber, F_INT8EQ,
+				  Int64GetDatum(position));
+	index_rescan(arm->scan, &key, 1, NULL, 0);
+	return index_getnext_slot(arm->scan, ForwardScanDirection, arm->slot);
+}
+
+/* Fetches the next event that matches the query. */
+static void
+fetch_match(SourceArm *arm)
+{
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		arm->position = match_next(arm->match);
+		arm->ended = arm->position == 0;
+	} while (!arm->ended && !fetch_at(arm, arm->position));
+}
+
 /* Fetches the next event of one scan. */
 static void
 fetch_next(SourceArm *arm)
 {
 	bool		isnull;
 
+	if (arm->match != NULL)
+	{
+		fetch_match(arm);
+		return;
+	}
 	if (arm->walk != NULL)
 	{
 		arm->row = row_walk_next(arm->walk);
@@ -193,15 +245,39 @@ arm_slot(SourceArm *arm)
 	return arm->slot;
 }
 
-/* Returns the partition of the event, among so many. */
-static int
-arm_partition(const SourceArm *arm, int partitions)
+/* Returns the stream of the event. */
+static text *
+arm_stream(const SourceArm *arm)
 {
 	bool		isnull;
 
-	return stream_partition(arm->row != NULL ? event_row_stream(arm->row) :
-							DatumGetTextPP(slot_getattr(arm->slot, Anum_es_events_stream,
-														&isnull)), partitions);
+	return arm->row != NULL ? event_row_stream(arm->row) :
+		DatumGetTextPP(slot_getattr(arm->slot, Anum_es_events_stream, &isnull));
+}
+
+/*
+ * Returns true if the event is of a type of the source, and matches its query: whatever
+ * the scan does not give by itself.
+ */
+static bool
+has_type_and_tags(const SourceScan *scan, SourceArm *arm)
+{
+	const EventQuery *query = arm->match == NULL ? scan->source->query : NULL;
+	TupleTableSlot *slot;
+	text	   *type;
+	Datum		tags;
+	bool		isnull;
+
+	if (scan->types.array == NULL && query == NULL)
+		return true;
+	slot = arm_slot(arm);
+	type = DatumGetTextPP(slot_getattr(slot, Anum_es_events_type, &isnull));
+	if (!text_set_has_type(&scan->types, type))
+		return false;
+	if (query == NULL)
+		return true;
+	tags = slot_getattr(slot, Anum_es_events_tags, &isnull);
+	return query_matches(query, type, isnull ? (Datum) 0 : tags);
 }
 
 /* Returns the scan whose event is the next of all; NULL if all have ended. */
@@ -230,16 +306,14 @@ is_of_source(const SourceScan *scan, SourceArm *arm, PartitionMap *map)
 {
 	const EventSource *source = scan->source;
 	int			partition = source->partition;
-	bool		isnull;
 
 	if (source->partitions > 1)
-		partition = arm_partition(arm, source->partitions);
+		partition = stream_partition(arm_stream(arm), source->partitions);
 	if (map == NULL && partition != source->partition)
 		return false;
-	if (source->types != NULL &&
-		!text_set_has_type(&scan->types,
-						   DatumGetTextPP(slot_getattr(arm_slot(arm), Anum_es_events_type,
-													   &isnull))))
+	if (scan->by_match && !text_set_has_category(&scan->categories, arm_stream(arm)))
+		return false;
+	if (!has_type_and_tags(scan, arm))
 		return false;
 	if (map != NULL)
 		partition_map_add(map, arm->position, partition,
@@ -346,7 +420,6 @@ static void
 fetch_known(SourceArm *arm, IndexFetchTableData *rows, BlockNumber blocks,
 			ItemPointer place, int64 position)
 {
-	ScanKeyData key;
 	bool		more = false;
 	bool		isnull;
 
@@ -357,10 +430,7 @@ fetch_known(SourceArm *arm, IndexFetchTableData *rows, BlockNumber blocks,
 		table_index_fetch_tuple(rows, place, arm->scan->xs_snapshot, arm->slot, &more, NULL) &&
 		DatumGetInt64(slot_getattr(arm->slot, Anum_es_events_position, &isnull)) == position)
 		return;
-	table_row_key(&key, arm->scan->indexRelation, 1, BTEqualStrategyNumber, F_INT8EQ,
-				  Int64GetDatum(position));
-	index_rescan(arm->scan, &key, 1, NULL, 0);
-	fetch_next(arm);
+	arm->ended = !fetch_at(arm, position);
 }
 
 /*
@@ -371,8 +441,8 @@ static bool
 read_known(SourceScan *scan, const PartitionMap *map, Snapshot snapshot, int64 after,
 		   int64 upto, const ReadLimit *limit, EventBatch *batch)
 {
-	Relation	index = scan->source->categories ? log_index_open_position(scan->log) :
-	scan->index;
+	Relation	index = scan->source->categories && !scan->by_match ?
+	log_index_open_position(scan->log) : scan->index;
 	SourceArm	arm = {
 		.scan = compat_index_beginscan(scan->log, index, snapshot, 1),
 		.slot = table_slot_create(scan->log, NULL)
@@ -436,6 +506,7 @@ source_scan_read(const EventSource *source, Relation log, Snapshot snapshot, int
 
 	if (!open_source_index(&scan, source, log))
 		return false;
+	scan.categories = text_set_make(source->categories);
 	scan.types = text_set_make(source->types);
 	if (map != NULL && !partition_map_open(map, after, upto))
 		map = NULL;

@@ -38,7 +38,7 @@ enum
 	PART_ACKED_TOKEN, PART_CONSUMER, PART_TOKENS, PART_UPTOS, PART_COUNTS, PART_STREAM,
 	PART_HAS_FAILURES, PART_SETTLED, PART_EXPIRED_UPTO,
 	PART_EXPIRED_TIMES, PART_EARLIER_UPTO, PART_EARLIER_CATEGORIES,
-	PART_EARLIER_TYPES, PART_COLUMNS
+	PART_EARLIER_TYPES, PART_EARLIER_QUERY, PART_COLUMNS
 };
 
 /* Returns a text, or 0 for null. */
@@ -131,6 +131,8 @@ make_partition(const Subscription *subscription, const TableRow *row)
 		partition->earlier_upto = DatumGetInt64(values[PART_EARLIER_UPTO]);
 	partition->earlier_categories = row_texts_or_null(row, PART_EARLIER_CATEGORIES);
 	partition->earlier_types = row_texts_or_null(row, PART_EARLIER_TYPES);
+	if (!row->slot->tts_isnull[PART_EARLIER_QUERY])
+		partition->earlier_query = query_read(DatumGetJsonbPCopy(values[PART_EARLIER_QUERY]));
 	if (is_flight_void(partition->leased_until, partition->token))
 		take_back_flight(partition);
 	return partition;
@@ -432,6 +434,7 @@ partition_find_map(const Subscription *subscription)
 		.log = subscription->log,
 		.categories = subscription->categories,
 		.types = subscription->types,
+		.query = subscription->query,
 		.partitions = subscription->partitions,
 		.subscription = subscription->name,
 		.changed_by = subscription->changed_by
@@ -457,6 +460,7 @@ partition_source(const Partition *partition)
 		.reader = subscription->owner,
 		.categories = subscription->categories,
 		.types = subscription->types,
+		.query = subscription->query,
 		.partitions = subscription->partitions,
 		.partition = partition->number,
 		.except = partition->settled
@@ -486,6 +490,7 @@ partition_read(const Partition *partition, Snapshot snapshot, int64 after, int64
 	{
 		earlier.categories = partition->earlier_categories;
 		earlier.types = partition->earlier_types;
+		earlier.query = partition->earlier_query;
 		event_reader_read(&earlier, snapshot, after, Min(upto, partition->earlier_upto),
 						  limit, batch);
 		if (batch->count == limit->count || batch->upto < partition->earlier_upto)
@@ -513,9 +518,12 @@ write_earlier_filter(const Partition *partition, Datum *values, bool *nulls)
 	values[PART_EARLIER_UPTO] = Int64GetDatum(partition->earlier_upto);
 	values[PART_EARLIER_CATEGORIES] = PointerGetDatum(partition->earlier_categories);
 	values[PART_EARLIER_TYPES] = PointerGetDatum(partition->earlier_types);
+	if (partition->earlier_query != NULL)
+		values[PART_EARLIER_QUERY] = JsonbPGetDatum(partition->earlier_query->json);
 	nulls[PART_EARLIER_UPTO] = !needed;
 	nulls[PART_EARLIER_CATEGORIES] = !needed || partition->earlier_categories == NULL;
 	nulls[PART_EARLIER_TYPES] = !needed || partition->earlier_types == NULL;
+	nulls[PART_EARLIER_QUERY] = !needed || partition->earlier_query == NULL;
 }
 
 void

@@ -265,6 +265,7 @@ redelivery_read_stream(Delivery *delivery, Partition *partition,
 	source.except.count = 0;
 	source.categories = source.types = NULL;	/* whatever the filter is by
 												 * now */
+	source.query = NULL;
 	source.only = positions;
 	limit.count = positions.count;
 	delivery->batch.events = event_batch_make();

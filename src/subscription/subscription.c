@@ -40,7 +40,7 @@ PG_FUNCTION_INFO_V1(es_seek);
 /* Columns of es_subscriptions. */
 enum
 {
-	SUB_NAME, SUB_OWNER, SUB_CATEGORIES, SUB_TYPES, SUB_START_POSITION,
+	SUB_NAME, SUB_OWNER, SUB_CATEGORIES, SUB_TYPES, SUB_QUERY, SUB_START_POSITION,
 	SUB_PARTITIONS, SUB_LEASE, SUB_MAX_ATTEMPTS, SUB_MAX_IN_FLIGHT, SUB_COLUMNS
 };
 
@@ -62,6 +62,8 @@ load_subscription(Subscription *subscription, Oid log, const TableRow *row)
 		subscription->categories = DatumGetArrayTypePCopy(values[SUB_CATEGORIES]);
 	if (!nulls[SUB_TYPES])
 		subscription->types = DatumGetArrayTypePCopy(values[SUB_TYPES]);
+	if (!nulls[SUB_QUERY])
+		subscription->query = query_read(DatumGetJsonbPCopy(values[SUB_QUERY]));
 	subscription->partitions = DatumGetInt32(values[SUB_PARTITIONS]);
 	subscription->lease = *DatumGetIntervalP(values[SUB_LEASE]);
 	subscription->max_attempts = DatumGetInt32(values[SUB_MAX_ATTEMPTS]);
@@ -147,7 +149,7 @@ subscription_failures(Oid log, const char *name, int partition)
 enum
 {
 	ARG_NAME, ARG_CATEGORY, ARG_TYPES, ARG_START_POSITION, ARG_PARTITIONS,
-	ARG_LEASE, ARG_MAX_ATTEMPTS, ARG_MAX_IN_FLIGHT, ARG_COUNT
+	ARG_LEASE, ARG_MAX_ATTEMPTS, ARG_MAX_IN_FLIGHT, ARG_QUERY, ARG_COUNT
 };
 
 /* Refuses a lease whose end is no valid time. */
@@ -175,6 +177,8 @@ subscription_check_arguments(Oid log, const SubscriptionArguments *given)
 		categories_check(DatumGetArrayTypeP(given->categories.value));
 	if (!given->types.isnull)
 		event_type_check_filter(log, DatumGetArrayTypeP(given->types.value));
+	if (!given->query.isnull)
+		query_check_filter(log, given->query.value, "query");
 	if (!given->lease.isnull)
 		check_lease(given->lease.value);
 	check_given_range(&given->max_attempts, "max_attempts", MAX_MAX_ATTEMPTS);
@@ -187,7 +191,7 @@ check_create_arguments(FunctionCallInfo fcinfo, Oid log)
 {
 	const NullableDatum *args = fcinfo->args;
 	const SubscriptionArguments given = {
-		.categories = args[ARG_CATEGORY],.types = args[ARG_TYPES],
+		.categories = args[ARG_CATEGORY],.types = args[ARG_TYPES],.query = args[ARG_QUERY],
 		.lease = args[ARG_LEASE],.max_attempts = args[ARG_MAX_ATTEMPTS],
 		.max_in_flight = args[ARG_MAX_IN_FLIGHT]
 	};
@@ -215,7 +219,7 @@ static bool
 insert_subscription(FunctionCallInfo fcinfo, Oid log)
 {
 	Oid			types[ARG_COUNT + 1] = {TEXTOID, TEXTARRAYOID, TEXTARRAYOID, INT8OID,
-	INT8OID, INTERVALOID, INT8OID, INT8OID, OIDOID};
+	INT8OID, INTERVALOID, INT8OID, INT8OID, JSONBOID, OIDOID};
 	Datum		values[ARG_COUNT + 1];
 	char		nulls[ARG_COUNT + 1];
 	int			i;
@@ -233,8 +237,8 @@ insert_subscription(FunctionCallInfo fcinfo, Oid log)
 	return own_sql_run(log,
 					   "WITH s AS (INSERT INTO @extschema@.es_subscriptions"
 					   " (name, categories, types, start_position, partitions,"
-					   " lease, max_attempts, max_in_flight, owner)"
-					   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+					   " lease, max_attempts, max_in_flight, query, owner)"
+					   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 					   " ON CONFLICT DO NOTHING RETURNING *)"
 					   " INSERT INTO @extschema@.es_partitions (subscription,"
 					   " partition, position, reached)"
@@ -373,6 +377,7 @@ es_seek(PG_FUNCTION_ARGS)
 					   " tokens = '{}', uptos = '{}', counts = '{}', stream = NULL,"
 					   " settled = '{}', expired_upto = '{}', expired_times = '{}',"
 					   " earlier_upto = NULL, earlier_categories = NULL, earlier_types = NULL,"
+					   " earlier_query = NULL,"
 					   " due_at = CASE WHEN has_failures THEN clock_timestamp() END"
 					   " WHERE subscription = $1", 2, types, values, NULL);
 

@@ -29,6 +29,7 @@ typedef struct Subscription
 	Role		owner_role;
 	ArrayType  *categories;		/* NULL: any */
 	ArrayType  *types;			/* NULL: any */
+	EventQuery *query;			/* NULL: any */
 	int			partitions;
 	Interval	lease;
 	int			max_attempts;
@@ -64,6 +65,7 @@ typedef struct SubscriptionArguments
 {
 	NullableDatum categories;
 	NullableDatum types;
+	NullableDatum query;
 	NullableDatum lease;
 	NullableDatum max_attempts;
 	NullableDatum max_in_flight;
@@ -110,6 +112,7 @@ typedef struct Partition
 	int64		earlier_upto;	/* events up to here have the filter before: */
 	ArrayType  *earlier_categories; /* NULL: any */
 	ArrayType  *earlier_types;
+	EventQuery *earlier_query;
 } Partition;
 
 /* What a consumer gets a partition by. */

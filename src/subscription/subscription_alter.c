@@ -36,7 +36,8 @@ PG_FUNCTION_INFO_V1(es_rename_subscription);
 enum
 {
 	ARG_NAME, ARG_CATEGORY, ARG_TYPES, ARG_LEASE, ARG_MAX_ATTEMPTS,
-	ARG_MAX_IN_FLIGHT, ARG_ALL_CATEGORIES, ARG_ALL_TYPES
+	ARG_MAX_IN_FLIGHT, ARG_ALL_CATEGORIES, ARG_ALL_TYPES, ARG_QUERY, ARG_ANY_EVENT,
+	ARG_COUNT
 };
 
 /* Is a delivery from the log in flight, and up to where? */
@@ -52,7 +53,7 @@ check_alter_arguments(FunctionCallInfo fcinfo, Oid log)
 {
 	const NullableDatum *args = fcinfo->args;
 	const SubscriptionArguments given = {
-		.categories = args[ARG_CATEGORY],.types = args[ARG_TYPES],
+		.categories = args[ARG_CATEGORY],.types = args[ARG_TYPES],.query = args[ARG_QUERY],
 		.lease = args[ARG_LEASE],.max_attempts = args[ARG_MAX_ATTEMPTS],
 		.max_in_flight = args[ARG_MAX_IN_FLIGHT]
 	};
@@ -61,6 +62,7 @@ check_alter_arguments(FunctionCallInfo fcinfo, Oid log)
 	argument_list_or_all(fcinfo, ARG_CATEGORY, "category", ARG_ALL_CATEGORIES,
 						 "all_categories");
 	argument_list_or_all(fcinfo, ARG_TYPES, "types", ARG_ALL_TYPES, "all_types");
+	argument_list_or_all(fcinfo, ARG_QUERY, "query", ARG_ANY_EVENT, "any_event");
 	subscription_check_arguments(log, &given);
 }
 
@@ -103,6 +105,8 @@ keep_earlier_filter(Oid log, const char *name)
 					   " WHEN " IN_FLIGHT " THEN s.categories END,"
 					   " earlier_types = CASE WHEN " HAS_EARLIER " THEN p.earlier_types"
 					   " WHEN " IN_FLIGHT " THEN s.types END,"
+					   " earlier_query = CASE WHEN " HAS_EARLIER " THEN p.earlier_query"
+					   " WHEN " IN_FLIGHT " THEN s.query END,"
 					   " reached = CASE WHEN " IN_FLIGHT " THEN " LAST_IN_FLIGHT
 					   " ELSE p.position END"
 					   " FROM @extschema@.es_subscriptions s"
@@ -114,13 +118,13 @@ keep_earlier_filter(Oid log, const char *name)
 static void
 update_subscription(FunctionCallInfo fcinfo, Oid log)
 {
-	Oid			types[8] = {TEXTOID, TEXTARRAYOID, TEXTARRAYOID, INTERVALOID,
-	INT8OID, INT8OID, BOOLOID, BOOLOID};
-	Datum		values[8];
-	char		nulls[8];
+	Oid			types[ARG_COUNT] = {TEXTOID, TEXTARRAYOID, TEXTARRAYOID, INTERVALOID,
+	INT8OID, INT8OID, BOOLOID, BOOLOID, JSONBOID, BOOLOID};
+	Datum		values[ARG_COUNT];
+	char		nulls[ARG_COUNT];
 	int			i;
 
-	for (i = 0; i < 8; i++)
+	for (i = 0; i < ARG_COUNT; i++)
 	{
 		values[i] = fcinfo->args[i].value;
 		nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
@@ -129,15 +133,25 @@ update_subscription(FunctionCallInfo fcinfo, Oid log)
 					   "UPDATE @extschema@.es_subscriptions SET"
 					   " categories = CASE WHEN $7 THEN NULL ELSE coalesce($2, categories) END,"
 					   " types = CASE WHEN $8 THEN NULL ELSE coalesce($3, types) END,"
+					   " query = CASE WHEN $10 THEN NULL ELSE coalesce($9, query) END,"
 					   " lease = coalesce($4, lease),"
 					   " max_attempts = coalesce($5, max_attempts),"
 					   " max_in_flight = coalesce($6, max_in_flight)"
-					   " WHERE name = $1", 8, types, values, nulls);
+					   " WHERE name = $1", ARG_COUNT, types, values, nulls);
+}
+
+/* Returns true if the filter is changed. */
+static bool
+changes_filter(FunctionCallInfo fcinfo)
+{
+	return !PG_ARGISNULL(ARG_CATEGORY) || !PG_ARGISNULL(ARG_TYPES) ||
+		!PG_ARGISNULL(ARG_QUERY) || argument_is_true(fcinfo, ARG_ALL_CATEGORIES) ||
+		argument_is_true(fcinfo, ARG_ALL_TYPES) || argument_is_true(fcinfo, ARG_ANY_EVENT);
 }
 
 /*
  * es_alter_subscription(name, category, types, lease, max_attempts, max_in_flight,
- * all_categories, all_types): changes what is not null.
+ * all_categories, all_types, query, any_event): changes what is not null.
  */
 Datum
 es_alter_subscription(PG_FUNCTION_ARGS)
@@ -151,9 +165,7 @@ es_alter_subscription(PG_FUNCTION_ARGS)
 	name = text_to_cstring(PG_GETARG_TEXT_PP(ARG_NAME));
 	SPI_connect();
 	subscription_lock(log, name, subscription_own, &subscription);
-	if (!PG_ARGISNULL(ARG_CATEGORY) || !PG_ARGISNULL(ARG_TYPES) ||
-		argument_is_true(fcinfo, ARG_ALL_CATEGORIES) ||
-		argument_is_true(fcinfo, ARG_ALL_TYPES))
+	if (changes_filter(fcinfo))
 	{
 		check_one_filter_in_flight(log, name);
 		keep_earlier_filter(log, name);

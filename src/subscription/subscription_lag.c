@@ -29,8 +29,8 @@ PG_FUNCTION_INFO_V1(es_subscription_lag);
 #define VISIBLE_PARTITIONS \
 	"SELECT p.subscription, p.partition," \
 	"   CASE WHEN p.leased_until IS NULL THEN greatest(p.position, p.reached) ELSE p.position END," \
-	"   s.partitions, s.categories, s.types," \
-	"   p.earlier_upto, p.earlier_categories, p.earlier_types" \
+	"   s.partitions, s.categories, s.types, s.query," \
+	"   p.earlier_upto, p.earlier_categories, p.earlier_types, p.earlier_query" \
 	" FROM @extschema@.es_subscriptions s" \
 	" JOIN @extschema@.es_partitions p ON p.subscription = s.name" \
 	" WHERE $1 OR pg_catalog.pg_has_role($2, s.owner::oid, 'USAGE')" \
@@ -39,8 +39,8 @@ PG_FUNCTION_INFO_V1(es_subscription_lag);
 enum
 {
 	SLAG_SUBSCRIPTION, SLAG_PARTITION, SLAG_AFTER, SLAG_PARTITIONS, SLAG_CATEGORIES,
-	SLAG_TYPES, SLAG_EARLIER_UPTO, SLAG_EARLIER_CATEGORIES, SLAG_EARLIER_TYPES,
-	SLAG_COLUMNS
+	SLAG_TYPES, SLAG_QUERY, SLAG_EARLIER_UPTO, SLAG_EARLIER_CATEGORIES, SLAG_EARLIER_TYPES,
+	SLAG_EARLIER_QUERY, SLAG_COLUMNS
 };
 
 /* The subscription whose partitions come. */
@@ -50,14 +50,15 @@ typedef struct LaggingSubscription
 	LagGroup   *group;
 } LaggingSubscription;
 
-/* Adds a group with a filter that stands in two columns of the row. */
+/* Adds a group with a filter that stands in three columns of the row, from this one on. */
 static LagGroup *
 add_filter_group(LagLook *look, const Datum *values, const bool *nulls,
-				 int categories, int types)
+				 int filter)
 {
 	return lag_add_group(look,
-						 nulls[categories] ? NULL : DatumGetArrayTypeP(values[categories]),
-						 nulls[types] ? NULL : DatumGetArrayTypeP(values[types]),
+						 nulls[filter] ? NULL : DatumGetArrayTypeP(values[filter]),
+						 nulls[filter + 1] ? NULL : DatumGetArrayTypeP(values[filter + 1]),
+						 nulls[filter + 2] ? NULL : query_read(DatumGetJsonbP(values[filter + 2])),
 						 DatumGetInt32(values[SLAG_PARTITIONS]));
 }
 
@@ -80,14 +81,13 @@ add_partition_lag(LagLook *look, HeapTuple row, TupleDesc desc, int64 horizon, L
 	if (subscription->name == NULL || strcmp(subscription->name, name) != 0)
 	{
 		subscription->name = name;
-		subscription->group = add_filter_group(look, values, nulls, SLAG_CATEGORIES, SLAG_TYPES);
+		subscription->group = add_filter_group(look, values, nulls, SLAG_CATEGORIES);
 	}
 	if (!nulls[SLAG_EARLIER_UPTO] && DatumGetInt64(values[SLAG_EARLIER_UPTO]) > after)
 	{
 		int64		upto = DatumGetInt64(values[SLAG_EARLIER_UPTO]);
 
-		lag_add_range(add_filter_group(look, values, nulls, SLAG_EARLIER_CATEGORIES,
-									   SLAG_EARLIER_TYPES),
+		lag_add_range(add_filter_group(look, values, nulls, SLAG_EARLIER_CATEGORIES),
 					  partition, after, Min(upto, horizon), lag);
 		after = upto;
 	}

@@ -82,8 +82,8 @@ last_position_of(Oid log, Datum tag)
  * that many events have, such as that of a tenant, has a recent one, and its lock would
  * make all of them wait.
  */
-static Datum
-quietest_tag(Oid log, const QueryItem *item)
+Datum
+query_quietest_tag(Oid log, const QueryItem *item)
 {
 	Datum		quietest = item->tags.values[0];
 	int64		least = PG_INT64_MAX;
@@ -114,7 +114,7 @@ query_add_locks(Oid log, const EventQuery *query, LogLock *locks)
 	for (i = 0; i < query->count; i++)
 	{
 		if (query->items[i].tags.count > 0)
-			locks[count++] = log_lock_of_tag(DatumGetTextPP(quietest_tag(log, &query->items[i])),
+			locks[count++] = log_lock_of_tag(DatumGetTextPP(query_quietest_tag(log, &query->items[i])),
 											 ShareLock);
 	}
 	return count;

@@ -379,6 +379,18 @@ close_item(ItemScan *item)
 }
 
 /*
+ * Takes the next positions: so many, or the last ones.
+ */
+void
+match_take(Match *match, Int8Array *positions, int count)
+{
+	positions->count = 0;
+	while (positions->count < count &&
+		   (positions->values[positions->count] = match_next(match)) != 0)
+		positions->count++;
+}
+
+/*
  * Ends it.
  */
 void

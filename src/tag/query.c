@@ -141,6 +141,7 @@ query_read(Jsonb *json)
 	int			number;
 
 	check_query_array(json);
+	query->json = json;
 	query->count = JB_ROOT_COUNT(json);
 	query->items = palloc0(sizeof(QueryItem) * query->count);
 	context_push(&context, add_item_context, &number);

@@ -11,6 +11,7 @@
 #include "utils/jsonb.h"
 #include "utils/snapshot.h"
 
+#include "base/base.h"
 #include "log/log.h"
 
 /* query.c */
@@ -25,12 +26,13 @@ typedef struct QueryItem
 /* An event matches if it matches any item. */
 typedef struct EventQuery
 {
+	Jsonb	   *json;			/* as it was given */
 	QueryItem  *items;
 	int			count;
 	bool		has_untagged;	/* has an item no tags? */
 } EventQuery;
 
-/* Reads a query.  Errors: it is none. */
+/* Reads a query, which must stay where it is.  Errors: it is none. */
 extern EventQuery *query_read(Jsonb *json);
 
 /*
@@ -38,6 +40,23 @@ extern EventQuery *query_read(Jsonb *json);
  * about it.  what: the caller wants, "append by a condition".
  */
 extern void query_check_reader(Oid log, const char *what);
+
+/* query_filter.c: queries of subscriptions and projections; NULL: any event */
+
+/* Refuses what is no query, or has types that no event can have. */
+extern void query_check_filter(Oid log, Datum json, const char *argument);
+
+/* Returns true if each event that matches can be looked up by a tag. */
+extern bool query_is_by_tag(const EventQuery *query);
+
+/* Returns true if an event of this type, with these tags, matches; 0: none. */
+extern bool query_matches(const EventQuery *query, text *type, Datum tags);
+
+/*
+ * Returns a query that more events match, of one tag for each item, so that finding the
+ * next one takes no longer than reading it.  The query is by tag.
+ */
+extern EventQuery *query_widen(Oid log, const EventQuery *query);
 
 /* match.c: positions of the events that match */
 
@@ -58,6 +77,9 @@ extern Match *match_begin(Oid log, const EventQuery *query, const MatchRange *ra
 /* Returns the position of the next event, each once, in order; 0 after the last one. */
 extern int64 match_next(Match *match);
 extern void match_end(Match *match);
+
+/* Takes the next positions, fewer than so many after the last one.  There is room for them. */
+extern void match_take(Match *match, Int8Array *positions, int count);
 
 /* condition.c */
 
@@ -86,6 +108,12 @@ extern bool condition_needs_position(const Condition *condition);
  * which it is checked; 0: none.  Error: ES007.
  */
 extern void condition_check(const Condition *condition, int64 before);
+
+/*
+ * Returns the tag of the item whose last event is the oldest.  A tag that many events have
+ * has a recent one.
+ */
+extern Datum query_quietest_tag(Oid log, const QueryItem *item);
 
 /* Adds the locks of tags of which each event has one that matches the query's items. */
 extern int	query_add_locks(Oid log, const EventQuery *query, LogLock *locks);

@@ -73,6 +73,8 @@ SELECT bag_eq(
     ('es_subscription_lag',
      'OUT subscription text, OUT partition integer, OUT horizon bigint, OUT horizon_held_since timestamp with time zone,'
      ' OUT lag_events bigint, OUT lag_is_estimate boolean, OUT lag_since timestamp with time zone', 'SETOF record'),
+    ('es_source_positions',
+     'query jsonb, categories text[], types text[], after_position bigint, upto_position bigint, max_count bigint', 'bigint[]'),
     ('es_health_external', 'sqlstate text', 'boolean'),
     ('es_health_path', 'path text', 'TABLE(n bigint, schema text)'),
     ('es_health_grant', 'role oid, path text, tables oid[], message text, context text, query text, OUT remedy text, OUT remedy_by text', 'record'),
@@ -101,7 +103,7 @@ SELECT bag_eq(
      ' tables regclass[] DEFAULT ''{}''::regclass[], category es_categories DEFAULT NULL::es_categories,'
      ' types text[] DEFAULT NULL::text[], mode text DEFAULT ''async''::text, start_position bigint DEFAULT 0,'
      ' batch_size bigint DEFAULT 1000, on_failure text DEFAULT ''stop''::text, max_attempts bigint DEFAULT 5,'
-     ' min_interval interval DEFAULT ''00:00:01''::interval', 'void'),
+     ' min_interval interval DEFAULT ''00:00:01''::interval, event_query jsonb DEFAULT NULL::jsonb', 'void'),
     ('es_alter_projection',
      'name text, mode text DEFAULT NULL::text, batch_size bigint DEFAULT NULL::bigint,'
      ' on_failure text DEFAULT NULL::text, max_attempts bigint DEFAULT NULL::bigint,'
@@ -109,7 +111,7 @@ SELECT bag_eq(
      ' query text DEFAULT NULL::text, handler_schema regnamespace DEFAULT NULL::regnamespace,'
      ' category es_categories DEFAULT NULL::es_categories, types text[] DEFAULT NULL::text[],'
      ' start_position bigint DEFAULT NULL::bigint, all_categories boolean DEFAULT false,'
-     ' all_types boolean DEFAULT false', 'void'),
+     ' all_types boolean DEFAULT false, event_query jsonb DEFAULT NULL::jsonb, any_event boolean DEFAULT false', 'void'),
     ('es_drop_projection', 'name text', 'void'),
     ('es_pause_projection', 'name text', 'void'),
     ('es_rename_projection', 'name text, new_name text', 'void'),
@@ -139,13 +141,14 @@ SELECT bag_eq(
      'name text, category es_categories DEFAULT NULL::es_categories, types text[] DEFAULT NULL::text[],'
      ' start_position bigint DEFAULT 0,'
      ' partitions bigint DEFAULT 1, lease interval DEFAULT ''00:00:30''::interval, max_attempts bigint DEFAULT 10,'
-     ' max_in_flight bigint DEFAULT 1000', 'void'),
+     ' max_in_flight bigint DEFAULT 1000, query jsonb DEFAULT NULL::jsonb', 'void'),
     ('es_drop_subscription', 'name text', 'void'),
     ('es_rename_subscription', 'name text, new_name text', 'void'),
     ('es_alter_subscription',
      'name text, category es_categories DEFAULT NULL::es_categories, types text[] DEFAULT NULL::text[],'
      ' lease interval DEFAULT NULL::interval, max_attempts bigint DEFAULT NULL::bigint,'
-     ' max_in_flight bigint DEFAULT NULL::bigint, all_categories boolean DEFAULT false, all_types boolean DEFAULT false', 'void'),
+     ' max_in_flight bigint DEFAULT NULL::bigint, all_categories boolean DEFAULT false, all_types boolean DEFAULT false,'
+     ' query jsonb DEFAULT NULL::jsonb, any_event boolean DEFAULT false', 'void'),
     ('es_seek', 'subscription text, "position" bigint', 'void'),
     ('es_poll',
      'subscription text, consumer text DEFAULT NULL::text, max_count bigint DEFAULT 100,'
@@ -277,6 +280,7 @@ SELECT bag_eq(
               ('es_health',         'c',   'v', 'u', true),
               ('es_projection_lag', 'c',   's', 'r', false),
               ('es_subscription_lag', 'c', 's', 'r', false),
+              ('es_source_positions', 'c', 's', 'r', false),
               ('es_health_external', 'sql', 'i', 's', false),
               ('es_health_path',    'sql', 's', 's', false),
               ('es_health_grant',   'sql', 's', 's', false),

@@ -58,6 +58,7 @@ INSERT INTO calls VALUES
     ('es_horizon_holders', '(SELECT count(*) FROM es_horizon_holders())', 'runs as the owner'),
     ('es_projection_lag', '(SELECT count(*) FROM es_projection_lag())', 'runs as the owner'),
     ('es_subscription_lag', '(SELECT count(*) FROM es_subscription_lag())', 'runs as the owner'),
+    ('es_source_positions', 'es_source_positions(''[{}]'', NULL, NULL, 0, 100, 1)', 'reads by SQL where rights are limited'),
     ('es_replaying', 'es_replaying()', 'is about the session'),
     ('es_uuid7', 'es_uuid7() IS NOT NULL', 'is about the session');
 

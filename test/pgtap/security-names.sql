@@ -142,7 +142,7 @@ SELECT public.es_wait('async:nr', 1, '10ms')
 SELECT public.es_retry(f.id), public.es_discard(f.id) FROM (SELECT f.id FROM public.es_failures('fail:nr', 'account-:user', NULL, 1, 0) f OFFSET 0) f
 SELECT public.es_skip_event('fail:nr', e.position, 'why'), public.es_unskip_event('fail:nr', e.position) FROM public.es_read_category('account', 0, 1) e
 SELECT public.es_pause_projection('fail:nr'), public.es_drop_projection('fail:nr')
-SELECT public.es_alter_projection('async:nr', 'sync', 10, 'stop', 2, '1s')
+SELECT public.es_alter_projection('async:nr', 'sync', 10, 'stop', 2, '1s', event_query => '[{"types": ["opened", "decided"]}, {"tags": ["all"]}]')
 SELECT public.es_append('account-:user', 'any', 'opened', '{"n": :nr, "at": "2021-01-01"}')
 SELECT public.es_rebuild_projection('async:nr')
 SELECT public.es_rename_projection('async:nr', 'other:nr')
@@ -155,7 +155,7 @@ SELECT public.es_nack('sub:nr', p.token, p.position, 'why', 'park') FROM public.
 SELECT public.es_retry(f.id) FROM public.es_failures(subscription => 'sub:nr') f
 SELECT public.es_ack('sub:nr', p.token, NULL) FROM (SELECT p.token FROM public.es_poll('sub:nr', 'me', 10, '0', NULL) p LIMIT 1) p
 SELECT * FROM public.es_subscription_status
-SELECT public.es_alter_subscription('sub:nr', '{account,order}', '{opened,decided}', '1h', 3, 100)
+SELECT public.es_alter_subscription('sub:nr', '{account,order}', '{opened,decided}', '1h', 3, 100, query => '[{"types": ["opened", "decided"]}, {"tags": ["all"]}]')
 SELECT public.es_rename_subscription('sub:nr', 'subs:nr'), public.es_rename_subscription('subs:nr', 'sub:nr')
 SELECT public.es_seek('sub:nr', 0), public.es_drop_subscription('sub:nr')
 SELECT public.es_drop_event_type('opened')
@@ -171,6 +171,7 @@ $calls$, '\n') line
 -- For the superuser only
 INSERT INTO calls (call) SELECT line FROM regexp_split_to_table($calls$
 SELECT public.es_grant('es_test_user', 'reader'), public.es_revoke('es_test_user', 'reader'), public.es_grant('es_test_user', 'operator')
+SELECT public.es_source_positions('[{"types": ["opened"]}, {"tags": ["all"]}]', '{account}', '{opened}', 0, 9, 1)
 SELECT 0 FROM public.es_start_worker() w, LATERAL pg_catalog.pg_terminate_backend(w)
 $calls$, '\n') line
  WHERE line <> '';
@@ -180,7 +181,7 @@ GRANT SELECT ON calls TO PUBLIC;
 CREATE FUNCTION pg_temp.filled(call text, who text, nr int) RETURNS text LANGUAGE sql AS $$
     SELECT replace(replace(replace(call, ':user', who), ':schema', CASE nr WHEN 11 THEN 'es_test_super' ELSE 'es_test' END), ':nr', nr::text) $$;
 CREATE TEMP TABLE superusers_calls AS SELECT nr, pg_temp.filled(call, 'super', 11) AS call FROM calls;
-CREATE TEMP TABLE users_calls AS SELECT nr, pg_temp.filled(call, 'user', 12) AS call FROM calls WHERE call !~ 'es_(grant|start_worker|finish_restore)';
+CREATE TEMP TABLE users_calls AS SELECT nr, pg_temp.filled(call, 'user', 12) AS call FROM calls WHERE call !~ 'es_(grant|start_worker|source_positions|finish_restore)';
 GRANT SELECT ON users_calls TO PUBLIC;
 SELECT pg_temp.prepare('es_test_super');
 SET ROLE es_test_user;

@@ -251,7 +251,7 @@ SELECT is_empty(
               -- of definitions alone
               'es_closed', 'es_definitions', 'es_finish_restore',
               -- for operators and owners: names the events that their projections and subscriptions wait at; its parts are for nobody
-              'es_projection_lag', 'es_subscription_lag',
+              'es_projection_lag', 'es_subscription_lag', 'es_source_positions',
               'es_health', 'es_health_external', 'es_health_path', 'es_health_grant', 'es_health_settings', 'es_health_reach', 'es_health_types', 'es_health_log', 'es_health_horizon', 'es_health_projections',
               'es_health_subscriptions', 'es_health_inbox',
               -- of what they are given

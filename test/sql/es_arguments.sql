@@ -52,6 +52,7 @@ SELECT p.name, 'makes a type, whose own test it is in' FROM functions AS p WHERE
 INSERT INTO not_called
 SELECT p.name, 'a part of es_health, for its owner alone' FROM functions AS p WHERE p.name ~ '^es_health_';
 INSERT INTO not_called VALUES
+    ('es_source_positions', 'a part of es_health and of runs of projections, for its owner alone'),
     ('es_work', 'commits, which no block can undo'),
     ('es_start_worker', 'starts a process, which no block can undo'),
     ('es_closed', 'does nothing but fail'),

@@ -1,0 +1,140 @@
+/*-------------------------------------------------------------------------
+ *
+ * query_filter.c
+ *		Queries as filters of subscriptions and projections.
+ *
+ * A filter is checked when it is set, and stored as it was given.  Events of one whose
+ * items have tags are looked up (match.c).  Others are read one by one, and each is
+ * compared with the query here, as is each event of an append for a sync projection.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/jsonb.h"
+
+#include "base/base.h"
+#include "base/context.h"
+#include "log/log.h"
+#include "log/tags.h"
+#include "type/type.h"
+#include "tag/tag.h"
+
+/* Names the argument of a filter in an error's context. */
+static void
+add_argument_context(void *arg)
+{
+	errcontext("argument %s", (const char *) arg);
+}
+
+/*
+ * Refuses what is no query, and types that no event can have.
+ */
+void
+query_check_filter(Oid log, Datum json, const char *argument)
+{
+	ErrorContextCallback context;
+	EventQuery *query;
+	int			i;
+
+	context_push(&context, add_argument_context, unconstify(char *, argument));
+	query = query_read(DatumGetJsonbP(json));
+	for (i = 0; i < query->count; i++)
+	{
+		if (query->items[i].types.array != NULL)
+			event_type_check_filter(log, query->items[i].types.array);
+	}
+	context_pop(&context);
+}
+
+/*
+ * Returns true if events can be looked up by their tags.
+ */
+bool
+query_is_by_tag(const EventQuery *query)
+{
+	return query != NULL && !query->has_untagged;
+}
+
+/* Returns true if the event's tags have all of the item's. */
+static bool
+has_all_tags(const TextSet *tags, const QueryItem *item)
+{
+	int			i;
+
+	for (i = 0; i < item->tags.count; i++)
+	{
+		if (tags->array == NULL ||
+			!text_set_has_type(tags, DatumGetTextPP(item->tags.values[i])))
+			return false;
+	}
+	return true;
+}
+
+/* Returns true if the event matches an item by its type, and by the tags if they are known. */
+static bool
+matches_item(const EventQuery *query, text *type, const TextSet *tags)
+{
+	int			i;
+
+	for (i = 0; i < query->count; i++)
+	{
+		const QueryItem *item = &query->items[i];
+
+		if (text_set_has_type(&item->types, type) &&
+			(tags != NULL ? has_all_tags(tags, item) : item->tags.array == NULL))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Returns true if an event of this type, with these tags, matches.  Tags are not looked
+ * at where the type suffices.
+ */
+bool
+query_matches(const EventQuery *query, text *type, Datum tags)
+{
+	ArrayType  *array;
+	TextSet		set;
+	bool		found;
+
+	if (query == NULL || matches_item(query, type, NULL))
+		return true;
+	if (tags == (Datum) 0)
+		return false;
+	array = DatumGetArrayTypeP(tags);
+	set = text_set_make(array);
+	found = matches_item(query, type, &set);
+	pfree(set.values);
+	if (PointerGetDatum(array) != tags)
+		pfree(array);
+	return found;
+}
+
+/*
+ * Returns a query of one tag for each item, which all events that match have, too.  To
+ * find its next event never takes long.
+ */
+EventQuery *
+query_widen(Oid log, const EventQuery *query)
+{
+	EventQuery *wide = palloc0(sizeof(EventQuery));
+	int			i;
+
+	wide->count = query->count;
+	wide->items = palloc0(sizeof(QueryItem) * query->count);
+	for (i = 0; i < query->count; i++)
+	{
+		Datum	   *tag = palloc(sizeof(Datum));
+		TextSet    *tags = &wide->items[i].tags;
+
+		*tag = query_quietest_tag(log, &query->items[i]);
+		tags->values = tag;
+		tags->count = 1;
+		tags->array = construct_array(tag, 1, TEXTOID, -1, false, TYPALIGN_INT);
+	}
+	return wide;
+}
