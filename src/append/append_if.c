@@ -45,7 +45,8 @@ check_count(int count)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("too many events for a conditional append"),
-				 errdetail("There are %d, the limit is %d.", count, ES_MAX_CONDITIONAL)));
+				 errdetail("There are %d, the limit is %d.", count, ES_MAX_CONDITIONAL),
+				 errhint("Append events that do not depend on the condition by es_append_batch().")));
 }
 
 /* The row (first_position, position). */

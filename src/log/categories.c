@@ -29,6 +29,9 @@ PG_FUNCTION_INFO_V1(es_categories_from_bpchar);
 /* A scan for events of several categories has an index scan for each. */
 #define MAX_CATEGORIES	64
 
+/* So many elements are looked at one by one, which is faster than a search. */
+#define MAX_SCANNED		8
+
 /* Returns the categories of a text. */
 static Datum
 categories_of_text(char *string)
@@ -139,6 +142,35 @@ text_set_make(ArrayType *array)
 	return set;
 }
 
+int
+text_set_compare(const void *a, const void *b)
+{
+	text	   *one = (text *) DatumGetPointer(*(const Datum *) a);
+	text	   *other = (text *) DatumGetPointer(*(const Datum *) b);
+	int			length = VARSIZE_ANY_EXHDR(one);
+	int			other_length = VARSIZE_ANY_EXHDR(other);
+	int			result = memcmp(VARDATA_ANY(one), VARDATA_ANY(other),
+								Min(length, other_length));
+
+	return result != 0 ? result : length - other_length;
+}
+
+void
+text_set_sort(TextSet *set)
+{
+	int			kept = 0;
+	int			i;
+
+	qsort(set->values, set->count, sizeof(Datum), text_set_compare);
+	for (i = 0; i < set->count; i++)
+	{
+		if (i == 0 || text_set_compare(&set->values[i], &set->values[kept - 1]) != 0)
+			set->values[kept++] = set->values[i];
+	}
+	set->count = kept;
+	set->sorted = true;
+}
+
 bool
 text_set_has_category(const TextSet *categories, text *stream)
 {
@@ -162,10 +194,14 @@ text_set_has_category(const TextSet *categories, text *stream)
 bool
 text_set_has_type(const TextSet *types, text *type)
 {
+	Datum		wanted = PointerGetDatum(type);
 	int			i;
 
 	if (types->array == NULL)
 		return true;
+	if (types->sorted && types->count > MAX_SCANNED)
+		return bsearch(&wanted, types->values, types->count, sizeof(Datum),
+					   text_set_compare) != NULL;
 	for (i = 0; i < types->count; i++)
 	{
 		if (stream_equal(DatumGetTextPP(types->values[i]), type))

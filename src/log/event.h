@@ -47,10 +47,20 @@ typedef struct TextSet
 	ArrayType  *array;			/* NULL: any */
 	Datum	   *values;			/* its elements */
 	int			count;
+	bool		sorted;			/* by text_set_sort */
 } TextSet;
 
 /* Takes the array apart, which has no nulls; NULL: any. */
 extern TextSet text_set_make(ArrayType *array);
+
+/* Compares two elements by their bytes, as the collation "C" does, for qsort and bsearch. */
+extern int	text_set_compare(const void *one, const void *other);
+
+/*
+ * Sorts the elements by their bytes, and keeps each of them once.  One of very many is
+ * found soon then.
+ */
+extern void text_set_sort(TextSet *set);
 
 /* Returns true if the category of the stream is one of them. */
 extern bool text_set_has_category(const TextSet *categories, text *stream);

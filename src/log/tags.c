@@ -19,20 +19,6 @@
 #include "log/log.h"
 #include "log/tags.h"
 
-/* In the order of their bytes, as the collation "C" has it. */
-static int
-compare_tags(const void *a, const void *b)
-{
-	text	   *one = (text *) DatumGetPointer(*(const Datum *) a);
-	text	   *other = (text *) DatumGetPointer(*(const Datum *) b);
-	int			length = VARSIZE_ANY_EXHDR(one);
-	int			other_length = VARSIZE_ANY_EXHDR(other);
-	int			result = memcmp(VARDATA_ANY(one), VARDATA_ANY(other),
-								Min(length, other_length));
-
-	return result != 0 ? result : length - other_length;
-}
-
 /* Refuses a tag that is empty or long. */
 static void
 check_tag(text *tag, int number)
@@ -58,35 +44,21 @@ tags_values(Datum tags, Datum **values)
 	return argument_texts("tags", DatumGetArrayTypeP(tags), values);
 }
 
-/* Sorts tags, and returns how many differ, which are in front. */
-static int
-sort_tags(Datum *values, int count)
-{
-	int			kept = 0;
-	int			i;
-
-	qsort(values, count, sizeof(Datum), compare_tags);
-	for (i = 0; i < count; i++)
-	{
-		if (i == 0 || compare_tags(&values[i], &values[kept - 1]) != 0)
-			values[kept++] = values[i];
-	}
-	return kept;
-}
-
 /* Returns tags as an array, sorted and distinct; 0 if there are none. */
 static Datum
 make_tags(Datum *values, int count)
 {
-	count = sort_tags(values, count);
-	if (count > ES_MAX_TAGS)
+	TextSet		set = {.values = values,.count = count};
+
+	text_set_sort(&set);
+	if (set.count > ES_MAX_TAGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("an event has too many tags"),
-				 errdetail("It has %d tags, the limit is %d.", count, ES_MAX_TAGS),
+				 errmsg("too many tags"),
+				 errdetail("There are %d, the limit is %d.", set.count, ES_MAX_TAGS),
 				 errhint("Tag an event with what decisions are about, and put the rest into data.")));
-	return count == 0 ? (Datum) 0 :
-		PointerGetDatum(construct_array(values, count, TEXTOID, -1, false, TYPALIGN_INT));
+	return set.count == 0 ? (Datum) 0 :
+		PointerGetDatum(construct_array(values, set.count, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
 /*
@@ -143,7 +115,7 @@ tags_missing(Datum tags, Datum others, Datum **missing)
 	for (i = 0; i < count; i++)
 	{
 		if (other_count == 0 || bsearch(&(*missing)[i], other_values, other_count, sizeof(Datum),
-										compare_tags) == NULL)
+										text_set_compare) == NULL)
 			(*missing)[found++] = (*missing)[i];
 	}
 	return found;

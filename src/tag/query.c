@@ -57,7 +57,8 @@ item_strings(const JsonbValue *value, const char *key)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("\"%s\" of a query's item must be an array of strings", key),
-				 errdetail("Element %d is of another JSON type.", wrong)));
+				 errdetail("Element %d is of another JSON type.", wrong),
+				 errhint("Pass an array such as [\"one\", \"other\"].")));
 	return strings;
 }
 
@@ -71,6 +72,7 @@ read_item_key(QueryItem *item, const char *key, const JsonbValue *value)
 
 		event_check_type_names(types);
 		item->types = text_set_make(types);
+		text_set_sort(&item->types);
 	}
 	else if (strcmp(key, "tags") == 0)
 		item->tags = text_set_make(DatumGetArrayTypeP(tags_check(PointerGetDatum(item_strings(value, key)))));
@@ -127,11 +129,41 @@ check_query_array(Jsonb *query)
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("a query has too many items"),
 				 errdetail("It has %d items, the limit is %d.", (int) JB_ROOT_COUNT(query),
-						   ES_MAX_QUERY_ITEMS)));
+						   ES_MAX_QUERY_ITEMS),
+				 errhint("Items with the same tags can be one item with several types.")));
+}
+
+/* Returns true if both sets, which are sorted, have the same elements. */
+static bool
+is_same_set(const TextSet *one, const TextSet *other)
+{
+	int			i;
+
+	for (i = 0; i < one->count && i < other->count; i++)
+	{
+		if (!stream_equal(DatumGetTextPP(one->values[i]), DatumGetTextPP(other->values[i])))
+			return false;
+	}
+	return one->count == other->count;
+}
+
+/* Returns true if the query has the item already. */
+static bool
+has_item(const EventQuery *query, const QueryItem *item)
+{
+	int			i;
+
+	for (i = 0; i < query->count; i++)
+	{
+		if (is_same_set(&query->items[i].types, &item->types) &&
+			is_same_set(&query->items[i].tags, &item->tags))
+			return true;
+	}
+	return false;
 }
 
 /*
- * Reads a query.
+ * Reads a query.  An item that is repeated counts once.
  */
 EventQuery *
 query_read(Jsonb *json)
@@ -142,15 +174,17 @@ query_read(Jsonb *json)
 
 	check_query_array(json);
 	query->json = json;
-	query->count = JB_ROOT_COUNT(json);
-	query->items = palloc0(sizeof(QueryItem) * query->count);
+	query->items = palloc0(sizeof(QueryItem) * JB_ROOT_COUNT(json));
 	context_push(&context, add_item_context, &number);
-	for (number = 1; number <= query->count; number++)
+	for (number = 1; number <= (int) JB_ROOT_COUNT(json); number++)
 	{
-		QueryItem  *item = &query->items[number - 1];
+		QueryItem  *item = &query->items[query->count];
 
+		memset(item, 0, sizeof(QueryItem));
 		read_item(item, getIthJsonbValueFromContainer(&json->root, number - 1));
 		query->has_untagged = query->has_untagged || item->tags.count == 0;
+		if (!has_item(query, item))
+			query->count++;
 	}
 	context_pop(&context);
 	return query;
