@@ -59,7 +59,14 @@ SET ROLE es_test_writer;
 SET eventstore.tag_metadata = 'user';
 SELECT version FROM es_append('n-3', 'none', 'a', '{}', '{"correlation_id": "c3"}');
 RESET ROLE;
-SELECT tags FROM events WHERE stream = 'n-3';
+-- also in a session that has not loaded the library yet
+\c -
+SET TimeZone = 'UTC';
+SET ROLE es_test_writer;
+SET eventstore.tag_metadata = 'user';
+SELECT version FROM es_append('n-3', 1, 'a', '{}', '{"user": "u3"}');
+RESET ROLE;
+SELECT version, tags FROM events WHERE stream = 'n-3' ORDER BY version;
 
 --
 -- Forms of append
