@@ -60,9 +60,13 @@ CREATE FUNCTION public.paid_from_1(data jsonb) RETURNS jsonb LANGUAGE sql AS $$ 
 SELECT es_define_event_type('paid', category => 'parcel', schema_version => 2), es_define_upcaster('paid', 1, 'paid_from_1', category => 'parcel');
 CREATE TABLE public.at_once (position bigint); CREATE TABLE public.later (position bigint);
 SELECT es_create_projection('at_once', mode => 'sync', tables => '{at_once}', query => 'INSERT INTO at_once SELECT position FROM new_events'),
-	es_create_projection('later', tables => '{later}', query => 'INSERT INTO later SELECT position FROM new_events');
+	es_create_projection('later', tables => '{later}', query => 'INSERT INTO later SELECT position FROM new_events'),
+	es_create_projection('tagged', query => 'SELECT FROM new_events', event_query => '[{"tags": ["all", "tag:1"]}]');
 SELECT es_skip_event('later', 2, 'not wanted');
 SELECT es_create_subscription('consumer', partitions => 3, lease => '1 hour');
+SET ROLE account_reader;
+SELECT es_create_subscription('tagged', query => '[{"types": ["opened"], "tags": ["all"]}]', start_position => (SELECT min(position) FROM es_events WHERE tags IS NOT NULL));
+RESET ROLE;
 SELECT es_nack('consumer', max(token), min(position), 'no', 'park') FROM es_poll('consumer', 'ann', 10);
 CREATE FUNCTION public.on_payment(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql AS $$
 	SELECT p->>'id', NULL::timestamptz, 'paid', 'v1', 'payment-' || (p->>'id'), NULL, '{payment}'::text[] FROM (SELECT payload::jsonb AS p) AS message $$;
@@ -319,6 +323,7 @@ sub abilities
 
 	return answers($server, $database, @reads,
 		q{SELECT es_state('account-1', 'es_merge')},
+		q{SELECT position FROM es_poll('tagged')},
 		q{SELECT version FROM es_append('account-1', 'any', 'paid')},
 		q{SELECT version FROM es_append('account-1', 'any', 'unknown')},
 		q{SELECT version FROM es_append('payroll-1', 'any', 'paid')},
