@@ -6,7 +6,7 @@
  * Events are read as a role, with its privileges and row security, in position
  * order, up to the horizon of the snapshot that reads them.  For a role that may
  * read all of them they are looked up in an index (source_scan.c).  For any other they
- * are read by SQL (event_sql.c), by their positions where a query finds these by tag.
+ * are read by SQL (event_sql.c), by their positions where the query has indexes.
  *
  *-------------------------------------------------------------------------
  */
@@ -139,7 +139,7 @@ read_windows_by_sql(const EventSource *source, Relation log, Snapshot snapshot,
 	return from;
 }
 
-/* Does the same for events that are looked up by tag, some positions at a time. */
+/* Does the same for events that are looked up by the query, some positions at a time. */
 static int64
 read_matches_by_sql(const EventSource *source, Relation log, Snapshot snapshot,
 					int64 after, int64 upto, const ReadLimit *limit, EventBatch *batch)
@@ -180,7 +180,7 @@ read_limited_by_sql(const EventSource *source, Relation log, Snapshot snapshot, 
 {
 	int64		from;
 
-	if (query_is_by_tag(source->query) && source->only.count == 0)
+	if (source->only.count == 0 && query_is_indexed(log, source->query))
 		from = read_matches_by_sql(source, log, snapshot, after, upto, limit, batch);
 	else
 		from = read_windows_by_sql(source, log, snapshot, after, upto, limit, batch);

@@ -6,8 +6,8 @@
  * The status views ask for all projections, or all partitions of all subscriptions, at
  * once.  Those that want events of the same category are served together: one scan
  * reads the category's events, and each that is read is shown to all of them
- * (lag_scan.c).  So 1,024 partitions do not take 1,024 scans.  Those with a query whose
- * items have tags are looked up by these, for each query by itself.
+ * (lag_scan.c).  So 1,024 partitions do not take 1,024 scans.  Those with a query that
+ * has indexes are looked up by these, for each query by itself.
  *
  * A look may do a limited amount of work (LAG_WORK), however much there is to count.
  * Half of it goes to all categories alike.  A category that is read as a whole by this is
@@ -124,7 +124,7 @@ lag_add_group(LagLook *look, ArrayType *categories, ArrayType *types,
 	group->categories = text_set_make(categories);
 	group->types = text_set_make(types);
 	group->query = query;
-	if (query_is_by_tag(query))
+	if (query_is_indexed(look->source.log, query))
 		group->wide = query_widen(RelationGetRelid(look->source.log), query);
 	group->partitions = partitions;
 	look->groups = lappend(look->groups, group);
@@ -171,7 +171,7 @@ compare_pairs(const void *a, const void *b)
 
 /*
  * Returns a pair for each category of each group that is behind, in their order, without
- * those that look events up by tag.
+ * those that look events up by a query.
  */
 static LagPair *
 make_pairs(const LagLook *look, int *count)
@@ -206,9 +206,9 @@ make_pairs(const LagLook *look, int *count)
 	return pairs;
 }
 
-/* Returns a list of LagUnit: one for each group that looks events up by tag. */
+/* Returns a list of LagUnit: one for each group that looks events up by a query. */
 static List *
-make_tag_units(const LagLook *look)
+make_query_units(const LagLook *look)
 {
 	List	   *units = NIL;
 	ListCell   *cell;
@@ -233,7 +233,7 @@ make_units(const LagLook *look)
 {
 	int			count;
 	LagPair    *pairs = make_pairs(look, &count);
-	List	   *units = make_tag_units(look);
+	List	   *units = make_query_units(look);
 	LagUnit    *unit = NULL;
 	int			i;
 

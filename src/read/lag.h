@@ -95,9 +95,9 @@ typedef struct LagSource
 
 /*
  * Adds what the groups want of a category, 0 for the whole log, to their lags.  A group
- * that looks events up by tag is the only one.  May
- * spend so much work, in the units of LAG_EVENT, and leaves what is left of it.  Without
- * estimate, returns false and adds nothing if that is not enough to count all.
+ * that looks events up by a query is the only one.  May spend so much work, in the units of
+ * LAG_EVENT, and leaves what is left of it.  Without estimate, returns false and adds
+ * nothing if that is not enough to count all.
  */
 #define LAG_EVENT	64
 extern bool lag_scan_category(const LagSource *source, Datum category, List *groups,

@@ -18,7 +18,7 @@
  * checkpoint on.  If it is not among the next ones, its time is that of the last one
  * that was looked at, which is earlier.  So an age is never too small.
  *
- * Events of a query with tags are those that have one tag of each of its items
+ * Events of a query that has indexes are those that have one tag of each of its items
  * (query_widen), so that each step takes as long as any other.  Each is compared with
  * the query.
  *

@@ -5,7 +5,7 @@
  *		of the extension that look at many consumers at once.
  *
  * SQL has an index for categories and one for positions, and the planner finds both.
- * What a query finds by tag it cannot.
+ * What a query finds it cannot.
  *
  *-------------------------------------------------------------------------
  */

@@ -7,7 +7,7 @@
  * up in the index of categories and positions, those of several by a scan of it for
  * each of them: the scans are merged in the order of positions, so that no more is
  * read than the events that come next, however rare a category is.  Those of a query
- * whose items have tags are looked up by tag (src/tag/match.c).  What is not in an
+ * that has indexes are looked up by these (src/tag/match.c).  What is not in an
  * index is checked of each event.
  *
  *-------------------------------------------------------------------------
@@ -61,7 +61,7 @@ typedef struct SourceScan
 	const EventSource *source;
 	Relation	log;
 	Relation	index;
-	bool		by_match;		/* are events looked up by tag? */
+	bool		by_match;		/* are they looked up by the query? */
 	TextSet		categories;
 	TextSet		types;
 	int			count;
@@ -74,7 +74,7 @@ open_source_index(SourceScan *scan, const EventSource *source, Relation log)
 {
 	scan->source = source;
 	scan->log = log;
-	scan->by_match = query_is_by_tag(source->query);
+	scan->by_match = query_is_indexed(log, source->query);
 	scan->index = source->categories && !scan->by_match ? log_index_open_category(log) :
 		log_index_open_position(log);
 	return scan->index != NULL;

@@ -3,14 +3,16 @@
  * query_filter.c
  *		Queries as filters of subscriptions and projections.
  *
- * A filter is checked when it is set, and stored as it was given.  Events of one whose
- * items have tags are looked up (match.c).  Others are read one by one, and each is
- * compared with the query here, as is each event of an append for a sync projection.
+ * A filter is checked when it is set, and stored as it was given.  Its events are looked up
+ * (match.c) if each item has tags, or types that have indexes.  Others are read one by
+ * one, and each is compared with the query here, as is each event of an append for a sync
+ * projection.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "catalog/pg_type.h"
 #include "utils/array.h"
 #include "utils/jsonb.h"
@@ -49,13 +51,32 @@ query_check_filter(Oid log, Datum json, const char *argument)
 	context_pop(&context);
 }
 
+/* Returns true if each of the types has an index. */
+static bool
+are_types_indexed(Relation log, const TextSet *types)
+{
+	List	   *indexes = types->array == NULL ? NIL : log_type_index_open_all(log, types);
+	ListCell   *cell;
+
+	foreach(cell, indexes)
+		index_close(lfirst(cell), AccessShareLock);
+	return indexes != NIL;
+}
+
 /*
- * Returns true if events can be looked up by their tags.
+ * Returns true if the events that match can be looked up.
  */
 bool
-query_is_by_tag(const EventQuery *query)
+query_is_indexed(Relation log, const EventQuery *query)
 {
-	return query != NULL && !query->has_untagged;
+	int			i;
+
+	for (i = 0; query != NULL && i < query->count; i++)
+	{
+		if (query->items[i].tags.count == 0 && !are_types_indexed(log, &query->items[i].types))
+			return false;
+	}
+	return query != NULL;
 }
 
 /* Returns true if the event's tags have all of the item's. */
@@ -114,8 +135,20 @@ query_matches(const EventQuery *query, text *type, Datum tags)
 	return found;
 }
 
+/* Leaves one tag of the item, which all events that match have, too. */
+static void
+widen_item(Oid log, const QueryItem *item, QueryItem *wide)
+{
+	Datum	   *tag = palloc(sizeof(Datum));
+
+	*tag = query_quietest_tag(log, item);
+	wide->tags.values = tag;
+	wide->tags.count = 1;
+	wide->tags.array = construct_array(tag, 1, TEXTOID, -1, false, TYPALIGN_INT);
+}
+
 /*
- * Returns a query of one tag for each item, which all events that match have, too.  To
+ * Returns a query of one tag for each item that has tags, and of the types for others.  To
  * find its next event never takes long.
  */
 EventQuery *
@@ -128,13 +161,10 @@ query_widen(Oid log, const EventQuery *query)
 	wide->items = palloc0(sizeof(QueryItem) * query->count);
 	for (i = 0; i < query->count; i++)
 	{
-		Datum	   *tag = palloc(sizeof(Datum));
-		TextSet    *tags = &wide->items[i].tags;
-
-		*tag = query_quietest_tag(log, &query->items[i]);
-		tags->values = tag;
-		tags->count = 1;
-		tags->array = construct_array(tag, 1, TEXTOID, -1, false, TYPALIGN_INT);
+		if (query->items[i].tags.count > 0)
+			widen_item(log, &query->items[i], &wide->items[i]);
+		else
+			wide->items[i] = query->items[i];
 	}
 	return wide;
 }

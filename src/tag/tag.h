@@ -46,15 +46,18 @@ extern void query_check_reader(Oid log, const char *what);
 /* Refuses what is no query, or has types that no event can have. */
 extern void query_check_filter(Oid log, Datum json, const char *argument);
 
-/* Returns true if each event that matches can be looked up by a tag. */
-extern bool query_is_by_tag(const EventQuery *query);
+/*
+ * Returns true if the events that match can be looked up: each item has tags, or types all
+ * of which have an index.
+ */
+extern bool query_is_indexed(Relation log, const EventQuery *query);
 
 /* Returns true if an event of this type, with these tags, matches; 0: none. */
 extern bool query_matches(const EventQuery *query, text *type, Datum tags);
 
 /*
- * Returns a query that more events match, of one tag for each item, so that finding the
- * next one takes no longer than reading it.  The query is by tag.
+ * Returns a query that more events match, with one tag at most for each item, so that
+ * finding the next one takes no longer than reading it.  The query is indexed.
  */
 extern EventQuery *query_widen(Oid log, const EventQuery *query);
 
