@@ -47,7 +47,7 @@ END $$;
 -- The locks of a write: its tags, or the whole log if there are too many; and then the log.
 CREATE FUNCTION race.lock_write(tags text[], query jsonb) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    IF cardinality(tags) > 1000 THEN
+    IF cardinality(tags) > 1000 OR race.fault('whole log') AND race.has_untagged(query) THEN
         LOCK TABLE public.es_events IN SHARE ROW EXCLUSIVE MODE;
     ELSE
         PERFORM race.lock_tags(tags, race.tags_to_share(query));

@@ -55,7 +55,10 @@ DEADLOCK = "40P01"
 # What a kill does: the server goes down, or is down; a prepared transaction was ended by us.
 LOST = ("57P01", "57P02", "57P03", "42704")
 
-Control = collections.namedtuple("Control", "fault words kinds")
+OTHER_STATE = "decided on another state"
+WAITED = "an unrelated append has waited"
+
+Control = collections.namedtuple("Control", "fault words kinds finding", defaults=(OTHER_STATE,))
 CONTROLS = [
     Control("no lock", "a condition takes no lock", {"tagged": 2, "plain": 1}),
     Control("one lock too few", "a condition takes the lock of its first item alone", {"tagged": 2, "plain": 1}),
@@ -64,12 +67,13 @@ CONTROLS = [
     Control("no waiting", "a condition without tags does not wait for others", {"untagged": 1, "plain": 2}),
     Control("log late", "the log is locked after the check", {"tagged": 1, "large": 0.3}),
     Control("decided before", "a second round goes by what the first has read", {"decide": 1}),
+    Control("whole log", "a condition without tags locks the whole log", {"untagged": 1, "staying": 1}, WAITED),
 ]
 # What writers do, and how often, in a round without a control.
 ROUNDS = {
     "tags": {"tagged": 6, "decide": 2, "plain": 2, "several": 0.5},
     "barrier": {"observing": 1, "lingering": 1},
-    "items without tags": {"tagged": 3, "untagged": 3, "decide": 1, "decide untagged": 1, "plain": 2},
+    "items without tags": {"tagged": 3, "untagged": 3, "decide": 1, "decide untagged": 1, "plain": 2, "staying": 0.1},
     "whole log": {"tagged": 5, "untagged": 1, "decide": 2, "plain": 2, "large": 0.5, "several": 0.5},
 }
 
@@ -303,6 +307,14 @@ class Writer:
             time.sleep(self.random.random() * 0.02)
         self.told[data["mark"]] = first
 
+    def staying(self):
+        """Has an event for longer than an unrelated append may wait."""
+        data = {"mark": self.mark(), "place": 0, "of": 1}
+        with self.connection.transaction():
+            first, = self.execute("SELECT position FROM es_append(%s, 'any', 'stayed', %s)", (f"w-{self.number}", json.dumps(data))).fetchone()
+            time.sleep(0.2)
+        self.told[data["mark"]] = first
+
     def several(self):
         """Two decisions in one transaction, which may be a deadlock."""
         with self.connection.transaction():
@@ -397,7 +409,7 @@ def judge(log, told, refused):
             below = next_place(positions, data["base"])
             bits = matching(data["q"], by_type, by_tag, everything) >> below
             if bits.bit_count() != data["seen"]:
-                wrong["decided on another state"].append(
+                wrong[OTHER_STATE].append(
                     f"position {position}: {bits.bit_count()} events match above {data['base']}, {data['seen']} were read, query {json.dumps(data['q'])}")
             if "after" in data and bits >> (next_place(positions, data["after"]) - below):
                 wrong["condition did not hold"].append(f"position {position}: something matches above {data['after']}")
@@ -519,7 +531,7 @@ def play(number, name, kinds, options, fault=""):
     for failure in failures:
         wrong["a writer has failed"].append(failure)
     if counts["append without tags, waits"] and "large" not in kinds:
-        wrong["an unrelated append has waited"].append(str(counts["append without tags, waits"]))
+        wrong[WAITED].append(str(counts["append without tags, waits"]))
     with psycopg.connect(dbname="postgres", autocommit=True) as connection:
         connection.execute(f'DROP DATABASE "{database}" WITH (FORCE)')
     return decisions, counts, wrong
@@ -540,7 +552,7 @@ def find(control, number, options):
         if failures := wrong.get("a writer has failed"):
             print(failures[0])
             return number, False
-        if "decided on another state" in wrong:
+        if control.finding in wrong:
             return number, True
     return number, False
 
