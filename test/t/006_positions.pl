@@ -153,13 +153,19 @@ is(append_position($node, 'again'), $was + 1, 'a sequence that is set back is ra
 # A logical replica: rows come by the apply worker, and rewrites, too
 #
 my $subscriber = new_store('subscriber', fsync => 'off', conf => 'wal_level = logical');
+my $entries = q{SELECT string_agg(format('%s %s %s', tag, position, type), ', ' ORDER BY tag, position) FROM es_tags};
+$node->safe_psql('postgres', q{SELECT es_append('tagged-1', 'any', 'before', tags => '{copied,both}')});
 $node->safe_psql('postgres', 'CREATE PUBLICATION p FOR TABLE es_events');
 $subscriber->safe_psql('postgres', q{CREATE SUBSCRIPTION s CONNECTION '} . $node->connstr . q{ dbname=postgres' PUBLICATION p});
 $subscriber->wait_for_subscription_sync($node, 's');
 is($subscriber->safe_psql('postgres', q{SELECT last_value = (SELECT max(position) FROM es_events) FROM es_position}), 't', 'the copy raised the sequence');
 append_position($node, undef, 'later-1');
 $node->safe_psql('postgres', q{SELECT es_append('later-1', 'any', 'a') FROM generate_series(1, 200)});
+$node->safe_psql('postgres', q{SELECT es_append('tagged-1', 'any', 'after', tags => '{applied,both}')});
 $node->wait_for_catchup('s');
+like($subscriber->safe_psql('postgres', $entries), qr/^applied \d+ after, both \d+ before, both \d+ after, copied \d+ before$/, 'rows bring the entries of their tags');
+is($subscriber->safe_psql('postgres', $entries), $node->safe_psql('postgres', $entries), 'as they are on the publisher');
+is($subscriber->safe_psql('postgres', q{SELECT count(*) FROM es_query('[{"tags": ["both"]}]')}), '2', 'and a query finds them');
 is($subscriber->safe_psql('postgres', q{SELECT es_stream_version('later-1')}), 201, 'events were applied');
 is($subscriber->safe_psql('postgres', q{SELECT last_value >= (SELECT max(position) FROM es_events) FROM es_position}), 't', 'each of which raised the sequence');
 $node->safe_psql('postgres', q{SELECT es_rewrite(id, '{"rewritten": true}') FROM es_last_event('later-1')});
