@@ -10,7 +10,8 @@ CREATE TABLE es_snapshots (
     initial     bigint      NOT NULL,
     recorded_at timestamptz NOT NULL,
     state       jsonb,
-    taken_at    timestamptz NOT NULL DEFAULT clock_timestamp()
+    taken_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    of_tag      boolean     NOT NULL DEFAULT false
 );
 CREATE INDEX es_snapshots_stream_reducer_version_idx ON es_snapshots (stream, reducer, version);
 
@@ -38,23 +39,31 @@ CREATE FUNCTION es_execute(
     OUT version bigint, OUT "position" bigint, OUT state jsonb, OUT events int)
     AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
+CREATE FUNCTION es_decide(
+    query jsonb, decider es_function, command jsonb, reducer es_function,
+    metadata jsonb DEFAULT NULL, initial jsonb DEFAULT '{}',
+    OUT first_position bigint, OUT "position" bigint, OUT state jsonb, OUT events int)
+    AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
 REVOKE EXECUTE ON FUNCTION
+    es_decide(jsonb, es_function, jsonb, es_function, jsonb, jsonb),
     es_snapshot(text, es_function, jsonb), es_reducer(regnamespace),
     es_execute(text, es_function, jsonb, es_function, jsonb, es_expected_version, jsonb)
     FROM PUBLIC;
 
 COMMENT ON SEQUENCE es_snapshots_id_seq IS 'ids of snapshots';
-COMMENT ON TABLE es_snapshots IS 'saved states of streams, from which folds go on; a cache, whose rows can be deleted at any time';
+COMMENT ON TABLE es_snapshots IS 'saved states of streams and tags, from which folds go on; a cache, whose rows can be deleted at any time';
 COMMENT ON COLUMN es_snapshots.id IS 'number of the snapshot';
-COMMENT ON COLUMN es_snapshots.stream IS 'the stream';
+COMMENT ON COLUMN es_snapshots.stream IS 'the stream, or the tag';
 COMMENT ON COLUMN es_snapshots.reducer IS 'signature of the reducer';
-COMMENT ON COLUMN es_snapshots.version IS 'version of the last event in the state';
+COMMENT ON COLUMN es_snapshots.version IS 'version of the last event in the state; its position, if the state is of a tag';
 COMMENT ON COLUMN es_snapshots.taken_by IS 'role that folded it';
 COMMENT ON COLUMN es_snapshots.fingerprint IS 'hash of what the reducer and the upcasters were made of';
 COMMENT ON COLUMN es_snapshots.initial IS 'hash of the state before the first event; 0: null';
 COMMENT ON COLUMN es_snapshots.recorded_at IS 'when the latest of its events was recorded';
 COMMENT ON COLUMN es_snapshots.state IS 'the state; null: deleted';
 COMMENT ON COLUMN es_snapshots.taken_at IS 'when it was saved';
+COMMENT ON COLUMN es_snapshots.of_tag IS 'whether the state is that of the events with a tag';
 COMMENT ON FUNCTION es_state(text, es_function, jsonb, bigint, timestamptz, text) IS
     'returns state and version of a stream: the fold of its events, all of them, up to a version or up to a time';
 COMMENT ON FUNCTION es_history(text, es_function, jsonb) IS
@@ -69,3 +78,5 @@ COMMENT ON FUNCTION es_reducer(regnamespace) IS
     'returns the reducer that calls apply_<type>(state jsonb, data jsonb) of a schema; creates it if it does not exist';
 COMMENT ON FUNCTION es_execute(text, es_function, jsonb, es_function, jsonb, es_expected_version, jsonb) IS
     'decides a command on the state of a locked stream, and appends the events';
+COMMENT ON FUNCTION es_decide(jsonb, es_function, jsonb, es_function, jsonb, jsonb) IS
+    'decides a command on the state of the events that match a query, while no other can come, and appends the events';

@@ -116,6 +116,7 @@ CREATE VIEW es_privileges AS
         ('es_append_batch',         'EXECUTE', '{writer}'),
         ('es_append_if',            'EXECUTE', '{writer}'),
         ('es_execute',              'EXECUTE', '{writer}'),
+        ('es_decide',               'EXECUTE', '{writer}'),
         ('es_receive',              'EXECUTE', '{writer}'),
 
         ('es_ack',                  'EXECUTE', '{reader,operator}'),

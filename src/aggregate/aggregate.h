@@ -55,10 +55,11 @@ extern bool fingerprint_is_current(Oid log, const Reducer *reducer);
 
 /* snapshot.c */
 
-/* A state of a stream. */
+/* A state of a stream, or of the events that match a query. */
 typedef struct StreamState
 {
-	int64		version;		/* of the last event in it; 0: none */
+	int64		version;		/* of the last event in it, of a query its
+								 * position; 0: none */
 	TimestampTz recorded_at;	/* of the latest of its events */
 	NullableDatum state;		/* jsonb */
 } StreamState;
@@ -67,7 +68,8 @@ typedef struct StreamState
 typedef struct FoldSource
 {
 	Oid			log;			/* es_events */
-	text	   *stream;
+	text	   *stream;			/* a tag, if of_query; NULL: no tag alone */
+	bool		of_query;
 	Reducer		reducer;
 	uint64		initial;		/* a hash of the state before the first event */
 } FoldSource;
@@ -130,7 +132,8 @@ typedef struct Fold
 	NullableDatum initial;		/* the state before the first event */
 	Presenter  *presenter;
 	bool		reads_all;		/* may the caller read all events? */
-	int64		at;				/* version of the event that is being folded */
+	int64		at;				/* version of the event that is being folded,
+								 * of a query its position */
 	bool		dense;			/* must each version follow the last one? */
 	StreamState state;			/* so far */
 	int64		folded;			/* how many events, since the last snapshot */
@@ -152,6 +155,10 @@ extern void fold_init(void);
 extern void fold_begin(Fold *fold, Oid log, text *stream, text *reducer,
 					   Datum initial, bool isnull);
 
+/* The same of the events that match a query.  tag: the only one that it asks for, or NULL. */
+extern void fold_begin_query(Fold *fold, Oid log, text *tag, text *reducer,
+							 Datum initial, bool isnull);
+
 /*
  * Goes on from the last snapshot that fits: at or before version upto, with no
  * event that was recorded later than until.
@@ -159,11 +166,17 @@ extern void fold_begin(Fold *fold, Oid log, text *stream, text *reducer,
 extern void fold_from_snapshot(Fold *fold, Snapshot snapshot, int64 upto,
 							   TimestampTz until);
 
+/* Returns the next event of a scan, a row of es_events; NULL after the last one. */
+typedef TupleTableSlot *(*EventNext) (void *scan);
+
 /*
  * Folds the events of the scan, up to the first one that was recorded later
  * than until.
  */
-extern void fold_events(Fold *fold, StreamScan *scan, TimestampTz until);
+extern void fold_events(Fold *fold, EventNext next, void *scan, TimestampTz until);
+
+/* Folds the events of a scan of a stream. */
+extern void fold_scan(Fold *fold, StreamScan *scan, TimestampTz until);
 
 /*
  * Folds the stream's events from where the fold is up to version upto, and to
@@ -204,10 +217,10 @@ extern NewEvent *decider_decide(Oid decider, text *stream, NullableDatum state,
 
 /* command.c */
 
-/* A command on a stream. */
+/* A command on a stream, or on what matches a query. */
 typedef struct Command
 {
-	text	   *stream;
+	text	   *stream;			/* NULL: on what matches a query */
 	Datum		value;			/* jsonb */
 	Datum		metadata;		/* of all its events; 0: none */
 	pg_uuid_t  *id;				/* NULL: it has none */
@@ -222,13 +235,13 @@ typedef struct CommandResult
 	int			count;
 } CommandResult;
 
-/* Makes a command; metadata may be 0.  Errors: its command_id is not a UUID. */
+/* Makes a command; stream: NULL, metadata: 0 if none.  Errors: its command_id is not a UUID. */
 extern void command_init(Command *command, text *stream, Datum value,
 						 Datum metadata);
 
 /*
  * Completes the metadata and ids of the events that were decided.  Errors: the
- * command has an id, and the first event one of its own.
+ * command has an id, and an event that it is recognized by one of its own.
  */
 extern void command_complete_events(const Command *command, Write *write);
 
@@ -238,5 +251,8 @@ extern void command_complete_events(const Command *command, Write *write);
  */
 extern bool command_find_executed(const Command *command, Oid log,
 								  CommandResult *found);
+
+/* The same of a command on a query: found gets the positions of its events, in order. */
+extern bool command_find_decided(const Command *command, Oid log, Int8Array *found);
 
 #endif							/* EVENTSTORE_AGGREGATE_H */

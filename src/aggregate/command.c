@@ -10,6 +10,9 @@
  * look-up finds out whether the command was executed before.  The events after
  * it may have ids of their own; their metadata has the command_id.
  *
+ * The events of a command on a query lie in several streams, so that nothing but their ids
+ * finds them: es_uuid5(command_id, ':1') and so on.  None may have an id of its own.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -21,6 +24,7 @@
 #include "utils/snapmgr.h"
 
 #include "base/base.h"
+#include "eventstore.h"
 #include "log/log.h"
 #include "read/read.h"
 #include "append/append.h"
@@ -129,27 +133,39 @@ command_init(Command *command, text *stream, Datum value, Datum metadata)
 static pg_uuid_t
 command_event_id(const Command *command, int number)
 {
-	char	   *name = psprintf("%s:%d", text_to_cstring(command->stream),
-								number);
+	char	   *name = psprintf("%s:%d", command->stream == NULL ? "" :
+								text_to_cstring(command->stream), number);
 
 	return *uuid_generate_v5(command->id, name, strlen(name));
 }
 
 /*
- * Refuses an id of its own for the first event, since the command could not be
- * recognized when it is repeated.
+ * Refuses an id of its own for an event by which the command is recognized when it is
+ * repeated: the first one, and each one of a command on a query.
  */
 static void
-check_first_id(const Command *command, const NewEvent *first)
+check_own_id(const Command *command, const NewEvent *event)
 {
-	if (command->id != NULL && first->has_id)
+	if (event->has_id)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the first event of a command with a " COMMAND_ID " must not have an id of its own"),
+				 errmsg("%s of a command with a " COMMAND_ID " must not have an id of its own",
+						command->stream == NULL ? "an event" : "the first event"),
 				 errdetail("Its id is %s, given by the decider or by the composite key of type \"%s\".",
-						   uuid_to_cstring(&first->id),
-						   text_to_cstring(first->type)),
-				 errhint("A command is recognized by its first event's id when it is repeated. Leave out that id, or the " COMMAND_ID " if the events' own ids are enough.")));
+						   uuid_to_cstring(&event->id),
+						   text_to_cstring(event->type)),
+				 errhint("A command is recognized by that id when it is repeated. Leave out the id, or the " COMMAND_ID " if the events' own ids are enough.")));
+}
+
+/* The same for all events of the command that it is recognized by. */
+static void
+check_own_ids(const Command *command, const Write *write)
+{
+	int			count = command->stream == NULL ? write->count : Min(write->count, 1);
+	int			i;
+
+	for (i = 0; command->id != NULL && i < count; i++)
+		check_own_id(command, &write->events[i]);
 }
 
 /*
@@ -167,8 +183,7 @@ command_complete_events(const Command *command, Write *write)
 														 events[i].metadata),
 										   command->id_metadata);
 	write_identify(write);
-	if (write->count > 0)
-		check_first_id(command, &events[0]);
+	check_own_ids(command, write);
 	for (i = 0; command->id != NULL && i < write->count; i++)
 	{
 		if (events[i].has_id)
@@ -176,6 +191,33 @@ command_complete_events(const Command *command, Write *write)
 		events[i].id = command_event_id(command, i + 1);
 		events[i].has_id = true;
 	}
+}
+
+/*
+ * Finds all events of the command by their ids.
+ */
+bool
+command_find_decided(const Command *command, Oid relid, Int8Array *found)
+{
+	StoredEvent event;
+	Log		   *log;
+	int			number;
+
+	memset(found, 0, sizeof(Int8Array));
+	if (command->id == NULL)
+		return false;
+	log = log_open(relid);
+	for (number = 1; number <= ES_MAX_CONDITIONAL; number++)
+	{
+		pg_uuid_t	id = command_event_id(command, number);
+
+		CHECK_FOR_INTERRUPTS();
+		if (!log_find_id(log, &id, NULL, &event))
+			break;
+		int8_array_append(found, event.position);
+	}
+	log_close(log);
+	return found->count > 0;
 }
 
 /* Looks for the command's first event by its id. */

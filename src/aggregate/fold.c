@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * fold.c
- *		One fold: a reducer is called for the events of a stream, in order, with
- *		the state so far.
+ *		One fold: a reducer is called for the events of a stream, or for those that match
+ *		a query, in order, with the state so far.
  *
  * The order of steps:
  *
@@ -118,6 +118,18 @@ fold_restart(Fold *fold)
 	fold->folded = 0;
 }
 
+/*
+ * The same of the events that match a query.  The state of one tag is saved as that of a
+ * stream is.
+ */
+void
+fold_begin_query(Fold *fold, Oid log, text *tag, text *reducer, Datum initial,
+				 bool isnull)
+{
+	fold_begin(fold, log, tag, reducer, initial, isnull);
+	fold->source.of_query = true;
+}
+
 /* Frees all but the state, which lives as long as the memory context. */
 void
 fold_end(Fold *fold)
@@ -137,7 +149,7 @@ fold_from_snapshot(Fold *fold, Snapshot snapshot, int64 upto,
 	MemoryContext oldcontext = MemoryContextSwitchTo(fold->context);
 	StreamState found;
 
-	if (fold->reads_all &&
+	if (fold->reads_all && fold->source.stream != NULL &&
 		snapshot_find(&fold->source, upto, until, snapshot, &found))
 		fold->state = found;
 	MemoryContextSwitchTo(oldcontext);
@@ -267,7 +279,9 @@ fold_context(void *arg)
 {
 	const Fold *fold = arg;
 
-	if (fold->at > 0)
+	if (fold->at > 0 && fold->source.of_query)
+		errcontext("event at position " INT64_FORMAT, fold->at);
+	else if (fold->at > 0)
 		errcontext("event " INT64_FORMAT " of stream \"%s\"", fold->at,
 				   text_to_cstring(fold->source.stream));
 }
@@ -277,22 +291,23 @@ fold_context(void *arg)
  * with fixed settings: a state is the same in every session.
  */
 void
-fold_events(Fold *fold, StreamScan *scan, TimestampTz until)
+fold_events(Fold *fold, EventNext next, void *scan, TimestampTz until)
 {
+	int			number = fold->source.of_query ? Anum_es_events_position : Anum_es_events_version;
 	Merge	   *merge = begin_merge(fold);
 	ErrorContextCallback context;
 	TupleTableSlot *event;
 	int			level = settings_begin(settings_fixed());
 
 	context_push(&context, fold_context, fold);
-	while ((event = stream_scan_next(scan)) != NULL)
+	while ((event = next(scan)) != NULL)
 	{
 		TimestampTz recorded_at = int8_column(event, Anum_es_events_recorded_at);
 
 		CHECK_FOR_INTERRUPTS();
 		if (recorded_at > until)
 			break;
-		fold->at = int8_column(event, Anum_es_events_version);
+		fold->at = int8_column(event, number);
 		fold_event(fold, merge, event);
 		record_folded(fold, event, recorded_at);
 	}
@@ -300,6 +315,21 @@ fold_events(Fold *fold, StreamScan *scan, TimestampTz until)
 	settings_end(level);
 	if (merge != NULL)
 		fold->state.state.value = merge_state(merge, &fold->state.state.isnull);
+}
+
+static TupleTableSlot *
+next_of_stream(void *scan)
+{
+	return stream_scan_next(scan);
+}
+
+/*
+ * Folds the events of a scan of the stream.
+ */
+void
+fold_scan(Fold *fold, StreamScan *scan, TimestampTz until)
+{
+	fold_events(fold, next_of_stream, scan, until);
 }
 
 /*
@@ -313,7 +343,7 @@ fold_stream(Fold *fold, Snapshot snapshot, int64 upto, TimestampTz until)
 										fold->state.version, upto, snapshot);
 
 	fold->dense = IsolationUsesXactSnapshot() && fold->reads_all;
-	fold_events(fold, scan, until);
+	fold_scan(fold, scan, until);
 	stream_scan_close(scan);
 }
 
@@ -335,7 +365,7 @@ fold_save_now(Fold *fold)
 void
 fold_save(Fold *fold)
 {
-	if (snapshot_every > 0 && fold->folded >= snapshot_every &&
+	if (snapshot_every > 0 && fold->folded >= snapshot_every && fold->source.stream != NULL &&
 		fold->reads_all && snapshot_may_save())
 		(void) fold_save_now(fold);
 }

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * snapshot.c
- *		The table es_snapshots: states of streams at versions, from which a
- *		fold can go on.  They are a cache.
+ *		The table es_snapshots: states of streams at versions, and of tags at positions,
+ *		from which a fold can go on.  They are a cache.
  *
  * No transaction waits here.  There is no unique key but an id.  The table is
  * left alone if another session has locked it as a whole.  Rows are only locked
@@ -52,7 +52,9 @@ enum
 	Anum_es_snapshots_fingerprint,
 	Anum_es_snapshots_initial,
 	Anum_es_snapshots_recorded_at,
-	Anum_es_snapshots_state
+	Anum_es_snapshots_state,
+	Anum_es_snapshots_taken_at,
+	Anum_es_snapshots_of_tag
 };
 
 /*
@@ -99,7 +101,8 @@ snapshot_column(TupleTableSlot *slot, int number)
 static bool
 snapshot_fits(const FoldSource *source, TimestampTz until, TupleTableSlot *slot)
 {
-	return (uint64) DatumGetInt64(snapshot_column(slot, Anum_es_snapshots_fingerprint)) == source->reducer.fingerprint &&
+	return DatumGetBool(snapshot_column(slot, Anum_es_snapshots_of_tag)) == source->of_query &&
+		(uint64) DatumGetInt64(snapshot_column(slot, Anum_es_snapshots_fingerprint)) == source->reducer.fingerprint &&
 		(uint64) DatumGetInt64(snapshot_column(slot, Anum_es_snapshots_initial)) == source->initial &&
 		DatumGetTimestampTz(snapshot_column(slot, Anum_es_snapshots_recorded_at)) <= until &&
 		is_trusted(source, (Role *) DatumGetPointer(snapshot_column(slot, Anum_es_snapshots_taken_by)));
@@ -182,12 +185,13 @@ snapshot_find(const FoldSource *source, int64 upto, TimestampTz until,
 enum
 {
 	PARAM_STREAM, PARAM_REDUCER, PARAM_TAKEN_BY, PARAM_INITIAL,
-	PARAM_FINGERPRINT, PARAM_VERSION, PARAM_RECORDED_AT, PARAM_STATE, PARAMS
+	PARAM_FINGERPRINT, PARAM_OF_TAG, PARAM_VERSION, PARAM_RECORDED_AT, PARAM_STATE, PARAMS
 };
 
-/* This role's snapshots of the stream by the reducer from the initial state. */
+/* This role's snapshots of the stream, or the tag, by the reducer from the initial state. */
 #define SAME \
-	"o.stream = $1 AND o.reducer = $2 AND o.taken_by::oid = $3 AND o.initial = $4"
+	"o.stream = $1 AND o.reducer = $2 AND o.taken_by::oid = $3 AND o.initial = $4" \
+	" AND o.of_tag = $6"
 
 /*
  * Writes the row.  Deletes the rows of the reducer's earlier definitions, and
@@ -199,8 +203,8 @@ write_snapshot(Oid log, int nargs, Oid *types, Datum *values, const char *nulls)
 	(void) own_sql_run(log,
 					   "INSERT INTO @extschema@.es_snapshots"
 					   " (stream, reducer, taken_by, initial, fingerprint,"
-					   " version, recorded_at, state)"
-					   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+					   " of_tag, version, recorded_at, state)"
+					   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
 					   nargs, types, values, nulls);
 	if (IsolationUsesXactSnapshot())
 		return;
@@ -231,17 +235,17 @@ bool
 snapshot_save(const FoldSource *source, const StreamState *state)
 {
 	static Oid	types[PARAMS] = {TEXTOID, TEXTOID, OIDOID, INT8OID, INT8OID,
-	INT8OID, TIMESTAMPTZOID, JSONBOID};
+	BOOLOID, INT8OID, TIMESTAMPTZOID, JSONBOID};
 	CommitProgress before = async_commit_begin();
 	Datum		values[PARAMS] = {
 		PointerGetDatum(source->stream),
 		CStringGetTextDatum(source->reducer.signature), ObjectIdGetDatum(GetUserId()),
 		Int64GetDatum((int64) source->initial),
 		Int64GetDatum((int64) source->reducer.fingerprint),
-		Int64GetDatum(state->version), TimestampTzGetDatum(state->recorded_at),
+		BoolGetDatum(source->of_query), Int64GetDatum(state->version), TimestampTzGetDatum(state->recorded_at),
 		state->state.value
 	};
-	char		nulls[PARAMS + 1] = "        ";
+	char		nulls[PARAMS + 1] = "         ";
 
 	if (!OidIsValid(lock_at_once(source->log, SNAPSHOTS, RowExclusiveLock)))
 		return false;

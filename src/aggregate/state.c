@@ -65,7 +65,7 @@ fold_occurred(Fold *fold, int64 upto, TimestampTz until)
 	StreamScan *scan = stream_scan_open_occurred(fold->source.log, fold->source.stream, upto,
 												 until, GetActiveSnapshot());
 
-	fold_events(fold, scan, DT_NOEND);
+	fold_scan(fold, scan, DT_NOEND);
 	stream_scan_close(scan);
 }
 

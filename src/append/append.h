@@ -49,6 +49,9 @@ extern NewEvent *event_array_read(text *stream, Jsonb *array, int *count);
  */
 extern Datum event_array_tags(Datum tags, int number);
 
+/* Refuses more events than one append under a condition may have. */
+extern void event_array_check_conditional(int count);
+
 /* Refuses events that are wrong by themselves, naming the event in the context. */
 extern void event_array_check(NewEvent *events, int count);
 
@@ -87,9 +90,11 @@ extern void write_events(Write *write);
 
 /*
  * Its parts, for a caller that decides on the events when their streams are locked:
- * write_lock, write_identify, then write_locked with the other steps.
+ * write_lock, write_identify, then write_locked with the other steps.  write_locks: what
+ * they lock, their streams and tags.
  */
 extern void write_lock(Write *write);
+extern LogLock *write_locks(const Write *write, int *count);
 extern void write_identify(Write *write);
 extern void write_locked(Write *write);
 

@@ -31,9 +31,9 @@ enum
 	ARG_EVENTS, ARG_QUERY, ARG_AFTER
 };
 
-/* Refuses an empty array of events, and too many events. */
+/* Refuses an empty array of events. */
 static void
-check_count(int count)
+check_some(int count)
 {
 	if (count == 0)
 		ereport(ERROR,
@@ -41,12 +41,6 @@ check_count(int count)
 				 errmsg("there is no event to append"),
 				 errdetail("The array of events is empty."),
 				 errhint("Pass at least one event.")));
-	if (count > ES_MAX_CONDITIONAL)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("too many events for a conditional append"),
-				 errdetail("There are %d, the limit is %d.", count, ES_MAX_CONDITIONAL),
-				 errhint("Append events that do not depend on the condition by es_append_batch().")));
 }
 
 /* The row (first_position, position). */
@@ -82,7 +76,8 @@ es_append_if(PG_FUNCTION_ARGS)
 	log_sequence_check(write.log, "after_position", condition.after);
 	write.condition = &condition;
 	write.events = event_array_read(NULL, PG_GETARG_JSONB_P(ARG_EVENTS), &write.count);
-	check_count(write.count);
+	check_some(write.count);
+	event_array_check_conditional(write.count);
 	write_events(&write);
 	return appended_range(fcinfo, &write);
 }

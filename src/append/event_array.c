@@ -394,3 +394,17 @@ event_array_check(NewEvent *events, int count)
 		event_check_new(&events[number - 1]);
 	context_pop(&context);
 }
+
+/*
+ * Refuses more events than one append under a condition may have.
+ */
+void
+event_array_check_conditional(int count)
+{
+	if (count > ES_MAX_CONDITIONAL)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("too many events for a conditional append"),
+				 errdetail("There are %d, the limit is %d.", count, ES_MAX_CONDITIONAL),
+				 errhint("Append events that do not depend on the condition by es_append_batch().")));
+}

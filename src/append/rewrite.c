@@ -6,8 +6,8 @@
  * It is the only way past the trigger that refuses an UPDATE of es_events:
  *
  *	1. look up the event's stream;
- *	2. lock the stream as an append does, before the row, so that no command is
- *	   decided on the old data while it changes;
+ *	2. lock the stream and the tags as an append does, before the row, so that no command
+ *	   is decided on the old data while it changes;
  *	3. find out of which schema version the new data are, and say it in the metadata:
  *	   data that a reader got upcast must not be stored as data of the old version;
  *	4. run one UPDATE by the event's id, as the owner of the log.  It alone is
@@ -17,7 +17,8 @@
  *	   be undone;
  *	5. record it in es_rewrites, by which a retry of the old append is known: its
  *	   data are not those that are stored any more (append/write_retry.c);
- *	6. delete the stream's snapshots, which were folded from the old data.
+ *	6. delete the snapshots of the stream and of the tags, which were folded from the old
+ *	   data.
  *
  * BEFORE UPDATE row triggers of others are refused, since they could change what must
  * stay.  AFTER triggers, constraints and generated columns are honoured.
@@ -41,7 +42,9 @@
 
 #include "base/compat.h"
 #include "base/base.h"
+#include "eventstore.h"
 #include "log/log.h"
+#include "log/tags.h"
 #include "type/type.h"
 #include "append/append.h"
 
@@ -73,6 +76,7 @@ typedef struct Rewrite
 	Oid			log;
 	Datum		id;
 	text	   *stream;
+	Datum		tags;			/* 0: none */
 	text	   *type;
 	Datum		stored;			/* metadata; 0: none */
 	Datum		data;			/* that is new */
@@ -90,16 +94,31 @@ read_event_columns(const Rewrite *rewrite, const char *sql)
 		fail_missing_event(DatumGetUUIDP(rewrite->id));
 }
 
-/* Locks the stream of the event, then reads what is needed of it. */
+/* Locks the stream and the tags, so that nobody folds the event and saves a snapshot. */
+static void
+lock_folds(const Rewrite *rewrite)
+{
+	LogLock    *locks = palloc(sizeof(LogLock) * (ES_MAX_TAGS + 1));
+	int			count = 0;
+
+	locks[count++] = log_lock_of_stream(rewrite->stream);
+	if (rewrite->tags)
+		count += tags_add_locks(rewrite->tags, locks + count);
+	log_lock_all(rewrite->log, locks, count);
+	pfree(locks);
+}
+
+/* Locks what the event is in, then reads what is needed of it. */
 static void
 lock_event(Rewrite *rewrite)
 {
 	Datum		metadata;
 
 	read_event_columns(rewrite,
-					   "SELECT stream FROM @extschema@.es_events WHERE id = $1");
+					   "SELECT stream, tags FROM @extschema@.es_events WHERE id = $1");
 	rewrite->stream = DatumGetTextPP(own_sql_value(1));
-	log_lock_stream(rewrite->log, rewrite->stream);
+	rewrite->tags = own_sql_value(2);
+	lock_folds(rewrite);
 	read_event_columns(rewrite,
 					   "SELECT type, metadata FROM @extschema@.es_events WHERE id = $1");
 	rewrite->type = DatumGetTextPCopy(own_sql_value(1));
@@ -279,18 +298,18 @@ rewrite_is_recorded(Log *log, int64 position)
 }
 
 /*
- * Deletes the stream's snapshots, which were folded from the old data.
+ * Deletes the snapshots of the stream and of the tags, which were folded from the old data.
  */
 static void
-delete_snapshots(Oid log, text *stream)
+delete_snapshots(const Rewrite *rewrite)
 {
-	Oid			types[1] = {TEXTOID};
-	Datum		values[1];
+	Oid			types[2] = {TEXTOID, TEXTARRAYOID};
+	Datum		values[2] = {PointerGetDatum(rewrite->stream), rewrite->tags};
 
-	values[0] = PointerGetDatum(stream);
-	(void) own_sql_run(log,
-					   "DELETE FROM @extschema@.es_snapshots WHERE stream = $1",
-					   1, types, values, NULL);
+	(void) own_sql_run(rewrite->log,
+					   "DELETE FROM @extschema@.es_snapshots"
+					   " WHERE stream = ANY (coalesce($2, '{}') || $1)",
+					   2, types, values, rewrite->tags ? "  " : " n");
 }
 
 /*
@@ -321,7 +340,7 @@ es_rewrite(PG_FUNCTION_ARGS)
 	set_rewritten_version(&rewrite, version);
 	position = rewrite_event(&rewrite);
 	record_rewrite(rewrite.log, position);
-	delete_snapshots(rewrite.log, rewrite.stream);
+	delete_snapshots(&rewrite);
 	SPI_finish();
 	PG_RETURN_INT64(position);
 }

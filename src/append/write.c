@@ -2,8 +2,8 @@
  *
  * write.c
  *		The sequence of a write.  Everything that appends events comes through
- *		here: es_append(), both forms of es_append_batch(), es_import, es_execute()
- *		and es_receive().
+ *		here: es_append(), es_append_if(), both forms of es_append_batch(), es_import,
+ *		es_execute(), es_decide() and es_receive().
  *
  * A writer checks its arguments, so that whatever can be refused without looking
  * is refused before anything is locked, and makes a Write of them.  Then:
@@ -34,8 +34,8 @@
  *	9. count what was stored.
  *	10. notify: remember the listeners that the commit is to notify (notify.c).
  *
- * es_execute() takes the lock of its stream first, as it decides under it; the rest
- * is the same.
+ * es_execute() takes the lock of its stream first, as it decides under it, and es_decide()
+ * all of them; the rest is the same.
  *
  * An error leaves nothing but gaps in the positions: it aborts the transaction or
  * the subtransaction, which ends the locks.
@@ -90,7 +90,18 @@ write_identify(Write *write)
 	tag_metadata_add(write->events, write->count);
 }
 
-/* Locks the streams that the events name. */
+/* Adds the locks of the streams that the events name.  Returns how many. */
+static int
+add_stream_locks(const Write *write, LogLock *locks)
+{
+	int			i;
+
+	for (i = 0; i < write->count; i++)
+		locks[i] = log_lock_of_stream(write->events[i].stream);
+	return write->count;
+}
+
+/* Locks them. */
 static void
 lock_streams(Write *write)
 {
@@ -98,11 +109,8 @@ lock_streams(Write *write)
 	int			i;
 
 	for (i = 0; i < write->count; i++)
-	{
-		locks[i] = log_lock_of_stream(write->events[i].stream);
 		stream_count_retry(write->events[i].stream);
-	}
-	log_lock_all(write->log, locks, write->count);
+	log_lock_all(write->log, locks, add_stream_locks(write, locks));
 	pfree(locks);
 }
 
@@ -260,7 +268,7 @@ count_events(const Write *write)
 						 i == 0 || (write->stream == NULL && !write->is_whole) ? 1 : 0);
 }
 
-/* Counts the locks of tags and conditions. */
+/* Counts the locks of tags and conditions, at most. */
 static int
 count_tag_locks(const Write *write)
 {
@@ -275,26 +283,49 @@ count_tag_locks(const Write *write)
 	return count;
 }
 
+/* Adds the locks of the events' tags.  Returns how many. */
+static int
+add_tag_locks(const Write *write, LogLock *locks)
+{
+	int			count = 0;
+	int			i;
+
+	for (i = 0; i < write->count; i++)
+	{
+		if (write->events[i].tags)
+			count += tags_add_locks(write->events[i].tags, locks + count);
+	}
+	return count;
+}
+
 /* Step 2: locks the tags of the events, and what the condition is on. */
 static void
 lock_tags(const Write *write)
 {
 	int			room = count_tag_locks(write);
 	LogLock    *locks;
-	int			count = 0;
-	int			i;
+	int			count;
 
 	if (room == 0)
 		return;
 	locks = palloc(sizeof(LogLock) * room);
-	for (i = 0; i < write->count; i++)
-	{
-		if (write->events[i].tags)
-			count += tags_add_locks(write->events[i].tags, locks + count);
-	}
+	count = add_tag_locks(write, locks);
 	count += condition_add_locks(write->condition, locks + count);
 	log_lock_all(write->log, locks, count);
 	pfree(locks);
+}
+
+/*
+ * Returns the locks of the streams and of the tags of the events.
+ */
+LogLock *
+write_locks(const Write *write, int *count)
+{
+	LogLock    *locks = palloc(sizeof(LogLock) * (write->count + count_tag_locks(write)));
+
+	*count = add_stream_locks(write, locks);
+	*count += add_tag_locks(write, locks + *count);
+	return locks;
 }
 
 /*

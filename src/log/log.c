@@ -331,7 +331,7 @@ log_find_id(Log *log, const pg_uuid_t *id, text *stream, StoredEvent *found)
 	found->version = DatumGetInt64(fetched_column(log, Anum_es_events_version));
 	found->position = DatumGetInt64(fetched_column(log, Anum_es_events_position));
 	its_stream = DatumGetTextPP(fetched_column(log, Anum_es_events_stream));
-	found->same_stream = stream_equal(its_stream, stream);
+	found->same_stream = stream == NULL || stream_equal(its_stream, stream);
 	if (!found->same_stream)
 		found->place = log_may_read(log) ?
 			psprintf("The id is stored in stream \"%s\" at version " INT64_FORMAT ".",

@@ -98,7 +98,7 @@ extern void log_close(Log *log);
  */
 extern int64 log_last_version(Log *log, text *stream, int64 expected);
 
-/* Returns true if an event with this id is stored, and where. */
+/* Returns true if an event with this id is stored, and where.  stream: NULL for any. */
 extern bool log_find_id(Log *log, const pg_uuid_t *id, text *stream,
 						StoredEvent *found);
 

@@ -150,17 +150,35 @@ wait_for_lock(const LogLock *lock, const LOCKTAG *tag)
 	wait_context_end(&context);
 }
 
-/* Takes one lock, and counts it if it is new. */
-static void
-take_lock(const LogLock *lock)
+/*
+ * Takes one lock, and counts it if it is new.  Returns false if another transaction has it
+ * and the caller does not wait.
+ */
+static bool
+take_lock(const LogLock *lock, bool wait)
 {
 	LOCKTAG		tag = lock_tag(lock);
 	LockAcquireResult result = LockAcquire(&tag, lock->mode, false, true);
 
 	if (result == LOCKACQUIRE_NOT_AVAIL)
+	{
+		if (!wait)
+			return false;
 		wait_for_lock(lock, &tag);
+	}
 	if (result != LOCKACQUIRE_ALREADY_HELD)
 		locks_taken++;
+	return true;
+}
+
+/* Begins to count, in a transaction's first call. */
+static void
+count_from_begin(void)
+{
+	if (locking_lxid == compat_my_lxid())
+		return;
+	locking_lxid = compat_my_lxid();
+	locks_taken = 0;
 }
 
 /*
@@ -351,17 +369,13 @@ log_lock_all(Oid log, LogLock *locks, int count)
 {
 	int			i;
 
-	if (locking_lxid != compat_my_lxid())
-	{
-		locking_lxid = compat_my_lxid();
-		locks_taken = 0;
-	}
+	count_from_begin();
 	if (count > 1)
 		count = sort_locks(locks, count);
 	if (locks_have_room(locks, count))
 	{
 		for (i = 0; i < count; i++)
-			take_lock(&locks[i]);
+			(void) take_lock(&locks[i], true);
 	}
 	else
 		log_lock_whole(log, psprintf("to append to more than %d streams and tags",
@@ -369,7 +383,49 @@ log_lock_all(Oid log, LogLock *locks, int count)
 }
 
 /*
- * The same for one stream alone.
+ * Takes those that no other transaction has.  Returns false if any is missing.
+ */
+bool
+log_lock_try_all(Oid log, LogLock *locks, int count)
+{
+	int			i;
+
+	count_from_begin();
+	if (log_lock_is_whole(log))
+		return true;
+	count = sort_locks(locks, count);
+	if (!locks_have_room(locks, count))
+		return false;
+	for (i = 0; i < count; i++)
+	{
+		if (!take_lock(&locks[i], false))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Counts the locks that the transaction has taken.
+ */
+int
+log_lock_count(void)
+{
+	count_from_begin();
+	return locks_taken;
+}
+
+/*
+ * Lets those that were taken since it had so many no longer count: a rollback to a savepoint
+ * has released them.
+ */
+void
+log_lock_forget(int count)
+{
+	locks_taken = Min(locks_taken, count);
+}
+
+/*
+ * Locks one stream alone.
  */
 void
 log_lock_stream(Oid log, text *stream)

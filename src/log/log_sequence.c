@@ -53,6 +53,7 @@
 #include "base/compat.h"
 #include "base/base.h"
 #include "log/log.h"
+#include "log/tags.h"
 
 /* Values that a record in the WAL is ahead, as many as nextval() takes. */
 #define VALUES_AHEAD	32
@@ -292,11 +293,13 @@ log_sequence_raise(Oid sequence, int64 position)
 	relation_close(rel, NoLock);
 }
 
-/* The position that was drawn last. */
-static int64
-last_drawn_position(Oid sequence)
+/*
+ * Reads the position that was drawn last.
+ */
+int64
+log_sequence_last(Oid log)
 {
-	Relation	rel = relation_open(sequence, AccessShareLock);
+	Relation	rel = relation_open(own_table_relid(log, "es_position"), AccessShareLock);
 	SequenceRow row = lock_sequence_row(rel);
 	int64		last = row.data->last_value - (row.data->is_called ? 0 : 1);
 
@@ -317,7 +320,7 @@ log_sequence_check(Oid log, const char *name, int64 position)
 	argument_range(name, position, 0, PG_INT64_MAX);
 	if (RecoveryInProgress())
 		return;
-	last = last_drawn_position(own_table_relid(log, "es_position"));
+	last = log_sequence_last(log);
 	if (position > last)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -61,6 +61,19 @@ extern void tag_entry_reindex(Oid log, int64 *added, int64 *removed);
 /* The lock of conditions that no tag's lock guards: one of them at a time. */
 extern LogLock log_lock_of_conditions(Oid log);
 
+/*
+ * Takes the locks that no other transaction has, without waiting.  Returns false if any is
+ * missing, or if they are too many.
+ */
+extern bool log_lock_try_all(Oid log, LogLock *locks, int count);
+
+/*
+ * How many locks the transaction has taken; and what to count, when those that were taken
+ * since are released by a rollback.
+ */
+extern int	log_lock_count(void);
+extern void log_lock_forget(int count);
+
 /* Returns true if the transaction has locked the whole log. */
 extern bool log_lock_is_whole(Oid log);
 
@@ -76,6 +89,11 @@ extern void log_lock_await_appenders(Oid log);
  */
 extern Snapshot log_lock_barrier(Oid log, LogLock *locks, int count);
 
+/* log_sequence.c */
+
+/* The position that was drawn last. */
+extern int64 log_sequence_last(Oid log);
+
 /* log_insert.c */
 
 /*
@@ -83,7 +101,6 @@ extern Snapshot log_lock_barrier(Oid log, LogLock *locks, int count);
  * refused: they are lost then.
  */
 extern void log_draw(Log *log, NewEvent *events, int count);
-
 
 /* Returns true if it fires any but the trigger that stores entries of tags. */
 extern bool log_insert_fires_others(const TriggerDesc *triggers);

@@ -24,9 +24,7 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
 #include "access/table.h"
-#include "access/tableam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
@@ -37,7 +35,6 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -46,7 +43,6 @@
 
 #include "base/base.h"
 #include "base/role.h"
-#include "base/compat.h"
 #include "log/closed.h"
 #include "log/log.h"
 #include "log/tags.h"
@@ -146,30 +142,16 @@ put_event(QueryCall *call, TupleTableSlot *event)
 	call->count++;
 }
 
-/* Adds the events at the positions of a match, by the index on positions. */
+/* Adds the events, for a caller that may read all. */
 static void
-read_by_index(QueryCall *call, Match *match)
+read_all(QueryCall *call)
 {
-	Relation	log = table_open(call->log, AccessShareLock);
-	Relation	index = log_index_open_position(log);
-	TupleTableSlot *slot = table_slot_create(log, NULL);
-	IndexScanDesc scan = compat_index_beginscan(log, index, call->snapshot, 1);
-	int64		position;
+	MatchRows  *rows = match_rows_begin(call->log, call->query, &call->range, call->snapshot);
+	TupleTableSlot *event;
 
-	while (call->count < call->max_count && (position = match_next(match)) != 0)
-	{
-		ScanKeyData key;
-
-		CHECK_FOR_INTERRUPTS();
-		table_row_key(&key, index, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(position));
-		index_rescan(scan, &key, 1, NULL, 0);
-		if (index_getnext_slot(scan, ForwardScanDirection, slot))
-			put_event(call, slot);
-	}
-	index_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
-	index_close(index, AccessShareLock);
-	table_close(log, AccessShareLock);
+	while (call->count < call->max_count && (event = match_rows_next(rows)) != NULL)
+		put_event(call, event);
+	match_rows_end(rows);
 }
 
 /* Adds the events at some positions that the caller may see. */
@@ -193,10 +175,11 @@ read_visible(QueryCall *call, Relation log, Int8Array positions)
 	tuplestore_end(events);
 }
 
-/* Adds the events of a match that the caller may see. */
+/* Adds the events that the caller may see. */
 static void
-read_by_sql(QueryCall *call, Match *match)
+read_by_sql(QueryCall *call)
 {
+	Match	   *match = match_begin(call->log, call->query, &call->range, call->snapshot);
 	Relation	log = table_open(call->log, AccessShareLock);
 	Int8Array	positions = {.values = palloc(sizeof(int64) * CHUNK)};
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "eventstore chunk",
@@ -215,6 +198,7 @@ read_by_sql(QueryCall *call, Match *match)
 		}
 	} while (positions.count == CHUNK && call->count < call->max_count);
 	table_close(log, AccessShareLock);
+	match_end(match);
 }
 
 /*
@@ -224,7 +208,6 @@ Datum
 es_query(PG_FUNCTION_ARGS)
 {
 	QueryCall	call;
-	Match	   *match;
 
 	init_call(&call, fcinfo);
 	log_check_relid_open(call.log);
@@ -236,12 +219,10 @@ es_query(PG_FUNCTION_ARGS)
 	call.context = AllocSetContextCreate(CurrentMemoryContext, "eventstore event",
 										 ALLOCSET_DEFAULT_SIZES);
 	take_snapshot(&call);
-	match = match_begin(call.log, call.query, &call.range, call.snapshot);
 	if (role_may_read_all(call.log, GetUserId()))
-		read_by_index(&call, match);
+		read_all(&call);
 	else
-		read_by_sql(&call, match);
-	match_end(match);
+		read_by_sql(&call);
 	UnregisterSnapshot(call.snapshot);
 	present_end(call.presenter);
 	return (Datum) 0;

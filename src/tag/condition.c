@@ -154,20 +154,44 @@ condition_needs_position(const Condition *condition)
 	return condition->query->has_untagged && !log_lock_is_whole(condition->log);
 }
 
-/* Raises that the condition does not hold.  more: matches beside the first, at most. */
+/* Raises that the condition does not hold.  count: of matches, at most. */
 static void
-fail_condition(const Condition *condition, int64 position, int more)
+fail_condition(const Condition *condition, int64 position, int count)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_ES_CONDITION_FAILED),
 			 errmsg("the condition of the append does not hold"),
-			 more == 0 ?
+			 count == 1 ?
 			 errdetail("One event beyond position " INT64_FORMAT " matches the query, at position " INT64_FORMAT ".",
 					   condition->after, position) :
 			 errdetail("%d%s events beyond position " INT64_FORMAT " match the query, the first one at position " INT64_FORMAT ".",
-					   more + 1, more + 1 == MAX_COUNTED ? " or more" : "",
+					   count, count == MAX_COUNTED ? " or more" : "",
 					   condition->after, position),
 			 errhint("Query again, decide on what there is now, and append beyond the last position that you have read.")));
+}
+
+/*
+ * Counts what the condition excludes, up to a bound, and gives the position of the first.
+ */
+static int
+count_excluded(const Condition *condition, int64 before, int bound, int64 *first)
+{
+	MatchRange	range = {
+		.after = condition->after,
+		.upto = before > 0 ? before - 1 : PG_INT64_MAX
+	};
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	Match	   *match = match_begin(condition->log, condition->query, &range, snapshot);
+	int			count = 0;
+
+	*first = match_next(match);
+	if (*first != 0)
+		count++;
+	while (count > 0 && count < bound && match_next(match) != 0)
+		count++;
+	match_end(match);
+	UnregisterSnapshot(snapshot);
+	return count;
 }
 
 /*
@@ -176,19 +200,20 @@ fail_condition(const Condition *condition, int64 position, int more)
 void
 condition_check(const Condition *condition, int64 before)
 {
-	MatchRange	range = {
-		.after = condition->after,
-		.upto = before > 0 ? before - 1 : PG_INT64_MAX
-	};
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	Match	   *match = match_begin(condition->log, condition->query, &range, snapshot);
-	int64		first = match_next(match);
-	int			more = 0;
+	int64		first;
+	int			count = count_excluded(condition, before, MAX_COUNTED, &first);
 
-	while (first != 0 && more + 1 < MAX_COUNTED && match_next(match) != 0)
-		more++;
-	match_end(match);
-	UnregisterSnapshot(snapshot);
-	if (first != 0)
-		fail_condition(condition, first, more);
+	if (count > 0)
+		fail_condition(condition, first, count);
+}
+
+/*
+ * Returns true if it holds.
+ */
+bool
+condition_holds(const Condition *condition, int64 before)
+{
+	int64		first;
+
+	return count_excluded(condition, before, 1, &first) == 0;
 }

@@ -8,6 +8,7 @@
 #ifndef EVENTSTORE_TAG_H
 #define EVENTSTORE_TAG_H
 
+#include "executor/tuptable.h"
 #include "utils/jsonb.h"
 #include "utils/snapshot.h"
 
@@ -84,6 +85,16 @@ extern void match_end(Match *match);
 /* Takes the next positions, fewer than so many after the last one.  There is room for them. */
 extern void match_take(Match *match, Int8Array *positions, int count);
 
+/* match_row.c: their rows */
+
+typedef struct MatchRows MatchRows;
+
+/* The same of rows of es_events, which are looked up whether the user may read them or not. */
+extern MatchRows *match_rows_begin(Oid log, const EventQuery *query,
+								   const MatchRange *range, Snapshot snapshot);
+extern TupleTableSlot *match_rows_next(MatchRows *rows);
+extern void match_rows_end(MatchRows *rows);
+
 /* condition.c */
 
 /* No event beyond a position may match a query. */
@@ -117,6 +128,9 @@ extern void condition_check(const Condition *condition, int64 before);
  * has a recent one.
  */
 extern Datum query_quietest_tag(Oid log, const QueryItem *item);
+
+/* Returns true if it holds. */
+extern bool condition_holds(const Condition *condition, int64 before);
 
 /* Adds the locks of tags of which each event has one that matches the query's items. */
 extern int	query_add_locks(Oid log, const EventQuery *query, LogLock *locks);

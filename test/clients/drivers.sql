@@ -2,6 +2,8 @@
 -- it is, with literals, and with its parameters cast to each type that a driver sends.
 SET client_min_messages = warning;
 SET TimeZone = 'UTC';
+CREATE FUNCTION decide_tagged(state jsonb, command jsonb) RETURNS jsonb LANGUAGE sql
+    AS $$ SELECT jsonb_build_array(jsonb_build_object('type', 'decided', 'data', command, 'tags', ARRAY['decided:tag'])) $$;
 CREATE FUNCTION decide(state jsonb, command jsonb) RETURNS jsonb LANGUAGE sql
     AS $$ SELECT jsonb_build_array(jsonb_build_object('type', 'decided', 'data', command)) $$;
 \ir handlers.sql

@@ -193,6 +193,9 @@ SELECT bag_eq(
      'stream text, decider es_function, command jsonb, reducer es_function, metadata jsonb DEFAULT NULL::jsonb,'
      ' expected es_expected_version DEFAULT ''any''::es_expected_version, initial jsonb DEFAULT ''{}''::jsonb,'
      ' OUT version bigint, OUT "position" bigint, OUT state jsonb, OUT events integer', 'record'),
+    ('es_decide',
+     'query jsonb, decider es_function, command jsonb, reducer es_function, metadata jsonb DEFAULT NULL::jsonb,'
+     ' initial jsonb DEFAULT ''{}''::jsonb, OUT first_position bigint, OUT "position" bigint, OUT state jsonb, OUT events integer', 'record'),
     ('es_skip_event', 'projection text, "position" bigint, reason text DEFAULT NULL::text', 'void'),
     ('es_unskip_event', 'projection text, "position" bigint', 'void'),
     ('es_discard', 'failure_id bigint', 'void') $$,
@@ -349,6 +352,7 @@ SELECT bag_eq(
               ('es_last',               'c',   'i', 's', false),
               ('es_reducer',            'c',   'v', 'u', false),
               ('es_execute',            'c',   'v', 'u', false),
+              ('es_decide',             'c',   'v', 'u', false),
               ('es_projection_sync',    'c',   'v', 'u', false),
               ('es_projection_restore', 'c',   'v', 'u', false) $$,
     'language, volatility, parallel safety and strictness');

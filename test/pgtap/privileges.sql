@@ -86,6 +86,7 @@ SELECT bag_eq(
               ('es_snapshot(text,es_function,jsonb)'),
               ('es_reducer(regnamespace)'),
               ('es_execute(text,es_function,jsonb,es_function,jsonb,es_expected_version,jsonb)'),
+              ('es_decide(jsonb,es_function,jsonb,es_function,jsonb,jsonb)'),
               ('es_discard(bigint)'),
               ('es_skip_event(text,bigint,text)'),
               ('es_unskip_event(text,bigint)'),
@@ -188,6 +189,7 @@ SELECT throws_ok($$ SELECT es_history('account-1', 'es_merge(jsonb, es_recorded_
 SELECT throws_ok($$ SELECT es_snapshot('account-1', 'es_merge(jsonb, es_recorded_event)') $$, '42501', NULL, 'nobody: es_snapshot');
 SELECT throws_ok($$ SELECT es_reducer('es_test') $$, '42501', NULL, 'nobody: es_reducer');
 SELECT throws_ok($$ SELECT es_execute('account-1', 'jsonb_concat(jsonb, jsonb)', '[]', 'es_merge(jsonb, es_recorded_event)') $$, '42501', NULL, 'nobody: es_execute');
+SELECT throws_ok($$ SELECT es_decide('[{}]', 'jsonb_concat(jsonb, jsonb)', '[]', 'es_merge(jsonb, es_recorded_event)') $$, '42501', NULL, 'nobody: es_decide');
 SELECT throws_ok('SELECT * FROM es_snapshots', '42501', NULL, 'nobody: the table of snapshots');
 SELECT throws_ok($$ INSERT INTO es_snapshots (stream, reducer, version, taken_by, fingerprint, recorded_at) VALUES ('a', 'r', 1, 'x', 1, now()) $$, '42501', NULL, 'nobody: a snapshot');
 SELECT throws_ok($$ SELECT setval('es_snapshots_id_seq', 1) $$, '42501', NULL, 'nobody: the sequence of snapshots');

@@ -88,6 +88,7 @@ BEGIN
     EXECUTE format('CREATE FUNCTION %1$I.fail(event es_recorded_event) RETURNS void LANGUAGE sql BEGIN ATOMIC SELECT 1 / (event.position - event.position); END', schema);
     EXECUTE format('CREATE FUNCTION %1$I.apply_opened(state jsonb, data jsonb) RETURNS jsonb LANGUAGE sql RETURN data', schema);
     EXECUTE format('CREATE FUNCTION %1$I.decide(state jsonb, command jsonb) RETURNS jsonb LANGUAGE sql RETURN ''[{"type": "decided"}]''::jsonb', schema);
+    EXECUTE format('CREATE FUNCTION %1$I.decide_of(state jsonb, command jsonb) RETURNS jsonb LANGUAGE sql RETURN ''[{"type": "decided", "stream": "decided", "tags": ["all"]}]''::jsonb', schema);
     EXECUTE format('CREATE FUNCTION %1$I.up(data jsonb) RETURNS jsonb LANGUAGE sql RETURN data', schema);
     EXECUTE format('CREATE FUNCTION %1$I.receive(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql RETURN ROW((1 / length(payload))::text, now(), ''came'', NULL, ''message-1'', NULL, NULL)::es_ack_event', schema);
 END $$;
@@ -129,6 +130,7 @@ SELECT public.es_reducer(':schema')
 SELECT public.es_state('account-:user', ':schema.es_reduce(pg_catalog.jsonb, public.es_recorded_event)')
 SELECT public.es_execute('account-:user', ':schema.decide(pg_catalog.jsonb, pg_catalog.jsonb)', '{"correlation_id": "x"}', 'public.es_merge(pg_catalog.jsonb, public.es_recorded_event)', '{"command_id": "00000000-0000-0000-0000-0000000001:nr"}')
 SELECT public.es_execute('account-:user', ':schema.decide(pg_catalog.jsonb, pg_catalog.jsonb)', '{"correlation_id": "x"}', 'public.es_merge(pg_catalog.jsonb, public.es_recorded_event)', '{"command_id": "00000000-0000-0000-0000-0000000001:nr"}')
+SELECT public.es_decide('[{"tags": ["user::user"]}]', ':schema.decide_of(pg_catalog.jsonb, pg_catalog.jsonb)', '{"correlation_id": "x"}', 'public.es_merge(pg_catalog.jsonb, public.es_recorded_event)', '{"command_id": "00000000-0000-0000-0000-0000000002:nr"}')
 SELECT public.es_receive('t', ':user', 'p', ':schema.receive(pg_catalog.text, pg_catalog.jsonb)', '{"a": 1}')
 SELECT public.es_receive('t', ':user', '', ':schema.receive(pg_catalog.text, pg_catalog.jsonb)', max_retries => 0)
 SELECT * FROM public.es_inbox('e', 't', 'g', 'came')

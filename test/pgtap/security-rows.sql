@@ -1,7 +1,7 @@
 -- Row security by category on es_events: what is hidden from a role stays hidden
 -- in every way of reading, in errors, in plans, in what is kept.
 SET client_min_messages = warning;
-SELECT plan(54);
+SELECT plan(55);
 
 CREATE ROLE es_test_account;
 CREATE ROLE es_test_order;
@@ -75,6 +75,7 @@ SELECT is(es_stream_version('order-hidden'), 0::bigint, 'a hidden stream has no 
 SELECT is((es_state('order-hidden', 'es_merge(jsonb, es_recorded_event)')).state, '{}', 'and the state that it began with');
 SELECT is((es_state('account-1', 'es_merge(jsonb, es_recorded_event)')).state, '{"n": 4}', 'its own stream has its state');
 SELECT throws_ok($$ SELECT es_execute('order-hidden', 'es_test.decide(jsonb, jsonb)', '{}', 'es_merge(jsonb, es_recorded_event)') $$, '42501', NULL, 'on a hidden stream nothing is decided');
+SELECT throws_ok($$ SELECT es_decide('[{"tags": ["any"]}]', 'es_test.decide(jsonb, jsonb)', '{}', 'es_merge(jsonb, es_recorded_event)') $$, '42501', NULL, 'nor by a query, which could find hidden events');
 
 -- The same session, the same statements, another role
 PREPARE load AS SELECT count(*) FROM es_load('order-hidden');
@@ -236,7 +237,7 @@ SELECT is_empty(
           AND p.proname NOT IN (SELECT function FROM ways)
           AND p.proname NOT IN (
               -- read events, and were asked by themselves above
-              'es_stream_version', 'es_snapshot', 'es_append', 'es_append_batch', 'es_append_if', 'es_import_fires', 'es_import_row', 'es_import_flush', 'es_wait', 'es_retry',
+              'es_stream_version', 'es_snapshot', 'es_append', 'es_append_batch', 'es_append_if', 'es_decide', 'es_import_fires', 'es_import_row', 'es_import_flush', 'es_wait', 'es_retry',
               'es_create_projection', 'es_alter_projection', 'es_run_projections',
               -- read what a projection or subscription reads, in the same way
               'es_work', 'es_rebuild_projection', 'es_resume_projection', 'es_discard', 'es_skip_event', 'es_unskip_event', 'es_nack', 'es_ack', 'es_projection_sync',

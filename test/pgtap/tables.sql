@@ -540,7 +540,8 @@ SELECT bag_eq(
               (7, 'initial',     'bigint',                   true,  '',  NULL),
               (8, 'recorded_at', 'timestamp with time zone', true,  '',  NULL),
               (9, 'state',       'jsonb',                    false, '',  NULL),
-              (10, 'taken_at',   'timestamp with time zone', true,  '',  'clock_timestamp()') $$,
+              (10, 'taken_at',   'timestamp with time zone', true,  '',  'clock_timestamp()'),
+              (11, 'of_tag',     'boolean',                  true,  '',  'false') $$,
     'es_snapshots has these columns');
 SELECT bag_eq(
     $$ SELECT a.attname::text

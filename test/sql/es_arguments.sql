@@ -11,6 +11,8 @@ CREATE EXTENSION eventstore;
 --
 -- What a plain call finds
 --
+CREATE FUNCTION decide_tagged(state jsonb, command jsonb) RETURNS jsonb LANGUAGE sql
+    AS $$ SELECT '[{"type": "a", "tags": ["t"]}]'::jsonb $$;
 CREATE FUNCTION decide(state jsonb, command jsonb) RETURNS jsonb LANGUAGE sql
     AS $$ SELECT '[{"type": "a"}]'::jsonb $$;
 \i test/clients/handlers.sql
@@ -68,7 +70,7 @@ INSERT INTO plain VALUES
     ('data', '''{"k": 1}'''), ('keys', '''{k}'''), ('position', '1'), ('from_version', '1'), ('partitions', '4'),
     ('namespace', '''6ba7b810-9dad-11d1-80b4-00c04fd430c8'''), ('topic', '''t'''), ('group_id', '''g'''), ('payload', '''x'''),
     ('id', 'md5(''1'')::uuid'), ('attribute', '''k'''), ('schema', '''handlers'''), ('reason', '''why'''), ('kind', '''reader'''),
-    ('es_query.query', '''[{"types": ["a"]}]'''), ('es_append_if.query', '''[{"tags": ["t"]}]'''), ('es_append_if.events', '''[{"type": "a", "tags": ["t"]}]'''), ('role', '''es_arguments_role'''), ('state', '''{}'''),
+    ('es_query.query', '''[{"types": ["a"]}]'''), ('es_decide.query', '''[{"tags": ["t"]}]'''), ('es_decide.decider', '''decide_tagged'''), ('es_append_if.query', '''[{"tags": ["t"]}]'''), ('es_append_if.events', '''[{"type": "a", "tags": ["t"]}]'''), ('role', '''es_arguments_role'''), ('state', '''{}'''),
     ('event', '(SELECT e FROM es_read() AS e LIMIT 1)'), ('metadata', '''{}'''), ('token', '(SELECT max(token) FROM es_partitions WHERE subscription = ''s'')'),
     ('failure_id', '(SELECT min(id) FROM es_failures)'),
     ('es_append.id', 'md5(''new'')::uuid'), ('es_append_batch.data', '''{"{}"}'''), ('es_append_batch.metadata', 'NULL'),
@@ -350,5 +352,5 @@ DROP MATERIALIZED VIEW a_matview;
 DROP PROCEDURE ask;
 DROP EXTENSION eventstore CASCADE;
 DROP SCHEMA handlers CASCADE;
-DROP FUNCTION decide, up;
+DROP FUNCTION decide, decide_tagged, up;
 DROP ROLE es_arguments_role;
