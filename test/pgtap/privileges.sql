@@ -1,6 +1,6 @@
 -- Who may do what before anything is granted, and what single grants give.
 BEGIN;
-SELECT plan(117);
+SELECT plan(118);
 
 CREATE TEMP VIEW members AS
 SELECT classid, objid
