@@ -107,7 +107,7 @@ SET eventstore.snapshot_every = 3;
 SELECT run('[{"tags": ["many"]}]', jsonb_build_object('events', jsonb_agg('{"type": "e", "stream": "many-1", "tags": ["many"]}'::jsonb))) FROM generate_series(1, 5);
 SELECT run('[{"tags": ["many"]}]', '{"events": [{"type": "f", "stream": "many", "tags": ["many"]}]}');
 SELECT s.stream, s.of_tag, s.version = (SELECT max(position) FROM es_query('[{"tags": ["many"]}]', before_position => (SELECT position FROM es_last_event('many'))))  AS at_last, state FROM es_snapshots AS s;
--- it is used, by the same query alone, and not for a stream of that name
+-- it is used, by the same query alone (an item that comes twice is one), and not for a stream of that name
 UPDATE es_snapshots SET state = '{"n": 100}';
 SELECT run('[{"tags": ["many"]}]', '{"events": []}'), run('[{"tags": ["many"]}, {"tags": ["many"]}]', '{"events": []}'), run('[{"types": ["e", "f"], "tags": ["many"]}]', '{"events": []}');
 SELECT state, version FROM es_state('many', 'tally');
