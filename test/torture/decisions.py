@@ -568,8 +568,6 @@ def main(arguments):
         for name, kinds in ROUNDS.items():
             if wanted(name):
                 number += 1
-                if not options["sql"]:        # only the protocol decides inside the database
-                    kinds = {kind: often for kind, often in kinds.items() if not kind.startswith("decide")}
                 decisions, counts, wrong = play(number, f"{name} {number}", kinds, options)
                 show(name, decisions, counts, wrong)
                 made += decisions
