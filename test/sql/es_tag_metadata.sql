@@ -91,6 +91,10 @@ CREATE FUNCTION decide(state jsonb, command jsonb) RETURNS jsonb LANGUAGE sql
     RETURN '[{"type": "decided", "tags": ["z"]}, {"type": "decided", "metadata": {"n": 2, "correlation_id": "own"}}]'::jsonb;
 SELECT version, events FROM es_execute('t-6', 'decide', '{"correlation_id": "of the command"}', 'es_merge');
 SELECT version, events FROM es_execute('t-6', 'decide', '{}', 'es_merge', '{"correlation_id": "of the call"}');
+CREATE FUNCTION decide_query(state jsonb, command jsonb) RETURNS jsonb LANGUAGE sql
+    RETURN jsonb_build_array(jsonb_build_object('type', 'decided', 'stream', 't-11', 'data', state));
+SELECT events, state FROM es_decide('[{"tags": ["correlation_id:c11"]}]', 'decide_query', '{"correlation_id": "c11"}', 'es_merge', initial => '{"a": 1}');
+SELECT events, state FROM es_decide('[{"tags": ["correlation_id:c11"]}]', 'decide_query', '{}', 'es_merge', '{"correlation_id": "c12"}');
 CREATE FUNCTION on_message(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql
     RETURN ROW('e', NULL, 'received', NULL, 't-7', 'none', '{z}')::es_ack_event;
 SELECT es_receive('topic', 'group', '{}', 'on_message', '{"correlation_id": "c7"}');
@@ -199,7 +203,7 @@ SELECT version, events FROM es_execute('r-6', 'decide', '{}', 'es_merge', '{"com
 SELECT version, events FROM es_execute('r-6', 'decide', '{}', 'es_merge', '{"command_id": "6ba7b816-9dad-41d1-80b4-00c04fd430c8"}');
 SELECT stream, version, tags FROM events WHERE stream ~ '^r-[3-6]' OR stream = 'event-r5' ORDER BY stream, version;
 
-DROP FUNCTION decide, on_message, again, fresh, batch, row_of, whole, v2, refused;
+DROP FUNCTION decide, decide_query, on_message, again, fresh, batch, row_of, whole, v2, refused;
 DROP TABLE attempts;
 DROP VIEW events;
 SELECT es_revoke('es_test_writer', 'writer');
