@@ -142,7 +142,7 @@ class Values:
 
     def jsonb(self, name="", deep=0):
         r = self.rng.random()
-        if deep == 0 and name == "query" and r < 0.8:
+        if deep == 0 and name in ("query", "event_query") and r < 0.8:
             return self.query()
         if deep == 0 and name == "events" and r < 0.7:
             return literal(json.dumps([self.event() for _ in range(self.rng.choice([1, 1, 1, 2, 5]))])) + "::jsonb"

@@ -83,6 +83,7 @@ INSERT INTO es_import (stream, type, data, occurred_at)
 SELECT 'import-' || i % 40, 'noted', jsonb_build_object('n', i), to_timestamp(i) FROM generate_series(1, 400) AS i;
 SELECT es_append('large-1', 'any', 'attached', to_jsonb(string_agg(md5(i::text), ''))) FROM generate_series(1, 5000) AS i;
 SELECT es_append(E'stra\u00dfe-\U0001F600', 'any', E'\u00fcbermittelt', '[1e400, null]', '{"a": {"b": []}}', NULL, '4713-01-01 00:00:00 BC');
+SELECT es_append('tagged-' || i % 3, 'any', 'noted', jsonb_build_object('n', i), tags => ARRAY['t:' || i % 2, 'all']) FROM generate_series(1, 20) AS i;
 END
 
 # What is known outside: the results of appends that will be repeated.
@@ -206,6 +207,7 @@ BEGIN
 END $$;
 SELECT es_create_subscription('done');
 SELECT es_ack('done', take('done', NULL, 100000));
+SELECT es_create_subscription('tagged', query => '[{"tags": ["t:1", "all"]}]');
 SELECT es_create_subscription('expired', 'order', lease => '1 ms');
 SELECT count(*) FROM es_poll('expired', 'ben', 70);
 END
@@ -282,7 +284,7 @@ sub is_full
 	is_query($node, q{
 			SELECT subscription, count(*), bool_and(lag_events > 0), max(consumer), sum(in_flight) > 0, sum(parked) > 0
 			  FROM es_subscription_status GROUP BY 1 ORDER BY 1},
-		"all|3|t|ann|t|t\ndone|1|t||f|f\nexpired|1|t|ben|t|f", "$name: subscriptions of all kinds");
+		"all|3|t|ann|t|t\ndone|1|t||f|f\nexpired|1|t|ben|t|f\ntagged|1|t||f|f", "$name: subscriptions of all kinds");
 	return;
 }
 
@@ -407,7 +409,8 @@ sub subscriptions_go_on
 	is_query($node, q{
 			SELECT s.name, count(*) FROM es_subscriptions AS s CROSS JOIN es_events AS e
 			  LEFT JOIN (SELECT subscription, position, count(*) AS n FROM got GROUP BY 1, 2) AS g ON g.subscription = s.name AND g.position = e.position
-			 WHERE (s.name <> 'expired' OR es_category(e.stream) = 'order') AND n IS DISTINCT FROM 1 GROUP BY 1},
+			 WHERE (s.name <> 'expired' OR es_category(e.stream) = 'order') AND (s.name <> 'tagged' OR 't:1' = ANY (e.tags))
+			   AND n IS DISTINCT FROM 1 GROUP BY 1},
 		'', "$name: each event was delivered once");
 	return;
 }
