@@ -98,6 +98,16 @@ is_in_range(const Match *match, int64 position)
 	return position > match->range.after && position <= match->range.upto;
 }
 
+/*
+ * Returns true if scans need an upper bound: entries beyond the horizon, of an import that
+ * is open, are invisible, and a scan would pass over all of them.
+ */
+static bool
+has_upper_bound(const Match *match)
+{
+	return !match->range.backward && match->range.upto < PG_INT64_MAX;
+}
+
 /* Opens a scan: of a tag, of the index of a type, or of all events. */
 static void
 open_scan(const Match *match, PositionScan *scan, Datum tag, Relation type_index,
@@ -111,7 +121,8 @@ open_scan(const Match *match, PositionScan *scan, Datum tag, Relation type_index
 		type_index != NULL ? type_index : match->position_index;
 	scan->slot = table_slot_create(scan->table, NULL);
 	scan->visible = InvalidBuffer;
-	scan->scan = compat_index_beginscan(scan->table, scan->index, snapshot, tagged ? 2 : 1);
+	scan->scan = compat_index_beginscan(scan->table, scan->index, snapshot,
+										(tagged ? 2 : 1) + (has_upper_bound(match) ? 1 : 0));
 	scan->scan->xs_want_itup = !scan->has_row;
 }
 
@@ -120,15 +131,19 @@ static void
 restart_scan(const Match *match, PositionScan *scan, int64 from)
 {
 	bool		backward = match->range.backward;
-	ScanKeyData keys[2];
+	int			column = scan->tag != (Datum) 0 ? 2 : 1;
+	ScanKeyData keys[3];
 	int			count = 0;
 
 	if (scan->tag != (Datum) 0)
 		table_row_key(&keys[count++], scan->index, 1, BTEqualStrategyNumber, F_TEXTEQ, scan->tag);
-	table_row_key(&keys[count], scan->index, count + 1,
+	table_row_key(&keys[count++], scan->index, column,
 				  backward ? BTLessEqualStrategyNumber : BTGreaterEqualStrategyNumber,
 				  backward ? F_INT8LE : F_INT8GE, Int64GetDatum(from));
-	index_rescan(scan->scan, keys, count + 1, NULL, 0);
+	if (has_upper_bound(match))
+		table_row_key(&keys[count++], scan->index, column, BTLessEqualStrategyNumber,
+					  F_INT8LE, Int64GetDatum(match->range.upto));
+	index_rescan(scan->scan, keys, count, NULL, 0);
 	scan->begun = true;
 }
 

@@ -324,6 +324,13 @@ SELECT p > 1000 AS many, CASE WHEN p <= 1000 THEN p END AS pages FROM pages_of('
 -- With an index on the type not.
 CREATE INDEX ON es_events (position) WHERE type = 'none';
 SELECT p < 400 AS few, CASE WHEN p >= 400 THEN p END AS pages FROM pages_of('SELECT es_source_positions(''[{"types": ["none"]}, {"types": ["T"], "tags": ["late"]}]'', NULL, NULL, 0, es_horizon(), 9)') p;
+-- Nor what lies above the horizon: events with the same tag, of an import that is open.
+BEGIN;
+INSERT INTO es_import (stream, type, tags) SELECT 'open-1', 'T', '{late,all}' FROM generate_series(1, 5000);
+PREPARE TRANSACTION 'es_query_sources';
+SELECT p < 400 AS few, CASE WHEN p >= 400 THEN p END AS pages FROM pages_of('SELECT es_run_projections(''rare'')') p;
+SELECT p < 400 AS few, CASE WHEN p >= 400 THEN p END AS pages FROM pages_of('SELECT es_poll(''rare'')') p;
+ROLLBACK PREPARED 'es_query_sources';
 -- How far they are behind is exact where few have the tags, and an estimate elsewhere: within a third.
 SELECT name, lag_events, lag_is_estimate FROM es_projection_status WHERE name = 'rare';
 SELECT subscription, sum(lag_events), bool_or(lag_is_estimate) FROM es_subscription_status GROUP BY 1 ORDER BY 1;
