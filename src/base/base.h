@@ -129,6 +129,12 @@ extern uint64 own_sql_run(Oid log, const char *sql, int nargs, Oid *types,
 extern uint64 own_sql_select(Oid log, const char *sql, int nargs, Oid *types,
 							 Datum *values, const char *nulls);
 
+/*
+ * The same of a statement without parameters that is to see all rows, also where the owner
+ * has forced row security on itself.  latest: with a new snapshot.
+ */
+extern uint64 own_sql_on_all_rows(Oid log, const char *sql, bool latest);
+
 /* A column of the result's first row; 0 or NULL for null. */
 extern Datum own_sql_value(int column);
 extern char *own_sql_text(int column);
@@ -158,6 +164,9 @@ extern void table_row_find(TableRow *row, const char *name, const int *number);
 
 /* Takes the next row into row->slot; returns false if there is none. */
 extern bool table_row_next(TableRow *row);
+
+/* A number of the row that the index has last, as the snapshot sees it; 0 without one. */
+extern int64 table_row_last_number(Relation rel, Relation index, int column, Snapshot snapshot);
 
 /* Locks the last version of the row; false if it is gone, or is not waited for. */
 extern bool table_row_lock(TableRow *row, bool wait);

@@ -17,6 +17,7 @@
 #include "common/hashfn.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
@@ -206,6 +207,23 @@ own_sql_select(Oid log, const char *sql, int nargs, Oid *types, Datum *values,
 			   const char *nulls)
 {
 	return run_statement(log, sql, nargs, types, values, nulls, true);
+}
+
+/*
+ * Runs a statement that row security does not touch.
+ */
+uint64
+own_sql_on_all_rows(Oid log, const char *sql, bool latest)
+{
+	Oid			userid;
+	int			security;
+	uint64		rows;
+
+	GetUserIdAndSecContext(&userid, &security);
+	SetUserIdAndSecContext(userid, security | SECURITY_NOFORCE_RLS);
+	rows = run_statement(log, sql, 0, NULL, NULL, NULL, !latest);
+	SetUserIdAndSecContext(userid, security);
+	return rows;
 }
 
 /*

@@ -174,3 +174,22 @@ table_row_update(TableRow *row, HeapTuple old, const Datum *values, const bool *
 	FreeExecutorState(estate);
 	CommandCounterIncrement();
 }
+
+/*
+ * Returns a number of the row that the index has last.
+ */
+int64
+table_row_last_number(Relation rel, Relation index, int column, Snapshot snapshot)
+{
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	IndexScanDesc scan = compat_index_beginscan(rel, index, snapshot, 0);
+	int64		number = 0;
+	bool		isnull;
+
+	index_rescan(scan, NULL, 0, NULL, 0);
+	if (index_getnext_slot(scan, BackwardScanDirection, slot))
+		number = DatumGetInt64(slot_getattr(slot, column, &isnull));
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	return number;
+}

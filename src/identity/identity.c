@@ -170,16 +170,8 @@ last_position(Oid log, Snapshot snapshot)
 {
 	Relation	rel = table_open(log, AccessShareLock);
 	Relation	index = log_index_open_position(rel);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	IndexScanDesc scan = compat_index_beginscan(rel, index, snapshot, 0);
-	int64		position = 0;
-	bool		isnull;
+	int64		position = table_row_last_number(rel, index, Anum_es_events_position, snapshot);
 
-	index_rescan(scan, NULL, 0, NULL, 0);
-	if (index_getnext_slot(scan, BackwardScanDirection, slot))
-		position = DatumGetInt64(slot_getattr(slot, Anum_es_events_position, &isnull));
-	index_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
 	index_close(index, AccessShareLock);
 	table_close(rel, AccessShareLock);
 	return position;

@@ -29,18 +29,17 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
-#include "utils/rls.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 #include "base/compat.h"
 #include "eventstore.h"
 #include "base/base.h"
+#include "base/role.h"
 #include "log/log.h"
 
 /* Streams whose last version a backend remembers: 16 kB. */
@@ -303,18 +302,6 @@ log_last_position(Log *log)
 }
 
 /*
- * Returns true if the caller may know about events of all streams.
- */
-bool
-log_may_read(Log *log)
-{
-	Oid			relid = RelationGetRelid(log->rel);
-
-	return pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK &&
-		check_enable_rls(relid, InvalidOid, true) != RLS_ENABLED;
-}
-
-/*
  * Looks up an id, and says where its event is, as far as the caller may know.
  */
 bool
@@ -333,7 +320,7 @@ log_find_id(Log *log, const pg_uuid_t *id, text *stream, StoredEvent *found)
 	its_stream = DatumGetTextPP(fetched_column(log, Anum_es_events_stream));
 	found->same_stream = stream == NULL || stream_equal(its_stream, stream);
 	if (!found->same_stream)
-		found->place = log_may_read(log) ?
+		found->place = role_may_read_all(RelationGetRelid(log->rel), GetUserId()) ?
 			psprintf("The id is stored in stream \"%s\" at version " INT64_FORMAT ".",
 					 text_to_cstring(its_stream), found->version) :
 			"The id is stored in another stream.";

@@ -109,9 +109,6 @@ extern int64 log_last_position(Log *log);
 extern void log_read_event(Log *log, text *stream, int64 version,
 						   StoredContent *content);
 
-/* Returns true if the caller may know about events of all streams. */
-extern bool log_may_read(Log *log);
-
 /* Lets the next log_last_version look from this version on first. */
 extern void log_remember_version(text *stream, int64 version);
 

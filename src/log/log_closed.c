@@ -164,6 +164,10 @@ log_restore_wait(Oid relid)
 	log_check_relid_open(relid);
 	if (LockWaiterCount(&tag) == 0 || compat_lock_is_held(&tag, ShareLock))
 		return;
+	ereport(NOTICE,
+			(errmsg("waiting for a session that restores the store"),
+			 errdetail("It has stored events with row_security off, as a script of pg_dump does, and may store rows of read models yet."),
+			 errhint("The wait ends with that session.")));
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 	(void) LockRelease(&tag, ExclusiveLock, false);
 	log_check_relid_open(relid);

@@ -39,16 +39,8 @@ published_horizon_read(Oid log, Snapshot snapshot)
 	Relation	rel = table_open(own_table_relid(log, TABLE), AccessShareLock);
 	Relation	index = index_open(compat_primary_key_index(rel),
 								   AccessShareLock);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	IndexScanDesc scan = compat_index_beginscan(rel, index, snapshot, 0);
-	int64		position = 0;
-	bool		isnull;
+	int64		position = table_row_last_number(rel, index, 1, snapshot);
 
-	index_rescan(scan, NULL, 0, NULL, 0);
-	if (index_getnext_slot(scan, BackwardScanDirection, slot))
-		position = DatumGetInt64(slot_getattr(slot, 1, &isnull));
-	index_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
 	index_close(index, AccessShareLock);
 	table_close(rel, AccessShareLock);
 	return position;

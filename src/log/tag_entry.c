@@ -199,27 +199,17 @@ es_events_tag(PG_FUNCTION_ARGS)
 void
 tag_entry_reindex(Oid log, int64 *added, int64 *removed)
 {
-	Oid			userid;
-	int			security;
-
-	/*
-	 * to a row security that the owner has forced on itself no event is
-	 * missing
-	 */
-	GetUserIdAndSecContext(&userid, &security);
-	SetUserIdAndSecContext(userid, security | SECURITY_NOFORCE_RLS);
-	*removed = own_sql_run(log,
-						   "DELETE FROM @extschema@.es_tags t WHERE NOT EXISTS"
-						   " (SELECT FROM @extschema@.es_events e WHERE e.position = t.position"
-						   " AND e.type = t.type AND t.tag = ANY (e.tags))",
-						   0, NULL, NULL, NULL);
-	*added = own_sql_run(log,
-						 "INSERT INTO @extschema@.es_tags (tag, position, type)"
-						 " SELECT t.tag, e.position, e.type FROM @extschema@.es_events e"
-						 " CROSS JOIN LATERAL pg_catalog.unnest(e.tags) AS t (tag)"
-						 " ON CONFLICT DO NOTHING",
-						 0, NULL, NULL, NULL);
-	SetUserIdAndSecContext(userid, security);
+	*removed = own_sql_on_all_rows(log,
+								   "DELETE FROM @extschema@.es_tags t WHERE NOT EXISTS"
+								   " (SELECT FROM @extschema@.es_events e WHERE e.position = t.position"
+								   " AND e.type = t.type AND t.tag = ANY (e.tags))",
+								   true);
+	*added = own_sql_on_all_rows(log,
+								 "INSERT INTO @extschema@.es_tags (tag, position, type)"
+								 " SELECT t.tag, e.position, e.type FROM @extschema@.es_events e"
+								 " CROSS JOIN LATERAL pg_catalog.unnest(e.tags) AS t (tag)"
+								 " ON CONFLICT DO NOTHING",
+								 true);
 }
 
 /*

@@ -185,22 +185,13 @@ static const char dumped_tables[] =
 " WHERE x.extname = 'eventstore' ORDER BY c.relname <> 'es_events', c.relname";
 
 /*
- * A number that a query returns.  The owner, as whom it runs, sees all rows even where row
- * security is forced: what a policy hides is dumped as well, or the dump fails.
+ * A number that a query of all rows returns: what a policy hides is dumped as well, or the dump
+ * fails.
  */
 static int64
 select_number(Oid log, const char *sql, bool latest)
 {
-	Oid			userid;
-	int			security;
-
-	GetUserIdAndSecContext(&userid, &security);
-	SetUserIdAndSecContext(userid, security | SECURITY_NOFORCE_RLS);
-	if (latest)
-		(void) own_sql_run(log, sql, 0, NULL, NULL, NULL);
-	else
-		(void) own_sql_select(log, sql, 0, NULL, NULL, NULL);
-	SetUserIdAndSecContext(userid, security);
+	(void) own_sql_on_all_rows(log, sql, latest);
 	return DatumGetInt64(own_sql_value(1));
 }
 

@@ -263,8 +263,20 @@ $idle->query_safe(q{SELECT es_append('account-2', 'any', 'x')});
 	end_call($call);
 }
 
+# es_work says that it waits for a session that restores.
+$idle->query_safe('SET row_security = off');
+$idle->query_safe(q{INSERT INTO es_events (position, version, next_xid, recorded_at, id, stream, type, data)
+	VALUES (nextval('es_position'), 1, '3', now(), gen_random_uuid(), 'restored-1', 'x', '{}')});
+{
+	my $call = start_call($node, 'CALL es_work()');
+
+	wait_until('es_work says so', sub { slurp_file("$call->{file}.err") =~ /NOTICE:  00000: waiting for a session that restores the store/ });
+	is_query($node, q{SELECT wait_event_type FROM pg_stat_activity WHERE application_name = 'call'}, 'Lock', 'es_work waits for a session that restores');
+	$idle->quit;
+	unlike((end_call($call))[0], qr/ERROR/, 'until it ends');
+}
+
 holds_versions_dense($node, 'at the end');
 holds_horizon_at_end($node, 'at the end');
-$idle->quit;
 $node->stop;
 done_testing();
