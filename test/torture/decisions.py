@@ -9,8 +9,8 @@ whether any of them decided on what was not so.
     seed=1                    random choices; the times are the machine's
     rounds=word               the rounds and controls with this word in their names
     sql=1                     the protocol of conditions.sql instead of the extension's functions
-    kills=1                   a backend is killed by signal 9 about once a second, on this machine;
-                              there are no controls then
+    kills=1                   a backend is killed by signal 9 about once a second, on this machine, and
+                              there are no controls; kills=2: first without kills, and then so
 
 It connects as libpq's environment says. Each round has a database of its own.
 
@@ -557,34 +557,58 @@ def find(control, number, options):
     return number, False
 
 
+class Tally:
+    """What has passed and failed so far."""
+
+    def __init__(self, options):
+        self.options = options
+        self.passed = self.failed = self.made = self.number = 0
+
+    def count(self, is_ok, words):
+        self.passed, self.failed = self.passed + is_ok, self.failed + (not is_ok)
+        print(f"{'ok' if is_ok else 'not ok'} - {words}", flush=True)
+
+    def wanted(self, name):
+        return self.options["rounds"] in name
+
+    def play_rounds(self, kills):
+        """One of each kind."""
+        for name, kinds in ROUNDS.items():
+            if self.wanted(name):
+                self.number += 1
+                words = f"{name}, beside kills" if kills else name
+                decisions, counts, wrong = play(self.number, f"{words} {self.number}", kinds, dict(self.options, kills=kills))
+                show(words, decisions, counts, wrong)
+                self.made += decisions
+                self.count(decisions > 0 and not wrong, words)
+                for what, cases in wrong.items():
+                    print(f"#   {what}, the first of {len(cases)}: {cases[0]}", flush=True)
+
+    def play_controls(self):
+        for control in CONTROLS:
+            if self.wanted(control.fault):
+                self.number, is_ok = find(control, self.number, self.options)
+                self.count(is_ok, f"control: {control.words}")
+
+
 def main(arguments):
     options = {"seconds": 10.0, "writers": 20, "seed": 1, "decisions": 0, "rounds": "", "sql": 0, "kills": 0}
     for argument in arguments:
         name, value = argument.split("=", 1)
         options[name] = type(options[name])(value)
-    passed = failed = made = number = 0
-    wanted = lambda name: options["rounds"] in name
-    while number == 0 or made < options["decisions"]:
-        for name, kinds in ROUNDS.items():
-            if wanted(name):
-                number += 1
-                decisions, counts, wrong = play(number, f"{name} {number}", kinds, options)
-                show(name, decisions, counts, wrong)
-                made += decisions
-                is_ok = decisions > 0 and not wrong
-                passed, failed = passed + is_ok, failed + (not is_ok)
-                print(f"{'ok' if is_ok else 'not ok'} - {name}", flush=True)
-                for words, cases in wrong.items():
-                    print(f"#   {words}, the first of {len(cases)}: {cases[0]}", flush=True)
-        if number == 0:
-            break
-    for control in CONTROLS:
-        if wanted(control.fault) and not options["kills"]:
-            number, is_ok = find(control, number, options)
-            passed, failed = passed + is_ok, failed + (not is_ok)
-            print(f"{'ok' if is_ok else 'not ok'} - control: {control.words}", flush=True)
-    print(f"\n{made} decisions\n{passed} passed, {failed} failed")
-    return failed == 0
+    kills = options.pop("kills")
+    tally = Tally(dict(options, kills=0))
+    if kills != 1:
+        tally.play_rounds(0)
+        while 0 < tally.made < options["decisions"]:
+            tally.play_rounds(0)
+        tally.play_controls()
+    if kills:
+        tally.play_rounds(1)
+        while 0 < tally.made < options["decisions"]:
+            tally.play_rounds(1)
+    print(f"\n{tally.made} decisions\n{tally.passed} passed, {tally.failed} failed")
+    return tally.failed == 0
 
 
 if __name__ == "__main__":
