@@ -129,12 +129,6 @@ extern uint64 own_sql_run(Oid log, const char *sql, int nargs, Oid *types,
 extern uint64 own_sql_select(Oid log, const char *sql, int nargs, Oid *types,
 							 Datum *values, const char *nulls);
 
-/*
- * The same of a statement without parameters that is to see all rows, also where the owner
- * has forced row security on itself.  latest: with a new snapshot.
- */
-extern uint64 own_sql_on_all_rows(Oid log, const char *sql, bool latest);
-
 /* A column of the result's first row; 0 or NULL for null. */
 extern Datum own_sql_value(int column);
 extern char *own_sql_text(int column);

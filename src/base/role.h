@@ -68,4 +68,12 @@ extern char *run_as_kept_path(Oid log, const char *kept);
  */
 extern void run_as_path_context(Oid log, const char *kept);
 
+/* own_sql.c */
+
+/*
+ * Runs a statement without parameters as own_sql_run does.  It sees all rows, also where the
+ * owner has forced row security on itself.  latest: with a new snapshot.
+ */
+extern uint64 own_sql_on_all_rows(Oid log, const char *sql, bool latest);
+
 #endif							/* EVENTSTORE_ROLE_H */

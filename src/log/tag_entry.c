@@ -46,6 +46,7 @@
 
 #include "base/base.h"
 #include "base/compat.h"
+#include "base/role.h"
 #include "log/closed.h"
 #include "log/log.h"
 #include "log/tags.h"
