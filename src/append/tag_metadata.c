@@ -121,13 +121,15 @@ read_keys(void)
 }
 
 /*
- * Returns the value of a key as a tag has it; NULL if the object has no key of the name,
- * or neither a string nor a number.  An empty string is no value.
+ * Returns the value of a key as a tag has it; NULL if there is no key of the name, or it has
+ * neither a string nor a number.  An empty string is no value.  Metadata that the owner has
+ * inserted may be no object.
  */
 static char *
 metadata_value(Jsonb *metadata, const char *key, int length)
 {
-	JsonbValue *value = getKeyJsonValueFromContainer(&metadata->root, key, length, NULL);
+	JsonbValue *value = JB_ROOT_IS_OBJECT(metadata) ?
+	getKeyJsonValueFromContainer(&metadata->root, key, length, NULL) : NULL;
 
 	if (value == NULL)
 		return NULL;

@@ -120,6 +120,13 @@ INSERT INTO es_events (position, version, recorded_at, occurred_at, id, stream, 
     VALUES (nextval('es_position'), 1, now(), now(), es_uuid7(), 't-10', 'a', '{}', '{"correlation_id": "c10"}', '{z}');
 SELECT tags FROM events WHERE stream = 't-10';
 
+-- also with metadata that are no object
+INSERT INTO es_events (position, version, recorded_at, occurred_at, id, stream, type, data, metadata, tags)
+    SELECT nextval('es_position'), n, now(), now(), es_uuid5('6ba7b817-9dad-41d1-80b4-00c04fd430c8', n::text), 't-12', 'a', '{}', m, '{z}'
+      FROM (VALUES (1, '["z"]'::jsonb), (2, '"z"'), (3, '[]'), (4, '[["a", "b"], {"z": "y"}, 7]')) AS v (n, m);
+SELECT r.code, r.detail FROM generate_series(1, 4) AS n, refused(format($$ SELECT es_append('t-12', 'any', 'a', '{}', id => %L, tags => '{z:y}') $$,
+    es_uuid5('6ba7b817-9dad-41d1-80b4-00c04fd430c8', n::text))) AS r;
+
 -- and so do events whose metadata is rewritten
 SELECT es_rewrite(id, '{}', '{"correlation_id": "other"}') > 0 FROM es_events WHERE stream = 't-2' AND version = 1;
 SELECT tags FROM events WHERE stream = 't-2' AND version = 1;
