@@ -92,7 +92,16 @@ BEGIN ATOMIC
      ORDER BY e.version DESC;
 END;
 
-CREATE FUNCTION es_read(after_position bigint DEFAULT 0, max_count bigint DEFAULT NULL)
+-- With a query, the positions of the events that match (src/read/query_positions.c).
+CREATE FUNCTION es_by_query_support(internal) RETURNS internal
+    AS 'MODULE_PATHNAME' LANGUAGE C STRICT;
+CREATE FUNCTION es_by_query("position" bigint, query jsonb, positions bigint[]) RETURNS boolean
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE LEAKPROOF PARALLEL SAFE
+    COST 4000 SUPPORT es_by_query_support;
+CREATE FUNCTION es_matching_positions(query jsonb, after_position bigint, max_count bigint) RETURNS bigint[]
+    AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED COST 1000;
+
+CREATE FUNCTION es_read(after_position bigint DEFAULT 0, max_count bigint DEFAULT NULL, query jsonb DEFAULT NULL)
     RETURNS SETOF es_recorded_event LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
     SELECT e.position, e.version, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
@@ -100,10 +109,12 @@ BEGIN ATOMIC
            es_upcast_metadata(e.position, e.stream, e.type, e.data, e.metadata) AS metadata,
            e.tags, e.body
       FROM es_events e
-     WHERE e.position > greatest(after_position, 0)
+     WHERE es_by_query(e.position, query, (SELECT es_matching_positions(query, after_position, max_count)))
+       AND e.position > greatest(after_position, 0)
        AND e.position <= least(
-               (SELECT es_horizon()),
-               CASE WHEN max_count > 0 THEN
+               CASE WHEN query IS NULL THEN (SELECT es_horizon()) ELSE 9223372036854775807 END,
+               CASE WHEN query IS NOT NULL THEN NULL
+               WHEN max_count > 0 THEN
                    (SELECT l.position
                       FROM es_events l
                      WHERE l.position > greatest(after_position, 0)
@@ -225,8 +236,14 @@ COMMENT ON FUNCTION es_load(text, bigint, bigint) IS
     'returns the events of a stream in version order, after a version';
 COMMENT ON FUNCTION es_load_backward(text, bigint, bigint) IS
     'returns the events of a stream in reverse version order, before a version';
-COMMENT ON FUNCTION es_read(bigint, bigint) IS
-    'returns the events of the log in position order up to the horizon, after a position';
+COMMENT ON FUNCTION es_by_query_support(internal) IS
+    'planner support: makes a condition of the index on positions of es_by_query';
+COMMENT ON FUNCTION es_by_query(bigint, jsonb, bigint[]) IS
+    'whether a query is null or a position is one of those that match it';
+COMMENT ON FUNCTION es_matching_positions(jsonb, bigint, bigint) IS
+    'returns positions up to the horizon of events that match a query and are not hidden';
+COMMENT ON FUNCTION es_read(bigint, bigint, jsonb) IS
+    'returns the events of the log, or those that match a query, in position order up to the horizon, after a position';
 COMMENT ON FUNCTION es_read_category(text, bigint, bigint, text[]) IS
     'returns the events of a category, of these types, in position order up to the horizon, after a position';
 COMMENT ON FUNCTION es_stream_version(text) IS

@@ -102,8 +102,13 @@ CREATE FUNCTION es_attribute(data jsonb, attribute text) RETURNS jsonb
 CREATE FUNCTION es_index_attribute(type text, attribute text) RETURNS regclass
     AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 REVOKE EXECUTE ON FUNCTION es_index_attribute(text, text) FROM PUBLIC;
+CREATE FUNCTION es_index_type(type text) RETURNS regclass
+    AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE EXECUTE ON FUNCTION es_index_type(text) FROM PUBLIC;
 
 COMMENT ON FUNCTION es_attribute(jsonb, text) IS
     'returns an attribute of data, as indexes contain it; null if there is none, or if it has more than 2048 bytes';
 COMMENT ON FUNCTION es_index_attribute(text, text) IS
     'creates the index that finds events of a type by an attribute of their data, and returns it; appends wait meanwhile';
+COMMENT ON FUNCTION es_index_type(text) IS
+    'creates the index that finds the events of a type in position order, and returns it; appends wait meanwhile';

@@ -17,8 +17,7 @@
  * All is read in one snapshot, which is taken after the wait; that of the statement is
  * older.
  *
- * Row security holds.  Hidden events do not count in max_count: positions that match are
- * then read in chunks, by SQL as the caller.
+ * Row security holds, and hidden events do not count in max_count (visible_events.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -56,9 +55,6 @@ enum
 {
 	ARG_QUERY, ARG_AFTER, ARG_MAX_COUNT, ARG_BACKWARD, ARG_BEFORE
 };
-
-/* Positions that are read by SQL at once. */
-#define CHUNK	1000
 
 /* A call of es_query. */
 typedef struct QueryCall
@@ -129,8 +125,9 @@ take_snapshot(QueryCall *call)
 
 /* Adds an event to the result. */
 static void
-put_event(QueryCall *call, TupleTableSlot *event)
+put_event(void *taker, TupleTableSlot *event)
 {
+	QueryCall  *call = taker;
 	Datum		values[Natts_es_recorded_event];
 	bool		nulls[Natts_es_recorded_event];
 	MemoryContext context = MemoryContextSwitchTo(call->context);
@@ -154,50 +151,21 @@ read_all(QueryCall *call)
 	match_rows_end(rows);
 }
 
-/* Adds the events at some positions that the caller may see. */
-static void
-read_visible(QueryCall *call, Relation log, Int8Array positions)
-{
-	Oid			types[1] = {INT8ARRAYOID};
-	Datum		values[1] = {PointerGetDatum(int8_array_make(positions))};
-	Tuplestorestate *events = event_batch_make();
-	TupleTableSlot *slot = event_slot_make(log);
-
-	event_sql_run(GetUserId(), call->snapshot,
-				  event_sql_make(log, call->range.backward ?
-								 "e.position = ANY ($1) ORDER BY e.position DESC" :
-								 "e.position = ANY ($1) ORDER BY e.position"),
-				  1, types, values, NULL, events);
-	while (call->count < call->max_count &&
-		   tuplestore_gettupleslot(events, true, false, slot))
-		put_event(call, slot);
-	ExecDropSingleTupleTableSlot(slot);
-	tuplestore_end(events);
-}
-
 /* Adds the events that the caller may see. */
 static void
 read_by_sql(QueryCall *call)
 {
 	Match	   *match = match_begin(call->log, call->query, &call->range, call->snapshot);
-	Relation	log = table_open(call->log, AccessShareLock);
-	Int8Array	positions = {.values = palloc(sizeof(int64) * CHUNK)};
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "eventstore chunk",
-												  ALLOCSET_DEFAULT_SIZES);
+	VisibleEvents wanted = {
+		.log = call->log,
+		.snapshot = call->snapshot,
+		.backward = call->range.backward,
+		.max_count = call->max_count,
+		.take = put_event,
+		.taker = call
+	};
 
-	do
-	{
-		match_take(match, &positions, CHUNK);
-		if (positions.count > 0)
-		{
-			MemoryContext outer = MemoryContextSwitchTo(context);
-
-			read_visible(call, log, positions);
-			MemoryContextSwitchTo(outer);
-			MemoryContextReset(context);
-		}
-	} while (positions.count == CHUNK && call->count < call->max_count);
-	table_close(log, AccessShareLock);
+	visible_events_read(match, &wanted);
 	match_end(match);
 }
 

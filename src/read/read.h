@@ -132,6 +132,21 @@ extern void event_reader_read(const EventSource *source, Snapshot snapshot,
 							  int64 after, int64 upto, const ReadLimit *limit,
 							  EventBatch *batch);
 
+/* visible_events.c: events of a match, as the current user may read them */
+
+typedef struct VisibleEvents
+{
+	Oid			log;
+	Snapshot	snapshot;		/* of the match */
+	bool		backward;		/* as the match */
+	int64		max_count;		/* hidden ones do not count */
+	void		(*take) (void *taker, TupleTableSlot *event);
+	void	   *taker;
+} VisibleEvents;
+
+/* Gives the events of the match that the user may see to the taker, in their order. */
+extern void visible_events_read(Match *match, const VisibleEvents *wanted);
+
 /* stream_scan.c: the events of a stream, as the current user may read them */
 
 typedef struct StreamScan StreamScan;

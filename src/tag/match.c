@@ -73,6 +73,7 @@ typedef struct ItemScan
 
 struct Match
 {
+	MemoryContext context;		/* of what scans allocate when they move */
 	MatchRange	range;
 	Relation	log;
 	Relation	entries;		/* es_tags */
@@ -322,6 +323,7 @@ match_begin(Oid log, const EventQuery *query, const MatchRange *range, Snapshot 
 	Match	   *match = palloc0(sizeof(Match));
 	int			i;
 
+	match->context = CurrentMemoryContext;
 	match->range = *range;
 	match->log = table_open(log, AccessShareLock);
 	match->entries = table_open(tag_entry_table(log), AccessShareLock);
@@ -359,9 +361,11 @@ pass_last(Match *match)
 int64
 match_next(Match *match)
 {
+	MemoryContext caller = MemoryContextSwitchTo(match->context);
 	int			i;
 
 	pass_last(match);
+	MemoryContextSwitchTo(caller);
 	match->last = 0;
 	for (i = 0; i < match->count; i++)
 	{

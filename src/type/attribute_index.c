@@ -15,38 +15,25 @@
  *	  (SP-GiST, which takes texts of any length, needs 1.4 s for 1 MB, and more
  *	  memory than there is for 10 MB.)
  *
- * The wanted index is written as pg_get_indexdef() writes it, so that one text
- * makes the index and tells whether one that is found is the same.
- *
- * A call that finds no index locks es_events against appends, looks again, and
- * makes it, so that of two calls one waits for the other.  Appends of others go on
- * until the lock is there (table_lock.c), which the ShareLock of CREATE INDEX would
- * not let them.  It does not wait for a CREATE INDEX CONCURRENTLY of the same index,
- * which in the end waits for every transaction with a snapshot, and so for this one.
+ * event_index.c finds the index or makes it.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
-#include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
 #include "fmgr.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
-#include "utils/syscache.h"
 
 #include "base/base.h"
-#include "base/role.h"
 #include "log/log.h"
+#include "type/event_index.h"
 #include "type/type.h"
 
 /* An attribute's name is a word, as a type's is. */
@@ -61,7 +48,7 @@
 PG_FUNCTION_INFO_V1(es_attribute);
 PG_FUNCTION_INFO_V1(es_index_attribute);
 
-/* What an index is on. */
+/* What kind of values an index is on. */
 typedef enum IndexKind
 {
 	INDEX_TEXT,					/* texts */
@@ -69,16 +56,13 @@ typedef enum IndexKind
 	INDEX_CONTAINER				/* objects and arrays */
 } IndexKind;
 
-/* The index that is wanted. */
-typedef struct AttributeIndex
+/* What an index is on. */
+typedef struct AttributeKey
 {
 	Oid			log;
-	Oid			relid;			/* 0: there is none yet */
-	char	   *type;
-	char	   *attribute;
-	char	   *name;
-	char	   *definition;		/* the statement that makes it */
-} AttributeIndex;
+	const char *type;
+	const char *attribute;
+} AttributeKey;
 
 /*
  * es_attribute(data, attribute): the attribute's value, null if there is none,
@@ -121,60 +105,28 @@ check_attribute_name(const char *attribute)
 }
 
 /*
- * Returns true if no other type and attribute give this name: its first "__" is
- * the one between them.
+ * Returns true if no other type and attribute give the name: its first "__" is the one
+ * between them.
  */
 static bool
-is_unique_index_name(const AttributeIndex *index, const char *name)
+is_unique_type(const char *type)
 {
-	size_t		length = strlen(index->type);
-
-	return strlen(name) < NAMEDATALEN &&
-		strstr(index->type, "__") == NULL && index->type[length - 1] != '_';
+	return strstr(type, "__") == NULL && type[strlen(type) - 1] != '_';
 }
 
 /*
- * The index's name: es_events_type__attribute_idx.  Where that is too long, or
- * could be another index's, a hash of both tells them apart.
+ * The index's name: es_events_type__attribute_idx.
  */
 static char *
-attribute_index_name(const AttributeIndex *index)
+attribute_index_name(const AttributeKey *key)
 {
-	char	   *both = psprintf("es_events_%s__%s", index->type,
-								index->attribute);
-	char	   *name = psprintf("%s_idx", both);
-	char	   *end;
-	uint64		hash;
+	uint64		hash = hash_bytes_extended((const unsigned char *) key->attribute,
+										   strlen(key->attribute),
+										   hash_bytes_extended((const unsigned char *) key->type,
+															   strlen(key->type), 0));
 
-	if (is_unique_index_name(index, name))
-		return name;
-	hash = hash_bytes_extended((unsigned char *) index->attribute,
-							   strlen(index->attribute),
-							   hash_bytes_extended((unsigned char *) index->type,
-												   strlen(index->type), 0));
-	end = psprintf("_%016llx_idx", (unsigned long long) hash);
-	return psprintf("%.*s%s",
-					pg_mbcliplen(both, strlen(both),
-								 NAMEDATALEN - 1 - (int) strlen(end)),
-					both, end);
-}
-
-/* A string as pg_get_indexdef() writes it. */
-static char *
-quote_as_server(const char *string)
-{
-	StringInfoData quoted;
-
-	initStringInfo(&quoted);
-	appendStringInfoChar(&quoted, '\'');
-	for (; *string != '\0'; string++)
-	{
-		if (SQL_STR_DOUBLE(*string, !standard_conforming_strings))
-			appendStringInfoChar(&quoted, *string);
-		appendStringInfoChar(&quoted, *string);
-	}
-	appendStringInfoString(&quoted, "'::text");
-	return quoted.data;
+	return event_index_name(psprintf("%s__%s", key->type, key->attribute),
+							is_unique_type(key->type), hash);
 }
 
 /* The kind of an index on values of a type of the server. */
@@ -231,12 +183,12 @@ find_defined_attribute(const EventType *type, const char *name)
  * kind.
  */
 static IndexKind
-attribute_index_kind(const AttributeIndex *index)
+attribute_index_kind(const AttributeKey *key)
 {
 	IndexKind	kind = INDEX_VALUE;
 	bool		found = false;
 	int			count;
-	const EventType *types = event_type_all(index->log, &count);
+	const EventType *types = event_type_all(key->log, &count);
 	int			i;
 
 	for (i = 0; i < count; i++)
@@ -244,9 +196,9 @@ attribute_index_kind(const AttributeIndex *index)
 		const EventAttribute *attribute;
 		IndexKind	defined;
 
-		if (strcmp(types[i].type, index->type) != 0)
+		if (strcmp(types[i].type, key->type) != 0)
 			continue;
-		attribute = find_defined_attribute(&types[i], index->attribute);
+		attribute = find_defined_attribute(&types[i], key->attribute);
 		if (attribute == NULL)
 			continue;
 		defined = defined_index_kind(attribute);
@@ -258,114 +210,24 @@ attribute_index_kind(const AttributeIndex *index)
 	return kind;
 }
 
-/* The statement that makes the index. */
+/* The access method of the index, and what it is on. */
 static char *
-attribute_index_definition(const AttributeIndex *index)
+attribute_index_expression(const AttributeKey *key)
 {
-	const char *schema = quote_identifier(get_namespace_name(get_rel_namespace(index->log)));
-	char	   *attribute = quote_as_server(index->attribute);
-	char	   *key;
+	char	   *attribute = event_index_quote(key->attribute);
 
-	switch (attribute_index_kind(index))
+	switch (attribute_index_kind(key))
 	{
 		case INDEX_TEXT:
-			key = psprintf("btree (\"left\"((data ->> %s), %d) COLLATE \"C\")",
-						   attribute, TEXT_KEY_LENGTH);
-			break;
+			return psprintf("btree (\"left\"((data ->> %s), %d) COLLATE \"C\")",
+							attribute, TEXT_KEY_LENGTH);
 		case INDEX_CONTAINER:
-			key = psprintf("gin (((data -> %s)))", attribute);
-			break;
+			return psprintf("gin (((data -> %s)))", attribute);
 		default:
-			key = psprintf("btree (%s.es_attribute(data, %s))", schema,
-						   attribute);
+			return psprintf("btree (%s.es_attribute(data, %s))",
+							quote_identifier(get_namespace_name(get_rel_namespace(key->log))),
+							attribute);
 	}
-	return psprintf("CREATE INDEX %s ON %s.es_events USING %s WHERE (type = %s)",
-					quote_identifier(index->name), schema, key,
-					quote_as_server(index->type));
-}
-
-/* Refuses a relation that has the index's name and is something else. */
-static void
-refuse_other_relation(const AttributeIndex *index, const char *what, const char *hint)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_DUPLICATE_TABLE),
-			 errmsg("relation \"%s\" already exists",
-					index->name),
-			 errdetail("%s; the index would be \"%s\".", what,
-					   index->definition),
-			 errhint("%s", hint)));
-}
-
-/*
- * What pg_get_indexdef() says of an index, with every name outside pg_catalog
- * qualified.
- */
-static char *
-stored_index_definition(const AttributeIndex *index)
-{
-	RunAs		saved = run_as(run_as_owner(index->log), false,
-							   "pg_catalog, pg_temp");
-	Datum		definition = OidFunctionCall1(F_PG_GET_INDEXDEF_OID,
-											  ObjectIdGetDatum(index->relid));
-
-	run_as_end(saved);
-	return TextDatumGetCString(definition);
-}
-
-/*
- * Refuses a relation that has the name and is another index, or an index that is
- * not complete.  The caches are asked, since a query might not yet see what
- * another transaction has made.
- */
-static void
-check_index_found(const AttributeIndex *index)
-{
-	HeapTuple	tuple = SearchSysCache1(INDEXRELID,
-										ObjectIdGetDatum(index->relid));
-	bool		valid;
-	char	   *definition;
-
-	if (!HeapTupleIsValid(tuple))
-		refuse_other_relation(index, "It is not an index", "Rename it.");
-	valid = ((Form_pg_index) GETSTRUCT(tuple))->indisvalid;
-	ReleaseSysCache(tuple);
-	definition = stored_index_definition(index);
-	if (strcmp(definition, index->definition) != 0)
-		refuse_other_relation(index, psprintf("It is \"%s\"", definition),
-							  "Drop it if it is of no use, or rename it; then call es_index_attribute() again.");
-	if (!valid)
-		refuse_other_relation(index,
-							  "It is not valid, since CREATE INDEX CONCURRENTLY is running, or has failed",
-							  "Wait until it is done, or drop the index if it has failed.");
-}
-
-/* Looks for the index, and checks it.  Returns false if there is none. */
-static bool
-find_attribute_index(AttributeIndex *index)
-{
-	index->relid = get_relname_relid(index->name,
-									 get_rel_namespace(index->log));
-	if (!OidIsValid(index->relid))
-		return false;
-	check_index_found(index);
-	return true;
-}
-
-/* Makes the index, as the owner of the log. */
-static void
-make_attribute_index(AttributeIndex *index)
-{
-	RunAs		saved = run_as(run_as_owner(index->log), false,
-							   "pg_catalog, pg_temp");
-	int			result = SPI_execute(index->definition, false, 0);
-
-	if (result < 0)
-		elog(ERROR, "%s: %s", SPI_result_code_string(result),
-			 index->definition);
-	run_as_end(saved);
-	index->relid = get_relname_relid(index->name,
-									 get_rel_namespace(index->log));
 }
 
 /*
@@ -374,26 +236,20 @@ make_attribute_index(AttributeIndex *index)
 Datum
 es_index_attribute(PG_FUNCTION_ARGS)
 {
-	AttributeIndex index = {0};
+	AttributeKey key;
+	EventIndex	index = {.function = "es_index_attribute()"};
 
-	PreventCommandIfReadOnly("es_index_attribute()");
+	PreventCommandIfReadOnly(index.function);
 	argument_not_null(fcinfo, 0, "type");
 	argument_not_null(fcinfo, 1, "attribute");
 	event_check_type_name(PG_GETARG_TEXT_PP(0));
-	index.log = log_relid(fcinfo->flinfo->fn_oid);
-	index.type = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	index.attribute = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	check_attribute_name(index.attribute);
-	index.name = attribute_index_name(&index);
+	key.log = log_relid(fcinfo->flinfo->fn_oid);
+	key.type = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	key.attribute = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	check_attribute_name(key.attribute);
+	index.name = attribute_index_name(&key);
 	SPI_connect();
-	index.definition = attribute_index_definition(&index);
-	if (!find_attribute_index(&index))
-	{
-		log_lock_whole(index.log, psprintf("to make index \"%s\"", index.name),
-					   NULL, NULL);
-		if (!find_attribute_index(&index))
-			make_attribute_index(&index);
-	}
+	event_index_find_or_make(&index, key.log, key.type, attribute_index_expression(&key));
 	SPI_finish();
 	PG_RETURN_OID(index.relid);
 }

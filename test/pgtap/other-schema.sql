@@ -1,7 +1,7 @@
 -- The extension works from a schema that is not in search_path, and is not led
 -- astray by objects of its names in one that is.
 BEGIN;
-SELECT plan(73);
+SELECT plan(77);
 
 DROP EXTENSION eventstore;
 CREATE SCHEMA es2;
@@ -47,9 +47,13 @@ SELECT lives_ok('SELECT * FROM es2.es_stats, es2.es_inbox_stats', 'es_stats, es_
 SELECT lives_ok('SELECT es2.es_stats_reset()', 'es_stats_reset');
 SELECT is(es2.es_by_index('a', 'a'), true, 'es_by_index');
 SELECT is(es2.es_by_version(2, 1, 2), true, 'es_by_version');
+SELECT is(es2.es_by_query(2, '[{}]', '{1}'), false, 'es_by_query');
+SELECT is(es2.es_matching_positions('[{"types": ["opened"]}]', 0, NULL), '{1}', 'es_matching_positions');
+SELECT results_eq('SELECT position FROM es2.es_read(0, query => ''[{"types": ["opened"]}]'')', 'VALUES (1::bigint)', 'es_read with a query');
 SELECT is(es2.es_attribute('{"a": 1}', 'a'), '1', 'es_attribute');
 SELECT is(es2.es_index_attribute('opened', 'a')::text, 'es2.es_events_opened__a_idx', 'es_index_attribute');
 SELECT is(es2.es_index_attribute('opened', 'a')::text, 'es2.es_events_opened__a_idx', 'it is found again');
+SELECT is(es2.es_index_type('opened')::text, 'es2.es_events_type_opened_idx', 'es_index_type');
 SELECT is(es2.es_rewrite('00000000-0000-0000-0000-000000000001', '{"n": 1}'), 1::bigint, 'es_rewrite');
 SELECT isnt(es2.es_uuid7(), NULL, 'es_uuid7');
 SELECT isnt(es2.es_uuid5('00000000-0000-0000-0000-000000000001', 'a'), NULL, 'es_uuid5');

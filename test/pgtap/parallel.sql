@@ -20,6 +20,7 @@ INSERT INTO calls VALUES
     -- what computes its result from its arguments
     ('es_attribute', 'es_attribute(jsonb_build_object(''a'', n), ''a'')', 'computes'),
     ('es_by_index', 'es_by_index(n::text, ''C'')', 'computes'),
+    ('es_by_query', 'es_by_query(n, ''[{}]'', ARRAY[n, 3])', 'computes'),
     ('es_by_version', 'es_by_version(n, 1, 5)', 'computes'),
     ('es_category', 'es_category(''a-'' || n)', 'computes'),
     ('es_channel', 'es_channel(''a'' || n)', 'computes'),
@@ -52,6 +53,7 @@ INSERT INTO calls VALUES
     ('es_upcast_data', '(SELECT es_upcast_data(position, stream, type, data, metadata) FROM es_events WHERE position = 1)', 'upcasts'),
     ('es_upcast_metadata', '(SELECT es_upcast_metadata(position, stream, type, data, metadata) FROM es_events WHERE position = 1)', 'upcasts'),
     ('es_horizon', 'es_horizon()', 'caches in the session'),
+    ('es_matching_positions', 'cardinality(es_matching_positions(''[{}]'', 0, 5))', 'searches the horizon'),
     ('es_store_id', 'es_store_id() IS NOT NULL', 'reads'),
     ('es_incarnation', 'es_incarnation() IS NOT NULL', 'reads'),
     ('es_position_valid', 'es_position_valid(es_store_id(), n)', 'reads'),

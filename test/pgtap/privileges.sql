@@ -1,6 +1,6 @@
 -- Who may do what before anything is granted, and what single grants give.
 BEGIN;
-SELECT plan(118);
+SELECT plan(122);
 
 CREATE TEMP VIEW members AS
 SELECT classid, objid
@@ -33,7 +33,7 @@ SELECT bag_eq(
     $$ VALUES ('es_append(text,es_expected_version,text,jsonb,jsonb,uuid,timestamp with time zone,text[],bytea)'),
               ('es_append_batch(text,es_expected_version,jsonb)'), ('es_append_if(jsonb,jsonb,bigint)'),
               ('es_append_batch(text,es_expected_version,text[],jsonb[],jsonb[],uuid[],timestamp with time zone[],jsonb[],bytea[])'),
-              ('es_index_attribute(text,text)'),
+              ('es_index_attribute(text,text)'), ('es_index_type(text)'),
               ('es_rewrite(uuid,jsonb,jsonb,bigint)'),
               ('es_start_worker()'),
               ('es_stats()'),
@@ -117,6 +117,10 @@ SELECT throws_ok('SELECT last_value FROM es_position', '42501', NULL, 'nobody: t
 SELECT throws_ok('SELECT * FROM es_read()', '42501', NULL, 'nobody: es_read');
 SELECT throws_ok($$ SELECT es_stream_version('account-1') $$, '42501', NULL, 'nobody: es_stream_version');
 SELECT throws_ok($$ SELECT es_index_attribute('t', 'a') $$, '42501', NULL, 'nobody: es_index_attribute');
+SELECT throws_ok($$ SELECT es_index_type('t') $$, '42501', NULL, 'nobody: es_index_type');
+SELECT throws_ok($$ SELECT * FROM es_read(0, 1, '[{}]') $$, '42501', NULL, 'nobody: es_read with a query');
+SELECT throws_ok($$ SELECT es_matching_positions('[{}]', 0, 1) $$, '42501', NULL, 'nobody: es_matching_positions');
+SELECT is(es_by_query(2, '[{}]', '{1,2}'), true, 'nobody: es_by_query');
 SELECT is(es_attribute('{"a": 1}', 'a'), '1', 'nobody: es_attribute');
 SELECT is(es_by_index('a', 'b'), false, 'nobody: es_by_index');
 SELECT is(es_by_version(1, 1, 2), false, 'nobody: es_by_version');

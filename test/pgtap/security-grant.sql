@@ -1,7 +1,7 @@
 -- What es_grant grants: doc/operate/security.md, es_privileges and the catalogs say the
 -- same, for every object of the extension; what es_revoke takes away.
 BEGIN;
-SELECT plan(92);
+SELECT plan(94);
 
 CREATE ROLE es_test_reader;
 CREATE ROLE es_test_writer;
@@ -185,7 +185,7 @@ BEGIN
         EXECUTE format('REVOKE EXECUTE ON ROUTINE %s FROM PUBLIC', f);
     END LOOP;
 END $$;
-SELECT es_grant('es_test_reader', 'reader'), es_grant('es_test_writer', 'writer'), es_index_attribute('opened', 'n');
+SELECT es_grant('es_test_reader', 'reader'), es_grant('es_test_writer', 'writer'), es_index_attribute('opened', 'n'), es_index_type('opened');
 CREATE TABLE seen (position bigint);
 ALTER TABLE seen OWNER TO es_test_operator;
 CREATE FUNCTION note(event es_recorded_event) RETURNS void LANGUAGE sql AS 'INSERT INTO seen VALUES (event.position)';
@@ -209,7 +209,7 @@ SET LOCAL ROLE es_test_writer;
 SELECT lives_ok($$ SELECT es_execute('account-1', 'decide(jsonb, jsonb)', '{}', 'es_merge(jsonb, es_recorded_event)') $$, 'and does if it reads');
 SET LOCAL ROLE es_test_reader;
 SELECT lives_ok(q, 'a reader: ' || q) FROM unnest(ARRAY[
-    'SELECT * FROM es_load(''account-1'')', 'SELECT * FROM es_load_backward(''account-1'')', 'SELECT * FROM es_read()', 'SELECT * FROM es_read_category(''account'')',
+    'SELECT * FROM es_load(''account-1'')', 'SELECT * FROM es_load_backward(''account-1'')', 'SELECT * FROM es_read()', 'SELECT * FROM es_read(0, 1, ''[{}]'')', 'SELECT * FROM es_read_category(''account'')',
     'SELECT es_stream_version(''account-1''), es_last_event(''account-1''), es_event(es_uuid7())', 'SELECT es_state(''account-1'', ''es_merge(jsonb, es_recorded_event)'')',
     'SELECT es_history(''account-1'', ''es_last(jsonb, es_recorded_event)'')', 'SELECT es_upcast(e) FROM es_events e', 'SELECT es_create_subscription(''s'')',
     'SELECT es_ack(''s'', token) FROM es_poll(''s'') LIMIT 1', 'SELECT es_seek(''s'', 0), es_drop_subscription(''s'')', 'SELECT * FROM es_event_types']) q;
@@ -219,7 +219,7 @@ SELECT lives_ok(q, 'an operator: ' || q) FROM unnest(ARRAY[
     'SELECT * FROM es_projection_status', 'SELECT * FROM es_subscription_status', 'SELECT * FROM es_failures()', 'SELECT * FROM es_inbox()',
     'SELECT es_alter_projection(''p'', ''async'')', 'SELECT es_run_projections()', 'SELECT es_pause_projection(''p''), es_resume_projection(''p''), es_drop_projection(''p'')',
     'SELECT es_snapshot(''account-1'', ''es_merge(jsonb, es_recorded_event)'')', 'SELECT es_rewrite(id, ''{"n": 2}'', schema_version => 2) FROM es_events WHERE version = 1 AND stream = ''account-1''',
-    'SELECT es_index_attribute(''opened'', ''m'')', 'SELECT es_drop_event_type(''opened'')', 'DELETE FROM es_snapshots WHERE true', 'DELETE FROM es_inbox WHERE id > 0',
+    'SELECT es_index_attribute(''opened'', ''m'')', 'SELECT es_index_type(''noted'')', 'SELECT es_drop_event_type(''opened'')', 'DELETE FROM es_snapshots WHERE true', 'DELETE FROM es_inbox WHERE id > 0',
     'SELECT * FROM es_privileges']) q;
 SELECT throws_ok($$ SELECT es_append('account-1', 'any', 'x') $$, '42501', NULL, 'it does not append');
 RESET ROLE;

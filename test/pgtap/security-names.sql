@@ -106,6 +106,8 @@ SELECT (public.es_describe_event_type('opened')).*
 SELECT * FROM public.es_load('account-:user', 1, 2)
 SELECT * FROM public.es_load_backward('account-:user', 3, 1)
 SELECT * FROM public.es_read(0, 10)
+SELECT * FROM public.es_read(0, 10, '[{"tags": ["all"]}, {"types": ["opened"]}]')
+SELECT public.es_matching_positions('[{"tags": ["all"]}, {"types": ["opened"]}]', 0, 10), public.es_by_query(1, '[{}]', '{1}'), public.es_index_type('opened')
 SELECT * FROM public.es_read_category('account', 0, 10, '{opened}')
 SELECT public.es_append_if('[{"type": "noted", "tags": ["user::user", "all"], "stream": "note-:user"}]', '[{"tags": ["none:nr"]}, {"types": ["nothing"]}]')
 SELECT * FROM public.es_query('[{"tags": ["all"]}, {"types": ["opened"]}]', 0, 10)
@@ -240,7 +242,7 @@ SELECT is((SELECT count(*) FROM public.es_events WHERE stream LIKE 'account-%'),
 SELECT is_empty(
     $$ SELECT members.proname FROM members, pg_catalog.pg_proc p
         WHERE p.oid = members.oid AND p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype)
-          AND members.proname !~ '^es_expected_version_|^es_function_|^es_health_|^es_role_|^es_categories_|^es_definitions|^es_append_support$|^es_upcast_support$|^es_by_index_support$|^es_closed$'
+          AND members.proname !~ '^es_expected_version_|^es_function_|^es_health_|^es_role_|^es_categories_|^es_definitions|^es_append_support$|^es_upcast_support$|^es_by_index_support$|^es_by_query_support$|^es_closed$'
           AND members.proname <> 'es_work'
           AND NOT EXISTS (SELECT FROM calls WHERE call ~ ('public\.' || members.proname || '\(')) $$,
     'every function is among those that are called here');

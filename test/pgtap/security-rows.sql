@@ -50,6 +50,7 @@ INSERT INTO ways (function, query) VALUES
     ('es_load_backward', 'SELECT * FROM es_load_backward(''order-hidden'', max_count => 2)'),
     ('es_read',         'SELECT * FROM es_read()'),
     ('es_read',         'SELECT * FROM es_read(0, 100)'),
+    ('es_read',         'SELECT * FROM es_read(0, 100, ''[{"types": ["hiddenA", "hiddenB"]}, {"tags": ["hidden"]}]'')'),
     ('es_query',        'SELECT * FROM es_query(''[{"types": ["hiddenA", "hiddenB"]}, {"tags": ["hidden"]}]'')'),
     ('es_read_category', 'SELECT * FROM es_read_category(''order'', 0, 100, ''{hiddenA,hiddenB}'')'),
     ('es_last_event',   'SELECT es_last_event(''order-hidden'')'),
@@ -242,10 +243,10 @@ SELECT is_empty(
               -- read what a projection or subscription reads, in the same way
               'es_work', 'es_rebuild_projection', 'es_resume_projection', 'es_discard', 'es_skip_event', 'es_unskip_event', 'es_nack', 'es_ack', 'es_projection_sync',
               -- return positions only
-              'es_horizon', 'es_incarnation', 'es_position_valid', 'es_store_id', 'es_create_subscription', 'es_seek', 'es_projection_restore', 'es_pause_projection', 'es_drop_projection', 'es_drop_subscription', 'es_rename_projection',
+              'es_horizon', 'es_matching_positions', 'es_incarnation', 'es_position_valid', 'es_store_id', 'es_create_subscription', 'es_seek', 'es_projection_restore', 'es_pause_projection', 'es_drop_projection', 'es_drop_subscription', 'es_rename_projection',
               'es_rename_subscription', 'es_alter_subscription',
               -- write, and return nothing: es_rewrite is given an id, es_receive a message
-              'es_rewrite', 'es_receive', 'es_index_attribute', 'es_events_complete', 'es_events_refuse', 'es_events_tag', 'es_reindex_tags', 'es_guard_drop', 'es_event_types_changed',
+              'es_rewrite', 'es_receive', 'es_index_attribute', 'es_index_type', 'es_events_complete', 'es_events_refuse', 'es_events_tag', 'es_reindex_tags', 'es_guard_drop', 'es_event_types_changed',
               -- other tables, for operators, or for definitions
               'es_failures', 'es_inbox', 'es_define_event_type', 'es_drop_event_type', 'es_describe_event_type', 'es_define_upcaster', 'es_grant', 'es_revoke',
               'es_stats', 'es_inbox_stats', 'es_stats_reset', 'es_horizon_holders',
@@ -256,7 +257,7 @@ SELECT is_empty(
               'es_health', 'es_health_external', 'es_health_path', 'es_health_grant', 'es_health_settings', 'es_health_reach', 'es_health_types', 'es_health_log', 'es_health_horizon', 'es_health_projections',
               'es_health_subscriptions', 'es_health_inbox',
               -- of what they are given
-              'es_category', 'es_append_support', 'es_by_index', 'es_by_index_support', 'es_by_version', 'es_partition', 'es_recorded_event', 'es_channel', 'es_checksum', 'es_attribute', 'es_merge', 'es_last', 'es_reducer', 'es_replaying', 'es_uuid5', 'es_uuid7',
+              'es_category', 'es_append_support', 'es_by_index', 'es_by_index_support', 'es_by_query', 'es_by_query_support', 'es_by_version', 'es_partition', 'es_recorded_event', 'es_channel', 'es_checksum', 'es_attribute', 'es_merge', 'es_last', 'es_reducer', 'es_replaying', 'es_uuid5', 'es_uuid7',
               'es_digest', 'es_digest_string', 'es_start_worker', 'es_upcast_data', 'es_upcast_metadata', 'es_upcast_support')
           AND p.proname !~ '^es_(expected_version|function|role|categories|definitions)_' $$,
     'every function that reads events was called here');

@@ -70,7 +70,7 @@ INSERT INTO plain VALUES
     ('data', '''{"k": 1}'''), ('keys', '''{k}'''), ('position', '1'), ('from_version', '1'), ('partitions', '4'),
     ('namespace', '''6ba7b810-9dad-11d1-80b4-00c04fd430c8'''), ('topic', '''t'''), ('group_id', '''g'''), ('payload', '''x'''),
     ('id', 'md5(''1'')::uuid'), ('attribute', '''k'''), ('schema', '''handlers'''), ('reason', '''why'''), ('kind', '''reader'''),
-    ('es_query.query', '''[{"types": ["a"]}]'''), ('es_decide.query', '''[{"tags": ["t"]}]'''), ('es_decide.decider', '''decide_tagged'''), ('es_append_if.query', '''[{"tags": ["t"]}]'''), ('es_append_if.events', '''[{"type": "a", "tags": ["t"]}]'''), ('role', '''es_arguments_role'''), ('state', '''{}'''),
+    ('es_query.query', '''[{"types": ["a"]}]'''), ('es_matching_positions.query', '''[{"types": ["a"]}]'''), ('positions', '''{1}'''), ('es_decide.query', '''[{"tags": ["t"]}]'''), ('es_decide.decider', '''decide_tagged'''), ('es_append_if.query', '''[{"tags": ["t"]}]'''), ('es_append_if.events', '''[{"type": "a", "tags": ["t"]}]'''), ('role', '''es_arguments_role'''), ('state', '''{}'''),
     ('event', '(SELECT e FROM es_read() AS e LIMIT 1)'), ('metadata', '''{}'''), ('token', '(SELECT max(token) FROM es_partitions WHERE subscription = ''s'')'),
     ('failure_id', '(SELECT min(id) FROM es_failures)'),
     ('es_append.id', 'md5(''new'')::uuid'), ('es_append_batch.data', '''{"{}"}'''), ('es_append_batch.metadata', 'NULL'),
@@ -166,7 +166,7 @@ INSERT INTO hostile
 SELECT t.type, v.label, replace(replace(v.value, 'ELEMENT', t.element), 'TYPE', t.type)
   FROM (SELECT DISTINCT a.type::regtype::text, e.typelem::regtype::text,
                CASE e.typelem::regtype::text WHEN 'jsonb' THEN '''{}''::jsonb' WHEN 'uuid' THEN 'md5(''x'')::uuid' WHEN 'regclass' THEN '''read_model''::regclass'
-                    WHEN 'timestamp with time zone' THEN '''2026-01-01Z''::timestamptz' WHEN 'bytea' THEN '''x''::bytea' ELSE '''x''::text' END
+                    WHEN 'timestamp with time zone' THEN '''2026-01-01Z''::timestamptz' WHEN 'bytea' THEN '''x''::bytea' WHEN 'bigint' THEN '7::bigint' ELSE '''x''::text' END
           FROM arguments AS a JOIN pg_type AS e ON e.oid = a.type
          WHERE e.typcategory = 'A') AS t (type, of, element),
        (VALUES ('empty', '''{}'''), ('null element', '''{NULL}'''), ('one', 'ARRAY[ELEMENT]'), ('twice', 'ARRAY[ELEMENT, ELEMENT]'),
@@ -287,6 +287,7 @@ INSERT INTO nothing VALUES
     ('es_failures|es_inbox', 'skip', '.*', 'there are no more'),
     ('es_load|es_load_backward|es_read|es_read_category', 'max_count', 'below int|least|negative|zero', 'none were asked for'),
     ('es_query', 'max_count', 'zero', 'none were asked for'),
+    ('es_by_query', 'position|positions', 'sql null', 'of null comes null'),
     ('es_query', 'before_position', 'one', 'it is before the beginning'),
     ('es_load', 'after_version', 'a million and one|above int|greatest.*', 'it is beyond the end'),
     ('es_read|es_read_category', 'after_position', 'a million and one|above int|greatest.*', 'it is beyond the end'),

@@ -101,13 +101,29 @@ sub finds_there
 		qq{SELECT string_agg(stream, ',' ORDER BY position) FROM es_query('[{"tags": ["t"]}, {"tags": ["u"]}]', $after)});
 }
 
+sub query_there
+{
+	my ($after, $count, $query) = @_;
+
+	$count //= 'NULL';
+	$query //= '[{"tags": ["t"]}, {"tags": ["u"]}]';
+	$primary->wait_for_catchup($standby);
+	return $standby->safe_psql('postgres',
+		qq{SELECT string_agg(stream, ',' ORDER BY position) FROM es_read($after, $count, '$query')});
+}
+
 $last = last_position();
 $slow = session($primary);
 $slow->query_safe(q{SELECT es_append('slow-1', 'any', 'happened', tags => '{t}')});
 $primary->safe_psql('postgres', q{SELECT es_append('quick-1', 'any', 'happened', tags => '{u}')});
 is(finds_there($last), '', 'an append in flight holds a query of tags');
+is(query_there($last), '', 'and es_read with a query');
 finish($slow, 'COMMIT');
 is(finds_there($last), 'slow-1,quick-1', 'and is found first');
+is(query_there($last), 'slow-1,quick-1', 'es_read with a query finds the same');
+is(query_there($last, 1), 'slow-1', 'one of them');
+$primary->safe_psql('postgres', q{SELECT es_index_type('happened')});
+is(query_there($last, 2, '[{"types": ["happened"]}]'), 'slow-1,quick-1', 'by the index of a type');
 like(($standby->psql('postgres', q{SELECT es_append_if('[{"type": "a", "tags": ["t"]}]', '[{"tags": ["t"]}]')}))[2],
 	qr/cannot execute es_append_if\(\) in a read-only transaction/, 'nothing is appended under a condition there');
 

@@ -68,6 +68,7 @@ my @calls = (
 	[ 'pause',    q{SELECT es_pause_projection('p')} ],
 	[ 'resume',   q{SELECT es_resume_projection('p')} ],
 	[ 'index',    q{SELECT es_index_attribute('x', 'who')} ],
+	[ 'of type',  q{SELECT es_index_type('x')} ],
 	[ 'drop',     q{SELECT es_drop_projection('p')} ]);
 
 foreach (@calls)

@@ -117,6 +117,7 @@ END
 CREATE INDEX mine ON es_events (recorded_at DESC NULLS LAST) INCLUDE (type) WITH (fillfactor = 70) WHERE type <> 'x ON es_events ';
 CREATE INDEX "Odd ""index" ON es_events USING gin (data jsonb_path_ops);
 SELECT es_index_attribute('opened', 'name');
+SELECT es_index_type('opened');
 COMMENT ON INDEX mine IS 'an index';
 END
 	identity => <<'END',

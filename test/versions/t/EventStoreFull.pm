@@ -100,6 +100,7 @@ SELECT es_append('person-' || i, 'any', 'moved', jsonb_build_object('person', i,
   FROM generate_series(1, 20) AS i;
 CREATE FUNCTION moved_from_1(data jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT data || '{"country": "CH"}' $$;
 SELECT es_index_attribute('moved', 'city');
+SELECT es_index_type('moved');
 SELECT es_define_event_type('moved', required => '{to}', category => 'parcel', schema_version => 2);
 SELECT es_define_upcaster('moved', 1, 'moved_from_1', category => 'parcel');
 SELECT es_rewrite(id, '{"person": 7, "date": "2026-01-01", "city": "removed"}', '{"why": "asked for"}')
