@@ -330,44 +330,15 @@ run_rounds(Decision *decision)
 	}
 }
 
-/* Events that match and are the command's own. */
-typedef struct OwnRows
-{
-	MatchRows  *rows;
-	const Int8Array *positions;
-} OwnRows;
-
-static TupleTableSlot *
-next_own_row(void *arg)
-{
-	OwnRows    *own = arg;
-	TupleTableSlot *event;
-	bool		isnull;
-
-	while ((event = match_rows_next(own->rows)) != NULL &&
-		   !int8_array_has(own->positions,
-						   DatumGetInt64(slot_getattr(event, Anum_es_events_position, &isnull))))
-		CHECK_FOR_INTERRUPTS();
-	return event;
-}
-
 /* Folds the command's own events, as far as they match. */
 static void
 fold_own(Decision *decision)
 {
-	const Int8Array *positions = &decision->positions;
-	MatchRange	range = {
-		.after = positions->values[0] - 1,
-		.upto = int8_array_last(*positions)
-	};
-	OwnRows		own = {
-		.rows = match_rows_begin(decision->log, decision->condition.query, &range,
-								 GetActiveSnapshot()),
-		.positions = positions
-	};
+	MatchRows  *rows = match_rows_at(decision->log, decision->condition.query,
+									 &decision->positions, GetActiveSnapshot());
 
-	fold_events(&decision->fold, next_own_row, &own, DT_NOEND);
-	match_rows_end(own.rows);
+	fold_events(&decision->fold, next_row, rows, DT_NOEND);
+	match_rows_end(rows);
 }
 
 /* Step 9, the first part.  Returns false if the events were stored before. */

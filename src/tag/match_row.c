@@ -3,8 +3,9 @@
  * match_row.c
  *		The events that match a query, as rows of es_events.
  *
- * match.c finds their positions.  The rows are looked up by the index on positions, with
- * the same snapshot and whatever the user may read: callers check that.
+ * match.c finds their positions, or the caller knows them, and which of them match is seen in
+ * the rows.  The rows are looked up by the index on positions, with the same snapshot and
+ * whatever the user may read: callers check that.
  *
  *-------------------------------------------------------------------------
  */
@@ -26,12 +27,29 @@
 
 struct MatchRows
 {
-	Match	   *match;
+	Match	   *match;			/* NULL: these positions, as far as they match */
+	const EventQuery *query;
+	const Int8Array *positions;
+	int			at;				/* the next one */
+
 	Relation	log;
 	Relation	index;			/* on positions */
 	IndexScanDesc scan;
 	TupleTableSlot *slot;
 };
+
+/* Opens the log. */
+static MatchRows *
+open_rows(Oid log, Snapshot snapshot)
+{
+	MatchRows  *rows = palloc0(sizeof(MatchRows));
+
+	rows->log = table_open(log, AccessShareLock);
+	rows->index = log_index_open_position(rows->log);
+	rows->slot = table_slot_create(rows->log, NULL);
+	rows->scan = compat_index_beginscan(rows->log, rows->index, snapshot, 1);
+	return rows;
+}
 
 /*
  * Begins to read them.
@@ -40,14 +58,48 @@ MatchRows *
 match_rows_begin(Oid log, const EventQuery *query, const MatchRange *range,
 				 Snapshot snapshot)
 {
-	MatchRows  *rows = palloc(sizeof(MatchRows));
+	MatchRows  *rows = open_rows(log, snapshot);
 
 	rows->match = match_begin(log, query, range, snapshot);
-	rows->log = table_open(log, AccessShareLock);
-	rows->index = log_index_open_position(rows->log);
-	rows->slot = table_slot_create(rows->log, NULL);
-	rows->scan = compat_index_beginscan(rows->log, rows->index, snapshot, 1);
 	return rows;
+}
+
+/*
+ * Begins to read those at the positions.
+ */
+MatchRows *
+match_rows_at(Oid log, const EventQuery *query, const Int8Array *positions,
+			  Snapshot snapshot)
+{
+	MatchRows  *rows = open_rows(log, snapshot);
+
+	rows->query = query;
+	rows->positions = positions;
+	return rows;
+}
+
+/* The next position; 0 after the last one. */
+static int64
+next_position(MatchRows *rows)
+{
+	if (rows->match != NULL)
+		return match_next(rows->match);
+	return rows->at < rows->positions->count ? rows->positions->values[rows->at++] : 0;
+}
+
+/* Returns true if the row matches, which the caller's positions leave open. */
+static bool
+row_matches(const MatchRows *rows)
+{
+	bool		isnull;
+	Datum		type;
+	Datum		tags;
+
+	if (rows->match != NULL)
+		return true;
+	type = slot_getattr(rows->slot, Anum_es_events_type, &isnull);
+	tags = slot_getattr(rows->slot, Anum_es_events_tags, &isnull);
+	return query_matches(rows->query, DatumGetTextPP(type), isnull ? (Datum) 0 : tags);
 }
 
 /*
@@ -58,7 +110,7 @@ match_rows_next(MatchRows *rows)
 {
 	int64		position;
 
-	while ((position = match_next(rows->match)) != 0)
+	while ((position = next_position(rows)) != 0)
 	{
 		ScanKeyData key;
 
@@ -66,7 +118,7 @@ match_rows_next(MatchRows *rows)
 		table_row_key(&key, rows->index, 1, BTEqualStrategyNumber, F_INT8EQ,
 					  Int64GetDatum(position));
 		index_rescan(rows->scan, &key, 1, NULL, 0);
-		if (index_getnext_slot(rows->scan, ForwardScanDirection, rows->slot))
+		if (index_getnext_slot(rows->scan, ForwardScanDirection, rows->slot) && row_matches(rows))
 			return rows->slot;
 	}
 	return NULL;
@@ -82,6 +134,7 @@ match_rows_end(MatchRows *rows)
 	ExecDropSingleTupleTableSlot(rows->slot);
 	index_close(rows->index, AccessShareLock);
 	table_close(rows->log, AccessShareLock);
-	match_end(rows->match);
+	if (rows->match != NULL)
+		match_end(rows->match);
 	pfree(rows);
 }

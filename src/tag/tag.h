@@ -92,6 +92,10 @@ typedef struct MatchRows MatchRows;
 /* The same of rows of es_events, which are looked up whether the user may read them or not. */
 extern MatchRows *match_rows_begin(Oid log, const EventQuery *query,
 								   const MatchRange *range, Snapshot snapshot);
+
+/* The same of those at positions that the caller knows. */
+extern MatchRows *match_rows_at(Oid log, const EventQuery *query,
+								const Int8Array *positions, Snapshot snapshot);
 extern TupleTableSlot *match_rows_next(MatchRows *rows);
 extern void match_rows_end(MatchRows *rows);
 
