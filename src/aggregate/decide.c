@@ -255,7 +255,6 @@ decide(void *arg)
 
 	write->events = decider_decide(decision->decider, NULL, decision->fold.state.state,
 								   decision->command.value, &write->count);
-	event_array_check_conditional(write->count);
 	command_complete_events(&decision->command, write);
 	decision->has_decided = may_append(decision);
 	return decision->has_decided;

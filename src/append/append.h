@@ -49,9 +49,6 @@ extern NewEvent *event_array_read(text *stream, Jsonb *array, int *count);
  */
 extern Datum event_array_tags(Datum tags, int number);
 
-/* Refuses more events than one append under a condition may have. */
-extern void event_array_check_conditional(int count);
-
 /* Refuses events that are wrong by themselves, naming the event in the context. */
 extern void event_array_check(NewEvent *events, int count);
 

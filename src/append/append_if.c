@@ -77,7 +77,6 @@ es_append_if(PG_FUNCTION_ARGS)
 	write.condition = &condition;
 	write.events = event_array_read(NULL, PG_GETARG_JSONB_P(ARG_EVENTS), &write.count);
 	check_some(write.count);
-	event_array_check_conditional(write.count);
 	write_events(&write);
 	return appended_range(fcinfo, &write);
 }

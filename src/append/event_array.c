@@ -347,6 +347,18 @@ read_event_object(NewEvent *event, JsonbValue *object, Datum empty)
 		complete_stream(event);
 }
 
+/* Refuses more events than one append under a condition may have, before they are read. */
+static void
+check_conditional(int count)
+{
+	if (count > ES_MAX_CONDITIONAL)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("too many events for a conditional append"),
+				 errdetail("There are %d, the limit is %d.", count, ES_MAX_CONDITIONAL),
+				 errhint("Append events that do not depend on the condition by es_append_batch().")));
+}
+
 /*
  * Reads the array of objects: new events of the stream.
  */
@@ -366,6 +378,8 @@ event_array_read(text *stream, Jsonb *array, int *count)
 						   JB_ROOT_IS_SCALAR(array) ? "a scalar" : "an object"),
 				 errhint("Pass an array of objects, even for one event.")));
 	*count = JB_ROOT_COUNT(array);
+	if (stream == NULL)
+		check_conditional(*count);
 	events = event_array_make(stream, *count);
 
 	context_push(&context, batch_event_context, &number);
@@ -393,18 +407,4 @@ event_array_check(NewEvent *events, int count)
 	for (number = 1; number <= count; number++)
 		event_check_new(&events[number - 1]);
 	context_pop(&context);
-}
-
-/*
- * Refuses more events than one append under a condition may have.
- */
-void
-event_array_check_conditional(int count)
-{
-	if (count > ES_MAX_CONDITIONAL)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("too many events for a conditional append"),
-				 errdetail("There are %d, the limit is %d.", count, ES_MAX_CONDITIONAL),
-				 errhint("Append events that do not depend on the condition by es_append_batch().")));
 }

@@ -20,7 +20,7 @@
  *	   one snapshot, and those of a transaction that has not ended are both invisible.
  *
  * Entries are stored as the server stores rows of its catalogs: without the executor, and
- * for indexes on columns alone.
+ * for indexes on columns alone (tag_table.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -62,13 +62,24 @@ typedef struct TaggedEvent
 	Datum		tags;
 } TaggedEvent;
 
-/*
- * The oid of es_tags.
- */
-Oid
-tag_entry_table(Oid log)
+/* An entry as a row.  Columns that were added and dropped are null. */
+static HeapTuple
+form_entry(Relation rel, Datum tag, const TaggedEvent *event)
 {
-	return own_table_relid(log, "es_tags");
+	int			count = RelationGetNumberOfAttributes(rel);
+	Datum	   *values = palloc0(sizeof(Datum) * count);
+	bool	   *nulls = palloc(sizeof(bool) * count);
+	HeapTuple	row;
+
+	memset(nulls, true, sizeof(bool) * count);
+	memset(nulls, false, sizeof(bool) * Natts_es_tags);
+	values[Anum_es_tags_tag - 1] = tag;
+	values[Anum_es_tags_position - 1] = Int64GetDatum(event->position);
+	values[Anum_es_tags_type - 1] = event->type;
+	row = heap_form_tuple(RelationGetDescr(rel), values, nulls);
+	pfree(values);
+	pfree(nulls);
+	return row;
 }
 
 /* Stores the entries of an event. */
@@ -81,9 +92,7 @@ insert_entries_of(Relation rel, CatalogIndexState indexes, const TaggedEvent *ev
 
 	for (i = 0; i < count; i++)
 	{
-		Datum		values[Natts_es_tags] = {tags[i], Int64GetDatum(event->position), event->type};
-		bool		nulls[Natts_es_tags] = {false};
-		HeapTuple	row = heap_form_tuple(RelationGetDescr(rel), values, nulls);
+		HeapTuple	row = form_entry(rel, tags[i], event);
 
 		CatalogTupleInsertWithInfo(rel, row, indexes);
 		heap_freetuple(row);
@@ -114,8 +123,8 @@ tag_entry_insert(Log *log, const NewEvent *events, int count)
 
 	if (i == count)
 		return;
-	rel = table_open(tag_entry_table(RelationGetRelid(log->rel)), RowExclusiveLock);
-	indexes = CatalogOpenIndexes(rel);
+	rel = tag_table_open(RelationGetRelid(log->rel), RowExclusiveLock);
+	indexes = tag_table_open_indexes(rel);
 	for (; i < count; i++)
 	{
 		TaggedEvent event = {
@@ -135,7 +144,7 @@ tag_entry_insert(Log *log, const NewEvent *events, int count)
 static bool
 has_entries(Relation rel, const TaggedEvent *event)
 {
-	Relation	index = index_open(compat_primary_key_index(rel), AccessShareLock);
+	Relation	index = tag_table_open_key(rel);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	IndexScanDesc scan = compat_index_beginscan(rel, index, SnapshotSelf, 2);
 	ScanKeyData keys[2];
@@ -182,10 +191,10 @@ es_events_tag(PG_FUNCTION_ARGS)
 
 	if (!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) || event.tags == (Datum) 0)
 		return PointerGetDatum(NULL);
-	rel = table_open(tag_entry_table(RelationGetRelid(trigger->tg_relation)), RowExclusiveLock);
+	rel = tag_table_open(RelationGetRelid(trigger->tg_relation), RowExclusiveLock);
 	if (!has_entries(rel, &event))
 	{
-		CatalogIndexState indexes = CatalogOpenIndexes(rel);
+		CatalogIndexState indexes = tag_table_open_indexes(rel);
 
 		insert_entries_of(rel, indexes, &event);
 		CatalogCloseIndexes(indexes);

@@ -44,9 +44,6 @@ enum
 	Natts_es_tags = Anum_es_tags_type
 };
 
-/* The oid of es_tags. */
-extern Oid	tag_entry_table(Oid log);
-
 /* Stores the entries of events that were just stored. */
 extern void tag_entry_insert(Log *log, const NewEvent *events, int count);
 
@@ -55,6 +52,16 @@ extern void tag_entry_insert(Log *log, const NewEvent *events, int count);
  * added and removed.  SPI is connected.
  */
 extern void tag_entry_reindex(Oid log, int64 *added, int64 *removed);
+
+/* tag_table.c: es_tags, opened if it is as the extension has made it */
+
+extern Relation tag_table_open(Oid log, LOCKMODE mode);
+
+/* Opens the primary key, (tag, position) and the type, to look up entries. */
+extern Relation tag_table_open_key(Relation table);
+
+/* Opens all indexes, to store entries.  CatalogCloseIndexes() closes them. */
+extern struct ResultRelInfo *tag_table_open_indexes(Relation table);
 
 /* log_lock.c */
 

@@ -326,9 +326,9 @@ match_begin(Oid log, const EventQuery *query, const MatchRange *range, Snapshot 
 	match->context = CurrentMemoryContext;
 	match->range = *range;
 	match->log = table_open(log, AccessShareLock);
-	match->entries = table_open(tag_entry_table(log), AccessShareLock);
+	match->entries = tag_table_open(log, AccessShareLock);
 	match->position_index = log_index_open_position(match->log);
-	match->tag_index = index_open(compat_primary_key_index(match->entries), AccessShareLock);
+	match->tag_index = tag_table_open_key(match->entries);
 	match->items = palloc0(sizeof(ItemScan) * query->count);
 	match->count = query->count;
 	for (i = 0; i < match->count; i++)

@@ -84,6 +84,17 @@ SELECT s.what, r.*
                ('an object for one', $$ es_append_batch('x-1', 'any', '{a}', '{"{}"}', tags => ARRAY['{"a": 1}']::jsonb[]) $$)) AS s (what, call),
        refused('SELECT ' || s.call) AS r;
 SELECT r.* FROM refused($$ INSERT INTO es_import (stream, type, tags) VALUES ('x-1', 'a', '{a}'), ('x-1', 'a', '{""}') $$) AS r;
+-- of a decider, and of the handler of a message
+CREATE FUNCTION on_tags(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql
+    RETURN ROW('e', NULL, 'received', NULL, 'x-1', 'none', payload::text[])::es_ack_event;
+SELECT left(t.tags, 20) AS tags, r.*
+  FROM (VALUES ('["a", null]'), ('["a", 1]'), ('{}'), ('"a"'), ('[""]'), (to_jsonb(ARRAY[repeat('x', 256)])::text),
+               ((SELECT jsonb_agg(n::text)::text FROM generate_series(100, 164) n))) AS t (tags),
+       refused(format('SELECT es_execute(''x-1'', ''decide(jsonb, jsonb)'', ''{"tags": %s}'', ''es_merge'')', t.tags)) AS r
+ WHERE length(t.tags) < 300 OR r.code <> '54000' OR r.message <> 'too many tags';
+SELECT left(t.tags, 20) AS tags, r.*
+  FROM (VALUES ('{a,NULL}'), ('{a,""}'), ('{{a},{b}}')) AS t (tags), refused(format('SELECT es_receive(''topic'', ''group'', %L, ''on_tags'')', t.tags)) AS r;
+DROP FUNCTION on_tags;
 SELECT count(*) FROM events WHERE stream = 'x-1';
 
 -- 64 of 255 bytes, and any character: they are data
