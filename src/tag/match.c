@@ -43,6 +43,12 @@
 /* So many entries are walked before the index is searched anew. */
 #define MAX_STEPS	8
 
+/*
+ * If there are more scans, none keeps its page of the table pinned: the server looks up a
+ * pin among all that there are of the page, and that takes longer than to pin it anew.
+ */
+#define MAX_PINNED	64
+
 /* The entries of one tag, the events of one type, or all events. */
 typedef struct PositionScan
 {
@@ -50,7 +56,8 @@ typedef struct PositionScan
 	Relation	index;
 	IndexScanDesc scan;
 	TupleTableSlot *slot;
-	Buffer		visible;		/* of the visibility map */
+	Buffer	   *visible;		/* of the visibility map, for all scans of the
+								 * table */
 	Datum		tag;			/* 0: none */
 	bool		has_row;		/* is the row read, as the type is not in the
 								 * index? */
@@ -77,6 +84,9 @@ struct Match
 	MatchRange	range;
 	Relation	log;
 	Relation	entries;		/* es_tags */
+	Buffer		log_visible;	/* of their visibility maps */
+	Buffer		entries_visible;
+	bool		keeps_pages;	/* do scans keep pages of the tables pinned? */
 	Relation	position_index; /* of the log */
 	Relation	tag_index;
 	ItemScan   *items;
@@ -111,7 +121,7 @@ has_upper_bound(const Match *match)
 
 /* Opens a scan: of a tag, of the index of a type, or of all events. */
 static void
-open_scan(const Match *match, PositionScan *scan, Datum tag, Relation type_index,
+open_scan(Match *match, PositionScan *scan, Datum tag, Relation type_index,
 		  Snapshot snapshot)
 {
 	bool		tagged = tag != (Datum) 0;
@@ -121,7 +131,7 @@ open_scan(const Match *match, PositionScan *scan, Datum tag, Relation type_index
 	scan->index = tagged ? match->tag_index :
 		type_index != NULL ? type_index : match->position_index;
 	scan->slot = table_slot_create(scan->table, NULL);
-	scan->visible = InvalidBuffer;
+	scan->visible = tagged ? &match->entries_visible : &match->log_visible;
 	scan->scan = compat_index_beginscan(scan->table, scan->index, snapshot,
 										(tagged ? 2 : 1) + (has_upper_bound(match) ? 1 : 0));
 	scan->scan->xs_want_itup = !scan->has_row;
@@ -153,23 +163,26 @@ restart_scan(const Match *match, PositionScan *scan, int64 from)
  * false after the last one.
  */
 static bool
-next_entry(PositionScan *scan, ScanDirection direction)
+next_entry(const Match *match, PositionScan *scan, ScanDirection direction)
 {
 	IndexScanDesc desc = scan->scan;
 	ItemPointer tid;
+	bool		found = false;
 
-	while ((tid = index_getnext_tid(desc, direction)) != NULL)
+	while (!found && (tid = index_getnext_tid(desc, direction)) != NULL)
 	{
-		if (VM_ALL_VISIBLE(scan->table, ItemPointerGetBlockNumber(tid), &scan->visible))
+		if (VM_ALL_VISIBLE(scan->table, ItemPointerGetBlockNumber(tid), scan->visible))
 		{
 			PredicateLockPage(scan->table, ItemPointerGetBlockNumber(tid),
 							  desc->xs_snapshot);
 			return true;
 		}
-		if (index_fetch_heap(desc, scan->slot))
-			return true;
+		found = index_fetch_heap(desc, scan->slot);
+		ExecClearTuple(scan->slot);
+		if (!match->keeps_pages)
+			table_index_fetch_reset(desc->xs_heapfetch);
 	}
-	return false;
+	return found;
 }
 
 /* A column of the entry at which the scan is. */
@@ -191,7 +204,7 @@ step_scan(const Match *match, PositionScan *scan)
 
 	CHECK_FOR_INTERRUPTS();
 	scan->ended = scan->has_row ? !index_getnext_slot(scan->scan, direction, scan->slot) :
-		!next_entry(scan, direction);
+		!next_entry(match, scan, direction);
 	if (scan->ended)
 		return;
 	scan->position = DatumGetInt64(scan->has_row ?
@@ -294,7 +307,7 @@ seek_item(const Match *match, ItemScan *item, int64 from)
 
 /* Opens the scans of an item. */
 static void
-open_item(const Match *match, ItemScan *scan, const QueryItem *item, Snapshot snapshot)
+open_item(Match *match, ItemScan *scan, const QueryItem *item, Snapshot snapshot)
 {
 	int			i;
 
@@ -314,6 +327,18 @@ open_item(const Match *match, ItemScan *scan, const QueryItem *item, Snapshot sn
 	}
 }
 
+/* Counts the scans that a query takes, about. */
+static int
+count_scans(const EventQuery *query)
+{
+	int			count = 0;
+	int			i;
+
+	for (i = 0; i < query->count; i++)
+		count += Max(query->items[i].tags.count, 1);
+	return count;
+}
+
 /*
  * Begins to look for events.
  */
@@ -331,6 +356,7 @@ match_begin(Oid log, const EventQuery *query, const MatchRange *range, Snapshot 
 	match->tag_index = tag_table_open_key(match->entries);
 	match->items = palloc0(sizeof(ItemScan) * query->count);
 	match->count = query->count;
+	match->keeps_pages = count_scans(query) <= MAX_PINNED;
 	for (i = 0; i < match->count; i++)
 		open_item(match, &match->items[i], &query->items[i], snapshot);
 	return match;
@@ -390,8 +416,6 @@ close_item(ItemScan *item)
 
 		index_endscan(scan->scan);
 		ExecDropSingleTupleTableSlot(scan->slot);
-		if (BufferIsValid(scan->visible))
-			ReleaseBuffer(scan->visible);
 	}
 	foreach(cell, item->type_indexes)
 		index_close(lfirst(cell), AccessShareLock);
@@ -419,6 +443,10 @@ match_end(Match *match)
 
 	for (i = 0; i < match->count; i++)
 		close_item(&match->items[i]);
+	if (BufferIsValid(match->log_visible))
+		ReleaseBuffer(match->log_visible);
+	if (BufferIsValid(match->entries_visible))
+		ReleaseBuffer(match->entries_visible);
 	index_close(match->tag_index, AccessShareLock);
 	index_close(match->position_index, AccessShareLock);
 	table_close(match->entries, AccessShareLock);
