@@ -101,17 +101,16 @@ add_stream_locks(const Write *write, LogLock *locks)
 	return write->count;
 }
 
-/* Locks them. */
+/* Counts retries, of each stream. */
 static void
-lock_streams(Write *write)
+count_retries(const Write *write)
 {
-	LogLock    *locks = palloc(sizeof(LogLock) * Max(write->count, 1));
 	int			i;
 
-	for (i = 0; i < write->count; i++)
+	if (write->stream != NULL)
+		stream_count_retry(write->stream);
+	for (i = 0; write->stream == NULL && i < write->count; i++)
 		stream_count_retry(write->events[i].stream);
-	log_lock_all(write->log, locks, add_stream_locks(write, locks));
-	pfree(locks);
 }
 
 /*
@@ -120,13 +119,16 @@ lock_streams(Write *write)
 void
 write_lock(Write *write)
 {
+	count_retries(write);
 	if (write->stream == NULL)
-		lock_streams(write);
-	else
 	{
-		stream_count_retry(write->stream);
-		log_lock_stream(write->log, write->stream);
+		LogLock    *locks = palloc(sizeof(LogLock) * Max(write->count, 1));
+
+		log_lock_all(write->log, locks, add_stream_locks(write, locks));
+		pfree(locks);
 	}
+	else
+		log_lock_stream(write->log, write->stream);
 }
 
 /* Compares the version of the stream of an event before it, if the event has one. */
@@ -329,15 +331,29 @@ write_locks(const Write *write, int *count)
 }
 
 /*
- * Steps 3 to 10, and the rest of 2, for streams that are locked and events that are identified.
+ * Step 2, all of it at once: the locks are counted before the first one is taken.  So a write
+ * that locks the whole log instead holds no stream for which another transaction, whose end it
+ * waits for, could wait.
  */
-void
-write_locked(Write *write)
+static void
+lock_at_once(const Write *write)
 {
-	Log		   *log;
+	LogLock    *locks = palloc(sizeof(LogLock) * (write->count + count_tag_locks(write)));
+	int			count = add_stream_locks(write, locks);
 
-	lock_tags(write);
-	log = log_open(write->log);
+	count_retries(write);
+	count += add_tag_locks(write, locks + count);
+	count += condition_add_locks(write->condition, locks + count);
+	log_lock_all(write->log, locks, count);
+	pfree(locks);
+}
+
+/* Steps 3 to 10. */
+static void
+write_under_locks(Write *write)
+{
+	Log		   *log = log_open(write->log);
+
 	identity_check(log);
 	if (write->stream != NULL)
 		write->version = log_last_version(log, write->stream, write->expected);
@@ -358,12 +374,25 @@ write_locked(Write *write)
 }
 
 /*
+ * Steps 3 to 10, and the rest of 2, for streams that are locked and events that are identified.
+ */
+void
+write_locked(Write *write)
+{
+	lock_tags(write);
+	write_under_locks(write);
+}
+
+/*
  * All steps.
  */
 void
 write_events(Write *write)
 {
 	write_identify(write);
-	write_lock(write);
-	write_locked(write);
+	if (count_tag_locks(write) == 0)
+		write_lock(write);
+	else
+		lock_at_once(write);
+	write_under_locks(write);
 }
