@@ -336,7 +336,7 @@ write_locks(const Write *write, int *count)
  * waits for, could wait.
  */
 static void
-lock_at_once(const Write *write)
+lock_streams_and_tags(const Write *write)
 {
 	LogLock    *locks = palloc(sizeof(LogLock) * (write->count + count_tag_locks(write)));
 	int			count = add_stream_locks(write, locks);
@@ -393,6 +393,6 @@ write_events(Write *write)
 	if (count_tag_locks(write) == 0)
 		write_lock(write);
 	else
-		lock_at_once(write);
+		lock_streams_and_tags(write);
 	write_under_locks(write);
 }
