@@ -12,9 +12,9 @@
  *	   give them (event_check.c).  Users' functions may run here, and not under the
  *	   locks that follow.  Error: ES004, if an id cannot be made.  They also get the
  *	   tags of their metadata (tag_metadata.c), which the next step locks.
- *	2. lock: the streams, to the end of the transaction, all in one call and in the
- *	   same order in every transaction (log_lock.c).  Then the tags of the events,
- *	   exclusively, and what a condition has to lock.
+ *	2. lock: the streams, the tags of the events, exclusively, and what a condition has to
+ *	   lock, to the end of the transaction, all in one call and in the same order in every
+ *	   transaction (log_lock.c).
  *	3. open: RowExclusiveLock on es_events, to the end of the transaction.  What is
  *	   looked up sees all that is committed now, at every isolation level.  The first
  *	   append of a session begins a new incarnation if one is due (identity.c).
