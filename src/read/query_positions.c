@@ -39,7 +39,6 @@
 #include "nodes/pathnodes.h"
 #include "nodes/supportnodes.h"
 #include "optimizer/optimizer.h"
-#include "optimizer/pathnode.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/lsyscache.h"
@@ -126,8 +125,9 @@ matching_part(PlannerInfo *root, List *args)
 	Var		   *position = linitial(args);
 	double		tuples = 0;
 
-	if (IsA(position, Var) && position->varlevelsup == 0)
-		tuples = find_base_rel(root, position->varno)->tuples;
+	if (IsA(position, Var) && (int) position->varno < root->simple_rel_array_size &&
+		root->simple_rel_array[position->varno] != NULL)
+		tuples = root->simple_rel_array[position->varno]->tuples;
 	return Min(EXPECTED_MATCHES / Max(tuples, EXPECTED_MATCHES), 1.0);
 }
 
