@@ -7,14 +7,16 @@
  * The order of steps.  From the first one on the stream is locked, so that no
  * other transaction can append between the state and the decision:
  *
- *	1. check the arguments, lock the stream to the end of the transaction;
+ *	1. check the arguments, lock the stream to the end of the transaction, and wait for
+ *	   a transaction that has locked the whole log instead of its streams;
  *	2. take a snapshot, which sees all that was appended before;
  *	3. if the command has an id, and its first event is stored: return its
  *	   first result;
  *	4. fold the stream; compare its version with the expected one: ES001;
  *	5. call the decider; an error refuses the command;
  *	6. complete the metadata and the ids of its events, and append them (write.c)
- *	   at the version of 4: ES001 if the decider has appended to the stream itself;
+ *	   at the version of 4: ES001 if the decider has appended to the stream itself, or
+ *	   a transaction that has locked the whole log since 1;
  *	7. fold the new events.  If 6 has found them stored, since they had ids of
  *	   their own and the command was repeated, return the first result.
  *
@@ -205,6 +207,7 @@ es_execute(PG_FUNCTION_ARGS)
 			   PG_GETARG_TEXT_PP(ARG_REDUCER), PG_GETARG_DATUM(ARG_INITIAL),
 			   PG_ARGISNULL(ARG_INITIAL));
 	write_lock(&execution.write);
+	log_lock_await_whole(execution.log);
 	push_latest_snapshot();
 	if (command_find_executed(&execution.command, execution.log,
 							  &execution.result))

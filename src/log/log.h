@@ -147,6 +147,9 @@ extern void log_lock_stream(Oid log, text *stream);
 /* Takes the lock of an appender on the log (RowExclusiveLock). */
 extern void log_lock_to_append(Oid log);
 
+/* Waits for a transaction that has locked the whole log, and holds nothing then. */
+extern void log_lock_await_whole(Oid log);
+
 /* Returns true if another transaction has that lock, also a prepared one. */
 extern bool log_lock_has_holder(Oid log);
 

@@ -246,6 +246,17 @@ log_lock_to_append(Oid log)
 }
 
 /*
+ * Waits for a transaction that has locked the whole log, and so has no lock of its streams.  The
+ * lock is not held: a caller that will wait for tags must not have it.
+ */
+void
+log_lock_await_whole(Oid log)
+{
+	log_lock_to_append(log);
+	UnlockRelationOid(log, RowExclusiveLock);
+}
+
+/*
  * Returns true if another transaction has that lock, or a stronger one.  One that has
  * released it is visible to later snapshots, if it was committed.
  */
