@@ -29,6 +29,7 @@
 #include "read/read.h"
 #include "append/append.h"
 #include "aggregate/aggregate.h"
+#include "aggregate/command.h"
 
 /* The key of metadata that has the command's id. */
 #define COMMAND_ID		"command_id"

@@ -48,6 +48,7 @@
 #include "tag/tag.h"
 #include "append/append.h"
 #include "aggregate/aggregate.h"
+#include "aggregate/command.h"
 
 PG_FUNCTION_INFO_V1(es_decide);
 
@@ -289,7 +290,7 @@ try_to_decide(Decision *decision)
 
 /* A round: steps 2 to 8.  Returns false if it is to be rolled back. */
 static bool
-run_round(void *arg)
+decide_round(void *arg)
 {
 	Decision   *decision = arg;
 	int			i;
@@ -318,7 +319,7 @@ run_rounds(Decision *decision)
 	int			round;
 
 	add_query_locks(decision);
-	for (round = 1; !try_part(run_round, decision); round++)
+	for (round = 1; !try_part(decide_round, decision); round++)
 	{
 		CHECK_FOR_INTERRUPTS();
 		fold_restart(&decision->fold);
@@ -342,7 +343,7 @@ fold_own(Decision *decision)
 
 /* Step 9, the first part.  Returns false if the events were stored before. */
 static bool
-append_events(Decision *decision)
+append_decided(Decision *decision)
 {
 	Write	   *write = &decision->write;
 	int			i;
@@ -377,7 +378,7 @@ static void
 append_and_fold(Decision *decision)
 {
 	Fold	   *fold = &decision->fold;
-	bool		is_new = append_events(decision);
+	bool		is_new = append_decided(decision);
 
 	PushActiveSnapshot(GetLatestSnapshot());
 	if (is_new)

@@ -22,6 +22,7 @@
 #include "base/context.h"
 #include "append/append.h"
 #include "aggregate/aggregate.h"
+#include "aggregate/command.h"
 
 /*
  * Finds the function with a decider's signature.

@@ -38,6 +38,7 @@
 #include "log/log.h"
 #include "append/append.h"
 #include "aggregate/aggregate.h"
+#include "aggregate/command.h"
 
 PG_FUNCTION_INFO_V1(es_execute);
 
