@@ -139,10 +139,10 @@ read_windows_by_sql(const EventSource *source, Relation log, Snapshot snapshot,
 	return from;
 }
 
-/* Does the same for events that are looked up by the query, some positions at a time. */
+/* Does the same for matches of the query, some of them at a time. */
 static int64
-read_matches_by_sql(const EventSource *source, Relation log, Snapshot snapshot,
-					int64 after, int64 upto, const ReadLimit *limit, EventBatch *batch)
+read_window_by_sql(const EventSource *source, Relation log, Snapshot snapshot,
+				   int64 after, int64 upto, const ReadLimit *limit, EventBatch *batch)
 {
 	MatchRange	range = {.after = after,.upto = upto};
 	Match	   *match = match_begin(source->log, source->query, &range, snapshot);
@@ -170,6 +170,24 @@ read_matches_by_sql(const EventSource *source, Relation log, Snapshot snapshot,
 			 (limit->deadline == NULL || sleep_left(limit->deadline) > 0));
 	match_end(match);
 	MemoryContextDelete(context);
+	return from;
+}
+
+/* Does the same for all matches of the query, a window of positions at a time. */
+static int64
+read_matches_by_sql(const EventSource *source, Relation log, Snapshot snapshot,
+					int64 after, int64 upto, const ReadLimit *limit, EventBatch *batch)
+{
+	int64		from = after;
+	int64		to;
+	int			round = 0;
+
+	do
+	{
+		to = source_window(limit, from, upto, round++);
+		from = read_window_by_sql(source, log, snapshot, from, to, limit, batch);
+	} while (from == to && to < upto && batch->count < limit->count &&
+			 sleep_left(limit->deadline) > 0);
 	return from;
 }
 

@@ -112,6 +112,13 @@ extern void row_walk_store(RowWalk *walk, HeapTuple row, TupleTableSlot *slot);
 
 /* source_scan.c: the same by the indexes of the log */
 
+/*
+ * Returns the position up to which the matches of a query are looked up next, in the rounds
+ * of a read from 0: each goes twice as far as the last one, if time may be over, and else
+ * to the end.
+ */
+extern int64 source_window(const ReadLimit *limit, int64 after, int64 upto, int round);
+
 /* Does the same.  Returns false if the index is not there that it needs. */
 extern bool source_scan_read(const EventSource *source, Relation log,
 							 Snapshot snapshot, int64 after, int64 upto,

@@ -40,6 +40,13 @@
  */
 #define FAR_AHEAD		4096
 
+/*
+ * Positions in which the matches of a query are looked up before time may be over.  Events
+ * that have one of its tags alone are passed over meanwhile, which may be all of them.
+ */
+#define FIRST_WINDOW	(64 * 1024)
+#define MAX_ROUND		30
+
 /* A scan of the index, and its next event. */
 typedef struct SourceArm
 {
@@ -479,6 +486,14 @@ read_known(SourceScan *scan, const PartitionMap *map, Snapshot snapshot, int64 a
 	return !ended;
 }
 
+int64
+source_window(const ReadLimit *limit, int64 after, int64 upto, int round)
+{
+	int64		length = (int64) FIRST_WINDOW << Min(round, MAX_ROUND);
+
+	return limit->deadline == NULL || upto - after <= length ? upto : after + length;
+}
+
 /* Reads what comes after a position by the scans of the source. */
 static void
 read_by_arms(SourceScan *scan, PartitionMap *map, Snapshot snapshot, int64 after,
@@ -494,6 +509,25 @@ read_by_arms(SourceScan *scan, PartitionMap *map, Snapshot snapshot, int64 after
 	else
 		read_arms(scan, limit, after, batch);
 	end_source_scan(scan);
+}
+
+/* Does the same for the matches of a query, some positions at a time. */
+static void
+read_by_matches(SourceScan *scan, PartitionMap *map, Snapshot snapshot, int64 after,
+				int64 upto, const ReadLimit *limit, EventBatch *batch)
+{
+	int64		to = map ? Max(after, partition_map_end(map)) : after;
+	int			round = 0;
+
+	do
+	{
+		int64		from = to;
+
+		to = source_window(limit, from, upto, round++);
+		batch->upto = to;
+		read_by_arms(scan, map, snapshot, from, limit, batch);
+	} while (batch->upto == to && to < upto && batch->count < limit->count &&
+			 sleep_left(limit->deadline) > 0);
 }
 
 bool
@@ -513,7 +547,9 @@ source_scan_read(const EventSource *source, Relation log, Snapshot snapshot, int
 	if (map != NULL && after < partition_map_end(map))
 		ended = !read_known(&scan, map, snapshot, after, upto, limit, batch) ||
 			upto <= partition_map_end(map);
-	if (!ended)
+	if (!ended && scan.by_match)
+		read_by_matches(&scan, map, snapshot, after, upto, limit, batch);
+	else if (!ended)
 		read_by_arms(&scan, map, snapshot, after, limit, batch);
 	index_close(scan.index, AccessShareLock);
 	return true;

@@ -335,6 +335,8 @@ ROLLBACK PREPARED 'es_query_sources';
 SELECT name, lag_events, lag_is_estimate FROM es_projection_status WHERE name = 'rare';
 SELECT subscription, sum(lag_events), bool_or(lag_is_estimate) FROM es_subscription_status GROUP BY 1 ORDER BY 1;
 SELECT name, lag_is_estimate, abs(lag_events - 16666) < 16666 / 3 AS is_near, lag_seconds > 0 AS has_age FROM es_projection_status WHERE name = 'pair';
+SELECT count(*) FROM es_poll('rare');
+SELECT count(*) FROM es_poll('rare in 16', max_count => 3);
 SELECT es_run_projections('rare');
 SELECT es_run_projections('pair');
 SELECT lag_events FROM es_projection_status;

@@ -124,6 +124,16 @@ is(query_there($last), 'slow-1,quick-1', 'es_read with a query finds the same');
 is(query_there($last, 1), 'slow-1', 'one of them');
 $primary->safe_psql('postgres', q{SELECT es_index_type('happened')});
 is(query_there($last, 2, '[{"types": ["happened"]}]'), 'slow-1,quick-1', 'by the index of a type');
+
+# How far consumers with a query are behind is counted there, too.
+$primary->safe_psql('postgres', q{
+	SELECT es_create_subscription('tagged', query => '[{"tags": ["t"]}, {"types": ["happened"], "tags": ["u"]}, {"tags": ["none", "t"]}]'),
+	       es_create_subscription('typed', query => '[{"types": ["happened"]}, {"tags": ["none"]}]')});
+$primary->wait_for_catchup($standby);
+is($standby->safe_psql('postgres', q{
+	SELECT string_agg(subscription || ' ' || (lag_events = CASE subscription WHEN 'tagged' THEN 2 ELSE (SELECT count(*) FROM es_events WHERE type = 'happened') END),
+	                  ', ' ORDER BY subscription) FROM es_subscription_status WHERE subscription LIKE 't%'}),
+	'tagged true, typed true', 'and the lag of consumers with a query');
 like(($standby->psql('postgres', q{SELECT es_append_if('[{"type": "a", "tags": ["t"]}]', '[{"tags": ["t"]}]')}))[2],
 	qr/cannot execute es_append_if\(\) in a read-only transaction/, 'nothing is appended under a condition there');
 
