@@ -1,12 +1,15 @@
--- Stores the events from :first to :last of the plan in plan.sql, and the courses from :offered on.
+-- Stores the events up to :last of the plan in plan.sql, and the courses from :offered on. It begins
+-- anew, in one transaction, which needs no WAL at wal_level = minimal.
 \ir plan.sql
-SELECT coalesce(max(position), 0) AS before FROM advisory_events \gset
+BEGIN;
+TRUNCATE advisory_events, advisory_tags RESTART IDENTITY;
 ALTER TABLE advisory_events DROP CONSTRAINT advisory_events_pkey;
 ALTER TABLE advisory_tags DROP CONSTRAINT advisory_tags_pkey;
 INSERT INTO advisory_events (type, data, tags)
-SELECT 'enrolled', '{"by": "web"}', ARRAY[course, student] FROM pg_temp.plan(:first, :last);
+SELECT 'enrolled', '{"by": "web"}', ARRAY[course, student] FROM pg_temp.plan(1, :last);
 INSERT INTO advisory_events (type, data, tags)
 SELECT 'offered', '{"seats": 100000}', ARRAY[course] FROM pg_temp.offers(:offered);
-INSERT INTO advisory_tags SELECT tag, type, position FROM advisory_events, unnest(tags) AS tag WHERE position > :before;
+INSERT INTO advisory_tags SELECT tag, type, position FROM advisory_events, unnest(tags) AS tag;
 ALTER TABLE advisory_events ADD PRIMARY KEY (position);
 ALTER TABLE advisory_tags ADD PRIMARY KEY (tag, type, position);
+COMMIT;
