@@ -8,6 +8,7 @@ use lib $FindBin::RealBin;
 
 use EventStoreTest;
 use IPC::Run;
+use List::Util qw(max);
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time);
