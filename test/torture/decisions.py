@@ -6,6 +6,8 @@ whether any of them decided on what was not so.
 
     seconds=10 writers=20     of each round
     decisions=1000000         the rounds go on until so many have been made
+    slow=1                    so many times as long as usual are transactions held open; 0: many more
+                              decisions a second
     seed=1                    random choices; the times are the machine's
     rounds=word               the rounds and controls with this word in their names
     sql=1                     the protocol of conditions.sql instead of the extension's functions
@@ -178,7 +180,11 @@ class Writer:
 
     def be_slow(self):
         """Now and then for longer than an unrelated append may wait."""
-        time.sleep(0.3 if self.random.random() < 0.01 else self.random.random() * 0.01)
+        self.sleep(0.3 if self.random.random() < 0.01 else self.random.random() * 0.01)
+
+    def sleep(self, seconds):
+        if self.settings["slow"] > 0:
+            time.sleep(seconds * self.settings["slow"])
 
     # what it does
 
@@ -193,7 +199,7 @@ class Writer:
         query = self.query(tagged)
         base, after, seen = self.read(query)
         if self.random.random() < 0.2:
-            time.sleep(self.random.random() * 0.01)
+            self.sleep(self.random.random() * 0.01)
         mark = self.mark()
         count = self.random.randint(1, 2)
         events = [self.event({"mark": mark, "place": place, "of": count, "q": query, "base": base, "after": after, "seen": seen})
@@ -304,7 +310,7 @@ class Writer:
         with self.connection.transaction():
             first, = self.execute("SELECT position FROM es_append(%s, 'any', 'lingered', %s, tags => %s)",
                                   (f"l-{self.number}", json.dumps(data), tags)).fetchone()
-            time.sleep(self.random.random() * 0.02)
+            self.sleep(self.random.random() * 0.02)
         self.told[data["mark"]] = first
 
     def staying(self):
@@ -312,7 +318,7 @@ class Writer:
         data = {"mark": self.mark(), "place": 0, "of": 1}
         with self.connection.transaction():
             first, = self.execute("SELECT position FROM es_append(%s, 'any', 'stayed', %s)", (f"w-{self.number}", json.dumps(data))).fetchone()
-            time.sleep(0.2)
+            self.sleep(0.2)
         self.told[data["mark"]] = first
 
     def several(self):
@@ -497,6 +503,7 @@ def play(number, name, kinds, options, fault=""):
     """A round. Returns how many decisions were stored, what was counted, and what is wrong."""
     database = f"race{os.getpid()}_{number}"
     settings = {"database": database, "name": name, "fault": fault, "seed": options["seed"], "kills": options["kills"], "sql": options["sql"] or bool(fault),
+                "slow": options["slow"],
                 "until": time.time() + options["seconds"], "stop": fork.Event(),
                 "alone": not ({"several", "large"} & kinds.keys())}
     prepare(database, settings)
@@ -592,7 +599,7 @@ class Tally:
 
 
 def main(arguments):
-    options = {"seconds": 10.0, "writers": 20, "seed": 1, "decisions": 0, "rounds": "", "sql": 0, "kills": 0}
+    options = {"seconds": 10.0, "writers": 20, "seed": 1, "slow": 1.0, "decisions": 0, "rounds": "", "sql": 0, "kills": 0}
     for argument in arguments:
         name, value = argument.split("=", 1)
         options[name] = type(options[name])(value)
