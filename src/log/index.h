@@ -30,6 +30,9 @@ extern bool log_index_is_on_position(Relation index);
 
 /* log_type_index.c */
 
+/* Returns the type, if the index is on the positions of its events alone; else NULL. */
+extern text *log_type_index_type(Relation index);
+
 /*
  * Opens, for each of the types, an index on the positions of its events alone.  Returns NIL
  * if a type has none.

@@ -49,6 +49,7 @@ typedef struct Log
 	Relation	rel;
 	Relation   *indexes;		/* all of them */
 	int			index_count;
+	text	  **index_types;	/* of an ordinary log: of its indexes of types */
 	EState	   *estate;			/* NULL: an ordinary log (log_direct.c) */
 	ResultRelInfo *relinfo;		/* the same */
 	Relation	id_index;		/* unique (id) */

@@ -5,7 +5,8 @@
  *
  * An ordinary log is one as the extension made it: no columns, indexes, CHECKs or
  * AFTER triggers of the owner's, no sync projections.  There an INSERT has to store the
- * row and one entry in each of four indexes, whose values are known.  The executor's
+ * row and one entry in each of four indexes, whose values are known, and one in the index of
+ * its type if es_index_type() has made one.  The executor's
  * state, its descriptions of the indexes and the expression of one of them take a
  * quarter as many instructions again as those entries.  So they are left out, and each
  * index gets its values directly.  Any other log, and one that may be another,
@@ -64,16 +65,42 @@ has_ordinary_columns(TupleDesc desc)
 		!TupleDescAttr(desc, Anum_es_events_body - 1)->attnotnull;
 }
 
-/* Returns true if it is one of our indexes, with the columns of its key alone. */
+/* Returns true if its entries can be stored, and have the columns of its key alone. */
 static bool
-is_ordinary_index(const Log *log, Relation index)
+is_plain_index(Relation index)
 {
 	const		FormData_pg_index *form = index->rd_index;
 
 	return form->indisvalid && form->indisready && form->indimmediate &&
-		form->indnatts == form->indnkeyatts &&
-		(index == log->id_index || index == log->version_index ||
-		 index == log->position_index || log_index_is_category(log->rel, index));
+		form->indnatts == form->indnkeyatts;
+}
+
+/* Returns true if it is one of the four. */
+static bool
+is_ordinary_index(const Log *log, Relation index)
+{
+	return index == log->id_index || index == log->version_index ||
+		index == log->position_index || log_index_is_category(log->rel, index);
+}
+
+/* Returns true if these are the four, and indexes of types, whose types it notes. */
+static bool
+are_ordinary_indexes(Log *log)
+{
+	int			ordinary = 0;
+	int			i;
+
+	log->index_types = palloc0(sizeof(text *) * log->index_count);
+	for (i = 0; i < log->index_count; i++)
+	{
+		if (!is_plain_index(log->indexes[i]))
+			return false;
+		if (is_ordinary_index(log, log->indexes[i]))
+			ordinary++;
+		else if ((log->index_types[i] = log_type_index_type(log->indexes[i])) == NULL)
+			return false;
+	}
+	return ordinary == ORDINARY_INDEXES;
 }
 
 /* Opens all indexes of the table. */
@@ -110,26 +137,20 @@ bool
 log_direct_open(Log *log)
 {
 	List	   *oids;
-	int			i;
 
 	if (!has_ordinary_columns(RelationGetDescr(log->rel)) ||
 		log->rel->rd_rel->relispartition || log_insert_fires_others(log->rel->trigdesc))
 		return false;
 	oids = RelationGetIndexList(log->rel);
-	if (list_length(oids) != ORDINARY_INDEXES)
+	if (list_length(oids) < ORDINARY_INDEXES)
 		return false;
 	open_indexes(log, oids);
 	list_free(oids);
 	log_index_find_all(log);
-	for (i = 0; i < log->index_count; i++)
-	{
-		if (!is_ordinary_index(log, log->indexes[i]))
-		{
-			log_direct_close(log);
-			return false;
-		}
-	}
-	return true;
+	if (are_ordinary_indexes(log))
+		return true;
+	log_direct_close(log);
+	return false;
 }
 
 /* Makes the text that es_category() returns for the stream. */
@@ -161,9 +182,11 @@ log_direct_insert_entries(Log *log, ItemPointer tid, const NewEvent *event)
 		Relation	index = log->indexes[i];
 		Datum		values[2] = {0, 0};
 
+		if (log->index_types[i] != NULL && !stream_equal(log->index_types[i], event->type))
+			continue;
 		if (index == log->id_index)
 			values[0] = UUIDPGetDatum(&event->id);
-		else if (index == log->position_index)
+		else if (index == log->position_index || log->index_types[i] != NULL)
 			values[0] = Int64GetDatum(event->position);
 		else if (index == log->version_index)
 		{

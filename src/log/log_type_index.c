@@ -35,16 +35,18 @@ is_for_snapshots(Relation index)
 							  TransactionXmin);
 }
 
-/* Returns the type whose events alone the index has; NULL if it is another index. */
-static text *
-indexed_type(Relation index)
+/*
+ * Returns the type whose events alone the index has; NULL if it is another index.
+ */
+text *
+log_type_index_type(Relation index)
 {
 	List	   *predicate;
 	OpExpr	   *equal;
 	Var		   *column;
 	Const	   *type;
 
-	if (!log_index_is_on_position(index) || !is_for_snapshots(index))
+	if (!log_index_is_on_position(index))
 		return NULL;
 	predicate = RelationGetIndexPredicate(index);
 	if (list_length(predicate) != 1 || !IsA(linitial(predicate), OpExpr))
@@ -64,7 +66,7 @@ indexed_type(Relation index)
 static bool
 note_index(Relation *found, const TextSet *types, Relation index)
 {
-	text	   *type = indexed_type(index);
+	text	   *type = is_for_snapshots(index) ? log_type_index_type(index) : NULL;
 	bool		is_new = false;
 	int			i;
 

@@ -42,6 +42,28 @@ SELECT * FROM appended('again');
 REINDEX INDEX CONCURRENTLY again;
 REINDEX INDEX CONCURRENTLY es_events_pkey;
 SELECT * FROM appended('reindexed');
+-- The indexes of types, which need no executor, and indexes that are nearly such.
+SELECT es_index_type('two') IS NOT NULL AS two, es_index_type('four') IS NOT NULL AS four;
+SELECT * FROM appended('types');
+CREATE INDEX three ON es_events (position DESC) WHERE type = 'three';
+CREATE INDEX not_two ON es_events (position) WHERE type <> 'two';
+SELECT * FROM appended('nearly');
+DROP INDEX three, not_two;
+CREATE UNIQUE INDEX three ON es_events (position) WHERE type = 'three';
+SELECT * FROM appended('types');
+BEGIN;
+SET LOCAL enable_seqscan = off;
+SET LOCAL enable_bitmapscan = off;
+SELECT t.type, (SELECT count(*) FROM es_read(query => jsonb_build_array(jsonb_build_object('types', ARRAY[t.type])))) = count(*) AS all_of_them
+  FROM (SELECT type FROM es_events OFFSET 0) AS t GROUP BY t.type ORDER BY t.type;
+-- and none of another type: the type is not looked at again
+SELECT count(*) FILTER (WHERE type = 'two') = (SELECT count(*) FROM es_events WHERE type = 'two' AND position > 0) AS two,
+       count(*) FILTER (WHERE type = 'three') = (SELECT count(*) FROM es_events WHERE type = 'three' AND position > 0) AS three
+  FROM (SELECT type FROM es_events OFFSET 0) AS t;
+COMMIT;
+SELECT c.relname = 'three' AS three, i.indisvalid, pg_relation_size(c.oid) > 8192 AS has_entries
+  FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid WHERE i.indrelid = 'es_events'::regclass AND indpred IS NOT NULL ORDER BY 1;
+SELECT format('DROP INDEX %s', i.indexrelid::regclass) FROM pg_index AS i WHERE i.indrelid = 'es_events'::regclass AND indpred IS NOT NULL \gexec
 -- It has a column more in the same key, or is unique.
 DROP INDEX again;
 CREATE INDEX again ON es_events (es_category(stream), position) INCLUDE (type);
