@@ -157,7 +157,11 @@ foreach my $when ('prepared', 'after a restart')
 	}
 	unlike((end_call(start_call($node, "SET lock_timeout = '60s'; $without; SELECT * FROM es_query('[{\"tags\": [\"held\"]}]')")))[0], qr/ERROR/,
 		'other appends, and readers of what a condition holds, do not');
-	$node->restart('immediate') if $when eq 'prepared';
+	if ($when eq 'prepared')
+	{
+		$node->stop('immediate');
+		$node->start;
+	}
 }
 sql($node, "COMMIT PREPARED 'append'");
 sql($node, "ROLLBACK PREPARED 'condition'");
