@@ -186,7 +186,9 @@ SELECT fresh('', '{x}', '{"a:b": "c:d", "n": 1.0}');
 SELECT fresh('"a:b", n', '{x}', '{"a:b": "c:d", "n": 1.0}');
 SELECT fresh('"a:b", n', '{x}', '{"a:b": "e", "n": 2}');
 SELECT tags FROM events WHERE stream = 'r-2';
+\set SHOW_CONTEXT never
 SELECT fresh('', NULL, NULL);
+\set SHOW_CONTEXT errors
 -- batches, imports, conditional appends and commands
 SET eventstore.tag_metadata = '';
 CREATE FUNCTION batch(metadata jsonb) RETURNS bigint LANGUAGE sql AS $$
