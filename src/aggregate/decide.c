@@ -42,7 +42,6 @@
 
 #include "base/base.h"
 #include "eventstore.h"
-#include "stats/stats.h"
 #include "log/log.h"
 #include "log/tags.h"
 #include "tag/tag.h"
@@ -205,6 +204,14 @@ fold_upto(Decision *decision, int64 upto)
 	condition->after = upto == PG_INT64_MAX ? fold->state.version : upto;
 }
 
+/* Forgets what was folded. */
+static void
+restart_fold(Decision *decision)
+{
+	fold_restart(&decision->fold);
+	decision->condition.after = 0;
+}
+
 /* Takes the locks of the decided events.  Returns false if one is taken. */
 static bool
 try_event_locks(Decision *decision)
@@ -322,8 +329,7 @@ run_rounds(Decision *decision)
 	for (round = 1; !try_part(decide_round, decision); round++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		fold_restart(&decision->fold);
-		decision->condition.after = 0;
+		restart_fold(decision);
 
 		/* it has the locks, and yet something always came in between */
 		decision->locks_all = round + 1 >= MAX_ROUNDS || decision->has_locks;
@@ -377,7 +383,6 @@ take_first_result(Decision *decision)
 static void
 append_and_fold(Decision *decision)
 {
-	Fold	   *fold = &decision->fold;
 	bool		is_new = append_decided(decision);
 
 	PushActiveSnapshot(GetLatestSnapshot());
@@ -385,11 +390,10 @@ append_and_fold(Decision *decision)
 		fold_own(decision);
 	else
 	{
-		fold_restart(fold);
-		decision->condition.after = 0;
+		restart_fold(decision);
 		fold_upto(decision, decision->write.position);
 	}
-	fold_save(fold);
+	fold_save(&decision->fold);
 	PopActiveSnapshot();
 }
 

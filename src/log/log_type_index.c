@@ -4,7 +4,7 @@
  *		The indexes on the positions of the events of one type (es_index_type).
  *
  * Such an index is known by its definition: a B-tree on the position of the rows for which
- * the type is equal to a constant.  Its name does not matter, nor who has made it.
+ * the type is equal to a constant.  Its name and its owner do not matter.
  *
  * The positions and types of stored events never change.  So an index has all events that
  * a snapshot sees, unless it was made when rows that es_rewrite has replaced were still
