@@ -14,6 +14,13 @@
 #   make bench-decisions [SHORT=1 [WRITE=1]] figures of decisions by tags, against other ways to make them
 #   make bench-growth [LONG=1]              what grows with the log, at 1, 10 and 100 million events (doc/operate/growth.md)
 #   make bench-peers                        figures against other event stores (doc/compare/peers.md)
+#   make bench-gateway                      appends, reads and event streams through the gateway, against libpq
+#   make gateway, make gateway-install      the gateway, a program that serves HTTP (doc/operate/gateway.md)
+#   make message-db, make message-db-install   the extension eventstore_message_db (doc/compare/message-db.md)
+#   make tap, make tap-install              the extension eventstore_tap, pgTAP functions (doc/guide/testing.md)
+#   make console                            the console that the gateway serves, by npm (gateway/console/README.md)
+#   make gateway-demo                       a private server with sample data and the gateway; prints the address
+#   make gateway-asan                       the gateway with AddressSanitizer, for tests
 #   make format, make format-check          pgindent style; the layout of the sources; links and words of the documents
 #   make drawings                           the drawings of doc/internals/, by graphviz
 #
@@ -26,7 +33,7 @@ MODULE_big = eventstore
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
 
 # The install script is these files, in this order.
-SQL_FILES = base stats log identity drop_guard notify type read append failure aggregate projection subscription inbox operate restore privilege worker health restore_end
+SQL_FILES = base stats log identity drop_guard notify type read append failure aggregate retention projection subscription inbox retention_rule operate restore privilege worker health restore_end
 SQL = $(SQL_FILES:%=sql/%.sql)
 INSTALL_SCRIPT_SQL = $(EXTENSION)--$(EXTVERSION).sql
 DATA_built = $(INSTALL_SCRIPT_SQL)
@@ -56,8 +63,9 @@ SHLIB_LINK = -lcrypto
 EXTRA_CLEAN = $(EXTENSION)--*.sql .built-with results log tmp_check output_iso \
 	regression.diffs regression.out
 
-own_goals = check check-fast check-all check-clients check-assert check-asan fuzz torture demo demo-stop bench bench-decisions bench-growth bench-peers \
-	format format-check drawings bench-instructions
+own_goals = check check-fast check-all check-clients check-assert check-asan fuzz torture demo demo-stop bench bench-decisions bench-growth bench-peers bench-gateway \
+	format format-check drawings bench-instructions console gateway gateway-asan gateway-demo gateway-install \
+	message-db message-db-install tap tap-install
 
 ifneq (,$(filter $(own_goals),$(MAKECMDGOALS)))
 # ---- Goals with a script of their own: they must start where nothing is
@@ -83,8 +91,12 @@ check:
 	@test/tools/packages check
 	@case " $${ONLY:-clients} " in *' clients '*) test/tools/packages clients || \
 		echo "eventstore: the clients that need what is missing are left out." >&2 ;; esac
+	@case " $${ONLY:-compat} " in *' compat '*) test/tools/packages compat || \
+		echo "eventstore: the tests of compat/ are left out." >&2 ;; esac
 	@case " $${ONLY:-torture} " in *' torture '*) test/tools/packages torture || \
 		echo "eventstore: the torture is left out." >&2 ;; esac
+	@case " $${ONLY:-gateway} " in *' gateway '*) { test/tools/packages gateway && test/tools/packages gateway-tests; } || \
+		echo "eventstore: the tests of the gateway are left out." >&2 ;; esac
 	@test/tools/check
 
 check-fast:
@@ -111,6 +123,7 @@ torture:
 	@test/tools/packages torture
 	@test/torture/run
 	@test/torture/decisions
+	@test/torture/removals
 
 demo:
 	@test/tools/packages demo
@@ -138,6 +151,32 @@ bench-growth:
 bench-peers:
 	@test/tools/packages bench-peers
 	@bench/peers/run
+
+bench-gateway:
+	@test/tools/packages gateway
+	@test/tools/packages gateway-tests
+	@bench/gateway
+	@bench/streams
+
+console:
+	@test/tools/packages console
+	@$(MAKE) --no-print-directory -C gateway console
+
+gateway gateway-asan gateway-install:
+	@test/tools/packages gateway
+	@PG_CONFIG=$$(test/tools/packages pg_config) && \
+		$(MAKE) --no-print-directory -C gateway PG_CONFIG=$$PG_CONFIG $(patsubst gateway-%,%,$(@:gateway=all))
+
+message-db message-db-install tap tap-install:
+	@test/tools/packages demo
+	@PG_CONFIG=$$(test/tools/packages pg_config) && \
+		$(MAKE) --no-print-directory -C $(if $(findstring tap,$@),pgtap,compat/message-db) PG_CONFIG=$$PG_CONFIG \
+		$(if $(findstring install,$@),install,all)
+
+gateway-demo:
+	@test/tools/packages demo
+	@test/tools/packages gateway
+	@gateway/demo/run
 
 format:
 	@test/tools/packages format

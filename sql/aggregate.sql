@@ -45,7 +45,14 @@ CREATE FUNCTION es_decide(
     OUT first_position bigint, OUT "position" bigint, OUT state jsonb, OUT events int)
     AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
+CREATE FUNCTION es_test_decider(
+    reducer es_function, decider es_function, given jsonb, command jsonb,
+    initial jsonb DEFAULT '{}', stream text DEFAULT 'test-1',
+    OUT events jsonb, OUT state jsonb, OUT error text, OUT sqlstate text)
+    AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
 REVOKE EXECUTE ON FUNCTION
+    es_test_decider(es_function, es_function, jsonb, jsonb, jsonb, text),
     es_decide(jsonb, es_function, jsonb, es_function, jsonb, jsonb),
     es_snapshot(text, es_function, jsonb), es_reducer(regnamespace),
     es_execute(text, es_function, jsonb, es_function, jsonb, es_expected_version, jsonb)
@@ -80,3 +87,5 @@ COMMENT ON FUNCTION es_execute(text, es_function, jsonb, es_function, jsonb, es_
     'decides a command on the state of a locked stream, and appends the events';
 COMMENT ON FUNCTION es_decide(jsonb, es_function, jsonb, es_function, jsonb, jsonb) IS
     'decides a command on the state of the events that match a query, while no other can come, and appends the events';
+COMMENT ON FUNCTION es_test_decider(es_function, es_function, jsonb, jsonb, jsonb, text) IS
+    'decides a command on the state of given events; stores nothing';

@@ -223,6 +223,30 @@ CREATE TRIGGER es_import_row INSTEAD OF INSERT ON es_import
 CREATE TRIGGER es_import_flush AFTER INSERT ON es_import
     FOR EACH STATEMENT EXECUTE FUNCTION es_import_flush();
 
+CREATE VIEW es_import_log AS
+    SELECT position, version, recorded_at, stream::es_import_stream AS stream, type, data, metadata, id, occurred_at, tags, body
+      FROM es_events WHERE false;
+ALTER VIEW es_import_log ALTER COLUMN data SET DEFAULT '{}';
+ALTER VIEW es_import_log ALTER COLUMN stream SET DEFAULT NULL;
+CREATE TRIGGER es_import_row INSTEAD OF INSERT ON es_import_log
+    FOR EACH ROW EXECUTE FUNCTION es_import_row();
+CREATE TRIGGER es_import_flush AFTER INSERT ON es_import_log
+    FOR EACH STATEMENT EXECUTE FUNCTION es_import_flush();
+
+COMMENT ON VIEW es_import_log IS
+    'INSERT or COPY into it stores events with the positions, versions and times that they have elsewhere; a SELECT returns no row';
+COMMENT ON COLUMN es_import_log.position IS 'position, above those before it and all that is stored';
+COMMENT ON COLUMN es_import_log.version IS 'version, one above that of the event before it in the stream';
+COMMENT ON COLUMN es_import_log.recorded_at IS 'when it was recorded there';
+COMMENT ON COLUMN es_import_log.stream IS 'stream''s name';
+COMMENT ON COLUMN es_import_log.type IS 'name of what happened';
+COMMENT ON COLUMN es_import_log.data IS 'content of the event; {} by default';
+COMMENT ON COLUMN es_import_log.metadata IS 'an object with facts about the event; null: none';
+COMMENT ON COLUMN es_import_log.id IS 'its id; null: a UUID of version 7';
+COMMENT ON COLUMN es_import_log.occurred_at IS 'when it happened, if that is known; null: not';
+COMMENT ON COLUMN es_import_log.tags IS 'names of what the event is about; null: none';
+COMMENT ON COLUMN es_import_log.body IS 'bytes that are not JSON; null: none';
+
 COMMENT ON VIEW es_import IS
     'INSERT or COPY into it appends the rows in order, each with expected version any; a SELECT returns no row';
 COMMENT ON COLUMN es_import.stream IS 'stream''s name';

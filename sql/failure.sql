@@ -40,6 +40,7 @@ CREATE TABLE es_failures (
 CREATE INDEX es_failures_projection_stream_idx ON es_failures (projection, stream, position);
 CREATE INDEX es_failures_subscription_stream_idx ON es_failures (subscription, stream, position);
 CREATE INDEX es_failures_projection_retry_idx ON es_failures (projection, retry_at) WHERE retry_at IS NOT NULL;
+CREATE INDEX es_failures_stream_idx ON es_failures (stream, position) WHERE stream IS NOT NULL;
 CREATE INDEX es_failures_retry_idx ON es_failures (subscription, partition, retry_at);
 -- es_health finds the first of what is parked for good among those that wait.
 CREATE INDEX es_failures_parked_idx ON es_failures (projection, subscription, topic, group_id, id)

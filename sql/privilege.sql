@@ -24,6 +24,13 @@ CREATE VIEW es_privileges AS
         ('es_projection_status',    'SELECT', '{reader,operator}'),
         ('es_projections',          'SELECT', '{operator}'),
         ('es_published_horizon',    'SELECT', '{operator}'),
+        ('es_all_events',           'SELECT', '{operator}'),
+        ('es_archived_events',      'SELECT', '{operator}'),
+        ('es_removals',             'SELECT', '{operator,retention}'),
+        ('es_removals_id_seq',      'SELECT', '{operator}'),
+        ('es_removed_ids',          'SELECT', '{operator,retention}'),
+        ('es_retention',            'SELECT', '{operator,retention}'),
+        ('es_retention_status',     'SELECT', '{operator,retention}'),
         ('es_rewrites',             'SELECT', '{operator}'),
         ('es_skipped_events',       'SELECT', '{operator}'),
         ('es_snapshots',            'SELECT', '{operator}'),
@@ -45,7 +52,7 @@ CREATE VIEW es_privileges AS
         ('es_categories_recv',      'EXECUTE', '{reader,writer,operator}'),
         ('es_categories_send',      'EXECUTE', '{reader,writer,operator}'),
         ('es_categories_texts',     'EXECUTE', '{reader,writer,operator}'),
-        ('es_category',             'EXECUTE', '{reader,writer,operator}'),
+        ('es_category',             'EXECUTE', '{reader,writer,operator,retention}'),
         ('es_channel',              'EXECUTE', '{reader,writer,operator}'),
         ('es_closed',               'EXECUTE', '{reader,writer,operator}'),
         ('es_definitions_in',       'EXECUTE', '{reader,writer,operator}'),
@@ -56,31 +63,33 @@ CREATE VIEW es_privileges AS
         ('es_digest_string',        'EXECUTE', '{reader,writer,operator}'),
         ('es_expected_version_cmp',  'EXECUTE', '{reader,writer,operator}'),
         ('es_expected_version_eq',   'EXECUTE', '{reader,writer,operator}'),
-        ('es_expected_version_from_bpchar', 'EXECUTE', '{reader,writer,operator}'),
-        ('es_expected_version_from_int2', 'EXECUTE', '{reader,writer,operator}'),
-        ('es_expected_version_from_int4', 'EXECUTE', '{reader,writer,operator}'),
-        ('es_expected_version_from_int8', 'EXECUTE', '{reader,writer,operator}'),
+        ('es_expected_version_from_bpchar', 'EXECUTE', '{reader,writer,operator,retention}'),
+        ('es_expected_version_from_int2', 'EXECUTE', '{reader,writer,operator,retention}'),
+        ('es_expected_version_from_int4', 'EXECUTE', '{reader,writer,operator,retention}'),
+        ('es_expected_version_from_int8', 'EXECUTE', '{reader,writer,operator,retention}'),
         ('es_expected_version_ge',   'EXECUTE', '{reader,writer,operator}'),
         ('es_expected_version_gt',   'EXECUTE', '{reader,writer,operator}'),
         ('es_expected_version_hash', 'EXECUTE', '{reader,writer,operator}'),
         ('es_expected_version_hash_extended', 'EXECUTE', '{reader,writer,operator}'),
-        ('es_expected_version_in',   'EXECUTE', '{reader,writer,operator}'),
+        ('es_expected_version_in',   'EXECUTE', '{reader,writer,operator,retention}'),
         ('es_expected_version_le',   'EXECUTE', '{reader,writer,operator}'),
         ('es_expected_version_lt',   'EXECUTE', '{reader,writer,operator}'),
         ('es_expected_version_ne',   'EXECUTE', '{reader,writer,operator}'),
         ('es_expected_version_out',  'EXECUTE', '{reader,writer,operator}'),
         ('es_expected_version_recv', 'EXECUTE', '{reader,writer,operator}'),
         ('es_expected_version_send', 'EXECUTE', '{reader,writer,operator}'),
-        ('es_function_from_oid',    'EXECUTE', '{reader,writer,operator}'),
-        ('es_function_from_regproc', 'EXECUTE', '{reader,writer,operator}'),
+        ('es_function_from_oid',    'EXECUTE', '{reader,writer,operator,retention}'),
+        ('es_function_from_regproc', 'EXECUTE', '{reader,writer,operator,retention}'),
         ('es_append_support',       'EXECUTE', '{reader,writer,operator}'),
         ('es_by_index',             'EXECUTE', '{reader,writer,operator}'),
         ('es_by_index_support',     'EXECUTE', '{reader,writer,operator}'),
         ('es_by_query',             'EXECUTE', '{reader,writer,operator}'),
         ('es_by_query_support',     'EXECUTE', '{reader,writer,operator}'),
+        ('es_kept_after',           'EXECUTE', '{reader,writer,operator}'),
+        ('es_kept_after_support',   'EXECUTE', '{reader,writer,operator}'),
         ('es_by_version',           'EXECUTE', '{reader,writer,operator}'),
-        ('es_function_from_regprocedure', 'EXECUTE', '{reader,writer,operator}'),
-        ('es_function_in',          'EXECUTE', '{reader,writer,operator}'),
+        ('es_function_from_regprocedure', 'EXECUTE', '{reader,writer,operator,retention}'),
+        ('es_function_in',          'EXECUTE', '{reader,writer,operator,retention}'),
         ('es_function_out',         'EXECUTE', '{reader,writer,operator}'),
         ('es_function_recv',        'EXECUTE', '{reader,writer,operator}'),
         ('es_function_send',        'EXECUTE', '{reader,writer,operator}'),
@@ -118,6 +127,7 @@ CREATE VIEW es_privileges AS
         ('es_append_batch',         'EXECUTE', '{writer}'),
         ('es_append_if',            'EXECUTE', '{writer}'),
         ('es_execute',              'EXECUTE', '{writer}'),
+        ('es_test_decider',         'EXECUTE', '{writer}'),
         ('es_decide',               'EXECUTE', '{writer}'),
         ('es_receive',              'EXECUTE', '{writer}'),
 
@@ -174,7 +184,16 @@ CREATE VIEW es_privileges AS
         ('es_stats',                'EXECUTE', '{operator}'),
         ('es_stats_reset',          'EXECUTE', '{operator}'),
         ('es_unskip_event',         'EXECUTE', '{operator}'),
-        ('es_work',                 'EXECUTE', '{operator}')),
+        ('es_work',                 'EXECUTE', '{operator}'),
+
+        ('es_archive',              'EXECUTE', '{retention}'),
+        ('es_archive_stream',       'EXECUTE', '{retention}'),
+        ('es_compact_stream',       'EXECUTE', '{retention}'),
+        ('es_delete_stream',        'EXECUTE', '{retention}'),
+        ('es_run_retention',        'EXECUTE', '{retention}'),
+        ('es_set_retention',        'EXECUTE', '{retention}'),
+        ('es_truncate_stream',      'EXECUTE', '{retention}'),
+        ('es_unarchive_stream',     'EXECUTE', '{retention}')),
     member AS (
         SELECT d.classid, d.objid
           FROM pg_extension x
@@ -197,7 +216,7 @@ CREATE VIEW es_privileges AS
     SELECT 'SCHEMA', pg_catalog.quote_ident(s.nspname), k.kind, 'USAGE', s.nspacl
       FROM pg_extension x
       JOIN pg_namespace s ON s.oid = x.extnamespace
-     CROSS JOIN (VALUES ('reader'), ('writer'), ('operator')) k (kind)
+     CROSS JOIN (VALUES ('reader'), ('writer'), ('operator'), ('retention')) k (kind)
      WHERE x.extname = 'eventstore';
 
 CREATE FUNCTION es_grant(role regrole, kind text) RETURNS void
@@ -209,10 +228,10 @@ REVOKE EXECUTE ON FUNCTION es_grant(regrole, text), es_revoke(regrole, text) FRO
 COMMENT ON VIEW es_privileges IS 'what es_grant grants to each kind of user';
 COMMENT ON COLUMN es_privileges.type IS 'TABLE, ROUTINE or SCHEMA, as in GRANT';
 COMMENT ON COLUMN es_privileges.object IS 'name of the object, as in GRANT';
-COMMENT ON COLUMN es_privileges.kind IS 'reader, writer or operator';
+COMMENT ON COLUMN es_privileges.kind IS 'reader, writer, operator or retention';
 COMMENT ON COLUMN es_privileges.privilege IS 'the privilege that the kind needs';
 COMMENT ON COLUMN es_privileges.acl IS 'privileges on the object now; null: only its owner and, for functions, PUBLIC have any';
 COMMENT ON FUNCTION es_grant(regrole, text) IS
-    'grants a role what a reader, a writer or an operator needs';
+    'grants a role what a reader, a writer, an operator or retention needs';
 COMMENT ON FUNCTION es_revoke(regrole, text) IS
-    'revokes from a role what a reader, a writer or an operator needs';
+    'revokes from a role what a reader, a writer, an operator or retention needs';

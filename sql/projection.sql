@@ -69,7 +69,7 @@ CREATE FUNCTION es_alter_projection(
     RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 CREATE FUNCTION es_rename_projection(name text, new_name text)
     RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-CREATE FUNCTION es_rebuild_projection(name text)
+CREATE FUNCTION es_rebuild_projection(name text, archived boolean DEFAULT false)
     RETURNS bigint AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 CREATE FUNCTION es_run_projections(name text DEFAULT NULL, max_batches bigint DEFAULT NULL)
     RETURNS bigint AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
@@ -83,7 +83,7 @@ CREATE FUNCTION es_replaying()
 REVOKE EXECUTE ON FUNCTION
     es_create_projection(text, es_function, text, regnamespace, regclass, regclass[], es_categories, text[], text, bigint, bigint, text, bigint, interval, jsonb),
     es_drop_projection(text), es_pause_projection(text), es_resume_projection(text),
-    es_alter_projection(text, text, bigint, text, bigint, interval, es_function, text, regnamespace, es_categories, text[], bigint, boolean, boolean, jsonb, boolean), es_rename_projection(text, text), es_rebuild_projection(text),
+    es_alter_projection(text, text, bigint, text, bigint, interval, es_function, text, regnamespace, es_categories, text[], bigint, boolean, boolean, jsonb, boolean), es_rename_projection(text, text), es_rebuild_projection(text, boolean),
     es_run_projections(text, bigint), es_wait(text, bigint, interval)
     FROM PUBLIC;
 REVOKE EXECUTE ON PROCEDURE es_work(boolean) FROM PUBLIC;
@@ -223,7 +223,7 @@ COMMENT ON FUNCTION es_alter_projection(text, text, bigint, text, bigint, interv
     'changes settings, code or filter of a projection; null leaves one as it is';
 COMMENT ON FUNCTION es_rename_projection(text, text) IS
     'renames a projection, with its failures and skipped events';
-COMMENT ON FUNCTION es_rebuild_projection(text) IS
+COMMENT ON FUNCTION es_rebuild_projection(text, boolean) IS
     'rebuilds the read model from the log while it is read; returns the number of events';
 COMMENT ON FUNCTION es_run_projections(text, bigint) IS
     'runs projections that are due in this transaction; returns the number of events handled';

@@ -38,7 +38,7 @@ CREATE FUNCTION es_upcast_metadata("position" bigint, stream text, type text, da
 -- Reads are plain SQL with the caller's rights, such that the planner inlines
 -- them: no SECURITY DEFINER, no SET, not STRICT.  There is no LIMIT either, since
 -- an outer WHERE could not be moved below it: max_count becomes a bound.
--- Versions have no gaps, so that for a stream it is a sum.  For the log it is the
+-- Versions have no gaps from the first that is kept, so that for a stream it is a sum.  For the log it is the
 -- position of the last event to be read, NULL (no bound) if there are fewer.
 -- greatest() and least() ignore nulls.
 
@@ -53,6 +53,13 @@ CREATE FUNCTION es_by_version(version bigint, after bigint, upto bigint) RETURNS
     AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE
     SUPPORT es_by_index_support;
 
+-- Where versions begin in a stream: after this one, or, if events were removed from it, not before
+-- the first that is kept.  While nothing was removed from the store the planner replaces it by its argument.
+CREATE FUNCTION es_kept_after_support(internal) RETURNS internal
+    AS 'MODULE_PATHNAME' LANGUAGE C STRICT;
+CREATE FUNCTION es_kept_after(stream text, after_version bigint) RETURNS bigint
+    AS 'MODULE_PATHNAME' LANGUAGE C STABLE STRICT PARALLEL SAFE SUPPORT es_kept_after_support;
+
 CREATE FUNCTION es_load(stream text, after_version bigint DEFAULT 0, max_count bigint DEFAULT NULL)
     RETURNS SETOF es_recorded_event LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
@@ -63,8 +70,10 @@ BEGIN ATOMIC
       FROM es_events e
      WHERE e.stream = es_load.stream
        AND es_by_index(e.stream, es_load.stream)
-       AND es_by_version(e.version, greatest(after_version, 0), greatest(after_version, 0)
-                         + least(max_count, 9223372036854775807 - greatest(after_version, 0)))
+       AND es_by_version(e.version, greatest(after_version, 0),
+               CASE WHEN max_count IS NULL THEN 9223372036854775807
+               ELSE es_kept_after(es_load.stream, greatest(after_version, 0))
+                    + least(max_count, 9223372036854775807 - es_kept_after(es_load.stream, greatest(after_version, 0))) END)
      ORDER BY e.version;
 END;
 
@@ -138,7 +147,8 @@ BEGIN ATOMIC
       FROM es_events e
      WHERE es_category(e.stream) = category
        AND es_by_index(es_category(e.stream), category)
-       AND (types IS NULL OR e.type = ANY (types))
+       AND (types IS NULL OR e.type = ANY (types)
+            OR e.type IN ('es_stream_deleted', 'es_compacted', 'es_stream_archived') AND e.data -> 'types'::text ?| types)
        AND e.position > (SELECT greatest(after_position, 0))
        AND e.position <= least(
                (SELECT es_horizon()),
@@ -147,7 +157,9 @@ BEGIN ATOMIC
                       FROM es_events l
                      WHERE es_category(l.stream) = category
                        AND es_by_index(es_category(l.stream), category)
-                       AND (types IS NULL OR l.type = ANY (types))
+                       AND (types IS NULL OR l.type = ANY (types)
+                            OR l.type IN ('es_stream_deleted', 'es_compacted', 'es_stream_archived')
+                               AND l.data -> 'types'::text ?| types)
                        AND l.position > (SELECT greatest(after_position, 0))
                      ORDER BY l.position
                     OFFSET max_count - 1 LIMIT 1)
@@ -226,6 +238,9 @@ COMMENT ON FUNCTION es_by_index(text, text) IS
     'whether two texts are the same bytes; costly, so that the planner walks an index on the first';
 COMMENT ON FUNCTION es_by_version(bigint, bigint, bigint) IS
     'whether a version lies between two bounds; the planner leaves out what is always true';
+COMMENT ON FUNCTION es_kept_after_support(internal) IS 'planner support: drops calls of es_kept_after while nothing was removed';
+COMMENT ON FUNCTION es_kept_after(text, bigint) IS
+    'returns a version, or the one before the first that is kept of the stream if that is higher';
 COMMENT ON FUNCTION es_upcast_support(internal) IS 'planner support: drops calls of es_upcast while no upcaster is defined';
 COMMENT ON FUNCTION es_upcast(es_recorded_event) IS
     'returns an event as of the current schema version of its type';

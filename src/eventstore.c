@@ -19,6 +19,7 @@
 #include "append/append.h"
 #include "failure/failure.h"
 #include "aggregate/aggregate.h"
+#include "retention/rule.h"
 #include "projection/projection.h"
 #include "projection/projection_failure.h"
 #include "health/health.h"
@@ -41,6 +42,7 @@ _PG_init(void)
 	import_init();
 	tag_metadata_init();
 	failure_init();
+	retention_init();
 	projection_sync_init();
 	projection_limit_init();
 	async_commit_init();

@@ -11,6 +11,7 @@
 /* Error class ES is ours; README.md lists the codes. */
 #define ERRCODE_ES_WRONG_EXPECTED_VERSION	MAKE_SQLSTATE('E','S','0','0','1')
 #define ERRCODE_ES_DUPLICATE_EVENT			MAKE_SQLSTATE('E','S','0','0','2')
+#define ERRCODE_ES_STREAM_CLOSED			MAKE_SQLSTATE('E','S','0','0','3')
 #define ERRCODE_ES_INVALID_EVENT			MAKE_SQLSTATE('E','S','0','0','4')
 #define ERRCODE_ES_PROJECTION_FAILED		MAKE_SQLSTATE('E','S','0','0','5')
 #define ERRCODE_ES_NOT_CLAIMED				MAKE_SQLSTATE('E','S','0','0','6')

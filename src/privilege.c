@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * privilege.c
- *		es_grant() and es_revoke(): privileges for the three kinds of users
+ *		es_grant() and es_revoke(): privileges for the four kinds of users
  *		(design: doc/operate/security.md).
  *
  * The privileges that a kind needs are in the view es_privileges, and nowhere else.  The
@@ -11,7 +11,7 @@
  * No record is kept of what was granted.  es_revoke revokes all privileges that the
  * kind needs, except what the role still needs for another kind that it holds:
  * a writer may also be a reader or an operator.  As a reader is a part of an
- * operator, revoking either revokes reading.
+ * operator, revoking either revokes reading.  No other kind is a part of another.
  *
  *-------------------------------------------------------------------------
  */
@@ -40,7 +40,7 @@ enum
 	ARG_ROLE, ARG_KIND
 };
 
-static const char *const kinds[] = {"reader", "writer", "operator"};
+static const char *const kinds[] = {"reader", "writer", "operator", "retention"};
 
 /* True if the role has the privilege by a direct grant. */
 #define HAS_PRIVILEGE(p) \
@@ -51,6 +51,9 @@ static const char *const kinds[] = {"reader", "writer", "operator"};
 #define OWN_SCHEMA \
 	"(p.type = 'SCHEMA' AND $2 = (SELECT n.nspowner FROM pg_catalog.pg_namespace n" \
 	" WHERE pg_catalog.quote_ident(n.nspname) = p.object))"
+
+/* Kinds that are revoked together, as one is a part of the other, are the same here. */
+#define WITH_PARTS(kind) "replace(" kind ", 'operator', 'reader')"
 
 /* $1: the kind, $2: the role. */
 static const char *const what_to_grant =
@@ -64,7 +67,7 @@ static const char *const what_to_revoke =
 " AND " HAS_PRIVILEGE("p")
 " AND NOT EXISTS (SELECT FROM @extschema@.es_privileges q"
 " WHERE q.object = p.object AND q.type = p.type AND q.privilege = p.privilege"
-" AND (q.kind = 'writer') <> ($1 = 'writer')"
+" AND " WITH_PARTS("q.kind") " <> " WITH_PARTS("$1")
 " AND NOT EXISTS (SELECT FROM @extschema@.es_privileges r"
 " WHERE r.kind = q.kind AND NOT " HAS_PRIVILEGE("r") "))"
 " GROUP BY p.type, p.privilege ORDER BY p.type, p.privilege";
@@ -82,9 +85,9 @@ check_user_kind(const char *kind)
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("kind must be 'reader', 'writer' or 'operator'"),
+			 errmsg("kind must be 'reader', 'writer', 'operator' or 'retention'"),
 			 errdetail("It is '%s'.", kind),
-			 errhint("A reader reads events, a writer appends them, an operator defines types and projections and keeps them running.")));
+			 errhint("A reader reads events, a writer appends them, an operator defines types and projections and keeps them running, retention removes events.")));
 }
 
 /* Refuses a role that does not exist, or that has every privilege anyway. */

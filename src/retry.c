@@ -84,6 +84,14 @@ wake_partition(Partition *partition)
 	notify_wake_at_end();
 }
 
+/* Makes the parked events of the stream due that are still in the log. */
+static int64
+retry_partition_stream(FailureOwner owner, const char *stream, const Partition *partition)
+{
+	(void) failure_forget_removed(owner, stream, partition->reached);
+	return failure_make_due(owner, stream);
+}
+
 /*
  * es_retry(failure_id) returns bigint: tries the message, or the parked events
  * of the stream, again; returns how many were handled, or will be delivered.
@@ -104,9 +112,9 @@ es_retry(PG_FUNCTION_ARGS)
 	else if (failure.kind == FAILURE_INBOX)
 		handled = inbox_retry(log, failure.id);
 	else
-		handled = failure_make_due(subscription_failures(log, failure.name,
-														 failure.partition),
-								   failure.stream);
+		handled = retry_partition_stream(subscription_failures(log, failure.name,
+															   failure.partition),
+										 failure.stream, partition);
 	wake_partition(partition);
 	SPI_finish();
 	PG_RETURN_INT64(handled);

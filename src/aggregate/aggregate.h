@@ -39,7 +39,8 @@ typedef struct Reducer
 	Oid			function;
 	Oid			owner;
 	char	   *signature;
-	uint64		fingerprint;
+	uint64		fingerprint;	/* of all that a state depends on */
+	uint64		definition;		/* of the reducer's own part of that */
 	uint64		changes;		/* of functions, when it was read */
 	uint64		generation;		/* of upcasters */
 } Reducer;
@@ -62,6 +63,7 @@ typedef struct StreamState
 								 * position; 0: none */
 	TimestampTz recorded_at;	/* of the latest of its events */
 	NullableDatum state;		/* jsonb */
+	int64		snapshot;		/* id of the row it was found in */
 } StreamState;
 
 /* What a state is folded from, besides the events. */
@@ -121,7 +123,7 @@ extern bool reducer_is_of_schema(const FmgrInfo *function);
 extern Datum reducer_apply(FmgrInfo *reducer, NullableDatum state, text *type,
 						   Datum data, bool *isnull);
 
-/* fold.c */
+/* fold.c: one fold */
 
 /* The fold of a stream. */
 typedef struct Fold
@@ -135,7 +137,18 @@ typedef struct Fold
 	int64		at;				/* version of the event that is being folded,
 								 * of a query its position */
 	bool		dense;			/* must each version follow the last one? */
+	bool		has_notices;	/* may there be any, and a first version above
+								 * 1? */
+	bool		adopts;			/* a compacted state, whatever it was made by? */
+	bool		deleted;		/* is es_stream_deleted the last event? */
+	int64		first;			/* version of the first event; 0: none, or a
+								 * snapshot */
+	bool		locked;			/* the stream, so that its events stay as they
+								 * are? */
+	StreamState base;			/* the snapshot that it began with; version 0:
+								 * none */
 	StreamState state;			/* so far */
+	Merge	   *merge;			/* folds in the reducer's place; NULL: nothing */
 	int64		folded;			/* how many events, since the last snapshot */
 	void		(*each) (struct Fold *fold, TupleTableSlot *event);
 	void	   *each_data;		/* each is called after each event, if not
@@ -185,7 +198,10 @@ extern void fold_scan(Fold *fold, StreamScan *scan, TimestampTz until);
 extern void fold_stream(Fold *fold, Snapshot snapshot, int64 upto,
 						TimestampTz until);
 
-/* Saves a snapshot of the state.  Returns false if that is not possible now. */
+/*
+ * Saves a snapshot of the state, which was folded with the active snapshot.  Returns false
+ * if that is not possible now.
+ */
 extern bool fold_save_now(Fold *fold);
 
 /* Saves a snapshot of the state, if it took many events and is possible. */
@@ -194,10 +210,21 @@ extern void fold_save(Fold *fold);
 /* Begins again, with the initial state. */
 extern void fold_restart(Fold *fold);
 
+/* Goes on from another state, which is in fold->next or is not in a context of the fold. */
+extern void fold_replace_state(Fold *fold, NullableDatum state);
+
 /* Frees all but the state, which lives as long as the memory context. */
 extern void fold_end(Fold *fold);
 
 /* The row that an SQL function returns. */
 extern Datum fold_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls);
+
+/* snapshot_check.c */
+
+/*
+ * Returns true if the events that were folded with the snapshot are the same now, and stay
+ * so to the end of the transaction.  It does not wait.
+ */
+extern bool snapshot_check_events(const Fold *fold, Snapshot snapshot);
 
 #endif							/* EVENTSTORE_AGGREGATE_H */

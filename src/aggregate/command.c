@@ -26,6 +26,7 @@
 #include "base/base.h"
 #include "eventstore.h"
 #include "log/log.h"
+#include "log/removed.h"
 #include "read/read.h"
 #include "append/append.h"
 #include "aggregate/aggregate.h"
@@ -213,7 +214,7 @@ command_find_decided(const Command *command, Oid relid, Int8Array *found)
 		pg_uuid_t	id = command_event_id(command, number);
 
 		CHECK_FOR_INTERRUPTS();
-		if (!log_find_id(log, &id, NULL, &event))
+		if (!log_find_id(log, &id, NULL, &event) && !removed_find_id(log, &id, NULL, &event))
 			break;
 		int8_array_append(found, event.position);
 	}
@@ -227,7 +228,8 @@ find_first_event(const Command *command, Oid relid, StoredEvent *found)
 {
 	Log		   *log = log_open(relid);
 	pg_uuid_t	id = command_event_id(command, 1);
-	bool		result = log_find_id(log, &id, command->stream, found) &&
+	bool		result = (log_find_id(log, &id, command->stream, found) ||
+						  removed_find_id(log, &id, command->stream, found)) &&
 	found->same_stream;
 
 	log_close(log);

@@ -20,10 +20,11 @@ extern Oid	decider_find(text *name);
 
 /*
  * Calls the decider; returns what it decided as new events of the stream, and
- * how many.  Errors: it returns null, or no array of events.
+ * how many.  decided: gets the array as it was returned, if not NULL.  Errors: it returns null, or no
+ * array of events.
  */
 extern NewEvent *decider_decide(Oid decider, text *stream, NullableDatum state,
-								Datum command, int *count);
+								Datum command, int *count, Jsonb **decided);
 
 /* command.c */
 

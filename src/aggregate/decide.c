@@ -172,7 +172,7 @@ settled_position(const Decision *decision)
 	if (!condition_needs_position(&decision->condition))
 		return PG_INT64_MAX;
 	upto = log_sequence_last(decision->log);
-	log_lock_await_appenders(decision->log);
+	log_lock_await_appenders(decision->log, "to decide on events without tags");
 	return upto;
 }
 
@@ -235,7 +235,7 @@ draw_positions(Decision *decision)
 
 	log_draw(log, write->events, write->count);
 	log_close(log);
-	log_lock_await_appenders(decision->log);
+	log_lock_await_appenders(decision->log, "to decide on events without tags");
 	return condition_holds(&decision->condition, write->events[0].position);
 }
 
@@ -262,7 +262,7 @@ decide(void *arg)
 	Write	   *write = &decision->write;
 
 	write->events = decider_decide(decision->decider, NULL, decision->fold.state.state,
-								   decision->command.value, &write->count);
+								   decision->command.value, &write->count, NULL);
 	command_complete_events(&decision->command, write);
 	decision->has_decided = may_append(decision);
 	return decision->has_decided;

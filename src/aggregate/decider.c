@@ -83,16 +83,19 @@ call_decider(Oid decider, NullableDatum state, Datum command)
  */
 NewEvent *
 decider_decide(Oid decider, text *stream, NullableDatum state, Datum command,
-			   int *count)
+			   int *count, Jsonb **decided)
 {
 	ErrorContextCallback context;
 	NewEvent   *events;
+	Jsonb	   *array;
 	int			level = settings_begin(settings_fixed());
 
 	context_push(&context, decider_context, &decider);
-	events = event_array_read(stream, call_decider(decider, state, command),
-							  count);
+	array = call_decider(decider, state, command);
+	events = event_array_read(stream, array, count);
 	context_pop(&context);
 	settings_end(level);
+	if (decided != NULL)
+		*decided = array;
 	return events;
 }

@@ -39,6 +39,7 @@
 #include "append/append.h"
 #include "aggregate/aggregate.h"
 #include "aggregate/command.h"
+#include "aggregate/fold_notice.h"
 
 PG_FUNCTION_INFO_V1(es_execute);
 
@@ -108,7 +109,7 @@ check_sees_all(const Execution *execution, int64 version)
 		return;
 	if (version < 0)
 		version = find_last_version(execution);
-	if (version != execution->fold.folded)
+	if (version - fold_first_kept(&execution->fold) + 1 != execution->fold.folded)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("cannot decide on stream \"%s\"",
@@ -137,10 +138,15 @@ fold_upto_version(Execution *execution, int64 version)
 	check_sees_all(execution, version == PG_INT64_MAX ? -1 : version);
 }
 
-/* Folds to the state after a command that was executed before. */
+/*
+ * Folds to the state after a command that was executed before.  If its events were removed,
+ * the state is that at the first event that is kept.
+ */
 static void
 fold_first_result(Execution *execution)
 {
+	execution->result.version = Max(execution->result.version,
+									fold_first_kept(&execution->fold));
 	/* a caller that does not see all events has not counted all of its own */
 	if (!execution->fold.reads_all)
 	{
@@ -148,6 +154,18 @@ fold_first_result(Execution *execution)
 		fold_restart(&execution->fold);
 	}
 	fold_upto_version(execution, execution->result.version);
+}
+
+/* Compares the expected version.  A deleted stream does not exist, but its versions go on. */
+static void
+check_fold_expected(const Execution *execution)
+{
+	bool		is_word = execution->expected == EXPECTED_NONE ||
+	execution->expected == EXPECTED_EXISTS;
+
+	expected_version_check(execution->stream, execution->expected,
+						   is_word && execution->fold.deleted ? 0 :
+						   execution->fold.state.version);
 }
 
 /* Steps 4 to 7 of the header. */
@@ -159,12 +177,11 @@ fold_and_decide(Execution *execution)
 	CommandResult *result = &execution->result;
 
 	fold_upto_version(execution, PG_INT64_MAX);
-	expected_version_check(execution->stream, execution->expected,
-						   fold->state.version);
+	check_fold_expected(execution);
 	write->expected = fold->state.version;
 	write->events = decider_decide(execution->decider, execution->stream,
 								   fold->state.state, execution->command.value,
-								   &write->count);
+								   &write->count, NULL);
 	result->count = write->count;
 	PopActiveSnapshot();
 	command_complete_events(&execution->command, write);
@@ -208,6 +225,7 @@ es_execute(PG_FUNCTION_ARGS)
 			   PG_GETARG_TEXT_PP(ARG_REDUCER), PG_GETARG_DATUM(ARG_INITIAL),
 			   PG_ARGISNULL(ARG_INITIAL));
 	write_lock(&execution.write);
+	execution.fold.locked = true;
 	log_lock_await_whole(execution.log);
 	push_latest_snapshot();
 	if (command_find_executed(&execution.command, execution.log,

@@ -363,6 +363,7 @@ fingerprint_reducer(Oid log, Oid function)
 	reducer.fingerprint = hash_combine64(hash_combine64(fingerprint.value,
 														upcasters_hash),
 										 hash_environment());
+	reducer.definition = fingerprint.value;
 	reducer.changes = reading.changes;
 	reducer.generation = reading.generation;
 	return reducer;

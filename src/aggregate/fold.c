@@ -33,6 +33,7 @@
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "base/base.h"
@@ -42,6 +43,7 @@
 #include "type/type.h"
 #include "read/read.h"
 #include "aggregate/aggregate.h"
+#include "aggregate/fold_notice.h"
 
 /*
  * eventstore.snapshot_every: after how many folded events es_state and
@@ -116,6 +118,9 @@ fold_restart(Fold *fold)
 	fold->state.recorded_at = DT_NOBEGIN;
 	fold->state.state = fold->initial;
 	fold->folded = 0;
+	fold->first = 0;
+	memset(&fold->base, 0, sizeof(StreamState));
+	fold->deleted = false;
 }
 
 /*
@@ -128,6 +133,7 @@ fold_begin_query(Fold *fold, Oid log, text *tag, text *reducer, Datum initial,
 {
 	fold_begin(fold, log, tag, reducer, initial, isnull);
 	fold->source.of_query = true;
+	fold->locked = true;
 }
 
 /* Frees all but the state, which lives as long as the memory context. */
@@ -151,7 +157,7 @@ fold_from_snapshot(Fold *fold, Snapshot snapshot, int64 upto,
 
 	if (fold->reads_all && fold->source.stream != NULL &&
 		snapshot_find(&fold->source, upto, until, snapshot, &found))
-		fold->state = found;
+		fold->base = fold->state = found;
 	MemoryContextSwitchTo(oldcontext);
 }
 
@@ -221,15 +227,15 @@ fold_by_call(Fold *fold, TupleTableSlot *event)
 }
 
 /*
- * Presents and folds one event.  merge: takes the reducer's place; or NULL.
+ * Presents and folds one event.
  */
 static void
-fold_event(Fold *fold, Merge *merge, TupleTableSlot *event)
+fold_event(Fold *fold, TupleTableSlot *event)
 {
 	MemoryContext oldcontext = MemoryContextSwitchTo(fold->next);
 
-	if (merge != NULL)
-		merge_add(merge, present_data(fold->presenter, event));
+	if (fold->merge != NULL)
+		merge_add(fold->merge, present_data(fold->presenter, event));
 	else
 		fold_by_call(fold, event);
 	MemoryContextSwitchTo(oldcontext);
@@ -248,14 +254,10 @@ int8_column(TupleTableSlot *event, int column)
 static void
 record_folded(Fold *fold, TupleTableSlot *event, TimestampTz recorded_at)
 {
-	if (fold->dense && fold->at != fold->state.version + 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("could not serialize access to stream \"%s\"",
-						text_to_cstring(fold->source.stream)),
-				 errdetail("The transaction's snapshot has version " INT64_FORMAT ", but not all versions before it, since others have appended in between.",
-						   fold->at),
-				 errhint("The transaction might succeed if retried.")));
+	if (fold->dense)
+		fold_check_dense(fold);
+	if (fold->state.version == 0)
+		fold->first = fold->at;
 	fold->state.recorded_at = Max(fold->state.recorded_at, recorded_at);
 	fold->state.version = Max(fold->state.version, fold->at);
 	fold->folded++;
@@ -263,14 +265,29 @@ record_folded(Fold *fold, TupleTableSlot *event, TimestampTz recorded_at)
 		fold->each(fold, event);
 }
 
-/* What folds in the reducer's place; NULL: nothing. */
-static Merge *
-begin_merge(const Fold *fold)
+/* Prepares what folds in the reducer's place, if anything does. */
+static void
+begin_merge(Fold *fold)
 {
 	bool		only_last;
 
-	return fold->each == NULL && reducer_is_merge(&fold->function, &only_last) ?
+	fold->merge = fold->each == NULL && reducer_is_merge(&fold->function, &only_last) ?
 		merge_begin(fold->state.state, only_last) : NULL;
+}
+
+/*
+ * The contexts take turns, as after an event.
+ */
+void
+fold_replace_state(Fold *fold, NullableDatum state)
+{
+	MemoryContext made = fold->next;
+
+	fold->next = fold->context;
+	fold->context = made;
+	fold->state.state = state;
+	begin_merge(fold);
+	MemoryContextReset(fold->next);
 }
 
 /* Names the event that is being folded in the context of an error. */
@@ -294,11 +311,12 @@ void
 fold_events(Fold *fold, EventNext next, void *scan, TimestampTz until)
 {
 	int			number = fold->source.of_query ? Anum_es_events_position : Anum_es_events_version;
-	Merge	   *merge = begin_merge(fold);
 	ErrorContextCallback context;
 	TupleTableSlot *event;
 	int			level = settings_begin(settings_fixed());
 
+	fold->has_notices = fold_may_have_notices(fold);
+	begin_merge(fold);
 	context_push(&context, fold_context, fold);
 	while ((event = next(scan)) != NULL)
 	{
@@ -308,13 +326,14 @@ fold_events(Fold *fold, EventNext next, void *scan, TimestampTz until)
 		if (recorded_at > until)
 			break;
 		fold->at = int8_column(event, number);
-		fold_event(fold, merge, event);
+		if (!fold->has_notices || !fold_take_notice(fold, event))
+			fold_event(fold, event);
 		record_folded(fold, event, recorded_at);
 	}
 	context_pop(&context);
 	settings_end(level);
-	if (merge != NULL)
-		fold->state.state.value = merge_state(merge, &fold->state.state.isnull);
+	if (fold->merge != NULL)
+		fold->state.state.value = merge_state(fold->merge, &fold->state.state.isnull);
 }
 
 static TupleTableSlot *
@@ -345,17 +364,21 @@ fold_stream(Fold *fold, Snapshot snapshot, int64 upto, TimestampTz until)
 	fold->dense = IsolationUsesXactSnapshot() && fold->reads_all;
 	fold_scan(fold, scan, until);
 	stream_scan_close(scan);
+	fold_check_start(fold, snapshot, upto, until);
 }
 
 /*
  * Saves the state, unless the reducer may have been replaced while it was at
- * work, or the table is locked as a whole.
+ * work, or events may have been changed, or the table is locked as a whole.  That of a deleted stream need not be saved, and
+ * no other event is folded from it.
  */
 bool
 fold_save_now(Fold *fold)
 {
-	return fingerprint_is_current(fold->source.log, &fold->source.reducer) &&
-		snapshot_save(&fold->source, &fold->state);
+	return fold->deleted ||
+		((fold->locked || snapshot_check_events(fold, GetActiveSnapshot())) &&
+		 fingerprint_is_current(fold->source.log, &fold->source.reducer) &&
+		 snapshot_save(&fold->source, &fold->state));
 }
 
 /*

@@ -115,6 +115,7 @@ copy_state(TupleTableSlot *slot, StreamState *found)
 	Datum		state = slot_getattr(slot, Anum_es_snapshots_state,
 									 &found->state.isnull);
 
+	found->snapshot = DatumGetInt64(snapshot_column(slot, Anum_es_snapshots_id));
 	found->version = DatumGetInt64(snapshot_column(slot, Anum_es_snapshots_version));
 	found->recorded_at =
 		DatumGetTimestampTz(snapshot_column(slot, Anum_es_snapshots_recorded_at));

@@ -26,6 +26,7 @@
 #include "log/log.h"
 #include "read/read.h"
 #include "aggregate/aggregate.h"
+#include "aggregate/fold_notice.h"
 
 PG_FUNCTION_INFO_V1(es_state);
 PG_FUNCTION_INFO_V1(es_history);
@@ -67,6 +68,7 @@ fold_occurred(Fold *fold, int64 upto, TimestampTz until)
 
 	fold_scan(fold, scan, DT_NOEND);
 	stream_scan_close(scan);
+	fold_check_occurred(fold, upto);
 }
 
 /*
@@ -183,7 +185,7 @@ es_snapshot(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 				 errmsg("could not save a snapshot"),
-				 errdetail("Another session has locked table \"es_snapshots\", or functions were changed meanwhile."),
+				 errdetail("Another session has locked table \"es_snapshots\", or functions or events were changed meanwhile."),
 				 errhint("Try again later.")));
 	fold_end(&fold);
 	PG_RETURN_INT64(fold.state.version);

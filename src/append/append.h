@@ -28,6 +28,15 @@ extern void expected_version_check(text *stream, ExpectedVersion expected,
 /* Returns what a word or a number stands for.  Errors: it is neither. */
 extern ExpectedVersion expected_version_of(const char *string);
 
+/* deleted_stream.c */
+
+/* The same of a stream of the log, which may have been deleted: then it has no version. */
+extern void deleted_stream_check_expected(Log *log, text *stream,
+										  ExpectedVersion expected, int64 version);
+
+/* Refuses to append to a stream at the version that was deleted for good.  Error: ES003. */
+extern void deleted_stream_refuse(Log *log, text *stream, int64 version);
+
 /* event_array.c */
 
 /* The data of an event that has none: an empty object. */
@@ -63,6 +72,8 @@ typedef struct Write
 								 * each names its own */
 	bool		is_whole;		/* without a stream: all events or none, else
 								 * each is by itself */
+	bool		no_retry;		/* an id that is stored is an error, never a
+								 * retry; one stream only */
 	const Condition *condition; /* that must hold; NULL: none */
 	ExpectedVersion expected;	/* of that stream */
 	NewEvent   *events;
@@ -115,12 +126,32 @@ extern bool tag_metadata_same_tags(const NewEvent *event, const StoredContent *o
  */
 extern bool write_retry_find(Write *write, Log *log);
 
+/*
+ * Refuses ids of events that were removed, for a write without retries.  Those that are
+ * stored violate the index.  Error: ES002.
+ */
+extern void write_retry_refuse_removed(const Write *write, Log *log);
+
 /* rewrite.c */
 
 /* Returns true if the event at the position was rewritten. */
 extern bool rewrite_is_recorded(Log *log, int64 position);
 
+/*
+ * Deletes what was folded from events of the stream, and of events with the tags (0: none),
+ * which have changed or are gone.  They are locked.  SPI is connected.
+ */
+extern void rewrite_delete_snapshots(Oid log, text *stream, Datum tags);
+
 /* import.c */
 extern void import_init(void);
+
+/* import_log.c */
+
+/*
+ * Stores rows of es_import_log, which have all that they are to have.  Errors: a row is not
+ * above all that is stored, or its version does not follow.
+ */
+extern void import_log_store(Oid relid, NewEvent *events, int count);
 
 #endif							/* EVENTSTORE_APPEND_H */

@@ -1,12 +1,13 @@
 /*-------------------------------------------------------------------------
  *
  * import.c
- *		The view es_import: INSERT and COPY append to the log.
+ *		The views es_import and es_import_log: INSERT and COPY append to the log.
  *
  * An INSTEAD OF row trigger checks a row and keeps it.  Rows are appended (write.c)
  * when a chunk is full, and at the end of the statement by an AFTER statement
  * trigger.  Each row is by itself: it expects nothing of its stream, and is left
- * out if it is a retry.  A chunk looks up the versions of its streams anew, as
+ * out if it is a retry.  Rows of es_import_log have their positions, versions and times,
+ * and are stored by import_log.c.  A chunk looks up the versions of its streams anew, as
  * triggers of the chunk before may have appended to them.
  *
  * If session_replication_role is replica, the triggers do not fire, and rows would be
@@ -45,6 +46,15 @@
 #define IMPORT_CHUNK_ROWS	1000
 #define IMPORT_CHUNK_BYTES	(1024 * 1024)
 
+/* Columns that es_import_log has before those of es_import. */
+enum
+{
+	Anum_es_import_log_position = 1,
+	Anum_es_import_log_version,
+	Anum_es_import_log_recorded_at,
+	Natts_before_es_import = Anum_es_import_log_recorded_at
+};
+
 /* Columns of es_import. */
 enum
 {
@@ -68,6 +78,7 @@ typedef struct Import
 {
 	struct Import *outer;		/* of a subtransaction around this one */
 	SubTransactionId subid;
+	bool		of_log;			/* rows of es_import_log */
 	MemoryContext context;		/* this struct */
 	MemoryContext values;		/* of the rows */
 	NewEvent	rows[IMPORT_CHUNK_ROWS];
@@ -79,17 +90,24 @@ typedef struct Import
 
 static Import *import = NULL;	/* the innermost; in CurTransactionContext */
 
+/* Returns true if the rows are those of a statement on the view in this subtransaction. */
+static bool
+is_current(const Import *rows, bool of_log)
+{
+	return rows != NULL && rows->subid == GetCurrentSubTransactionId() && rows->of_log == of_log;
+}
+
 /*
- * The rows of the current subtransaction.
+ * The rows of the current subtransaction.  A statement on one view that is run for a row of
+ * the other ends before that goes on, so that its rows are the innermost meanwhile.
  */
 static Import *
-current_import(void)
+current_import(bool of_log)
 {
-	SubTransactionId subid = GetCurrentSubTransactionId();
 	MemoryContext context;
 	Import	   *made;
 
-	if (import != NULL && import->subid == subid)
+	if (is_current(import, of_log))
 		return import;
 	context = AllocSetContextCreate(CurTransactionContext,
 									"eventstore import",
@@ -98,7 +116,8 @@ current_import(void)
 	made->context = context;
 	made->values = AllocSetContextCreate(context, "eventstore import rows",
 										 ALLOCSET_DEFAULT_SIZES);
-	made->subid = subid;
+	made->subid = GetCurrentSubTransactionId();
+	made->of_log = of_log;
 	made->outer = import;
 	import = made;
 	return made;
@@ -116,7 +135,7 @@ required_column(HeapTuple tuple, TupleDesc desc, AttrNumber column)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("%s must not be null",
 						NameStr(TupleDescAttr(desc, column - 1)->attname)),
-				 errdetail("Column %d of a row of es_import is null.",
+				 errdetail("Column %d of a row of the import is null.",
 						   column)));
 	return value;
 }
@@ -132,37 +151,54 @@ copy_value(Datum value)
 	return datumCopy(value, false, -1);
 }
 
+/* Reads what a row of es_import_log has before the columns of es_import. */
+static void
+read_place(NewEvent *event, HeapTuple tuple, TupleDesc desc)
+{
+	event->position = DatumGetInt64(required_column(tuple, desc, Anum_es_import_log_position));
+	event->version = DatumGetInt64(required_column(tuple, desc, Anum_es_import_log_version));
+	event->recorded_at = DatumGetTimestampTz(required_column(tuple, desc, Anum_es_import_log_recorded_at));
+	event->has_recorded_at = true;
+	if (TIMESTAMP_NOT_FINITE(event->recorded_at))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("recorded_at must be finite"),
+				 errdetail("It is %sinfinity.",
+						   TIMESTAMP_IS_NOBEGIN(event->recorded_at) ? "-" : ""),
+				 errhint("Take the time of the event before it if its own is not known.")));
+}
+
 /*
- * Checks a row and reads it into an event, copied into the current context.
+ * Checks a row and reads it into an event, copied into the current context.  before: how many
+ * columns are before those of es_import.
  */
 static void
-read_import_row(NewEvent *event, HeapTuple tuple, TupleDesc desc)
+read_import_row(NewEvent *event, HeapTuple tuple, TupleDesc desc, int before)
 {
 	bool		isnull;
 	Datum		value;
 
-	memset(event, 0, sizeof(NewEvent));
 	event->stream = DatumGetTextPCopy(required_column(tuple, desc,
-													  Anum_es_import_stream));
+													  before + Anum_es_import_stream));
 	stream_check_new(event->stream);
 	event->type = DatumGetTextPCopy(required_column(tuple, desc,
-													Anum_es_import_type));
-	event->data = copy_value(required_column(tuple, desc, Anum_es_import_data));
-	value = heap_getattr(tuple, Anum_es_import_metadata, desc, &isnull);
+													before + Anum_es_import_type));
+	event->data = copy_value(required_column(tuple, desc, before + Anum_es_import_data));
+	value = heap_getattr(tuple, before + Anum_es_import_metadata, desc, &isnull);
 	if (!isnull)
 		event->metadata = copy_value(value);
-	value = heap_getattr(tuple, Anum_es_import_id, desc, &isnull);
+	value = heap_getattr(tuple, before + Anum_es_import_id, desc, &isnull);
 	event->has_id = !isnull;
 	if (event->has_id)
 		event->id = *DatumGetUUIDP(value);
-	value = heap_getattr(tuple, Anum_es_import_occurred_at, desc, &isnull);
+	value = heap_getattr(tuple, before + Anum_es_import_occurred_at, desc, &isnull);
 	event->has_occurred_at = !isnull;
 	if (event->has_occurred_at)
 		event->occurred_at = DatumGetTimestampTz(value);
-	value = heap_getattr(tuple, Anum_es_import_tags, desc, &isnull);
+	value = heap_getattr(tuple, before + Anum_es_import_tags, desc, &isnull);
 	if (!isnull)
 		event->tags = PointerGetDatum(DatumGetArrayTypePCopy(value));
-	value = heap_getattr(tuple, Anum_es_import_body, desc, &isnull);
+	value = heap_getattr(tuple, before + Anum_es_import_body, desc, &isnull);
 	if (!isnull)
 		event->body = copy_value(value);
 	event_check_new(event);
@@ -196,7 +232,10 @@ append_rows(Import *full, Oid funcid)
 	write.log = log_relid(funcid);
 	write.events = full->rows;
 	write.count = full->count;
-	write_events(&write);
+	if (full->of_log && full->count > 0)
+		import_log_store(write.log, full->rows, full->count);
+	else
+		write_events(&write);
 	MemoryContextSwitchTo(oldcontext);
 	MemoryContextReset(full->values);
 	if (full->left_out == 0)
@@ -242,19 +281,25 @@ statement_rows(FmgrInfo *trigger)
  * appended without a check of privileges.
  */
 static TriggerData *
-import_trigger_data(FunctionCallInfo fcinfo)
+import_trigger_data(FunctionCallInfo fcinfo, bool *of_log)
 {
-	TriggerData *trigger = own_trigger_data(fcinfo, "es_import");
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	int			columns = Natts_es_import;
 
+	*of_log = CALLED_AS_TRIGGER(fcinfo) &&
+		strcmp(RelationGetRelationName(trigger->tg_relation), "es_import_log") == 0;
+	if (*of_log)
+		columns += Natts_before_es_import;
+	trigger = own_trigger_data(fcinfo, *of_log ? "es_import_log" : "es_import");
 	if (!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
-		RelationGetNumberOfAttributes(trigger->tg_relation) != Natts_es_import)
+		RelationGetNumberOfAttributes(trigger->tg_relation) != columns)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function %s() must be called by INSERT",
 						get_func_name(fcinfo->flinfo->fn_oid)),
 				 errdetail("The view has %d columns instead of %d.",
 						   RelationGetNumberOfAttributes(trigger->tg_relation),
-						   Natts_es_import)));
+						   columns)));
 	return trigger;
 }
 
@@ -264,7 +309,8 @@ import_trigger_data(FunctionCallInfo fcinfo)
 Datum
 es_import_row(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigger = import_trigger_data(fcinfo);
+	bool		of_log;
+	TriggerData *trigger = import_trigger_data(fcinfo, &of_log);
 	int64	   *number = statement_rows(fcinfo->flinfo);
 	Import	   *rows;
 	NewEvent   *row;
@@ -272,12 +318,15 @@ es_import_row(PG_FUNCTION_ARGS)
 	ErrorContextCallback context;
 
 	++*number;
-	rows = current_import();
+	rows = current_import(of_log);
 	row = &rows->rows[rows->count];
 	oldcontext = MemoryContextSwitchTo(rows->values);
 	context_push(&context, import_row_context, number);
-	read_import_row(row, trigger->tg_trigtuple,
-					RelationGetDescr(trigger->tg_relation));
+	memset(row, 0, sizeof(NewEvent));
+	if (of_log)
+		read_place(row, trigger->tg_trigtuple, RelationGetDescr(trigger->tg_relation));
+	read_import_row(row, trigger->tg_trigtuple, RelationGetDescr(trigger->tg_relation),
+					of_log ? Natts_before_es_import : 0);
 	context_pop(&context);
 	MemoryContextSwitchTo(oldcontext);
 	row->row = *number;
@@ -295,9 +344,10 @@ Datum
 es_import_flush(PG_FUNCTION_ARGS)
 {
 	Import	   *done = import;
+	bool		of_log;
 
-	(void) import_trigger_data(fcinfo);
-	if (done != NULL && done->subid == GetCurrentSubTransactionId())
+	(void) import_trigger_data(fcinfo, &of_log);
+	if (is_current(done, of_log))
 	{
 		append_rows(done, fcinfo->flinfo->fn_oid);
 		import = done->outer;

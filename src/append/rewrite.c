@@ -6,8 +6,9 @@
  * It is the only way past the trigger that refuses an UPDATE of es_events:
  *
  *	1. look up the event's stream;
- *	2. lock the stream and the tags as an append does, before the row, so that no command
- *	   is decided on the old data while it changes;
+ *	2. lock out who saves a state of the stream (log/snapshot_lock.c), then lock the stream
+ *	   and the tags as an append does, before the row, so that no command is decided on the
+ *	   old data while it changes;
  *	3. find out of which schema version the new data are, and say it in the metadata:
  *	   data that a reader got upcast must not be stored as data of the old version;
  *	4. run one UPDATE by the event's id, as the owner of the log.  It alone is
@@ -44,6 +45,8 @@
 #include "base/base.h"
 #include "eventstore.h"
 #include "log/log.h"
+#include "log/removed.h"
+#include "log/snapshot_lock.h"
 #include "log/tags.h"
 #include "type/type.h"
 #include "append/append.h"
@@ -66,7 +69,7 @@ check_update_triggers(Oid log)
 {
 	Relation	rel = table_open(log, AccessShareLock);
 
-	log_guard_check_update(rel->trigdesc);
+	log_guard_check_update(rel->trigdesc, false);
 	table_close(rel, NoLock);
 }
 
@@ -101,11 +104,25 @@ lock_folds(const Rewrite *rewrite)
 	LogLock    *locks = palloc(sizeof(LogLock) * (ES_MAX_TAGS + 1));
 	int			count = 0;
 
+	snapshot_lock_to_change(rewrite->stream);
 	locks[count++] = log_lock_of_stream(rewrite->stream);
 	if (rewrite->tags)
 		count += tags_add_locks(rewrite->tags, locks + count);
 	log_lock_all(rewrite->log, locks, count);
 	pfree(locks);
+}
+
+/* Refuses an event that says what was removed, and what folds rely on. */
+static void
+check_no_notice(const Rewrite *rewrite, text *type)
+{
+	if (notice_kind(type) != NOTICE_NONE)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("cannot rewrite an event of type \"%s\"", text_to_cstring(type)),
+				 errdetail("Event %s stands for events that were removed from stream \"%s\".",
+						   uuid_to_cstring(DatumGetUUIDP(rewrite->id)),
+						   text_to_cstring(rewrite->stream))));
 }
 
 /* Locks what the event is in, then reads what is needed of it. */
@@ -115,13 +132,15 @@ lock_event(Rewrite *rewrite)
 	Datum		metadata;
 
 	read_event_columns(rewrite,
-					   "SELECT stream, tags FROM @extschema@.es_events WHERE id = $1");
+					   "SELECT stream, tags, type FROM @extschema@.es_events WHERE id = $1");
 	rewrite->stream = DatumGetTextPP(own_sql_value(1));
 	rewrite->tags = own_sql_value(2);
+	check_no_notice(rewrite, DatumGetTextPP(own_sql_value(3)));
 	lock_folds(rewrite);
 	read_event_columns(rewrite,
 					   "SELECT type, metadata FROM @extschema@.es_events WHERE id = $1");
 	rewrite->type = DatumGetTextPCopy(own_sql_value(1));
+	check_no_notice(rewrite, rewrite->type);
 	metadata = own_sql_value(2);
 	rewrite->stored = metadata == (Datum) 0 ? metadata :
 		PointerGetDatum(DatumGetJsonbPCopy(metadata));
@@ -300,16 +319,16 @@ rewrite_is_recorded(Log *log, int64 position)
 /*
  * Deletes the snapshots of the stream and of the tags, which were folded from the old data.
  */
-static void
-delete_snapshots(const Rewrite *rewrite)
+void
+rewrite_delete_snapshots(Oid log, text *stream, Datum tags)
 {
 	Oid			types[2] = {TEXTOID, TEXTARRAYOID};
-	Datum		values[2] = {PointerGetDatum(rewrite->stream), rewrite->tags};
+	Datum		values[2] = {PointerGetDatum(stream), tags};
 
-	(void) own_sql_run(rewrite->log,
+	(void) own_sql_run(log,
 					   "DELETE FROM @extschema@.es_snapshots"
 					   " WHERE stream = ANY (coalesce($2, '{}') || $1)",
-					   2, types, values, rewrite->tags ? "  " : " n");
+					   2, types, values, tags ? "  " : " n");
 }
 
 /*
@@ -340,7 +359,7 @@ es_rewrite(PG_FUNCTION_ARGS)
 	set_rewritten_version(&rewrite, version);
 	position = rewrite_event(&rewrite);
 	record_rewrite(rewrite.log, position);
-	delete_snapshots(&rewrite);
+	rewrite_delete_snapshots(rewrite.log, rewrite.stream, rewrite.tags);
 	SPI_finish();
 	PG_RETURN_INT64(position);
 }

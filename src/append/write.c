@@ -22,6 +22,9 @@
  *	   gets its first result, whatever it expects and however types are defined by
  *	   now, so that this comes before the checks.  Error: ES002.
  *	   Its own events match its condition, so that this comes before the next step, too.
+ *	   A write without retries leaves this to the index: a stored id is ES002 there,
+ *	   after the version was checked and a position was drawn (append_message.c).
+ *	   So does a stream that was deleted for good (deleted_stream.c).  Error: ES003.
  *	5. check the condition: no event that it excludes (condition.c).  Where no lock
  *	   guards it, positions are drawn before, and are lost if it fails.  Error: ES007.
  *	   Check the version: the stream's last one against the expected one.  Error:
@@ -136,8 +139,8 @@ static void
 check_expected_of_event(Log *log, const NewEvent *event)
 {
 	if (event->expected != EXPECTED_ANY)
-		expected_version_check(event->stream, event->expected,
-							   log_last_version(log, event->stream, event->expected));
+		deleted_stream_check_expected(log, event->stream, event->expected,
+									  log_last_version(log, event->stream, event->expected));
 }
 
 /* Step 5: compares the versions.  Events that are by themselves expect none. */
@@ -147,7 +150,7 @@ check_expected(const Write *write, Log *log)
 	int			i;
 
 	if (write->stream != NULL)
-		expected_version_check(write->stream, write->expected, write->version);
+		deleted_stream_check_expected(log, write->stream, write->expected, write->version);
 	for (i = 0; write->is_whole && i < write->count; i++)
 		check_expected_of_event(log, &write->events[i]);
 }
@@ -167,7 +170,7 @@ check_condition(const Write *write, Log *log)
 	if (condition_needs_position(write->condition))
 	{
 		log_draw(log, write->events, write->count);
-		log_lock_await_appenders(write->log);
+		log_lock_await_appenders(write->log, "to append under a condition");
 		before = write->events[0].position;
 	}
 	condition_check(write->condition, before);
@@ -201,7 +204,10 @@ number_streams(Write *write, Log *log)
 
 		CHECK_FOR_INTERRUPTS();
 		if (!found)
+		{
 			last->version = log_last_version(log, stream, 0);
+			deleted_stream_refuse(log, stream, last->version);
+		}
 		last->version = next_version(stream, last->version);
 		write->events[i].version = last->version;
 	}
@@ -357,10 +363,14 @@ write_under_locks(Write *write)
 	identity_check(log);
 	if (write->stream != NULL)
 		write->version = log_last_version(log, write->stream, write->expected);
-	if (!write_retry_find(write, log))
+	if (write->no_retry || !write_retry_find(write, log))
 	{
+		if (write->stream != NULL)
+			deleted_stream_refuse(log, write->stream, write->version);
 		check_condition(write, log);
 		check_expected(write, log);
+		if (write->no_retry)
+			write_retry_refuse_removed(write, log);
 		event_check(write->log, write->events, write->count);
 		if (write->count > 0)
 		{

@@ -18,7 +18,8 @@
  * compares data.  Metadata and times may differ, since a program may make them anew, and
  * so may the tags that are made of metadata (tag_metadata.c).  There are two exceptions.  Where a composite key made the id, the key decides.  Where the stored
  * event was rewritten, which the table es_rewrites knows, the id and the place decide.
- * That table is asked only if the data differ.
+ * That table is asked only if the data differ.  They decide as well where the event was
+ * removed: its id stays in es_removed_ids for some time (log/removed.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -38,6 +39,7 @@
 #include "base/role.h"
 #include "stats/stats.h"
 #include "log/log.h"
+#include "log/removed.h"
 #include "log/tags.h"
 #include "append/append.h"
 
@@ -99,7 +101,8 @@ find_stored_batch(Log *log, const Write *write, int64 *first)
 		if (!event->has_id)
 			continue;
 		CHECK_FOR_INTERRUPTS();
-		if (!log_find_id(log, &event->id, write->stream, &found))
+		if (!log_find_id(log, &event->id, write->stream, &found) &&
+			!removed_find_id(log, &event->id, write->stream, &found))
 			missing = event;
 		else if (!found.same_stream)
 			log_fail_duplicate(&event->id, found.place);
@@ -233,8 +236,9 @@ event_difference(const NewEvent *event, const StoredContent *other, Log *log)
 }
 
 /*
- * Refuses an event that is not the one that is stored in its stream at the version.
- * id: that tells the append.  Returns the position.
+ * Refuses an event that is not the one that is stored in its stream at the version.  Of one
+ * that was removed, or compacted with others, nothing is left to compare.
+ * id: that tells the append.  Returns the position; 0 if it is not known any more.
  */
 static int64
 check_same_event(Log *log, const NewEvent *event, int64 version,
@@ -243,7 +247,10 @@ check_same_event(Log *log, const NewEvent *event, int64 version,
 	StoredContent stored;
 	const char *difference;
 
-	log_read_event(log, event->stream, version, &stored);
+	if (!log_read_event(log, event->stream, version, &stored))
+		return removed_position(log, event->stream, version);
+	if (notice_kind(stored.type) == NOTICE_COMPACTED)
+		return stored.position;
 	difference = event_difference(event, &stored, log);
 	if (difference != NULL && !rewrite_is_recorded(log, stored.position))
 		log_fail_duplicate(id,
@@ -404,7 +411,8 @@ row_is_retry(Log *log, HTAB *ids, const NewEvent *row)
 		check_same_row(row, &given->event);
 		return true;
 	}
-	if (!log_find_id(log, &row->id, row->stream, &stored))
+	if (!log_find_id(log, &row->id, row->stream, &stored) &&
+		!removed_find_id(log, &row->id, row->stream, &stored))
 		return false;
 	if (!stored.same_stream)
 		log_fail_duplicate(&row->id, stored.place);
@@ -478,4 +486,22 @@ write_retry_find(Write *write, Log *log)
 		return whole_is_retry(log, write);
 	leave_out_stored_rows(log, write);
 	return false;
+}
+
+/*
+ * Refuses ids of events that were removed, which no index of es_events has.
+ */
+void
+write_retry_refuse_removed(const Write *write, Log *log)
+{
+	StoredEvent found;
+	int			i;
+
+	for (i = 0; i < write->count; i++)
+	{
+		const NewEvent *event = &write->events[i];
+
+		if (event->has_id && removed_find_id(log, &event->id, write->stream, &found))
+			log_fail_duplicate(&event->id, "The event with this id was removed.");
+	}
 }

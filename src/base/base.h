@@ -130,6 +130,9 @@ extern uint64 own_sql_select(Oid log, const char *sql, int nargs, Oid *types,
 							 Datum *values, const char *nulls);
 
 /* A column of the result's first row; 0 or NULL for null. */
+/* Counts changes of schemas that this session has noticed, since its first such statement. */
+extern uint64 own_sql_schema_changes(void);
+
 extern Datum own_sql_value(int column);
 extern char *own_sql_text(int column);
 

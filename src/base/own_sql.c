@@ -54,6 +54,12 @@ count_schema_change(Datum arg, int cache, uint32 hash)
 	schema_changes++;
 }
 
+uint64
+own_sql_schema_changes(void)
+{
+	return schema_changes;
+}
+
 /*
  * The entry of a statement; NULL if another one has the same hash.
  */
@@ -213,7 +219,8 @@ own_sql_select(Oid log, const char *sql, int nargs, Oid *types, Datum *values,
  * Runs a statement that row security does not touch.
  */
 uint64
-own_sql_on_all_rows(Oid log, const char *sql, bool latest)
+own_sql_run_on_all_rows(Oid log, const char *sql, int nargs, Oid *types, Datum *values,
+						const char *nulls, bool latest)
 {
 	Oid			userid;
 	int			security;
@@ -221,9 +228,18 @@ own_sql_on_all_rows(Oid log, const char *sql, bool latest)
 
 	GetUserIdAndSecContext(&userid, &security);
 	SetUserIdAndSecContext(userid, security | SECURITY_NOFORCE_RLS);
-	rows = run_statement(log, sql, 0, NULL, NULL, NULL, !latest);
+	rows = run_statement(log, sql, nargs, types, values, nulls, !latest);
 	SetUserIdAndSecContext(userid, security);
 	return rows;
+}
+
+/*
+ * The same of one without parameters.
+ */
+uint64
+own_sql_on_all_rows(Oid log, const char *sql, bool latest)
+{
+	return own_sql_run_on_all_rows(log, sql, 0, NULL, NULL, NULL, latest);
 }
 
 /*

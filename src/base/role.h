@@ -71,9 +71,13 @@ extern void run_as_path_context(Oid log, const char *kept);
 /* own_sql.c */
 
 /*
- * Runs a statement without parameters as own_sql_run does.  It sees all rows, also where the
- * owner has forced row security on itself.  latest: with a new snapshot.
+ * Runs a statement as own_sql_run does.  It sees all rows, also where the owner has forced
+ * row security on itself.  latest: with a new snapshot.
  */
+extern uint64 own_sql_run_on_all_rows(Oid log, const char *sql, int nargs, Oid *types,
+									  Datum *values, const char *nulls, bool latest);
+
+/* The same of one without parameters. */
 extern uint64 own_sql_on_all_rows(Oid log, const char *sql, bool latest);
 
 #endif							/* EVENTSTORE_ROLE_H */

@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
@@ -46,7 +47,16 @@ subtransaction_try(bool (*work) (void *arg), void *arg)
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		if (work(arg))
+		bool		done = work(arg);
+
+		/*
+		 * The server cancels by a signal and a flag that says which timeout
+		 * it was.  The next wait takes the flag back, and would leave a
+		 * cancel by the user.  So a timeout that came at the moment in which
+		 * a wait ended is raised here.
+		 */
+		CHECK_FOR_INTERRUPTS();
+		if (done)
 			ReleaseCurrentSubTransaction();
 		else
 			RollbackAndReleaseCurrentSubTransaction();

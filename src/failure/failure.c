@@ -355,16 +355,17 @@ failure_release(FailureOwner owner, const char *stream)
 
 /* Returns a stream of a projection whose first event is due. */
 char *
-failure_due_stream(FailureOwner owner)
+failure_due_stream(FailureOwner owner, TimestampTz begun)
 {
-	Oid			type = TEXTOID;
-	Datum		value = CStringGetTextDatum(owner.name);
+	Oid			types[2] = {TEXTOID, TIMESTAMPTZOID};
+	Datum		values[2] = {CStringGetTextDatum(owner.name),
+	TimestampTzGetDatum(begun)};
 
 	return own_sql_run(owner.log,
 					   "SELECT stream FROM @extschema@.es_failures"
-					   " WHERE projection = $1 AND retry_at <= clock_timestamp()"
+					   " WHERE projection = $1 AND " FAILURE_IS_DUE("", "$2")
 					   " ORDER BY retry_at, position LIMIT 1",
-					   1, &type, &value, NULL) == 0 ? NULL : own_sql_text(1);
+					   2, types, values, NULL) == 0 ? NULL : own_sql_text(1);
 }
 
 /* Makes all failures due that are tried again by themselves. */

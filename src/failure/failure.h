@@ -139,12 +139,33 @@ extern bool failure_at(FailureOwner owner, int64 position, Failure *failure);
 extern void failure_release(FailureOwner owner, const char *stream);
 
 /*
- * Returns a stream of a projection whose first event is due; NULL if there is none.
+ * A condition in SQL on a row of es_failures with this prefix: it is to be retried, and has
+ * not failed since a run began.
  */
-extern char *failure_due_stream(FailureOwner owner);
+#define FAILURE_IS_DUE(row, begun) \
+	row "retry_at <= clock_timestamp() AND (" row "message IS NULL OR " \
+	row "last_failed_at <= " begun ")"
+
+/*
+ * Returns a stream of a projection whose first event is due in a run that began then; NULL
+ * if there is none.
+ */
+extern char *failure_due_stream(FailureOwner owner, TimestampTz begun);
 
 /* Makes all failures due that are tried again by themselves. */
 extern void failure_hasten(FailureOwner owner);
+
+/* failure_removed.c */
+
+/* Returns true if the event at the position, which was parked, is not in the log any more. */
+extern bool failure_is_removed(Oid log, int64 position);
+
+/*
+ * Removes the failures of a stream whose events are not in the log any more, and makes what
+ * waited behind them due.  passed: the owner has read the log up to there.  Returns false
+ * if the first of the stream's failures is in the log.
+ */
+extern bool failure_forget_removed(FailureOwner owner, const char *stream, int64 passed);
 
 /*
  * The rest is for subscriptions: partitions deliver failures again when they
@@ -218,5 +239,11 @@ extern List *park_upto(const List *parked, int64 position);
  * that have failed.
  */
 extern void park_save(FailureOwner owner, const List *parked, double pause);
+
+/*
+ * Looks whether these events wait behind some that were removed from the log, once they are
+ * stored (failure_forget_removed).
+ */
+extern void park_release_removed(FailureOwner owner, const List *parked, int64 passed);
 
 #endif							/* EVENTSTORE_FAILURE_H */

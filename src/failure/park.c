@@ -16,8 +16,10 @@
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
 #include "utils/array.h"
+#include "utils/builtins.h"
 
 #include "log/log.h"
+#include "log/removed.h"
 #include "read/read.h"
 #include "failure/failure.h"
 
@@ -129,6 +131,34 @@ park_first(Oid relid, const EventBatch *batch, ErrorData *error, int attempts,
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(log, AccessShareLock);
 	return parked;
+}
+
+void
+park_release_removed(FailureOwner owner, const List *parked, int64 passed)
+{
+	Relation	log;
+	TupleTableSlot *slot;
+	List	   *streams = NIL;
+	ListCell   *cell;
+
+	if (parked == NIL)
+		return;
+	log = table_open(owner.log, AccessShareLock);
+	slot = event_slot_make(log);
+	foreach(cell, removed_any(log) ? parked : NIL)
+	{
+		bool		isnull;
+		text	   *stream;
+
+		ExecStoreMinimalTuple(((ParkedEvent *) lfirst(cell))->event, slot, false);
+		stream = DatumGetTextPP(slot_getattr(slot, Anum_es_events_stream, &isnull));
+		if (is_parked_stream(streams, stream))
+			continue;
+		streams = lappend(streams, DatumGetTextPCopy(PointerGetDatum(stream)));
+		(void) failure_forget_removed(owner, text_to_cstring(stream), passed);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(log, AccessShareLock);
 }
 
 /* Returns those of the list that are not after the position. */

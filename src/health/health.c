@@ -61,7 +61,8 @@ static const HealthPart parts[] = {
 	{"types", "es_health_types()"},
 	{"projections", "es_health_projections($1)"},
 	{"subscriptions", "es_health_subscriptions($1)"},
-	{"the inbox", "es_health_inbox()"}
+	{"the inbox", "es_health_inbox()"},
+	{"retention", "es_health_retention($1)"}
 };
 
 /* $2: see all, $3: the caller. */

@@ -8,7 +8,9 @@
 #ifndef EVENTSTORE_EVENT_H
 #define EVENTSTORE_EVENT_H
 
+#include "access/transam.h"
 #include "datatype/timestamp.h"
+#include "executor/tuptable.h"
 #include "utils/array.h"
 #include "utils/jsonb.h"
 #include "utils/uuid.h"
@@ -88,6 +90,8 @@ typedef struct NewEvent
 	bool		id_is_key;		/* its composite key made it */
 	bool		has_occurred_at;
 	TimestampTz occurred_at;
+	bool		has_recorded_at;	/* else it is now */
+	TimestampTz recorded_at;
 	pg_uuid_t	id;
 	int64		version;
 	int64		row;			/* its number in an import, from 1; 0: in none */
@@ -98,8 +102,7 @@ typedef struct NewEvent
 	Datum		upcast;			/* data as of its type's schema version; 0:
 								 * data is */
 
-	/* by log_insert */
-	int64		position;
+	int64		position;		/* by log_insert; not 0: it has it */
 } NewEvent;
 
 /* Each refuses what no event may have. */
@@ -120,5 +123,11 @@ extern Datum event_metadata(Datum metadata);
 
 /* Refuses an event that is wrong by itself; its stream is checked by the caller. */
 extern void event_check_new(NewEvent *event);
+
+/* log_insert.c */
+
+/* Fills a cleared row of es_events, whose other columns are null. */
+extern void log_fill_slot(TupleTableSlot *slot, const NewEvent *event,
+						  FullTransactionId next_xid, TimestampTz now);
 
 #endif							/* EVENTSTORE_EVENT_H */

@@ -26,7 +26,8 @@
  *	   is in doubt.  The horizon is the event below it, or the last event.
  *
  * On the primary a session keeps the position that it has found.  What was stable for
- * a snapshot is stable for every later one, so the next search need not go below it.
+ * a snapshot is stable for every later one, so the next search need not go below it.  Nor
+ * need it go below what removals have left as a floor (removed.c).
  *
  * The only lock is one that keeps es_events from being dropped, and nothing waits.
  *
@@ -49,6 +50,7 @@
 
 #include "base/compat.h"
 #include "log/log.h"
+#include "log/removed.h"
 
 PG_FUNCTION_INFO_V1(es_horizon);
 
@@ -270,7 +272,8 @@ keep_position(const InDoubt *in_doubt, Relation log, Snapshot snapshot,
 static int64
 search(const InDoubt *in_doubt, Relation log, Snapshot snapshot)
 {
-	return horizon_search(log, snapshot, in_doubt->oldest, in_doubt->stable);
+	return horizon_search(log, snapshot, in_doubt->oldest,
+						  Max(in_doubt->stable, removed_horizon(log, snapshot)));
 }
 
 /*

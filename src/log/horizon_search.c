@@ -5,7 +5,8 @@
  *
  * Below an event whose next_xid is not above the oldest transaction in doubt
  * everything is stable: such an event proves it.  A gap below an event that proves
- * nothing is in doubt.
+ * nothing is in doubt.  So is no gap up to a position that is known to be stable, whether
+ * there is an event or it was removed.
  *
  *	1. If a position is known to be stable, walk forward from there, a few steps.  The
  *	   first gap in doubt is the end: the horizon is the event below it.  So is the end
@@ -140,12 +141,12 @@ step_backward(HorizonSearch *search)
 	}
 	if (!next_event(search, search->backward, BackwardScanDirection, &event))
 	{
-		if (search->upper > 1)
-			search->horizon = 0;
+		if (search->upper - 1 > search->stable)
+			search->horizon = search->stable;
 		return true;
 	}
-	if (event.position != search->upper - 1)
-		search->horizon = event.position;
+	if (Max(event.position, search->stable) < search->upper - 1)
+		search->horizon = Max(event.position, search->stable);
 	search->upper = event.position;
 	return event.proves || event.position <= search->stable;
 }

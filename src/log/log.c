@@ -24,8 +24,10 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "catalog/pg_extension.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -49,10 +51,28 @@
 static Oid	known_function = InvalidOid;
 static Oid	known_relid = InvalidOid;
 
+/* es_events; InvalidOid: not known. */
+static Oid	known_log = InvalidOid;
+
 static void
 forget_known_function(Datum arg, int cache, uint32 hash)
 {
 	known_function = InvalidOid;
+	known_log = InvalidOid;
+}
+
+/* Sees to it that what is known is forgotten when it may have changed. */
+static void
+register_forgetting(void)
+{
+	static bool registered = false;
+
+	if (!registered)
+	{
+		CacheRegisterSyscacheCallback(PROCOID, forget_known_function, (Datum) 0);
+		CacheRegisterSyscacheCallback(RELNAMENSP, forget_known_function, (Datum) 0);
+	}
+	registered = true;
 }
 
 /*
@@ -63,20 +83,69 @@ forget_known_function(Datum arg, int cache, uint32 hash)
 Oid
 log_relid(Oid funcid)
 {
-	static bool registered = false;
 	Oid			relid;
 
 	if (known_function == funcid)
 		return known_relid;
-	if (!registered)
-	{
-		CacheRegisterSyscacheCallback(PROCOID, forget_known_function, (Datum) 0);
-		CacheRegisterSyscacheCallback(RELNAMENSP, forget_known_function, (Datum) 0);
-	}
-	registered = true;
+	register_forgetting();
 	relid = own_table_in_schema(get_func_namespace(funcid), "es_events");
 	known_function = funcid;
 	known_relid = relid;
+	return relid;
+}
+
+/*
+ * Returns the schema of the extension; 0 if there is no extension.  version: gets its
+ * version, or is NULL.
+ */
+Oid
+log_find_extension(char **version)
+{
+	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Oid			schema = InvalidOid;
+	bool		isnull;
+
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber,
+				F_NAMEEQ, CStringGetDatum("eventstore"));
+	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
+	if (OidIsValid(schema) && version != NULL)
+		*version = TextDatumGetCString(heap_getattr(tuple,
+													Anum_pg_extension_extversion,
+													RelationGetDescr(rel),
+													&isnull));
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return schema;
+}
+
+/*
+ * Finds es_events for a function of another extension, in the schema of ours.  No cache of
+ * the server's has that, so that it is kept beside the other one.
+ */
+Oid
+log_relid_of_extension(void)
+{
+	Oid			relid = known_log;
+	Oid			schema;
+
+	if (OidIsValid(relid))
+		return relid;
+	register_forgetting();
+	schema = log_find_extension(NULL);
+	if (!OidIsValid(schema))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("extension \"eventstore\" does not exist"),
+				 errdetail("A function of another extension needs it."),
+				 errhint("Create the extension.")));
+	relid = own_table_in_schema(schema, "es_events");
+	known_log = relid;
 	return relid;
 }
 
@@ -274,17 +343,18 @@ log_last_version(Log *log, text *stream, int64 expected)
 /*
  * Reads what an event says that is stored.
  */
-void
+bool
 log_read_event(Log *log, text *stream, int64 version, StoredContent *content)
 {
 	if (!fetch_version(log, stream, BTEqualStrategyNumber, F_INT8EQ, version))
-		elog(ERROR, "event " INT64_FORMAT " of a stream is missing", version);
+		return false;
 	content->position = DatumGetInt64(fetched_column(log, Anum_es_events_position));
 	content->type = DatumGetTextPP(fetched_column(log, Anum_es_events_type));
 	content->data = fetched_column(log, Anum_es_events_data);
 	content->metadata = fetched_column_or_zero(log, Anum_es_events_metadata);
 	content->tags = fetched_column_or_zero(log, Anum_es_events_tags);
 	content->body = fetched_column_or_zero(log, Anum_es_events_body);
+	return true;
 }
 
 /*

@@ -84,6 +84,12 @@ enum
 /* The oid of es_events, which is in the schema of every function of the extension. */
 extern Oid	log_relid(Oid funcid);
 
+/* The same for functions of other extensions. */
+extern Oid	log_relid_of_extension(void);
+
+/* The extension's schema; 0 without one.  version: gets its version, or is NULL. */
+extern Oid	log_find_extension(char **version);
+
 /*
  * Opens es_events with RowExclusiveLock, to the end of the transaction.  The streams
  * must be locked before.
@@ -94,21 +100,20 @@ extern Log *log_open(Oid relid);
 extern Snapshot log_snapshot(Log *log);
 extern void log_close(Log *log);
 
-/*
- * The last version of the stream, 0 without events.  expected: one to look up first.
- */
+/* The last version of the stream, 0 without events.  expected: one to look up first. */
 extern int64 log_last_version(Log *log, text *stream, int64 expected);
 
 /* Returns true if an event with this id is stored, and where.  stream: NULL for any. */
-extern bool log_find_id(Log *log, const pg_uuid_t *id, text *stream,
-						StoredEvent *found);
+extern bool log_find_id(Log *log, const pg_uuid_t *id, text *stream, StoredEvent *found);
 
 /* The greatest position in the table, 0 without one. */
 extern int64 log_last_position(Log *log);
 
-/* Reads a stored event; its values last until the next look-up. */
-extern void log_read_event(Log *log, text *stream, int64 version,
-						   StoredContent *content);
+/*
+ * Reads a stored event; its values last until the next look-up.  Returns false if it was
+ * removed.
+ */
+extern bool log_read_event(Log *log, text *stream, int64 version, StoredContent *content);
 
 /* Lets the next log_last_version look from this version on first. */
 extern void log_remember_version(text *stream, int64 version);
@@ -229,8 +234,11 @@ extern void log_direct_insert_entries(Log *log, ItemPointer tid, const NewEvent 
 /* Refuses what an append could not honour. */
 extern void log_guard_check_insert(Relation log);
 
-/* Refuses row triggers that could change more than is rewritten. */
-extern void log_guard_check_update(const TriggerDesc *triggers);
+/*
+ * Refuses row triggers that could change more than is rewritten.  all_columns: of any column,
+ * since more than data and metadata is.
+ */
+extern void log_guard_check_update(const TriggerDesc *triggers, bool all_columns);
 
 /* Returns true if logical replication has applied rows since the last call. */
 extern bool log_guard_take_applied(void);

@@ -4,7 +4,7 @@
  *		Triggers of es_events that refuse or complete rows.
  *
  * The extension's triggers refuse UPDATE, DELETE and TRUNCATE, except for the one
- * UPDATE that es_rewrite() allows itself.  They complete rows that come by INSERT or
+ * UPDATE that es_rewrite() allows itself, and the one DELETE of a removal.  They complete rows that come by INSERT or
  * COPY, for example from a dump.  Row triggers of others BEFORE INSERT and BEFORE
  * UPDATE are refused if they would fire, as they could change what an append and a
  * rewrite rely on.  So are rules ON INSERT and tables that inherit from the log.
@@ -33,6 +33,7 @@
 #include "base/base.h"
 #include "log/closed.h"
 #include "log/log.h"
+#include "log/removed.h"
 #include "log/tags.h"
 
 PG_FUNCTION_INFO_V1(es_events_refuse);
@@ -49,6 +50,10 @@ static int	rewrite_depth = -1;
 
 /* How deep one row of this UPDATE is allowed. */
 static int	rewritten_row_depth = -1;
+
+/* The same of one DELETE, all rows of which are allowed. */
+static int	removal_depth = -1;
+static int	removed_row_depth = -1;
 
 /* Logical replication has applied rows in this transaction. */
 static bool has_applied = false;
@@ -72,7 +77,7 @@ is_trigger_enabled(const Trigger *trigger)
 
 /*
  * Returns true if the trigger could change or skip a row, and is not ours.  event:
- * TRIGGER_TYPE_INSERT or TRIGGER_TYPE_UPDATE.
+ * TRIGGER_TYPE_INSERT, TRIGGER_TYPE_UPDATE or TRIGGER_TYPE_DELETE.
  */
 static bool
 is_foreign_row_trigger(const Trigger *trigger, int16 event)
@@ -207,20 +212,40 @@ is_for_rewritten_columns(const Trigger *trigger)
  * Refuses triggers that could change more of an event than is rewritten.
  */
 void
-log_guard_check_update(const TriggerDesc *triggers)
+log_guard_check_update(const TriggerDesc *triggers, bool all_columns)
 {
 	int			i;
 
 	for (i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 	{
 		if (is_foreign_row_trigger(&triggers->triggers[i], TRIGGER_TYPE_UPDATE) &&
-			is_for_rewritten_columns(&triggers->triggers[i]))
+			(all_columns || is_for_rewritten_columns(&triggers->triggers[i])))
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("table \"es_events\" must have no BEFORE UPDATE row trigger"),
 					 errdetail("Trigger \"%s\" could change more of the event than its data.",
 							   triggers->triggers[i].tgname),
 					 errhint("Use a CHECK constraint or an AFTER trigger, whose error refuses the change.")));
+	}
+}
+
+/*
+ * Refuses triggers that could keep a row from being deleted.
+ */
+void
+log_guard_check_delete(const TriggerDesc *triggers)
+{
+	int			i;
+
+	for (i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		if (is_foreign_row_trigger(&triggers->triggers[i], TRIGGER_TYPE_DELETE))
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("table \"es_events\" must have no BEFORE DELETE row trigger"),
+					 errdetail("Trigger \"%s\" could keep an event that is to be removed.",
+							   triggers->triggers[i].tgname),
+					 errhint("Use an AFTER trigger, whose error refuses the removal.")));
 	}
 }
 
@@ -264,7 +289,7 @@ check_tags_column(const TriggerData *trigger)
 	Datum		tags = heap_getattr(trigger->tg_trigtuple, Anum_es_events_tags,
 									RelationGetDescr(trigger->tg_relation), &isnull);
 
-	if (!isnull && !tags_equal(tags_check(tags), tags))
+	if (!isnull && !tags_are_stored_form(tags))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("a row for table \"es_events\" has tags that are not sorted and distinct"),
@@ -415,19 +440,52 @@ use_allowed_row(void)
 	return true;
 }
 
+/*
+ * Allows the next DELETE of es_events at this depth of triggers, with all its rows, or no
+ * more.
+ */
+void
+log_guard_allow_removal(bool allow)
+{
+	removal_depth = allow ? trigger_depth() : -1;
+	removed_row_depth = -1;
+}
+
+/* Returns true if this DELETE is the one that is allowed, and allows no other. */
+static bool
+use_allowed_removal(void)
+{
+	if (removal_depth < 0 || trigger_depth() != removal_depth + 1)
+		return false;
+	removal_depth = -1;
+	removed_row_depth = trigger_depth();
+	return true;
+}
+
+/* Returns true if the change of the row is one that is allowed. */
+static bool
+is_row_allowed(const TriggerData *trigger)
+{
+	if (IsLogicalWorker())
+		return true;
+	return TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? use_allowed_row() :
+		removed_row_depth >= 0 && trigger_depth() == removed_row_depth;
+}
+
 /* Returns true if the change of the row or table is the one that is allowed. */
 static bool
 is_allowed(const TriggerData *trigger)
 {
 	if (TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
-		return IsLogicalWorker() ||
-			(TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) && use_allowed_row());
-	return TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) && use_allowed_rewrite();
+		return is_row_allowed(trigger);
+	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+		return use_allowed_rewrite();
+	return TRIGGER_FIRED_BY_DELETE(trigger->tg_event) && use_allowed_removal();
 }
 
 /*
  * BEFORE UPDATE OR DELETE OR TRUNCATE of es_events: refuses all but the one UPDATE
- * of es_rewrite().  It is called for each statement, which is refused before anything
+ * of es_rewrite() and the one DELETE of a removal.  It is called for each statement, which is refused before anything
  * is done, and for each row.  A statement on a table that es_events inherits from, or is
  * a partition of, has rows of es_events alone.  So has logical replication, which brings
  * what was rewritten on the publisher.
@@ -447,7 +505,7 @@ es_events_refuse(PG_FUNCTION_ARGS)
 						   TRIGGER_FIRED_BY_DELETE(trigger->tg_event) ? "DELETE" :
 						   "TRUNCATE",
 						   RelationGetRelationName(trigger->tg_relation)),
-				 errhint("Append an event that corrects the earlier one.")));
+				 errhint("Append an event that corrects the earlier one, or remove a stream's events by es_delete_stream() or es_truncate_stream().")));
 	if (!TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
 		return PointerGetDatum(NULL);
 	return PointerGetDatum(is_update ? trigger->tg_newtuple : trigger->tg_trigtuple);

@@ -34,6 +34,7 @@
 #include "base/base.h"
 #include "stats/stats.h"
 #include "log/log.h"
+#include "log/removed.h"
 #include "log/tags.h"
 
 /* Rows that go to the table access method at once, and their data's bytes. */
@@ -43,9 +44,10 @@
 /*
  * Rows go to the end of the table.  The free space map would scatter small events over
  * pages that larger ones have left with some room: each append would dirty another old
- * page, frozen long ago, and write it to the WAL as a whole.
+ * page, frozen long ago, and write it to the WAL as a whole.  Once events were removed, it
+ * leads to the space that they have left.
  */
-#define INSERT_OPTIONS		TABLE_INSERT_SKIP_FSM
+#define INSERT_OPTIONS(log)	(removed_any((log)->rel) ? 0 : TABLE_INSERT_SKIP_FSM)
 
 /* The trigger for rows that come otherwise (tag_entry.c). */
 #define TAG_TRIGGER			"es_events_tag"
@@ -56,9 +58,9 @@ static bool firing = false;
 /*
  * Fills the slot with the event.
  */
-static void
-fill_slot(TupleTableSlot *slot, const NewEvent *event,
-		  FullTransactionId next_xid, TimestampTz now)
+void
+log_fill_slot(TupleTableSlot *slot, const NewEvent *event,
+			  FullTransactionId next_xid, TimestampTz now)
 {
 	Datum	   *values = slot->tts_values - 1;	/* columns count from 1 */
 	bool	   *nulls = slot->tts_isnull - 1;
@@ -125,9 +127,9 @@ insert_rows(Log *log, TupleTableSlot **slots, const NewEvent *events, int count,
 	int			i;
 
 	if (count == 1)
-		table_tuple_insert(log->rel, slots[0], log->cid, INSERT_OPTIONS, NULL);
+		table_tuple_insert(log->rel, slots[0], log->cid, INSERT_OPTIONS(log), NULL);
 	else
-		table_multi_insert(log->rel, slots, count, log->cid, INSERT_OPTIONS, NULL);
+		table_multi_insert(log->rel, slots, count, log->cid, INSERT_OPTIONS(log), NULL);
 	MemoryContextSwitchTo(oldcontext);
 
 	for (i = 0; i < count; i++)
@@ -167,7 +169,7 @@ static void
 make_row(Log *log, TupleTableSlot *slot, const NewEvent *event,
 		 FullTransactionId next_xid, TimestampTz now)
 {
-	fill_slot(slot, event, next_xid, now);
+	log_fill_slot(slot, event, next_xid, event->has_recorded_at ? event->recorded_at : now);
 	if (log->added_columns != NIL)
 		log_column_fill(log, slot);
 	ExecStoreVirtualTuple(slot);

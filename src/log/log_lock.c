@@ -303,12 +303,12 @@ may_own_position_now(VirtualTransactionId vxid)
  * import that it waits for is not: this is the victim of a deadlock.
  */
 void
-log_lock_await_appenders(Oid log)
+log_lock_await_appenders(Oid log, const char *purpose)
 {
 	PatientLock lock = {
 		.relids = list_make1_oid(log),
 		.mode = ShareLock,
-		.purpose = "to append under a condition"
+		.purpose = purpose
 	};
 
 	table_lock_await_holders(&lock, may_own_position_now);

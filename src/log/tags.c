@@ -46,12 +46,12 @@ tags_values(Datum tags, Datum **values)
 
 /* Returns tags as an array, sorted and distinct; 0 if there are none. */
 static Datum
-make_tags(Datum *values, int count)
+make_tags(Datum *values, int count, int limit)
 {
 	TextSet		set = {.values = values,.count = count};
 
 	text_set_sort(&set);
-	if (set.count > ES_MAX_TAGS)
+	if (set.count > limit)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("too many tags"),
@@ -73,7 +73,23 @@ tags_check(Datum tags)
 
 	for (i = 0; i < count; i++)
 		check_tag(DatumGetTextPP(values[i]), i + 1);
-	return make_tags(values, count);
+	return make_tags(values, count, ES_MAX_TAGS);
+}
+
+/*
+ * Returns true if tags are sorted and distinct.  Those of a notice, which has the tags of
+ * all events that it stands for, may be any number.
+ */
+bool
+tags_are_stored_form(Datum tags)
+{
+	Datum	   *values;
+	int			count = tags_values(tags, &values);
+	int			i;
+
+	for (i = 0; i < count; i++)
+		check_tag(DatumGetTextPP(values[i]), i + 1);
+	return tags_equal(make_tags(values, count, PG_INT32_MAX), tags);
 }
 
 /* Takes a checked array apart; 0: none. */
@@ -97,7 +113,7 @@ tags_add(Datum tags, const Datum *added, int count)
 	if (own > 0)
 		memcpy(all, values, sizeof(Datum) * own);
 	memcpy(all + own, added, sizeof(Datum) * count);
-	return make_tags(all, own + count);
+	return make_tags(all, own + count, ES_MAX_TAGS);
 }
 
 /*

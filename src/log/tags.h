@@ -17,6 +17,9 @@
 /* Refuses what are no tags.  Returns them sorted and distinct; 0: none. */
 extern Datum tags_check(Datum tags);
 
+/* Returns true if tags are as they are stored: sorted and distinct. */
+extern bool tags_are_stored_form(Datum tags);
+
 /* Adds tags of right lengths to a checked array; 0: none. */
 extern Datum tags_add(Datum tags, const Datum *added, int count);
 
@@ -87,8 +90,9 @@ extern bool log_lock_is_whole(Oid log);
 /*
  * Waits until every other transaction that may own a position by now has ended, or has
  * rolled it back.  New ones are not waited for, since they draw higher positions.
+ * purpose: "to ...", for an error's context.
  */
-extern void log_lock_await_appenders(Oid log);
+extern void log_lock_await_appenders(Oid log, const char *purpose);
 
 /*
  * Waits until no transaction holds the locks to append, and returns a registered snapshot

@@ -66,6 +66,7 @@ typedef struct Projection
 	int64		applied;		/* so many events of the batch, if the time
 								 * for it ended there; else 0 */
 	bool		rebuilding;		/* its tables are found in pg_temp */
+	bool		archived;		/* it gets the events of the archive, too */
 	bool		cached;			/* outlives the transaction */
 	SPIPlanPtr	plan;			/* of the query, if it is cached */
 } Projection;
@@ -185,6 +186,7 @@ typedef struct ProjectionRun
 	Snapshot	snapshot;
 	int64		horizon;
 	bool		own_transaction;	/* nothing else is done in it */
+	TimestampTz begun;
 } ProjectionRun;
 
 /* Takes a snapshot and its horizon. */

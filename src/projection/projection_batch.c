@@ -33,8 +33,10 @@
 
 #include "base/base.h"
 #include "log/log.h"
+#include "log/removed.h"
 #include "read/read.h"
 #include "failure/failure.h"
+#include "retention/archive.h"
 #include "projection/projection.h"
 #include "projection/projection_failure.h"
 
@@ -47,6 +49,7 @@ projection_run_begin(ProjectionRun *run, Oid log, bool own_transaction)
 {
 	run->log = log;
 	run->own_transaction = own_transaction;
+	run->begun = GetCurrentTimestamp();
 	run->snapshot = RegisterSnapshot(GetLatestSnapshot());
 	run->horizon = horizon_find(log, run->snapshot);
 }
@@ -63,7 +66,7 @@ projection_run_end(ProjectionRun *run)
  * another.  es_by_index makes the planner look them up, however rare the category is.
  */
 #define OF_TYPE(types) \
-	" AND (" types " IS NULL OR e.type = ANY (" types "))"
+	" AND (" types " IS NULL OR " ES_HAS_TYPE(types) ")"
 #define OF_CATEGORIES(categories, after, upto, types, rest) \
 	"SELECT FROM unnest(" categories ") AS c (category) CROSS JOIN LATERAL (" \
 	"SELECT FROM @extschema@.es_events e" \
@@ -72,13 +75,14 @@ projection_run_end(ProjectionRun *run)
 	" AND e.position > " after " AND e.position <= " upto OF_TYPE(types) rest ") e"
 
 /*
- * Conditions in SQL on a row p of es_projections; $1 is the horizon.  What has
- * events is asked for in the two ways for which there are indexes; of a query, in C.
+ * Conditions in SQL on a row p of es_projections; $1 is the horizon, $3 when the run
+ * began.  What has failed in this run waits for the next one, however short the pauses are.
+ * What has events is asked for in the two ways for which there are indexes; of a query, in C.
  */
 #define IS_RUNNING \
 	"p.mode = 'async' AND p.state <> 'paused' AND p.position < $1"
 #define IS_DUE \
-	"coalesce(p.next_attempt <= clock_timestamp(), true)" \
+	"(p.next_attempt IS NULL OR p.next_attempt <= clock_timestamp() AND p.ran_at <= $3)" \
 	" AND (p.refresh IS NULL OR p.refreshed_at IS NULL" \
 	" OR clock_timestamp() - p.refreshed_at >= p.min_interval)"
 #define HAS_EVENTS \
@@ -90,22 +94,23 @@ projection_run_end(ProjectionRun *run)
 #define IS_NAMED \
 	"($2 IS NULL OR p.name = $2)"
 
-/* The values of $1 and $2; name: NULL for any. */
+/* The values of $1 to $3; name: NULL for any. */
 typedef struct ClaimValues
 {
-	Oid			types[2];
-	Datum		values[2];
-	char		nulls[2];
+	Oid			types[3];
+	Datum		values[3];
+	char		nulls[3];
 } ClaimValues;
 
 static ClaimValues
 claim_values(const ProjectionRun *run, const char *name)
 {
-	ClaimValues projection_claim = {{INT8OID, TEXTOID}, {Int64GetDatum(run->horizon)},
-	{' ', name ? ' ' : 'n'}};
+	ClaimValues given = {{INT8OID, TEXTOID, TIMESTAMPTZOID}, {Int64GetDatum(run->horizon)},
+	{' ', name ? ' ' : 'n', ' '}};
 
-	projection_claim.values[1] = name ? CStringGetTextDatum(name) : (Datum) 0;
-	return projection_claim;
+	given.values[1] = name ? CStringGetTextDatum(name) : (Datum) 0;
+	given.values[2] = TimestampTzGetDatum(run->begun);
+	return given;
 }
 
 /* Claims a projection that is due and has events to handle. */
@@ -121,7 +126,7 @@ projection_claim(const ProjectionRun *run, const char *name)
 								   " AND " IS_DUE " AND " HAS_EVENTS
 								   " ORDER BY p.ran_at NULLS FIRST LIMIT 1"
 								   " FOR UPDATE SKIP LOCKED",
-								   2, given.types, given.values, given.nulls);
+								   3, given.types, given.values, given.nulls);
 	AtEOXact_GUC(true, level);
 	return projection;
 }
@@ -199,6 +204,8 @@ projection_read_batch(const Projection *projection, Snapshot snapshot, int64 upt
 	source.except = projection_skipped_positions(projection, projection->position, upto);
 	event_reader_read(&source, snapshot, projection->position, upto,
 					  &read, batch);
+	if (projection->archived)
+		archive_merge_batch(&source, snapshot, projection->position, limit, batch);
 }
 
 /* Returns how many events the next batch may have. */
@@ -397,6 +404,7 @@ projection_run_batch(const ProjectionRun *run, Projection *projection)
 	if (error == NULL)
 	{
 		projection_save_parked(projection, parked);
+		park_release_removed(projection_failures(projection), parked, batch.upto);
 		projection_note_success(projection, &batch, started);
 	}
 	else

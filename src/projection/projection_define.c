@@ -23,6 +23,7 @@
 #include "log/log.h"
 #include "notify/notify.h"
 #include "failure/failure.h"
+#include "retention/rule.h"
 #include "projection/projection_define.h"
 #include "projection/projection_failure.h"
 #include "projection/rebuild.h"
@@ -131,6 +132,7 @@ es_create_projection(PG_FUNCTION_ARGS)
 	char	   *name;
 
 	PreventCommandIfReadOnly("es_create_projection()");
+	retention_keep_out();
 	projection_check_outside_handler("es_create_projection()");
 	definition_take(&definition, fcinfo, create_parts, lengthof(create_parts));
 	check_new_definition(fcinfo, &definition);

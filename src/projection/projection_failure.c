@@ -172,7 +172,7 @@ write_failure(const Projection *projection, const BatchFailure *failure)
 	projection_update(projection,
 					  "attempts = $2, attempts_used = $3,"
 					  " state = CASE WHEN $3 >= max_attempts THEN 'failed' ELSE state END,"
-					  " next_attempt = clock_timestamp() + make_interval(secs => $4),"
+					  " next_attempt = clock_timestamp() + make_interval(secs => nullif($4, 0)),"
 					  " failing_since = coalesce(failing_since, clock_timestamp()),"
 					  " failed_position = nullif($5, 0),"
 					  " batch_limit = nullif($6, 0), suspect_upto = nullif($7, 0),"

@@ -138,11 +138,11 @@ extern int64 projection_retry_stream(Projection *projection, char *stream,
 
 /*
  * Retries the parked events of a stream of a projection that are due; returns
- * false if none are.  name: only this projection's; NULL: any.  handled: how many
- * took effect is added.
+ * false if none are.  name: only this projection's; NULL: any.  begun: what has failed
+ * since then is not due.  handled: how many took effect is added.
  */
-extern bool projection_retry_due(Oid log, const char *name,
-								 bool own_transaction, int64 *handled);
+extern bool projection_retry_due(Oid log, const char *name, bool own_transaction,
+								 TimestampTz begun, int64 *handled);
 
 /* projection_skip.c: events that are left out by name. */
 

@@ -48,8 +48,22 @@ typedef struct EventRetry
 	Projection *projection;
 	int64		position;
 	bool		own_transaction;
+	bool		removed;		/* the event is not in the log any more */
 	EventBatch	batch;
 } EventRetry;
+
+/* Refuses an event that the owner may not read any more. */
+static void
+refuse_hidden_event(const EventRetry *retry)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("projection \"%s\" cannot read the event that is to be retried",
+					retry->projection->name),
+			 errdetail("The event at position " INT64_FORMAT " is hidden from its owner.",
+					   retry->position),
+			 errhint("Give the owner the right to read it, or call es_discard() for it.")));
+}
 
 /*
  * Reads the event of a failure as a batch of its own, whatever the filter is by now.
@@ -67,14 +81,10 @@ read_failed_event(EventRetry *retry)
 	projection_read_batch(&unfiltered, snapshot, retry->position, 1,
 						  &retry->batch);
 	UnregisterSnapshot(snapshot);
-	if (retry->batch.count == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("projection \"%s\" cannot read the event that is to be retried",
-						projection->name),
-				 errdetail("The event at position " INT64_FORMAT " is hidden from its owner.",
-						   retry->position),
-				 errhint("Give the owner the right to read it, or call es_discard() for it.")));
+	retry->removed = retry->batch.count == 0 &&
+		failure_is_removed(projection->log, retry->position);
+	if (retry->batch.count == 0 && !retry->removed)
+		refuse_hidden_event(retry);
 }
 
 /* Reads the event and applies it. */
@@ -84,8 +94,9 @@ attempt_failed_event(void *arg)
 	EventRetry *retry = arg;
 
 	read_failed_event(retry);
-	projection_apply_batch(retry->projection, &retry->batch,
-						   retry->own_transaction);
+	if (!retry->removed)
+		projection_apply_batch(retry->projection, &retry->batch,
+							   retry->own_transaction);
 	return true;
 }
 
@@ -133,8 +144,16 @@ note_failed_retry(const Projection *projection, const Failure *failure,
 						FAILURE_HINT);
 }
 
-/* Tries one parked event again; returns false if it failed again. */
-static bool
+/* What came of a retry. */
+typedef enum RetryResult
+{
+	RETRY_FAILED,
+	RETRY_HANDLED,
+	RETRY_REMOVED				/* the event is not in the log any more */
+} RetryResult;
+
+/* Tries one parked event again. */
+static RetryResult
 retry_event(Projection *projection, const Failure *failure,
 			const RetryMode *mode)
 {
@@ -150,10 +169,12 @@ retry_event(Projection *projection, const Failure *failure,
 	tuplestore_end(retry.batch.events);
 	if (error != NULL && mode->warn && retry.batch.count == 0)
 		ReThrowError(error);	/* the event could not even be read */
+	if (error == NULL && retry.removed)
+		return RETRY_REMOVED;
 	if (error == NULL)
-		return failure_remove(projection->log, failure->id);
+		return failure_remove(projection->log, failure->id) ? RETRY_HANDLED : RETRY_FAILED;
 	note_failed_retry(projection, failure, error, mode->warn);
-	return false;
+	return RETRY_FAILED;
 }
 
 /*
@@ -164,16 +185,22 @@ projection_retry_stream(Projection *projection, char *stream,
 						const RetryMode *mode)
 {
 	Failure		failure = {.stream = stream};
+	FailureOwner owner = projection_failures(projection);
+	int64		passed = projection->position;
 	int64		handled = 0;
 
 	while (handled < mode->limit &&
 		   !(handled > 0 && projection_limit_is_near()) &&
-		   failure_first(projection_failures(projection), stream, &failure))
+		   failure_first(owner, stream, &failure))
 	{
+		RetryResult result;
+
 		CHECK_FOR_INTERRUPTS();
-		if (!retry_event(projection, &failure, mode))
+		result = retry_event(projection, &failure, mode);
+		if (result == RETRY_HANDLED)
+			handled++;
+		else if (result == RETRY_FAILED || !failure_forget_removed(owner, stream, passed))
 			return handled;
-		handled++;
 	}
 	failure_release(projection_failures(projection), stream);
 	return handled;
@@ -193,10 +220,11 @@ projection_discard(Projection *projection, const Failure *failure)
 
 /* Claims a projection some of whose parked events are due; NULL if there is none. */
 static Projection *
-claim_due_retry(Oid log, const char *name)
+claim_due_retry(Oid log, const char *name, TimestampTz begun)
 {
-	Oid			type = TEXTOID;
-	Datum		value = name ? CStringGetTextDatum(name) : (Datum) 0;
+	Oid			types[2] = {TEXTOID, TIMESTAMPTZOID};
+	Datum		values[2] = {name ? CStringGetTextDatum(name) : (Datum) 0,
+	TimestampTzGetDatum(begun)};
 	int			level = projection_begin_lasting_plan();
 	Projection *projection;
 
@@ -205,10 +233,10 @@ claim_due_retry(Oid log, const char *name)
 								   " AND ($1 IS NULL OR p.name = $1)"
 								   " AND EXISTS (SELECT FROM @extschema@.es_failures f"
 								   " WHERE f.projection = p.name"
-								   " AND f.retry_at <= clock_timestamp())"
+								   " AND " FAILURE_IS_DUE("f.", "$2") ")"
 								   " ORDER BY p.ran_at NULLS FIRST LIMIT 1"
 								   " FOR UPDATE SKIP LOCKED",
-								   1, &type, &value, name ? " " : "n");
+								   2, types, values, name ? "  " : "n ");
 	AtEOXact_GUC(true, level);
 	return projection;
 }
@@ -219,16 +247,16 @@ claim_due_retry(Oid log, const char *name)
  */
 bool
 projection_retry_due(Oid log, const char *name, bool own_transaction,
-					 int64 *handled)
+					 TimestampTz begun, int64 *handled)
 {
 	RetryMode	mode = {.own_transaction = own_transaction};
 	Projection *projection;
 	char	   *stream;
 
 	LockRelationOid(log, AccessShareLock);
-	projection = claim_due_retry(log, name);
+	projection = claim_due_retry(log, name, begun);
 	stream = projection == NULL ? NULL :
-		failure_due_stream(projection_failures(projection));
+		failure_due_stream(projection_failures(projection), begun);
 	if (stream == NULL)
 		return false;
 	mode.limit = projection->batch_size;

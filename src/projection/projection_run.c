@@ -6,8 +6,9 @@
  *
  * All run batches of what is due (projection_batch.c), and retry parked events that
  * are (projection_retry.c), until nothing is left.
- * es_run_projections does so in the caller's transaction; es_work and the
- * workers commit after each batch.
+ * es_run_projections does so in the caller's transaction, and tries nothing again that
+ * has failed meanwhile: each attempt would have to pass over the row versions that the ones
+ * before have left.  es_work and the workers commit after each batch.
  *
  *-------------------------------------------------------------------------
  */
@@ -21,6 +22,7 @@
 #include "nodes/parsenodes.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "base/base.h"
 #include "log/closed.h"
@@ -48,7 +50,7 @@ projection_run_due(Oid log)
 
 	projection_limit_turn(NULL);
 	SPI_connect();
-	busy = projection_retry_due(log, NULL, true, &handled);
+	busy = projection_retry_due(log, NULL, true, GetCurrentTimestamp(), &handled);
 	if (!busy)
 	{
 		projection_run_begin(&run, log, true);
@@ -73,7 +75,7 @@ run_due(const ProjectionRun *run, const char *name, int64 *handled)
 {
 	Projection *projection;
 
-	if (projection_retry_due(run->log, name, false, handled))
+	if (projection_retry_due(run->log, name, false, run->begun, handled))
 		return true;
 	projection = projection_claim(run, name);
 	if (projection != NULL)

@@ -167,6 +167,18 @@ is_skipped(const Projection *projection, int64 position)
 					   2, key.types, key.values, NULL) > 0;
 }
 
+/* Returns true if there was an event at the position. */
+static bool
+was_removed(Oid log, int64 position)
+{
+	Oid			type = INT8OID;
+	Datum		value = Int64GetDatum(position);
+
+	return own_sql_run(log,
+					   "SELECT FROM @extschema@.es_removals WHERE positions @> $1 LIMIT 1",
+					   1, &type, &value, NULL) > 0;
+}
+
 /* Refuses a position at which there is no event. */
 static void
 check_event_exists(Oid log, int64 position)
@@ -180,6 +192,8 @@ check_event_exists(Oid log, int64 position)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("there is no event at position " INT64_FORMAT, position),
+				 was_removed(log, position) ?
+				 errdetail("It was removed from the log.") :
 				 errdetail("Positions have gaps."),
 				 errhint("failed_position in es_projection_status is the position of the event that fails.")));
 }

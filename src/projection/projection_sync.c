@@ -25,6 +25,7 @@
 #include "utils/snapmgr.h"
 
 #include "log/log.h"
+#include "log/removed.h"
 #include "read/read.h"
 #include "projection/projection.h"
 
@@ -132,17 +133,10 @@ is_event_wanted(const Projection *projection, TupleTableSlot *slot)
 {
 	bool		isnull;
 	Datum		stream = slot_getattr(slot, Anum_es_events_stream, &isnull);
-	Datum		type = slot_getattr(slot, Anum_es_events_type, &isnull);
-	Datum		tags;
 
-	if (!text_set_has_category(&projection->categories, DatumGetTextPP(stream)) ||
-		!text_set_has_type(&projection->types, DatumGetTextPP(type)))
-		return false;
-	if (projection->event_query == NULL)
-		return true;
-	tags = slot_getattr(slot, Anum_es_events_tags, &isnull);
-	return query_matches(projection->event_query, DatumGetTextPP(type),
-						 isnull ? (Datum) 0 : tags);
+	return text_set_has_category(&projection->categories, DatumGetTextPP(stream)) &&
+		notice_or_event_has_type(slot, &projection->types) &&
+		query_matches(projection->event_query, slot);
 }
 
 /*

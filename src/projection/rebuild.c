@@ -30,7 +30,6 @@
 #include "postgres.h"
 
 #include "access/table.h"
-#include "catalog/pg_collation.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -45,6 +44,7 @@
 #include "base/wait.h"
 #include "log/log.h"
 #include "failure/failure.h"
+#include "retention/rule.h"
 #include "projection/projection.h"
 #include "projection/projection_failure.h"
 #include "projection/rebuild.h"
@@ -54,15 +54,6 @@ PG_FUNCTION_INFO_V1(es_rebuild_projection);
 #define DONE				1000	/* thousandths */
 #define NOTICE_STEP			100
 
-/*
- * Classes of advisory locks of a rebuild, which users cannot reach; the view
- * es_projection_status looks for them.  The key is a hash of the projection's
- * name, and how far the rebuild is (0: there is one, n + 1: n thousandths are
- * done), or when it began.
- */
-#define REBUILD_LOCK_CLASS			4
-#define REBUILD_BEGIN_LOCK_CLASS	5
-
 /* A rebuild that is going on. */
 typedef struct Rebuild
 {
@@ -71,17 +62,6 @@ typedef struct Rebuild
 	int64		from;			/* the position at which it begins */
 	int			progress;		/* thousandths */
 } Rebuild;
-
-/* Sets the tag of an advisory lock of the projection's rebuild. */
-static void
-rebuild_lock_tag(LOCKTAG *tag, const char *name, uint32 number, int class)
-{
-	uint32		hash = DatumGetUInt32(DirectFunctionCall1Coll(hashtext,
-															  C_COLLATION_OID,
-															  CStringGetTextDatum(name)));
-
-	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, hash, number, class);
-}
 
 /* Keeps others from rebuilding the projection until the transaction ends. */
 bool
@@ -95,7 +75,12 @@ rebuild_lock(const char *name, bool wait)
 	wait_context_begin(&context, "the rebuild of projection", name, -1);
 	result = LockAcquire(&tag, ExclusiveLock, false, !wait);
 	wait_context_end(&context);
-	return result != LOCKACQUIRE_NOT_AVAIL;
+	if (result == LOCKACQUIRE_NOT_AVAIL)
+		return false;
+
+	/* one that has not seen the lock removes events that are still to be read */
+	retention_await_step();
+	return true;
 }
 
 bool
@@ -297,6 +282,19 @@ rebuild_view(Projection *projection)
 					  0, NULL, NULL, NULL);
 }
 
+/* Refuses the archive for a view, whose own query says what it reads. */
+static void
+check_reads_events(const Projection *projection, bool archived)
+{
+	if (archived)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("projection \"%s\" cannot be rebuilt with archived events",
+						projection->name),
+				 errdetail("It refreshes a materialized view, which gets no events."),
+				 errhint("Let the view read es_all_events.")));
+}
+
 /* Says where the rebuild begins, unless it is at the beginning of the log. */
 static void
 notice_rebuild_start(const Projection *projection)
@@ -310,19 +308,22 @@ notice_rebuild_start(const Projection *projection)
 }
 
 /*
- * Does steps 1 to 5 of the header; returns the number of events.
+ * Does steps 1 to 5 of the header; returns the number of events.  archived: also those of
+ * the archive.  None of them is parked, as only an event of the log can be retried.
  */
 static int64
-rebuild_read_model(Projection *projection)
+rebuild_read_model(Projection *projection, bool archived)
 {
 	Rebuild		rebuild = {.projection = projection};
 	Replay		replay = {.progress = note_progress,.progress_data = &rebuild,
-	.park = projection->park && !projection->sync};
+	.park = projection->park && !projection->sync && !archived};
 
 	check_untouched(projection,
 					"The transaction has written to table \"%s\" before.",
 					"Call es_rebuild_projection() in a transaction of its own.");
 	notice_rebuild_start(projection);
+	projection->archived = archived;
+	rebuild_notice_removed(projection);
 	rebuild.tables = rebuild_make_tables(projection);
 	projection->rebuilding = true;
 	projection->batch_limit = 0;
@@ -390,7 +391,7 @@ begin_rebuild(Projection *projection)
 }
 
 /*
- * es_rebuild_projection(name) returns bigint: rebuilds the read model;
+ * es_rebuild_projection(name, archived) returns bigint: rebuilds the read model;
  * returns how many events were handled.
  */
 Datum
@@ -408,9 +409,12 @@ es_rebuild_projection(PG_FUNCTION_ARGS)
 	projection = projection_get(log, text_to_cstring(PG_GETARG_TEXT_PP(0)), "");
 	projection_check_operator(projection);
 	if (projection->kind == PROJECTION_REFRESH)
+	{
+		check_reads_events(projection, argument_is_true(fcinfo, 1));
 		rebuild_view(projection_lock_operated(log, projection->name));
+	}
 	else
-		handled = rebuild_read_model(begin_rebuild(projection));
+		handled = rebuild_read_model(begin_rebuild(projection), argument_is_true(fcinfo, 1));
 	SPI_finish();
 	PG_RETURN_INT64(handled);
 }

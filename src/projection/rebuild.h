@@ -71,6 +71,11 @@ extern bool rebuild_lock(const char *name, bool wait);
  */
 extern bool rebuild_lock_out(const char *name);
 
+/* rebuild_removed.c */
+
+/* Says how many events the log has not any more, of those that it may have got. */
+extern void rebuild_notice_removed(const Projection *projection);
+
 /* rebuild_tables.c: the new tables. */
 
 /* A table of the read model, and the new one. */

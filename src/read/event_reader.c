@@ -23,6 +23,7 @@
 #include "base/base.h"
 #include "base/role.h"
 #include "log/log.h"
+#include "log/removed.h"
 #include "read/read.h"
 #include "read/source.h"
 
@@ -42,12 +43,6 @@ enum
 static Oid	read_types[READ_PARAMS] = {INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID,
 INT8OID, INT4OID, INT8ARRAYOID, INT8ARRAYOID, INT4OID, JSONBOID};
 
-/* query_matches() in SQL: what an item leaves out excludes nothing. */
-#define MATCHES_QUERY \
-	" AND EXISTS (SELECT FROM jsonb_array_elements($10) AS i (item)" \
-	" WHERE (NOT i.item ? 'types' OR i.item->'types' ? e.type)" \
-	" AND (NOT i.item ? 'tags' OR to_jsonb(e.tags) @> (i.item->'tags')))"
-
 /* The conditions on an event e of a source; with categories, of c.category. */
 static char *
 make_source_condition(const EventSource *source, const char *schema)
@@ -61,9 +56,9 @@ make_source_condition(const EventSource *source, const char *schema)
 						 " AND %s.es_by_index(%s.es_category(e.stream), c.category)",
 						 schema, schema, schema);
 	if (source->types != NULL)
-		appendStringInfoString(&condition, " AND e.type = ANY ($4)");
+		appendStringInfoString(&condition, " AND " ES_HAS_TYPE("$4"));
 	if (source->query != NULL)
-		appendStringInfoString(&condition, MATCHES_QUERY);
+		appendStringInfoString(&condition, EVENT_SQL_MATCHES_QUERY("$10"));
 	if (source->partitions > 1)
 		appendStringInfo(&condition,
 						 " AND %s.es_partition(e.stream, $5) = $6", schema);

@@ -27,13 +27,26 @@
 	"e.position, e.version, e.next_xid, e.recorded_at, e.occurred_at, e.id," \
 	" e.stream, e.type, e.data, e.metadata, e.tags, e.body"
 
-char *
-event_sql_make(Relation log, const char *condition)
+/* Makes a statement on a table of the log's schema that has the columns of events. */
+static char *
+make_event_sql(Relation log, const char *table, const char *condition)
 {
 	const char *schema = get_namespace_name(RelationGetNamespace(log));
 
-	return psprintf("SELECT " EVENT_COLUMNS " FROM %s.es_events e WHERE %s",
-					quote_identifier(schema), condition);
+	return psprintf("SELECT " EVENT_COLUMNS " FROM %s.%s e WHERE %s",
+					quote_identifier(schema), table, condition);
+}
+
+char *
+event_sql_make(Relation log, const char *condition)
+{
+	return make_event_sql(log, "es_events", condition);
+}
+
+char *
+event_sql_make_archived(Relation log, const char *condition)
+{
+	return make_event_sql(log, "es_archived_events", condition);
 }
 
 static ParamListInfo

@@ -40,6 +40,7 @@
 #include "base/compat.h"
 #include "base/base.h"
 #include "log/log.h"
+#include "log/removed.h"
 #include "read/lag.h"
 
 /* The work of beginning to read at a position. */
@@ -205,18 +206,13 @@ is_of_category(const LagScan *scan, text *stream)
 
 /* Returns true if the group wants the event in the slot, which is of a category of it. */
 static bool
-is_wanted(const LagScan *scan, const LagGroup *group, text *stream, text *type)
+is_wanted(const LagScan *scan, const LagGroup *group, text *stream)
 {
-	Datum		tags;
-	bool		isnull;
+	TupleTableSlot *event = scan->source->slot;
 
-	if (!text_set_has_type(&group->types, type) ||
-		(scan->wide != NULL && !text_set_has_category(&group->categories, stream)))
-		return false;
-	if (group->query == NULL)
-		return true;
-	tags = slot_getattr(scan->source->slot, Anum_es_events_tags, &isnull);
-	return query_matches(group->query, type, isnull ? (Datum) 0 : tags);
+	return notice_or_event_has_type(event, &group->types) &&
+		(scan->wide == NULL || text_set_has_category(&group->categories, stream)) &&
+		query_matches(group->query, event);
 }
 
 /* Shows the event in the slot to all groups. */
@@ -226,7 +222,6 @@ match_event(LagScan *scan, LagMatch match)
 	TupleTableSlot *slot = scan->source->slot;
 	bool		isnull;
 	text	   *stream = DatumGetTextPP(slot_getattr(slot, Anum_es_events_stream, &isnull));
-	text	   *type = DatumGetTextPP(slot_getattr(slot, Anum_es_events_type, &isnull));
 	uint64		hash = stream_hash(stream);
 	int			i;
 
@@ -236,7 +231,7 @@ match_event(LagScan *scan, LagMatch match)
 	{
 		LagWant    *want = &scan->wants[i];
 
-		if (is_wanted(scan, want->group, stream, type))
+		if (is_wanted(scan, want->group, stream))
 			match(scan, want, (int) (hash % (uint64) want->group->partitions));
 	}
 }

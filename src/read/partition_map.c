@@ -17,7 +17,8 @@
  *
  *	1. Only what lies up to the horizon of the reading snapshot is remembered.  No
  *	   event can appear there any more, for any snapshot, and none changes its stream,
- *	   its type or its tags.
+ *	   its type or its tags, but by a compaction, and by events that come back from the
+ *	   archive.  A range in which the reading snapshot sees one is read without the map.
  *	2. An event that was removed is not found when it is looked up, and left out.
  *	   What was rolled back since it was seen is not found either.
  *	3. The log, its file, the subscription's filter and the transaction that wrote the
@@ -33,12 +34,16 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
 #include "storage/itemptr.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 #include "base/base.h"
 #include "log/log.h"
+#include "log/removed.h"
 #include "read/read.h"
 #include "read/source.h"
 
@@ -238,6 +243,40 @@ bool
 partition_map_has_none(const PartitionMap *map, int partition, int64 after, int64 upto)
 {
 	return after >= map->from && upto <= map->to && map->last[partition] <= after;
+}
+
+/*
+ * Returns true if the snapshot may see events in what the map knows, after one position and
+ * up to another, that were others when it was made.
+ */
+static bool
+range_has_changed(const PartitionMap *map, Relation log, Snapshot snapshot, int64 after, int64 upto)
+{
+	Oid			types[2] = {INT8OID, INT8OID};
+	Datum		values[2] = {Int64GetDatum(after), Int64GetDatum(Min(upto, map->to))};
+	bool		found;
+
+	if (!removed_any(log))
+		return false;
+	PushActiveSnapshot(snapshot);
+	SPI_connect();
+	found = own_sql_select(map->log,
+						   "SELECT FROM (SELECT) x WHERE EXISTS"
+						   " (SELECT FROM @extschema@.es_removals WHERE action = 'compact'"
+						   " AND position > $1 AND position <= $2)"
+						   " OR EXISTS (SELECT FROM @extschema@.es_removals"
+						   " WHERE action = 'unarchive' AND positions && int8range($1, $2, '(]'))",
+						   2, types, values, NULL) > 0;
+	SPI_finish();
+	PopActiveSnapshot();
+	return found;
+}
+
+bool
+partition_map_is_true(const PartitionMap *map, Relation log, Snapshot snapshot, int64 after,
+					  int64 upto)
+{
+	return after >= map->to || !range_has_changed(map, log, snapshot, after, upto);
 }
 
 /* Returns how many of the positions are not greater than one. */

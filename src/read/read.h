@@ -86,6 +86,9 @@ extern char *event_batch_describe(Relation log, Tuplestorestate *events);
  */
 extern char *event_sql_make(Relation log, const char *condition);
 
+/* The same of the archive. */
+extern char *event_sql_make_archived(Relation log, const char *condition);
+
 /*
  * Runs such a statement as the reader, with the snapshot, and adds its rows to
  * the store.  nulls: NULL if no parameter is null.  Errors: the reader may not
@@ -188,6 +191,21 @@ enum
 	Anum_es_recorded_event_body,
 	Natts_es_recorded_event = Anum_es_recorded_event_body
 };
+
+/* kept_version.c */
+
+/* Returns the version of the stream's first event; 0 without one, 1 if none was removed. */
+extern int64 kept_first_version(Oid log, text *stream, Snapshot snapshot);
+
+/* The same of what is committed now. */
+extern int64 kept_first_version_now(Oid log, text *stream);
+
+/* query_matches() in SQL, of an event e.  parameter: the query.  An item excludes nothing by what it leaves out. */
+#define EVENT_SQL_MATCHES_QUERY(parameter) \
+	" AND EXISTS (SELECT FROM jsonb_array_elements(" parameter ") AS i (item)" \
+	" WHERE (NOT i.item ? 'types' OR " \
+	ES_HAS_TYPE("ARRAY(SELECT jsonb_array_elements_text(i.item->'types'))") ")" \
+	" AND (NOT i.item ? 'tags' OR to_jsonb(e.tags) @> (i.item->'tags')))"
 
 /* Presents the events of one statement or batch. */
 typedef struct Presenter Presenter;

@@ -30,6 +30,13 @@ extern void partition_map_forget(void);
  */
 extern bool partition_map_open(PartitionMap *map, int64 after, int64 upto);
 
+/*
+ * Returns true if what the map knows after one position and up to another is so for the
+ * snapshot.  Otherwise it is to be read without the map.
+ */
+extern bool partition_map_is_true(const PartitionMap *map, Relation log, Snapshot snapshot,
+								  int64 after, int64 upto);
+
 /* Returns the position up to which the map knows all events. */
 extern int64 partition_map_end(const PartitionMap *map);
 

@@ -27,6 +27,7 @@
 #include "base/compat.h"
 #include "base/base.h"
 #include "log/log.h"
+#include "log/removed.h"
 #include "read/read.h"
 #include "read/source.h"
 
@@ -263,28 +264,19 @@ arm_stream(const SourceArm *arm)
 }
 
 /*
- * Returns true if the event is of a type of the source, and matches its query: whatever
- * the scan does not give by itself.
+ * Returns true if the event is of a type of the source, or a notice of such an event, and
+ * matches its query: whatever the scan does not give by itself.
  */
 static bool
 has_type_and_tags(const SourceScan *scan, SourceArm *arm)
 {
 	const EventQuery *query = arm->match == NULL ? scan->source->query : NULL;
 	TupleTableSlot *slot;
-	text	   *type;
-	Datum		tags;
-	bool		isnull;
 
 	if (scan->types.array == NULL && query == NULL)
 		return true;
 	slot = arm_slot(arm);
-	type = DatumGetTextPP(slot_getattr(slot, Anum_es_events_type, &isnull));
-	if (!text_set_has_type(&scan->types, type))
-		return false;
-	if (query == NULL)
-		return true;
-	tags = slot_getattr(slot, Anum_es_events_tags, &isnull);
-	return query_matches(query, type, isnull ? (Datum) 0 : tags);
+	return notice_or_event_has_type(slot, &scan->types) && query_matches(query, slot);
 }
 
 /* Returns the scan whose event is the next of all; NULL if all have ended. */
@@ -542,7 +534,9 @@ source_scan_read(const EventSource *source, Relation log, Snapshot snapshot, int
 		return false;
 	scan.categories = text_set_make(source->categories);
 	scan.types = text_set_make(source->types);
-	if (map != NULL && !partition_map_open(map, after, upto))
+	if (map != NULL &&
+		(!partition_map_open(map, after, upto) ||
+		 !partition_map_is_true(map, log, snapshot, after, upto)))
 		map = NULL;
 	if (map != NULL && after < partition_map_end(map))
 		ended = !read_known(&scan, map, snapshot, after, upto, limit, batch) ||

@@ -119,10 +119,10 @@ es_definitions_arrive(PG_FUNCTION_ARGS)
 		PG_RETURN_BOOL(true);
 	check_restorer(log, "restore definitions");
 	(void) definitions_read(log, value);
-	lock_log_to_restore(log);
 	SPI_connect();
 	restore_close(log);
 	SPI_finish();
+	lock_log_to_restore(log);
 	log_restore_begin();
 	PG_RETURN_BOOL(true);
 }
@@ -268,6 +268,13 @@ put_missing_rows(Restore *restore, const TableRows *table, int64 dumped)
 						 table->rows, dumped));
 }
 
+/* Returns true if it is the archive, and is empty: a dump may have left it out. */
+static bool
+is_archive_left_out(const TableRows *table)
+{
+	return table->rows == 0 && strcmp(table->table, "es_archived_events") == 0;
+}
+
 /*
  * Returns true if each table has the rows that it has in the dump; else says which has not.
  * A table of a store that was there before may have more.
@@ -286,7 +293,7 @@ has_rows(Restore *restore, const CopiedDefinitions *from)
 		TableRows  *table = lfirst(cell);
 		int64		dumped = dumped_rows(from, table->table);
 
-		if (table->rows >= dumped)
+		if (table->rows >= dumped || is_archive_left_out(table))
 			continue;
 		put_missing_rows(restore, table, dumped);
 		complete = false;

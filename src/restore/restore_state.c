@@ -12,7 +12,9 @@
  * which they say nothing gets it disabled when the store is opened, unless it has
  * other policies.  With these, all rows cannot have been meant to be visible.
  *
- * es_events is first in each list, so that the locks are taken in the order of appends.
+ * Locks.  Sessions that use these tables take their locks in any order: pg_restore -j loads
+ * one of them while the trigger of that load looks at es_events.  So all are locked before
+ * the first is changed, all at once or none (table_lock.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -23,6 +25,7 @@
 
 #include "base/base.h"
 #include "base/role.h"
+#include "base/wait.h"
 #include "restore/restore.h"
 
 /* The tables of the extension. */
@@ -39,7 +42,7 @@
 #define HAS_POLICY(name) \
 	"EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid AND p.polname = '" name "')"
 
-#define EVENTS_FIRST " ORDER BY c.relname <> 'es_events', c.oid, s.n"
+#define TABLES_IN_ORDER " ORDER BY c.oid, s.n"
 
 static const char close_statements[] =
 "SELECT s.statement" CLOSED_TABLES
@@ -48,7 +51,7 @@ static const char close_statements[] =
 " (2, CASE WHEN NOT c.relrowsecurity THEN format('CREATE POLICY es_closed_rows ON %s USING (true)', c.oid::regclass) END),"
 " (3, CASE WHEN NOT c.relrowsecurity THEN format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', c.oid::regclass) END)) s (n, statement)"
 " WHERE x.extname = 'eventstore' AND s.statement IS NOT NULL AND NOT " HAS_POLICY("es_closed")
-EVENTS_FIRST;
+TABLES_IN_ORDER;
 
 static const char open_statements[] =
 "SELECT s.statement" CLOSED_TABLES
@@ -58,7 +61,9 @@ static const char open_statements[] =
 " (2, CASE WHEN " HAS_POLICY("es_closed_rows") " THEN format('DROP POLICY es_closed_rows ON %s', c.oid::regclass) END),"
 " (3, CASE WHEN " HAS_POLICY("es_closed") " THEN format('DROP POLICY es_closed ON %s', c.oid::regclass) END)) s (n, statement)"
 " WHERE x.extname = 'eventstore' AND s.statement IS NOT NULL"
-EVENTS_FIRST;
+TABLES_IN_ORDER;
+
+static const char tables[] = "SELECT c.oid" CLOSED_TABLES " WHERE x.extname = 'eventstore'";
 
 /* Triggers of ours that fire in some sessions only; a disabled one is meant to be. */
 static const char guard_statements[] =
@@ -68,7 +73,7 @@ static const char guard_statements[] =
 " AND f.classid = 'pg_proc'::regclass AND f.objid = t.tgfoid"
 " CROSS JOIN LATERAL (VALUES (t.tgname, format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', c.oid::regclass, t.tgname))) s (n, statement)"
 " WHERE x.extname = 'eventstore'"
-EVENTS_FIRST;
+TABLES_IN_ORDER;
 
 /* Runs DDL as the owner of the log. */
 static void
@@ -95,9 +100,32 @@ run_statements_of(Oid log, const char *query)
 	return (int) count;
 }
 
+/* Locks all tables against everybody else. */
+static void
+lock_tables(Oid log, const char *purpose)
+{
+	uint64		count = own_sql_run(log, tables, 0, NULL, NULL, NULL);
+	PatientLock lock = {.mode = AccessExclusiveLock,.purpose = purpose};
+	uint64		i;
+
+	for (i = 0; i < count; i++)
+	{
+		bool		isnull;
+
+		lock.relids = lappend_oid(lock.relids,
+								  DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i],
+																 SPI_tuptable->tupdesc,
+																 1, &isnull)));
+	}
+	table_lock_patiently(&lock);
+}
+
 void
 restore_close(Oid log)
 {
+	if (own_sql_run(log, close_statements, 0, NULL, NULL, NULL) == 0)
+		return;
+	lock_tables(log, "to close the store");
 	(void) run_statements_of(log, close_statements);
 }
 
@@ -120,6 +148,7 @@ restore_open(Oid log, List *wanted)
 {
 	ListCell   *cell;
 
+	lock_tables(log, "to open the store");
 	foreach(cell, wanted)
 		set_row_security(log, lfirst(cell));
 	(void) run_statements_of(log, open_statements);

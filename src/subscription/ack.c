@@ -299,6 +299,46 @@ park_event(Partition *partition, EventBatch *event, ErrorData *error, int attemp
 	tuplestore_end(later.events);
 }
 
+/* Returns true if an event of the partition was removed from the position. */
+static bool
+is_removed_from_partition(const Partition *partition, int64 position)
+{
+	const Subscription *subscription = &partition->subscription;
+	Oid			types[3] = {INT8OID, INT8OID, INT4OID};
+	Datum		values[3] = {Int64GetDatum(position),
+		Int64GetDatum(subscription->partitions),
+	Int32GetDatum(partition->number)};
+
+	return position > partition->position &&
+		failure_is_removed(subscription->log, position) &&
+		own_sql_run(subscription->log,
+					"SELECT FROM @extschema@.es_removals WHERE positions @> $1"
+					" AND @extschema@.es_partition(stream, $2) = $3 LIMIT 1",
+					3, types, values, NULL) > 0;
+}
+
+/*
+ * Settles an event in flight that is not there: there is nothing left to try if it was removed
+ * from the log since it was delivered.
+ */
+static Action
+nack_missing(Partition *partition, int64 position)
+{
+	if (!is_removed_from_partition(partition, position))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("no event at position " INT64_FORMAT " is in flight",
+						position),
+				 errdetail("Partition %d of subscription \"%s\" has none there, or it was acknowledged.",
+						   partition->number, partition->subscription.name),
+				 errhint("Pass the position of an event that came with the token.")));
+	ereport(NOTICE,
+			(errmsg("the event at position " INT64_FORMAT " is skipped", position),
+			 errdetail("It was removed from the log after it was delivered.")));
+	settle_position(partition, position);
+	return ACTION_SKIP;
+}
+
 /* Settles an event of the log; returns the action that was taken. */
 static Action
 nack_log(Partition *partition, int64 position, ErrorData *error,
@@ -310,13 +350,7 @@ nack_log(Partition *partition, int64 position, ErrorData *error,
 	read_in_flight(partition, Max(position - 1, partition->position), position,
 				   1, &event);
 	if (event.count == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("no event at position " INT64_FORMAT " is in flight",
-						position),
-				 errdetail("Partition %d of subscription \"%s\" has none there, or it was acknowledged.",
-						   partition->number, partition->subscription.name),
-				 errhint("Pass the position of an event that came with the token.")));
+		return nack_missing(partition, position);
 	if (action == ACTION_RETRY &&
 		attempts >= partition->subscription.max_attempts)
 		action = ACTION_PARK;

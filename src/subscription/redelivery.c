@@ -245,20 +245,15 @@ park_hidden_stream(const Partition *partition, const char *stream)
 		failure_record_attempt(partition->subscription.log, first.id, &error, 0, FAILURE_PARKED);
 }
 
-bool
-redelivery_read_stream(Delivery *delivery, Partition *partition,
-					   Snapshot snapshot)
+/* Reads the first events of the stream that are to be delivered.  Returns false if it cannot. */
+static bool
+read_stream_events(Delivery *delivery, Partition *partition, const char *stream,
+				   Snapshot snapshot)
 {
-	char	   *stream = redelivery_find_stream(partition);
 	ReadLimit	limit = {.bytes = delivery->max_bytes};
 	EventSource source;
 	Int8Array	positions;
 
-	if (stream == NULL)
-	{
-		partition_find_due(partition);
-		return false;
-	}
 	take_stream_events(delivery, partition, stream);
 	positions = delivery->positions;
 	source = partition_source(partition);
@@ -274,14 +269,36 @@ redelivery_read_stream(Delivery *delivery, Partition *partition,
 					  &limit, &delivery->batch);
 	if (delivery->batch.count == 0)
 	{
-		park_hidden_stream(partition, stream);
 		delivery->must_last = true;
 		delivery->positions.count = delivery->attempts.count = 0;
 		return false;
 	}
 	return_stream_events(delivery, partition);
-	partition->stream = stream;
 	return true;
+}
+
+/* Events that were removed from the log since make way for those behind them. */
+bool
+redelivery_read_stream(Delivery *delivery, Partition *partition,
+					   Snapshot snapshot)
+{
+	char	   *stream;
+
+	while ((stream = redelivery_find_stream(partition)) != NULL)
+	{
+		if (read_stream_events(delivery, partition, stream, snapshot))
+		{
+			partition->stream = stream;
+			return true;
+		}
+		if (!failure_forget_removed(partition_failures(partition), stream, partition->reached))
+		{
+			park_hidden_stream(partition, stream);
+			return false;
+		}
+	}
+	partition_find_due(partition);
+	return false;
 }
 
 bool
@@ -322,4 +339,5 @@ redelivery_park_waiting(Delivery *delivery, Partition *partition)
 	park_save(owner, waiting, FAILURE_PARKED);
 	foreach(cell, streams)
 		failure_release(owner, text_to_cstring(lfirst(cell)));
+	park_release_removed(owner, waiting, delivery->batch.upto);
 }

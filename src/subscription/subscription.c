@@ -28,6 +28,7 @@
 #include "notify/notify.h"
 #include "read/source.h"
 #include "failure/failure.h"
+#include "retention/rule.h"
 #include "subscription/subscription.h"
 
 PG_FUNCTION_INFO_V1(es_create_subscription);
@@ -276,6 +277,7 @@ es_create_subscription(PG_FUNCTION_ARGS)
 	char	   *name;
 
 	PreventCommandIfReadOnly("es_create_subscription()");
+	retention_keep_out();
 	check_create_arguments(fcinfo, log);
 	name = text_to_cstring(PG_GETARG_TEXT_PP(ARG_NAME));
 	SPI_connect();
@@ -362,6 +364,7 @@ es_seek(PG_FUNCTION_ARGS)
 	Subscription subscription;
 
 	PreventCommandIfReadOnly("es_seek()");
+	retention_keep_out();
 	argument_not_null(fcinfo, 0, "subscription");
 	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	position = PG_ARGISNULL(1) ? horizon_now(log) : PG_GETARG_INT64(1);

@@ -27,6 +27,7 @@
 #include "log/log.h"
 #include "notify/notify.h"
 #include "failure/failure.h"
+#include "retention/rule.h"
 #include "subscription/subscription.h"
 
 PG_FUNCTION_INFO_V1(es_alter_subscription);
@@ -161,6 +162,7 @@ es_alter_subscription(PG_FUNCTION_ARGS)
 	Subscription subscription;
 
 	PreventCommandIfReadOnly("es_alter_subscription()");
+	retention_keep_out();
 	check_alter_arguments(fcinfo, log);
 	name = text_to_cstring(PG_GETARG_TEXT_PP(ARG_NAME));
 	SPI_connect();

@@ -12,6 +12,11 @@
  * and their next positions are merged.  If a type has none, it walks the log in the order of
  * positions, and looks at types.
  *
+ * A notice (log/notice.c) has the tags of all events that it stands for, and is of their types.
+ * Its entry has its own type, so that its data are read.  The indexes of types do not have it:
+ * once something was removed, an item that is looked up there looks for notices in es_removals,
+ * too.
+ *
  * The items are merged: of all their next positions the first one is returned.  Nothing is
  * looked up before it is asked for: the event beyond the last one that is wanted may be far.
  *
@@ -37,6 +42,7 @@
 #include "base/base.h"
 #include "base/compat.h"
 #include "log/log.h"
+#include "log/removed.h"
 #include "log/tags.h"
 #include "tag/tag.h"
 
@@ -75,6 +81,7 @@ typedef struct ItemScan
 	int			count;
 	List	   *type_indexes;	/* with one for each type; NIL: they are
 								 * looked at */
+	bool		has_notices;	/* is the last scan one of es_removals? */
 	int64		position;		/* of the next event; 0: none is left */
 } ItemScan;
 
@@ -84,6 +91,11 @@ struct Match
 	MatchRange	range;
 	Relation	log;
 	Relation	entries;		/* es_tags */
+	Relation	removals;		/* es_removals, if something was removed and a
+								 * type is looked up in its index */
+	Relation	notice_index;	/* of es_removals: positions of notices */
+	Buffer		removals_visible;
+	Snapshot	snapshot;
 	Buffer		log_visible;	/* of their visibility maps */
 	Buffer		entries_visible;
 	bool		keeps_pages;	/* do scans keep pages of the tables pinned? */
@@ -119,22 +131,32 @@ has_upper_bound(const Match *match)
 	return !match->range.backward && match->range.upto < PG_INT64_MAX;
 }
 
+/* Opens the scan of an index, whose column before the position is the tag, if there is one. */
+static void
+open_index_scan(Match *match, PositionScan *scan, Relation table, Relation index,
+				Buffer *visible)
+{
+	scan->table = table;
+	scan->index = index;
+	scan->visible = visible;
+	scan->slot = table_slot_create(table, NULL);
+	scan->scan = compat_index_beginscan(table, index, match->snapshot,
+										(scan->tag != (Datum) 0 ? 2 : 1) +
+										(has_upper_bound(match) ? 1 : 0));
+	scan->scan->xs_want_itup = !scan->has_row;
+}
+
 /* Opens a scan: of a tag, of the index of a type, or of all events. */
 static void
-open_scan(Match *match, PositionScan *scan, Datum tag, Relation type_index,
-		  Snapshot snapshot)
+open_scan(Match *match, PositionScan *scan, Datum tag, Relation type_index)
 {
-	bool		tagged = tag != (Datum) 0;
-
 	scan->tag = tag;
-	scan->table = tagged ? match->entries : match->log;
-	scan->index = tagged ? match->tag_index :
-		type_index != NULL ? type_index : match->position_index;
-	scan->slot = table_slot_create(scan->table, NULL);
-	scan->visible = tagged ? &match->entries_visible : &match->log_visible;
-	scan->scan = compat_index_beginscan(scan->table, scan->index, snapshot,
-										(tagged ? 2 : 1) + (has_upper_bound(match) ? 1 : 0));
-	scan->scan->xs_want_itup = !scan->has_row;
+	if (tag != (Datum) 0)
+		open_index_scan(match, scan, match->entries, match->tag_index, &match->entries_visible);
+	else
+		open_index_scan(match, scan, match->log,
+						type_index != NULL ? type_index : match->position_index,
+						&match->log_visible);
 }
 
 /* Searches the index for the first position that does not come before this one. */
@@ -235,19 +257,44 @@ seek_scan(const Match *match, PositionScan *scan, int64 from)
 	return !scan->ended;
 }
 
+/*
+ * Returns true if the event at the position, a notice, is of one of the types.  It may have
+ * been removed since.
+ */
+static bool
+notice_matches(const Match *match, int64 position, const TextSet *types)
+{
+	IndexScanDesc scan = compat_index_beginscan(match->log, match->position_index,
+												match->snapshot, 1);
+	TupleTableSlot *slot = table_slot_create(match->log, NULL);
+	ScanKeyData key;
+	bool		result;
+
+	table_row_key(&key, match->position_index, 1, BTEqualStrategyNumber, F_INT8EQ,
+				  Int64GetDatum(position));
+	index_rescan(scan, &key, 1, NULL, 0);
+	result = index_getnext_slot(scan, ForwardScanDirection, slot) &&
+		notice_or_event_has_type(slot, types);
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	return result;
+}
+
 /* Returns true if the event at which the scans are is of a type of the item. */
 static bool
-has_type(const ItemScan *item)
+has_type(const Match *match, const ItemScan *item)
 {
 	const PositionScan *scan = &item->scans[0];
-	bool		isnull;
-	Datum		type;
+	const TextSet *types = &item->item->types;
+	text	   *type;
 
-	if (item->item->types.array == NULL || item->type_indexes != NIL)
+	if (types->array == NULL || item->type_indexes != NIL)
 		return true;
-	type = scan->has_row ? slot_getattr(scan->slot, Anum_es_events_type, &isnull) :
-		entry_column(scan, Anum_es_tags_type);
-	return text_set_has_type(&item->item->types, DatumGetTextPP(type));
+	if (scan->has_row)
+		return notice_or_event_has_type(scan->slot, types);
+	type = DatumGetTextPP(entry_column(scan, Anum_es_tags_type));
+	return text_set_has_type(types, type) ||
+		(notice_kind(type) != NOTICE_NONE && notice_matches(match, item->position, types));
 }
 
 /*
@@ -271,6 +318,26 @@ agree_from(const Match *match, ItemScan *item, int64 from)
 }
 
 /*
+ * Moves the scan of one of the item's types to its first position from this one on.  That of
+ * notices passes over those of other types.  Returns false if there is none.
+ */
+static bool
+seek_type(const Match *match, ItemScan *item, int number, int64 from)
+{
+	PositionScan *scan = &item->scans[number];
+	int			step = match->range.backward ? -1 : 1;
+
+	while (seek_scan(match, scan, from))
+	{
+		if (!item->has_notices || number < item->count - 1 ||
+			notice_matches(match, scan->position, &item->item->types))
+			return true;
+		from = scan->position + step;
+	}
+	return false;
+}
+
+/*
  * Moves the scans of the item's types to their first positions from this one on.  Returns
  * the first of these; 0 if there is none.
  */
@@ -282,7 +349,7 @@ first_from(const Match *match, ItemScan *item, int64 from)
 
 	for (i = 0; i < item->count; i++)
 	{
-		if (seek_scan(match, &item->scans[i], from) &&
+		if (seek_type(match, item, i, from) &&
 			(first == 0 || is_before(match, item->scans[i].position, first)))
 			first = item->scans[i].position;
 	}
@@ -299,31 +366,52 @@ seek_item(const Match *match, ItemScan *item, int64 from)
 	{
 		item->position = item->type_indexes != NIL ? first_from(match, item, from) :
 			agree_from(match, item, from);
-		if (item->position == 0 || has_type(item))
+		if (item->position == 0 || has_type(match, item))
 			return;
 		from = item->position + step;
 	}
 }
 
+/* Opens the scans of an item of types, each of which has an index. */
+static void
+open_types(Match *match, ItemScan *scan)
+{
+	int			i;
+
+	scan->has_notices = removed_any(match->log);
+	scan->count = list_length(scan->type_indexes) + (scan->has_notices ? 1 : 0);
+	scan->scans = palloc0(sizeof(PositionScan) * scan->count);
+	for (i = 0; i < list_length(scan->type_indexes); i++)
+		open_scan(match, &scan->scans[i], (Datum) 0, list_nth(scan->type_indexes, i));
+	if (!scan->has_notices)
+		return;
+	if (match->removals == NULL)
+		match->removals = removed_open_notices(match->log, &match->notice_index);
+	open_index_scan(match, &scan->scans[i], match->removals, match->notice_index,
+					&match->removals_visible);
+}
+
 /* Opens the scans of an item. */
 static void
-open_item(Match *match, ItemScan *scan, const QueryItem *item, Snapshot snapshot)
+open_item(Match *match, ItemScan *scan, const QueryItem *item)
 {
 	int			i;
 
 	scan->item = item;
 	if (item->tags.count == 0 && item->types.array != NULL)
 		scan->type_indexes = log_type_index_open_all(match->log, &item->types);
-	scan->count = scan->type_indexes != NIL ? list_length(scan->type_indexes) :
-		Max(item->tags.count, 1);
+	if (scan->type_indexes != NIL)
+	{
+		open_types(match, scan);
+		return;
+	}
+	scan->count = Max(item->tags.count, 1);
 	scan->scans = palloc0(sizeof(PositionScan) * scan->count);
 	for (i = 0; i < scan->count; i++)
 	{
-		scan->scans[i].has_row = item->tags.count == 0 && item->types.array != NULL &&
-			scan->type_indexes == NIL;
+		scan->scans[i].has_row = item->tags.count == 0 && item->types.array != NULL;
 		open_scan(match, &scan->scans[i],
-				  item->tags.count == 0 ? (Datum) 0 : item->tags.values[i],
-				  scan->type_indexes == NIL ? NULL : list_nth(scan->type_indexes, i), snapshot);
+				  item->tags.count == 0 ? (Datum) 0 : item->tags.values[i], NULL);
 	}
 }
 
@@ -350,6 +438,7 @@ match_begin(Oid log, const EventQuery *query, const MatchRange *range, Snapshot 
 
 	match->context = CurrentMemoryContext;
 	match->range = *range;
+	match->snapshot = snapshot;
 	match->log = table_open(log, AccessShareLock);
 	match->entries = tag_table_open(log, AccessShareLock);
 	match->position_index = log_index_open_position(match->log);
@@ -358,7 +447,7 @@ match_begin(Oid log, const EventQuery *query, const MatchRange *range, Snapshot 
 	match->count = query->count;
 	match->keeps_pages = count_scans(query) <= MAX_PINNED;
 	for (i = 0; i < match->count; i++)
-		open_item(match, &match->items[i], &query->items[i], snapshot);
+		open_item(match, &match->items[i], &query->items[i]);
 	return match;
 }
 
@@ -447,6 +536,13 @@ match_end(Match *match)
 		ReleaseBuffer(match->log_visible);
 	if (BufferIsValid(match->entries_visible))
 		ReleaseBuffer(match->entries_visible);
+	if (BufferIsValid(match->removals_visible))
+		ReleaseBuffer(match->removals_visible);
+	if (match->removals != NULL)
+	{
+		index_close(match->notice_index, AccessShareLock);
+		table_close(match->removals, AccessShareLock);
+	}
 	index_close(match->tag_index, AccessShareLock);
 	index_close(match->position_index, AccessShareLock);
 	table_close(match->entries, AccessShareLock);

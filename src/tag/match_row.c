@@ -91,15 +91,7 @@ next_position(MatchRows *rows)
 static bool
 row_matches(const MatchRows *rows)
 {
-	bool		isnull;
-	Datum		type;
-	Datum		tags;
-
-	if (rows->match != NULL)
-		return true;
-	type = slot_getattr(rows->slot, Anum_es_events_type, &isnull);
-	tags = slot_getattr(rows->slot, Anum_es_events_tags, &isnull);
-	return query_matches(rows->query, DatumGetTextPP(type), isnull ? (Datum) 0 : tags);
+	return rows->match != NULL || query_matches(rows->query, rows->slot);
 }
 
 /*

@@ -20,6 +20,7 @@
 #include "base/base.h"
 #include "base/context.h"
 #include "log/log.h"
+#include "log/removed.h"
 #include "log/tags.h"
 #include "type/type.h"
 #include "tag/tag.h"
@@ -96,7 +97,7 @@ has_all_tags(const TextSet *tags, const QueryItem *item)
 
 /* Returns true if the event matches an item by its type, and by the tags if they are known. */
 static bool
-matches_item(const EventQuery *query, text *type, const TextSet *tags)
+matches_item(const EventQuery *query, TupleTableSlot *event, const TextSet *tags)
 {
 	int			i;
 
@@ -104,7 +105,7 @@ matches_item(const EventQuery *query, text *type, const TextSet *tags)
 	{
 		const QueryItem *item = &query->items[i];
 
-		if (text_set_has_type(&item->types, type) &&
+		if (notice_or_event_has_type(event, &item->types) &&
 			(tags != NULL ? has_all_tags(tags, item) : item->tags.array == NULL))
 			return true;
 	}
@@ -112,23 +113,25 @@ matches_item(const EventQuery *query, text *type, const TextSet *tags)
 }
 
 /*
- * Returns true if an event of this type, with these tags, matches.  Tags are not looked
- * at where the type suffices.
+ * Returns true if the event matches.  Tags are not looked at where the type suffices.
  */
 bool
-query_matches(const EventQuery *query, text *type, Datum tags)
+query_matches(const EventQuery *query, TupleTableSlot *event)
 {
+	Datum		tags;
 	ArrayType  *array;
 	TextSet		set;
+	bool		isnull;
 	bool		found;
 
-	if (query == NULL || matches_item(query, type, NULL))
+	if (query == NULL || matches_item(query, event, NULL))
 		return true;
-	if (tags == (Datum) 0)
+	tags = slot_getattr(event, Anum_es_events_tags, &isnull);
+	if (isnull)
 		return false;
 	array = DatumGetArrayTypeP(tags);
 	set = text_set_make(array);
-	found = matches_item(query, type, &set);
+	found = matches_item(query, event, &set);
 	pfree(set.values);
 	if (PointerGetDatum(array) != tags)
 		pfree(array);

@@ -53,8 +53,11 @@ extern void query_check_filter(Oid log, Datum json, const char *argument);
  */
 extern bool query_is_indexed(Relation log, const EventQuery *query);
 
-/* Returns true if an event of this type, with these tags, matches; 0: none. */
-extern bool query_matches(const EventQuery *query, text *type, Datum tags);
+/*
+ * Returns true if the event, a row of es_events, matches.  A notice matches with the types of
+ * the events that it stands for, too.
+ */
+extern bool query_matches(const EventQuery *query, TupleTableSlot *event);
 
 /*
  * Returns a query that more events match, with one tag at most for each item, so that

@@ -373,7 +373,8 @@ check_event(Check *check)
 	}
 	else
 	{
-		if (event_type_strict)
+		/* the store's own events have no definitions */
+		if (event_type_strict && !event_is_reserved(check->event->type))
 			add_undefined(check);
 		if (event_type_has_upcaster(check->log, check->event->type))
 			check_schema_version(check, PG_INT32_MAX);

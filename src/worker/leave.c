@@ -64,7 +64,7 @@ check_library_version(void)
 	bool		fits;
 
 	StartTransactionCommand();
-	fits = OidIsValid(worker_find_extension(&version)) &&
+	fits = OidIsValid(log_find_extension(&version)) &&
 		strcmp(version, EVENTSTORE_VERSION) == 0;
 	if (version != NULL && !fits)
 		ereport(LOG,

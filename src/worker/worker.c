@@ -2,16 +2,16 @@
  *
  * worker.c
  *		A worker: what a background process does for a database, and when.
- *		The work itself is that of announce.c, published_horizon.c and
- *		projection_run.c.
+ *		The work itself is that of announce.c, published_horizon.c,
+ *		projection_run.c and retention_run.c.
  *
  * A worker goes in rounds:
  *
  *	1. remember how many transactions of appenders have ended (wakeup.c);
  *	2. notify listeners of what is new, if that is left to workers, and publish
  *	   the horizon for standbys, which cannot find it themselves;
- *	3. run projections, a batch a transaction, until none is due, and do step 2
- *	   in between when it is time;
+ *	3. run rules of retention and projections, a step or a batch a transaction, until no
+ *	   projection is due, and do step 2 in between when it is time;
  *	4. if there was anything to do, or a transaction had ended, pause for
  *	   eventstore.notify_interval, and cannot be woken: so a stream of commits
  *	   makes few rounds.  Else wait for the next transaction that ends, for at
@@ -43,14 +43,10 @@
 
 #include <time.h>
 
-#include "access/genam.h"
-#include "access/htup_details.h"
 #include "access/relation.h"
-#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_extension.h"
 #include "commands/dbcommands.h"
 #include "commands/prepare.h"
 #include "fmgr.h"
@@ -63,7 +59,6 @@
 #include "storage/lock.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -77,11 +72,11 @@
 #include "log/closed.h"
 #include "log/log.h"
 #include "notify/notify.h"
+#include "retention/rule.h"
 #include "projection/projection.h"
 #include "projection/projection_failure.h"
 #include "worker/worker.h"
 
-#define EXTENSION "eventstore"
 
 /*
  * What a worker that is not needed waits at most in a stream of commits, in intervals of
@@ -95,6 +90,9 @@
 /* Milliseconds after an error, and at most, after many. */
 #define ERROR_PAUSE		1000
 #define LAST_ERROR_PAUSE	60000
+
+/* Milliseconds between two looks for rules that were set. */
+#define RETENTION_LOOK_INTERVAL	1000
 
 extern PGDLLEXPORT void eventstore_worker_main(Datum arg);
 
@@ -179,34 +177,27 @@ join_worker_slot(void)
 	return joined;
 }
 
-/*
- * Returns the schema of the extension; 0 if there is no extension.  version: gets its
- * version, or is NULL.
- */
-Oid
-worker_find_extension(char **version)
-{
-	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-	Oid			schema = InvalidOid;
-	bool		isnull;
+/* own_sql_schema_changes() when the transaction began. */
+static uint64 begun_after_changes;
 
-	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber,
-				F_NAMEEQ, CStringGetDatum(EXTENSION));
-	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-		schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
-	if (OidIsValid(schema) && version != NULL)
-		*version = TextDatumGetCString(heap_getattr(tuple,
-													Anum_pg_extension_extversion,
-													RelationGetDescr(rel),
-													&isnull));
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-	return schema;
+/*
+ * Returns true if the error that is raised comes of a new name of the extension's schema: our
+ * statements are written with its name, and nothing is locked against ALTER SCHEMA while one
+ * is analyzed.  The next try finds the new name.
+ */
+static bool
+is_of_renamed_schema(void)
+{
+	switch (geterrcode())
+	{
+		case ERRCODE_UNDEFINED_TABLE:
+		case ERRCODE_UNDEFINED_SCHEMA:
+		case ERRCODE_UNDEFINED_FUNCTION:
+		case ERRCODE_UNDEFINED_OBJECT:
+			return own_sql_schema_changes() != begun_after_changes;
+		default:
+			return false;
+	}
 }
 
 /*
@@ -225,13 +216,14 @@ worker_begin_transaction(const char *activity)
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	pgstat_report_activity(STATE_RUNNING, activity);
-	schema = worker_find_extension(NULL);
+	schema = log_find_extension(NULL);
 	if (OidIsValid(schema))
 		log = get_relname_relid("es_events", schema);
 	rel = OidIsValid(log) ? try_relation_open(log, AccessShareLock) : NULL;
 	if (rel != NULL)
 	{
 		relation_close(rel, NoLock);
+		begun_after_changes = own_sql_schema_changes();
 		return log;
 	}
 	CommitTransactionCommand();
@@ -356,13 +348,17 @@ note_lost_batch(MemoryContext context)
 	FreeErrorData(error);
 }
 
-/* Logs an error, unless SIGTERM raised it, and cleans up after it. */
+/*
+ * Cleans up after an error, and logs it unless SIGTERM raised it or the schema was renamed
+ * meanwhile.
+ */
 void
 worker_recover(MemoryContext context)
 {
 	HOLD_INTERRUPTS();
 	remember_lost_batch();
-	if (!ShutdownRequestPending || geterrcode() != ERRCODE_QUERY_CANCELED)
+	if ((!ShutdownRequestPending || geterrcode() != ERRCODE_QUERY_CANCELED) &&
+		!is_of_renamed_schema())
 		EmitErrorReport();
 	AbortCurrentTransaction();
 	LockReleaseAll(USER_LOCKMETHOD, true);
@@ -483,6 +479,46 @@ run_due_projection(MemoryContext context)
 	return ran;
 }
 
+/* When a rule of retention may be due, and when the worker has looked last. */
+static TimestampTz retention_at = 0;
+static TimestampTz retention_looked_at = 0;
+
+/*
+ * Does one step of a rule of retention, if one is due.  A rule may have been set since the
+ * last look, so there is one each second.  It is no work that keeps a worker awake, or alive:
+ * what is late is removed later.
+ */
+static void
+run_retention(MemoryContext context)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	Oid			log;
+	long		wait;
+
+	if (now < retention_at && now >= retention_looked_at &&
+		!TimestampDifferenceExceeds(retention_looked_at, now, RETENTION_LOOK_INTERVAL))
+		return;
+	retention_looked_at = now;
+	retention_at = TimestampTzPlusMilliseconds(now, ERROR_PAUSE);
+	log = worker_begin_transaction("removing events");
+
+	/* what a crash takes back is removed again */
+	worker_set_synchronous_commit("off");
+	PushActiveSnapshot(GetTransactionSnapshot());
+	wait = retention_run_due(log);
+	PopActiveSnapshot();
+	worker_end_transaction(context);
+	retention_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), wait);
+}
+
+/* Returns how long the worker may sleep, at most so many milliseconds. */
+static long
+sleep_until_retention(long longest)
+{
+	return Min(longest,
+			   TimestampDifferenceMilliseconds(GetCurrentTimestamp(), retention_at) + 1);
+}
+
 /* Returns true if this round of a stream need not look for projections that are due. */
 static bool
 may_skip_projections(void)
@@ -510,12 +546,14 @@ run_round(MemoryContext context, bool notifies)
 	handle_worker_interrupts();
 	note_lost_batch(context);
 	busy = notify_and_publish(context, notifies);
+	run_retention(context);
 	if (busy && may_skip_projections())
 		return true;
 	while (run_due_projection(context))
 	{
 		busy = ran_projection = true;
 		handle_worker_interrupts();
+		run_retention(context);
 		if (TimestampDifferenceExceeds(notified_at, GetCurrentTimestamp(),
 									   notify_interval))
 		{
@@ -586,7 +624,7 @@ wait_for_appender(uint64 count)
 {
 	(void) pgstat_report_stat(true);
 	if (wakeup_begin_wait(count))
-		sleep_until_latch(poll_interval, "EventstoreWorkerIdle");
+		sleep_until_latch(sleep_until_retention(poll_interval), "EventstoreWorkerIdle");
 	wakeup_end_wait();
 }
 
@@ -638,7 +676,7 @@ eventstore_worker_main(Datum arg)
 		else if (has_slot)
 			wait_for_appender(seen);
 		else
-			leave_rest(context, poll_interval);
+			leave_rest(context, sleep_until_retention(poll_interval));
 	}
 }
 

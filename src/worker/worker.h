@@ -34,9 +34,6 @@ extern void worker_end_transaction(MemoryContext context);
 /* Logs an error, unless SIGTERM raised it, and cleans up after it. */
 extern void worker_recover(MemoryContext context);
 
-/* The extension's schema; 0 without one.  version: gets its version, or is NULL. */
-extern Oid	worker_find_extension(char **version);
-
 /* leave.c */
 
 /* Begins as a worker of a database that has a slot, or none.  It may end here. */

@@ -6,6 +6,7 @@
  *	-DSEVERAL	the last transaction writes a second time, after a rollback to a savepoint
  *				perhaps, and perhaps with the whole log locked
  *	-DDECIDE	the first two decide
+ *	-DREMOVE	the last transaction removes the event of the second one, and appends a notice
  *	-DBREAK_...	a mistake that must be found; "run" lists them
  *
  * An event has tags and a type.  An item of a query asks for some of them, and a query has
@@ -26,10 +27,15 @@
  * A reader takes the shared locks, takes a snapshot, and releases them.  If an item has no
  * tags, it reads up to the horizon, which is one step here (horizon.pml has the steps).
  *
+ * A removal looks up the tags of the stream's event, locks the stream and these tags as an
+ * append does, takes RowExclusiveLock on the log, and looks at the event.  Tags that it did
+ * not know of are locked late.  The notice that it appends has all tags and types of the event.
+ *
  * Safety: a conditional write that is committed has read all events that match its query
  * and lie below its first position, as the log has them in the end.  So none lies between
  * "after" and the write, and none has appeared below "after", where the check does not
- * look.  No write waits for one that waits for the log.  Progress: all come to their end,
+ * look.  An event that was removed, with a notice below the write, counts as read if the notice
+ * was.  No write waits for one that waits for the log.  Progress: all come to their end,
  * else the run would stop in an invalid end state.  So there is no deadlock of transactions
  * that write once.  With SEVERAL, a search ends deadlocks, and the transaction that writes
  * twice must be waiting then.
@@ -83,6 +89,15 @@ bit committed[ALL];				/* visible to snapshots from now on */
 bit over[ALL];					/* nobody waits for it any more */
 byte ended;
 bit earlier;					/* the one that writes twice has written */
+
+#ifdef REMOVE
+#define REMOVER		2
+byte gone;						/* the position of the event that it removes */
+byte notice;					/* that of the notice */
+#define IS_REMOVED(q)	((q) == gone && (snapshot & BIT(REMOVER)))
+#else
+#define IS_REMOVED(q)	false
+#endif
 
 /* The condition of a transaction. */
 byte item1[T] = NONE;
@@ -270,7 +285,7 @@ inline take_snapshot()
 	snapshot = committed[0] | (committed[1] << 1) | (committed[2] << 2) | BIT(me)
 }
 
-#define SEES(q)		(owner[q] != NOBODY && (snapshot & BIT(owner[q])))
+#define SEES(q)		(owner[q] != NOBODY && (snapshot & BIT(owner[q])) && !IS_REMOVED(q))
 
 /* An event that may still appear, or is the transaction's own. */
 #define IN_FLIGHT(q)	(owner[q] != NOBODY && !over[owner[q]])
@@ -598,6 +613,54 @@ taken:
 	goto again
 }
 
+#ifdef REMOVE
+/* The event of the second transaction, if it sees that. */
+inline find_event()
+{
+	q = 1;
+	do
+	:: q == P || (owner[q] == 1 && committed[1]) -> break
+	:: else -> q++
+	od
+}
+
+inline remove()
+{
+	d_step {
+		find_event();
+		known = (q < P -> event[q] & (A | B) : 0);
+		exclusive = known;
+		q = 0
+	};
+	/* the lock of the stream comes first */
+	over[1];
+#ifndef BREAK_REMOVE_NO_LOCK
+	lock_tags();
+#endif
+	lock_log();
+	atomic {
+		find_event();
+		if
+		:: q == P -> q = 0; goto abort
+		:: else
+		fi;
+		has = event[q];
+		exclusive = has & (A | B) & ~known;
+	};
+#if !defined(BREAK_REMOVE_NO_LOCK) && !defined(BREAK_REMOVE_KNOWN_TAGS)
+	lock_tags();
+#endif
+#ifdef BREAK_REMOVE_NO_TAG
+	has = has & TYPE;
+#endif
+#ifdef BREAK_REMOVE_NO_TYPE
+	has = has & ~TYPE;
+#endif
+	append();
+	d_step { notice = position; gone = q; q = 0 }
+}
+#endif
+
 /* The choice of a query, and of what the event has. */
 #define QUERY(one, other)	item1[me] = one; item2[me] = other
 
@@ -652,6 +715,15 @@ proctype Transaction(byte me)
 		:: me == 2 -> has = TYPE
 		:: me == 2 -> QUERY(TYPE, NONE); has = A
 		:: me == 2 -> is_large = 1; has = A | TYPE
+#elif defined(REMOVE)
+		:: me == 0 -> choose_tagged()
+		:: me == 0 -> QUERY(TYPE, NONE); has = A
+		:: me == 0 -> QUERY(A | TYPE, NONE); has = A
+		:: me == 1 -> has = A
+		:: me == 1 -> has = A | B
+		:: me == 1 -> has = A | TYPE
+		:: me == 1 -> QUERY(A, NONE); has = A
+		:: me == REMOVER
 #elif defined(UNTAGGED)
 		:: me == 0 -> choose_untagged()
 		:: me == 1 -> QUERY(TYPE, NONE); has = A
@@ -683,6 +755,12 @@ proctype Transaction(byte me)
 #ifdef DECIDE
 	if
 	:: me <= 1 -> decide()
+	:: else
+	fi;
+#endif
+#ifdef REMOVE
+	if
+	:: me == REMOVER -> remove(); goto finish
 	:: else
 	fi;
 #endif
@@ -723,6 +801,9 @@ finish:
 abort:
 	atomic {
 		at_backend[me] = 0; prepared[me] = 0; over[me] = 1;
+#ifdef REMOVE
+		gone = (me == REMOVER -> 0 : gone);
+#endif
 		item1[me] = NONE; item2[me] = NONE; seen[me] = 0; after[me] = 0; first[me] = 0
 	};
 release:
@@ -753,8 +834,18 @@ inline judge(t, q)
 	if
 	:: q < first[t] && owner[q] != NOBODY && owner[q] != t && committed[owner[q]] &&
 	   QUERY_MATCHES(t, event[q]) ->
+#ifdef REMOVE
+		if
+		:: q == gone && committed[REMOVER] && notice < first[t] ->
+			assert(seen[t] & (BIT(q) | BIT(notice)))
+		:: else ->
+			assert(q <= after[t]);
+			assert(seen[t] & BIT(q))
+		fi
+#else
 		assert(q <= after[t]);
 		assert(seen[t] & BIT(q))
+#endif
 	:: else
 	fi
 }

@@ -12,11 +12,16 @@
  *	-DKEEP		the reader searches in either direction, keeps what it has found for later
  *				snapshots, uses an older snapshot again (a cursor), and also reads in
  *				the first appender's transaction, which may then be prepared
+ *	-DREMOVE	a transaction removes events, its own among them perhaps; another one has an
+ *				old id, and may append late
+ *	-DREMOVE=2	both remove events, one at REPEATABLE READ, and reads then
  *	-DBREAK_...	a mistake that must be found; "run" lists them
  *
  * Safety: of what a reader has passed (positions up to the horizon that it got)
  * it has seen everything that will ever be seen.  Checked when it passes them, and
  * at each later commit.
+ *
+ * With REMOVE also: the horizon of a snapshot is not below what an earlier one has read.
  *
  * Progress: if no appender is at work when the reader takes its snapshot, the
  * horizon is the last event, however long the unrelated transaction has been
@@ -24,9 +29,15 @@
  * when all appenders had ended.
  */
 
+#ifdef REMOVE
+#define T			4			/* transactions: 0 and 1 append, 3 removes */
+#define P			5			/* positions 1 to 4 */
+#define IDLE		2			/* has an old id, or removes as well */
+#else
 #define T			3			/* transactions: 0 and 1 append, 2 does not */
-#define UNRELATED	2
 #define P			4			/* positions 1 to 3 */
+#endif
+#define UNRELATED	2
 #ifndef APPENDS
 #define APPENDS		1			/* of the second appender */
 #endif
@@ -57,6 +68,11 @@ byte passed = 0;				/* by the reader, the highest ever */
 
 #ifdef KEEP
 #define own_position	(owner[1] == 0 -> 1 : (owner[2] == 0 -> 2 : (owner[3] == 0 -> 3 : 0)))
+#endif
+
+#ifdef REMOVE
+byte removed_by[P] = NOBODY;	/* the row, by a transaction */
+byte floor[T];					/* that its removal leaves to the horizon */
 #endif
 
 /*
@@ -161,6 +177,43 @@ inline take_position(t)
 	}
 }
 
+#ifdef REMOVE
+/* In fewer steps, as the other variants look at each of them. */
+inline begin(t)
+{
+	d_step { lock[t] = true; take_xid(t) }
+}
+
+inline append(t)
+{
+	d_step { take_position(t); event_next_xid[p] = next_xid; p = 0 }
+}
+
+inline complete(t)
+{
+	atomic {
+		if
+		:: committed[t] = true; check_commit(t)
+		:: true
+		fi;
+		leave_running(t);
+		lock[t] = false;
+		ended[t] = true
+	}
+}
+
+proctype Appender(byte t; byte appends)
+{
+	byte p, i;
+
+	/* they are alike */
+	(t == 0 || xid[0] != 0);
+	begin(t);
+	take_position(t);
+	d_step { event_next_xid[p] = next_xid; p = 0 };
+	complete(t)
+}
+#else
 proctype Appender(byte t; byte appends)
 {
 	byte p;
@@ -203,6 +256,7 @@ proctype Appender(byte t; byte appends)
 	fi;
 	finish(t)
 }
+#endif
 
 /*
  * A row comes at the position after the next one.  What the sequence is raised over is
@@ -260,6 +314,10 @@ inline take_snapshot()
 		((running[1] && xid[1] < s_xmax) << 1) |
 		((running[2] && xid[2] < s_xmax) << 2);
 	s_quiet = !AT_WORK(0) && !AT_WORK(1);
+#ifdef REMOVE
+	s_running = s_running | ((running[3] && xid[3] < s_xmax) << 3);
+	s_quiet = s_quiet && !AT_WORK(2) && !AT_WORK(3);
+#endif
 	s_all_ended = ended[0] && ended[1]
 }
 
@@ -289,9 +347,18 @@ inline look_up(t)
 
 inline list_holders()
 {
-	atomic { locks = lock[0] | (lock[1] << 1) };
+	atomic {
+		locks = lock[0] | (lock[1] << 1);
+#ifdef REMOVE
+		locks = locks | (lock[2] << 2) | (lock[3] << 3)
+#endif
+	};
 	look_up(0);
-	look_up(1)
+	look_up(1);
+#ifdef REMOVE
+	look_up(2);
+	look_up(3)
+#endif
 }
 
 inline ask(t)
@@ -311,7 +378,10 @@ inline ask_in_progress()
 {
 	ask(0);
 	ask(1);
-	ask(2)
+	ask(2);
+#ifdef REMOVE
+	ask(3)
+#endif
 }
 
 /* The log of commits; it does not change once a transaction is not running. */
@@ -351,7 +421,10 @@ inline find_limit()
 	w = NO_LIMIT;
 	lower_limit(0);
 	lower_limit(1);
-	lower_limit(2)
+	lower_limit(2);
+#ifdef REMOVE
+	lower_limit(3)
+#endif
 }
 
 /* Walks the events of seen(p) backward: the horizon. */
@@ -573,6 +646,204 @@ end:
 		}
 	od
 }
+#elif defined(REMOVE)
+/* Whoever reads in a transaction sees what that has done. */
+#define SEES_OWN(t)	((t) == me || SEES(t))
+
+/* The row is there. */
+#define IS_ROW(p)	(SEES_OWN(owner[p]) && (removed_by[p] == NOBODY || !SEES_OWN(removed_by[p])))
+
+/* The removal is seen: so is what was committed when it found the floor. */
+#if defined(BREAK_REMOVE_NO_FLOOR)
+#define IS_FLOOR(t)	false
+#elif defined(BREAK_REMOVE_LATER_FLOOR)
+#define IS_FLOOR(t)	committed[t]
+#elif defined(BREAK_REMOVE_EARLY_FLOOR)
+#define IS_FLOOR(t)	true
+#elif defined(BREAK_REMOVE_OWN_FLOOR)
+#define IS_FLOOR(t)	SEES_OWN(t)
+#else
+#define IS_FLOOR(t)	SEES(t)
+#endif
+
+/* Of several floors the greatest. */
+#ifdef BREAK_REMOVE_LAST_FLOOR
+#define IS_FLOOR_ABOVE(t, f)	(floor[t] != 0)
+#else
+#define IS_FLOOR_ABOVE(t, f)	(floor[t] > f)
+#endif
+
+inline find_floor()
+{
+	f = 0;
+	if
+	:: IS_FLOOR(IDLE) && IS_FLOOR_ABOVE(IDLE, f) -> f = floor[IDLE]
+	:: else
+	fi;
+	if
+	:: IS_FLOOR(3) && IS_FLOOR_ABOVE(3, f) -> f = floor[3]
+	:: else
+	fi
+}
+
+/* No gap: a row, or what is stable. */
+#ifdef BREAK_REMOVE_GAP
+#define IS_FILLED(p)	IS_ROW(p)
+#else
+#define IS_FILLED(p)	(IS_ROW(p) || (p) <= f)
+#endif
+
+inline search_above_floor()
+{
+	find_floor();
+	search(IS_FILLED(p));
+	if
+	:: f > h -> h = f
+	:: else
+	fi
+}
+
+inline find_own_horizon()
+{
+	find_oldest_in_doubt();
+	holders = holders & ~BIT(me);
+	open = open | BIT(me);
+	find_limit();
+	search_above_floor();
+	check_seen(h, SEES_OWN(owner[p]))
+}
+
+/* Any of the rows that it sees and that nobody else removes. */
+inline remove_rows()
+{
+	p = 1;
+	do
+	:: p == next_position -> break
+	:: p < next_position -> p++
+	:: p < next_position && IS_ROW(p) && removed_by[p] == NOBODY ->
+		removed_by[p] = me;
+		last = p;
+		p++
+	od;
+	p = 0
+}
+
+#define AWAITED(t)	((holders & BIT(t)) && !ended[t])
+
+/* Waits for the others that may own a position by now. */
+inline await_appenders()
+{
+	d_step {
+		list_holders();
+		holders = holders & ~BIT(me)
+	};
+	d_step {
+		!AWAITED(0) && !AWAITED(1) && !AWAITED(2) && !AWAITED(3);
+		holders = 0
+	}
+}
+
+inline forget_own()
+{
+	s_xmax = 0; s_next = 0; s_running = 0; s_quiet = 0; s_all_ended = 0;
+	locks = 0; holders = 0; open = 0; w = 0; h = 0; p = 0; upper = 0; stop = 0; f = 0
+}
+
+/*
+ * The one with the old id may append as late as it likes, or removes.
+ */
+proctype Remover(byte me)
+{
+	byte s_xmax, s_next, s_running;
+	bool s_quiet, s_all_ended, stop;
+	byte locks, holders, open, w, h, p, upper, f, i;
+	byte last, o_xmax, o_running;
+
+	if
+	:: me == IDLE && REMOVE == 2
+	:: me == IDLE && REMOVE != 2 -> append(me); goto finished
+	:: me == IDLE && REMOVE != 2 -> goto finished
+	:: me == 3 -> begin(me); append(me)
+	:: me == 3 && REMOVE != 2 -> lock[me] = true
+	:: me == 3 && REMOVE == 2 ->
+		d_step {
+			take_snapshot();
+			o_xmax = s_xmax;
+			o_running = s_running;
+			lock[me] = true;
+			forget_own()
+		}
+	fi;
+#ifdef BREAK_REMOVE_WAIT_FIRST
+	await_appenders();
+#endif
+	atomic {
+		d_step { take_snapshot(); s_quiet = 0; s_all_ended = 0 };
+#ifdef BREAK_REMOVE_LATE_FLOOR
+		remove_rows();
+#endif
+		d_step { find_own_horizon(); floor[me] = h };
+#ifndef BREAK_REMOVE_LATE_FLOOR
+		remove_rows();
+#endif
+		forget_own()
+	};
+#ifndef BREAK_REMOVE_LATE_FLOOR
+	if
+	:: floor[me] < last ->
+#if !defined(BREAK_REMOVE_NO_WAIT) && !defined(BREAK_REMOVE_WAIT_FIRST)
+		await_appenders();
+#endif
+#if !defined(BREAK_REMOVE_FLOOR_BELOW)
+		floor[me] = last
+#endif
+	:: else
+	fi;
+#endif
+	last = 0;
+	if
+	:: xid[me] == 0 -> take_xid(me)
+	:: else
+	fi;
+	if
+	:: o_xmax != 0 ->
+		d_step {
+			s_xmax = o_xmax;
+			s_running = o_running;
+			find_own_horizon();
+			forget_own();
+			o_xmax = 0;
+			o_running = 0
+		}
+	:: else
+	fi;
+finished:
+	complete(me)
+}
+
+proctype Reader()
+{
+	byte s_xmax, s_next, s_running;
+	bool s_quiet, s_all_ended, stop;
+	byte locks, holders, open, w, h, p, upper, f;
+	byte me = NOBODY;
+
+end:
+	do
+	:: d_step { take_snapshot(); s_all_ended = 0 };
+		d_step {
+			find_oldest_in_doubt();
+			find_limit();
+			search_above_floor();
+			assert(h >= passed);
+			pass(h, passed, SEES(owner[p]));
+			find_last(IS_ROW(p));
+			assert(!s_quiet || h >= p);
+			f = 0;
+			forget()
+		}
+	od
+}
 #else
 proctype Reader()
 {
@@ -719,7 +990,13 @@ init
 #else
 		run Appender(1, APPENDS);
 #endif
+#ifdef REMOVE
+		begin(IDLE);
+		run Remover(2);
+		run Remover(3);
+#else
 		run Unrelated();
+#endif
 #ifdef STANDBY
 		run Worker();
 		run Replay();

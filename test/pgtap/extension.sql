@@ -18,10 +18,10 @@ SELECT throws_ok('ALTER EXTENSION eventstore SET SCHEMA pg_temp', '0A000', NULL,
 SELECT bag_eq(
     $$ SELECT unnest(extconfig)::regclass::text AS name, unnest(extcondition) AS condition
          FROM pg_extension WHERE extname = 'eventstore' $$,
-    $$ VALUES ('es_events', ''), ('es_position', ''), ('es_incarnation_entries', ''), ('es_rewrites', ''), ('es_projections', ''),
+    $$ VALUES ('es_events', ''), ('es_position', ''), ('es_incarnation_entries', ''), ('es_rewrites', ''), ('es_removals', ''), ('es_removals_id_seq', ''), ('es_removed_ids', ''), ('es_archived_events', ''), ('es_retention', ''), ('es_projections', ''),
               ('es_subscriptions', ''), ('es_partitions', ''), ('es_event_types', ''), ('es_upcasters', ''),
               ('es_failures', ''), ('es_failures_id_seq', ''), ('es_skipped_events', ''), ('es_inbox', ''), ('es_inbox_id_seq', ''), ('es_user_definitions', '') $$,
-    'pg_dump takes all events, rewrites, types, projections, failures, skipped events, messages, definitions and the sequences');
+    'pg_dump takes all events, rewrites, removals, types, projections, failures, skipped events, messages, definitions and the sequences');
 -- es_notified is no user's data: what was announced here was not announced to
 -- who listens elsewhere. Nor is es_published_horizon: another cluster decides anew.
 -- Snapshots are a cache, and es_tags is made of the events. es_identity says that a restored log is another copy.

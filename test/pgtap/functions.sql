@@ -49,6 +49,21 @@ SELECT bag_eq(
     ('es_index_attribute', 'type text, attribute text', 'regclass'),
     ('es_index_type', 'type text', 'regclass'),
     ('es_rewrite', 'id uuid, data jsonb, metadata jsonb DEFAULT NULL::jsonb, schema_version bigint DEFAULT NULL::bigint', 'bigint'),
+    ('es_delete_stream', 'stream text, expected es_expected_version, tombstone boolean DEFAULT false, metadata jsonb DEFAULT NULL::jsonb, OUT version bigint, OUT "position" bigint, OUT removed bigint', 'record'),
+    ('es_truncate_stream', 'stream text, before_version bigint, metadata jsonb DEFAULT NULL::jsonb', 'bigint'),
+    ('es_set_retention', 'category text, max_age interval DEFAULT NULL::interval, max_count bigint DEFAULT NULL::bigint, max_lag interval DEFAULT NULL::interval', 'void'),
+    ('es_run_retention',
+     'category text DEFAULT NULL::text, dry_run boolean DEFAULT false, force boolean DEFAULT false, OUT category text, OUT streams bigint,'
+     ' OUT events bigint, OUT held_by text, OUT held_since timestamp with time zone, OUT more boolean', 'SETOF record'),
+    ('es_kept_after', 'stream text, after_version bigint', 'bigint'),
+    ('es_compact_stream',
+     'stream text, reducer es_function, upto_version bigint DEFAULT NULL::bigint, initial jsonb DEFAULT ''{}''::jsonb, metadata jsonb DEFAULT NULL::jsonb,'
+     ' adopt boolean DEFAULT false, OUT version bigint, OUT "position" bigint, OUT removed bigint', 'record'),
+    ('es_archive_stream', 'stream text, metadata jsonb DEFAULT NULL::jsonb, OUT version bigint, OUT "position" bigint, OUT archived bigint', 'record'),
+    ('es_archive', 'category text, older_than interval, max_streams bigint DEFAULT NULL::bigint', 'bigint'),
+    ('es_unarchive_stream', 'stream text', 'bigint'),
+    ('es_load_archived', 'stream text, after_version bigint DEFAULT 0, max_count bigint DEFAULT NULL::bigint', 'SETOF es_recorded_event'),
+    ('es_kept_after_support', 'internal', 'internal'),
     ('es_horizon', '', 'bigint'),
     ('es_store_id', '', 'uuid'),
     ('es_incarnation', '', 'uuid'),
@@ -87,6 +102,7 @@ SELECT bag_eq(
     ('es_health_horizon', 'delay interval', 'TABLE(urgency integer, problem text, object text, since timestamp with time zone, message text, remedy text, remedy_by text, owner oid)'),
     ('es_health_projections', 'delay interval', 'TABLE(urgency integer, problem text, object text, since timestamp with time zone, message text, remedy text, remedy_by text, owner oid)'),
     ('es_health_subscriptions', 'delay interval', 'TABLE(urgency integer, problem text, object text, since timestamp with time zone, message text, remedy text, remedy_by text, owner oid)'),
+    ('es_health_retention', 'delay interval', 'TABLE(urgency integer, problem text, object text, since timestamp with time zone, message text, remedy text, remedy_by text, owner oid)'),
     ('es_health_inbox', '', 'TABLE(urgency integer, problem text, object text, since timestamp with time zone, message text, remedy text, remedy_by text, owner oid)'),
     ('es_horizon_holders',
      'OUT pid integer, OUT gid text, OUT since timestamp with time zone, OUT username text, OUT application_name text,'
@@ -118,7 +134,7 @@ SELECT bag_eq(
     ('es_pause_projection', 'name text', 'void'),
     ('es_rename_projection', 'name text, new_name text', 'void'),
     ('es_resume_projection', 'name text', 'void'),
-    ('es_rebuild_projection', 'name text', 'bigint'),
+    ('es_rebuild_projection', 'name text, archived boolean DEFAULT false', 'bigint'),
     ('es_append_if', 'events jsonb, query jsonb, after_position bigint DEFAULT 0, OUT first_position bigint, OUT "position" bigint', 'record'),
     ('es_query', 'query jsonb, after_position bigint DEFAULT 0, max_count bigint DEFAULT NULL::bigint, backward boolean DEFAULT false, before_position bigint DEFAULT NULL::bigint', 'SETOF es_recorded_event'),
     ('es_reindex_tags', 'OUT added bigint, OUT removed bigint', 'record'),
@@ -200,6 +216,9 @@ SELECT bag_eq(
     ('es_decide',
      'query jsonb, decider es_function, command jsonb, reducer es_function, metadata jsonb DEFAULT NULL::jsonb,'
      ' initial jsonb DEFAULT ''{}''::jsonb, OUT first_position bigint, OUT "position" bigint, OUT state jsonb, OUT events integer', 'record'),
+    ('es_test_decider',
+     'reducer es_function, decider es_function, given jsonb, command jsonb, initial jsonb DEFAULT ''{}''::jsonb,'
+     ' stream text DEFAULT ''test-1''::text, OUT events jsonb, OUT state jsonb, OUT error text, OUT sqlstate text', 'record'),
     ('es_skip_event', 'projection text, "position" bigint, reason text DEFAULT NULL::text', 'void'),
     ('es_unskip_event', 'projection text, "position" bigint', 'void'),
     ('es_discard', 'failure_id bigint', 'void') $$,
@@ -208,7 +227,7 @@ SELECT bag_eq(
 SELECT bag_eq(
     $$ SELECT oid::regprocedure::text FROM members WHERE prorettype IN ('trigger'::regtype, 'event_trigger'::regtype) $$,
     $$ VALUES ('es_events_complete()'), ('es_events_refuse()'), ('es_events_tag()'), ('es_guard_drop()'), ('es_import_row()'), ('es_import_flush()'),
-              ('es_projection_sync()'), ('es_projection_restore()'), ('es_event_types_changed()'),
+              ('es_projection_sync()'), ('es_projection_restore()'), ('es_event_types_changed()'), ('es_removals_changed()'),
               ('es_definitions_replay()'), ('es_definitions_altered()') $$,
     'functions of triggers');
 
@@ -278,6 +297,18 @@ SELECT bag_eq(
               ('es_index_attribute', 'c',  'v', 'u', false),
               ('es_index_type',     'c',   'v', 'u', false),
               ('es_rewrite',        'c',   'v', 'u', false),
+              ('es_delete_stream',  'c',   'v', 'u', false),
+              ('es_truncate_stream', 'c',  'v', 'u', false),
+              ('es_removals_changed', 'c', 'v', 'u', false),
+              ('es_set_retention',  'c',   'v', 'u', false),
+              ('es_run_retention',  'c',   'v', 'u', false),
+              ('es_kept_after',     'c',   's', 's', true),
+              ('es_compact_stream', 'c',   'v', 'u', false),
+              ('es_archive_stream', 'c',   'v', 'u', false),
+              ('es_archive',        'c',   'v', 'u', false),
+              ('es_unarchive_stream', 'c', 'v', 'u', false),
+              ('es_load_archived',  'sql', 's', 'r', false),
+              ('es_kept_after_support', 'c', 'v', 'u', true),
               ('es_horizon',        'c',   's', 'r', true),
               ('es_store_id',       'c',   's', 's', true),
               ('es_incarnation',    'c',   's', 's', true),
@@ -301,6 +332,7 @@ SELECT bag_eq(
               ('es_health_projections', 'sql', 's', 'r', false),
               ('es_health_subscriptions', 'sql', 's', 'r', false),
               ('es_health_inbox',   'sql', 's', 'r', false),
+              ('es_health_retention', 'sql', 's', 'r', false),
               ('es_horizon_holders', 'c', 'v', 'r', true),
               ('es_inbox_stats',    'c',   'v', 's', true),
               ('es_stats_reset',    'c',   'v', 'u', true),
@@ -361,6 +393,7 @@ SELECT bag_eq(
               ('es_reducer',            'c',   'v', 'u', false),
               ('es_execute',            'c',   'v', 'u', false),
               ('es_decide',             'c',   'v', 'u', false),
+              ('es_test_decider',       'c',   'v', 'u', false),
               ('es_projection_sync',    'c',   'v', 'u', false),
               ('es_projection_restore', 'c',   'v', 'u', false) $$,
     'language, volatility, parallel safety and strictness');
@@ -375,6 +408,7 @@ SELECT bag_eq(
               ('es_upcast_metadata', 'es_upcast_support', 100),
               ('es_by_index',        'es_by_index_support', 4000),
               ('es_by_query',        'es_by_query_support', 4000),
+              ('es_kept_after',      'es_kept_after_support', 1),
               ('es_by_version',      'es_by_index_support', 1) $$,
     'the planner is told when upcasting is nothing, what is expensive, and which arguments can be left out');
 

@@ -1,7 +1,7 @@
 -- The extension works from a schema that is not in search_path, and is not led
 -- astray by objects of its names in one that is.
 BEGIN;
-SELECT plan(77);
+SELECT plan(84);
 
 DROP EXTENSION eventstore;
 CREATE SCHEMA es2;
@@ -47,6 +47,7 @@ SELECT lives_ok('SELECT * FROM es2.es_stats, es2.es_inbox_stats', 'es_stats, es_
 SELECT lives_ok('SELECT es2.es_stats_reset()', 'es_stats_reset');
 SELECT is(es2.es_by_index('a', 'a'), true, 'es_by_index');
 SELECT is(es2.es_by_version(2, 1, 2), true, 'es_by_version');
+SELECT is(es2.es_kept_after('account-1', 1), 1::bigint, 'es_kept_after');
 SELECT is(es2.es_by_query(2, '[{}]', '{1}'), false, 'es_by_query');
 SELECT is(es2.es_matching_positions('[{"types": ["opened"]}]', 0, NULL), '{1}', 'es_matching_positions');
 SELECT results_eq('SELECT position FROM es2.es_read(0, query => ''[{"types": ["opened"]}]'')', 'VALUES (1::bigint)', 'es_read with a query');
@@ -55,6 +56,12 @@ SELECT is(es2.es_index_attribute('opened', 'a')::text, 'es2.es_events_opened__a_
 SELECT is(es2.es_index_attribute('opened', 'a')::text, 'es2.es_events_opened__a_idx', 'it is found again');
 SELECT is(es2.es_index_type('opened')::text, 'es2.es_events_type_opened_idx', 'es_index_type');
 SELECT is(es2.es_rewrite('00000000-0000-0000-0000-000000000001', '{"n": 1}'), 1::bigint, 'es_rewrite');
+SELECT lives_ok($$ SELECT es2.es_append('gone-1', 'any', 'came', tags => '{gone}'), es2.es_append('shorter-1', 'any', 'came'), es2.es_append('shorter-1', 'any', 'came') $$, 'streams to remove');
+SELECT is((es2.es_delete_stream('gone-1', 'any')).removed, 1::bigint, 'es_delete_stream');
+SELECT is(es2.es_truncate_stream('shorter-1', 2), 1::bigint, 'es_truncate_stream');
+SELECT lives_ok($$ SELECT es2.es_set_retention('shorter', '1 hour', 1, '1 day') $$, 'es_set_retention');
+SELECT is((SELECT events FROM es2.es_run_retention()), 0::bigint, 'es_run_retention');
+SELECT is((SELECT removed FROM es2.es_retention_status), 0::bigint, 'es_retention_status');
 SELECT isnt(es2.es_uuid7(), NULL, 'es_uuid7');
 SELECT isnt(es2.es_uuid5('00000000-0000-0000-0000-000000000001', 'a'), NULL, 'es_uuid5');
 SELECT is(es2.es_digest_string('{"a": 1}', '{a}'), 'a=1', 'es_digest_string');

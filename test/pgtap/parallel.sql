@@ -35,6 +35,8 @@ INSERT INTO calls VALUES
     -- what reads tables, as the caller
     ('es_failures', '(SELECT count(*) FROM es_failures(stream => n::text))', 'reads'),
     ('es_import_fires', 'es_import_fires() AND n > 0', 'reads'),
+    ('es_kept_after', 'es_kept_after(''account-'' || n, n)', 'reads'),
+    ('es_load_archived', '(SELECT count(data) FROM es_load_archived(''a-1''))', 'upcasts'),
     ('es_closed', 'es_closed() AND n > 0', 'reads'),
     ('es_definitions', '(SELECT count(*) FROM es_definitions() d WHERE d.rank > n)', 'reads'),
     ('es_inbox', '(SELECT count(*) FROM es_inbox(topic => n::text))', 'reads'),

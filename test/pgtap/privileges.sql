@@ -1,6 +1,6 @@
 -- Who may do what before anything is granted, and what single grants give.
 BEGIN;
-SELECT plan(122);
+SELECT plan(140);
 
 CREATE TEMP VIEW members AS
 SELECT classid, objid
@@ -35,6 +35,8 @@ SELECT bag_eq(
               ('es_append_batch(text,es_expected_version,text[],jsonb[],jsonb[],uuid[],timestamp with time zone[],jsonb[],bytea[])'),
               ('es_index_attribute(text,text)'), ('es_index_type(text)'),
               ('es_rewrite(uuid,jsonb,jsonb,bigint)'),
+              ('es_delete_stream(text,es_expected_version,boolean,jsonb)'), ('es_truncate_stream(text,bigint,jsonb)'), ('es_removals_changed()'),
+              ('es_set_retention(text,interval,bigint,interval)'), ('es_run_retention(text,boolean,boolean)'),
               ('es_start_worker()'),
               ('es_stats()'),
               ('es_health()'),
@@ -51,7 +53,7 @@ SELECT bag_eq(
               ('es_health_horizon(interval)'),
               ('es_health_projections(interval)'),
               ('es_health_subscriptions(interval)'),
-              ('es_health_inbox()'),
+              ('es_health_inbox()'), ('es_health_retention(interval)'),
               ('es_horizon_holders()'),
               ('es_inbox_stats()'),
               ('es_stats_reset()'),
@@ -66,7 +68,7 @@ SELECT bag_eq(
               ('es_pause_projection(text)'), ('es_rename_projection(text,text)'), ('es_rename_subscription(text,text)'),
               ('es_alter_subscription(text,es_categories,text[],interval,bigint,bigint,boolean,boolean,jsonb,boolean)'),
               ('es_resume_projection(text)'),
-              ('es_rebuild_projection(text)'),
+              ('es_rebuild_projection(text,boolean)'), ('es_compact_stream(text,es_function,bigint,jsonb,jsonb,boolean)'), ('es_archive_stream(text,jsonb)'), ('es_archive(text,interval,bigint)'), ('es_unarchive_stream(text)'),
               ('es_run_projections(text,bigint)'),
               ('es_work(boolean)'),
               ('es_wait(text,bigint,interval)'),
@@ -87,6 +89,7 @@ SELECT bag_eq(
               ('es_reducer(regnamespace)'),
               ('es_execute(text,es_function,jsonb,es_function,jsonb,es_expected_version,jsonb)'),
               ('es_decide(jsonb,es_function,jsonb,es_function,jsonb,jsonb)'),
+              ('es_test_decider(es_function,es_function,jsonb,jsonb,jsonb,text)'),
               ('es_discard(bigint)'),
               ('es_skip_event(text,bigint,text)'),
               ('es_unskip_event(text,bigint)'),
@@ -108,6 +111,7 @@ SELECT throws_ok($$ SELECT es_append('account-1', 'any', 'x') $$, '42501', NULL,
 SELECT throws_ok($$ SELECT es_append_batch('account-1', 'any', '[]') $$, '42501', NULL, 'nobody: es_append_batch of objects');
 SELECT throws_ok($$ SELECT es_append_batch('account-1', 'any', '{}', '{}') $$, '42501', NULL, 'nobody: es_append_batch of arrays');
 SELECT throws_ok($$ INSERT INTO es_import (stream, type) VALUES ('account-1', 'x') $$, '42501', NULL, 'nobody: es_import');
+SELECT throws_ok($$ INSERT INTO es_import_log (position, version, recorded_at, stream, type) VALUES (1000, 1, now(), 'account-1', 'x') $$, '42501', NULL, 'nobody: es_import_log');
 SELECT throws_ok($$ INSERT INTO es_events SELECT * FROM es_events $$, '42501', NULL, 'nobody: INSERT');
 SELECT throws_ok('UPDATE es_events SET type = type', '42501', NULL, 'nobody: UPDATE');
 SELECT throws_ok('DELETE FROM es_events', '42501', NULL, 'nobody: DELETE');
@@ -125,6 +129,22 @@ SELECT is(es_attribute('{"a": 1}', 'a'), '1', 'nobody: es_attribute');
 SELECT is(es_by_index('a', 'b'), false, 'nobody: es_by_index');
 SELECT is(es_by_version(1, 1, 2), false, 'nobody: es_by_version');
 SELECT throws_ok($$ SELECT es_rewrite('00000000-0000-0000-0000-000000000001', '{}') $$, '42501', NULL, 'nobody: es_rewrite');
+SELECT throws_ok($$ SELECT es_delete_stream('account-1', 'any') $$, '42501', NULL, 'nobody: es_delete_stream');
+SELECT throws_ok($$ SELECT es_truncate_stream('account-1', 2) $$, '42501', NULL, 'nobody: es_truncate_stream');
+SELECT throws_ok('SELECT * FROM es_removals', '42501', NULL, 'nobody: es_removals');
+SELECT throws_ok($$ SELECT es_compact_stream('account-1', 'es_merge') $$, '42501', NULL, 'nobody: es_compact_stream');
+SELECT throws_ok($$ SELECT es_archive_stream('account-1') $$, '42501', NULL, 'nobody: es_archive_stream');
+SELECT throws_ok($$ SELECT es_archive('account', '1 day') $$, '42501', NULL, 'nobody: es_archive');
+SELECT throws_ok($$ SELECT es_unarchive_stream('account-1') $$, '42501', NULL, 'nobody: es_unarchive_stream');
+SELECT throws_ok($$ SELECT * FROM es_load_archived('account-1') $$, '42501', NULL, 'nobody: es_load_archived');
+SELECT throws_ok('SELECT * FROM es_archived_events', '42501', NULL, 'nobody: es_archived_events');
+SELECT throws_ok('SELECT * FROM es_all_events', '42501', NULL, 'nobody: es_all_events');
+SELECT throws_ok($$ SELECT es_set_retention('account', max_count => 1) $$, '42501', NULL, 'nobody: es_set_retention');
+SELECT throws_ok('SELECT * FROM es_run_retention()', '42501', NULL, 'nobody: es_run_retention');
+SELECT throws_ok('SELECT * FROM es_retention', '42501', NULL, 'nobody: es_retention');
+SELECT throws_ok('SELECT * FROM es_retention_status', '42501', NULL, 'nobody: es_retention_status');
+SELECT throws_ok('SELECT * FROM es_removed_ids', '42501', NULL, 'nobody: es_removed_ids');
+SELECT is(es_kept_after('account-1', 1), 1::bigint, 'nobody: es_kept_after');
 SELECT throws_ok('SELECT es_start_worker()', '42501', NULL, 'nobody: es_start_worker');
 SELECT throws_ok('SELECT * FROM es_stats', '42501', NULL, 'nobody: es_stats');
 SELECT throws_ok('SELECT * FROM es_stats()', '42501', NULL, 'nobody: the function of es_stats');
@@ -194,6 +214,7 @@ SELECT throws_ok($$ SELECT es_snapshot('account-1', 'es_merge(jsonb, es_recorded
 SELECT throws_ok($$ SELECT es_reducer('es_test') $$, '42501', NULL, 'nobody: es_reducer');
 SELECT throws_ok($$ SELECT es_execute('account-1', 'jsonb_concat(jsonb, jsonb)', '[]', 'es_merge(jsonb, es_recorded_event)') $$, '42501', NULL, 'nobody: es_execute');
 SELECT throws_ok($$ SELECT es_decide('[{}]', 'jsonb_concat(jsonb, jsonb)', '[]', 'es_merge(jsonb, es_recorded_event)') $$, '42501', NULL, 'nobody: es_decide');
+SELECT throws_ok($$ SELECT es_test_decider('es_merge(jsonb, es_recorded_event)', 'jsonb_concat(jsonb, jsonb)', '[]', '[]') $$, '42501', NULL, 'nobody: es_test_decider');
 SELECT throws_ok('SELECT * FROM es_snapshots', '42501', NULL, 'nobody: the table of snapshots');
 SELECT throws_ok($$ INSERT INTO es_snapshots (stream, reducer, version, taken_by, fingerprint, recorded_at) VALUES ('a', 'r', 1, 'x', 1, now()) $$, '42501', NULL, 'nobody: a snapshot');
 SELECT throws_ok($$ SELECT setval('es_snapshots_id_seq', 1) $$, '42501', NULL, 'nobody: the sequence of snapshots');

@@ -1,11 +1,12 @@
 -- What es_grant grants: doc/operate/security.md, es_privileges and the catalogs say the
 -- same, for every object of the extension; what es_revoke takes away.
 BEGIN;
-SELECT plan(94);
+SELECT plan(107);
 
 CREATE ROLE es_test_reader;
 CREATE ROLE es_test_writer;
 CREATE ROLE es_test_operator;
+CREATE ROLE es_test_retention;
 CREATE ROLE "es test ""R'";
 CREATE ROLE es_test_nobody;
 CREATE ROLE es_test_granted IN ROLE es_test_reader;
@@ -38,11 +39,16 @@ SELECT 'type', t.typname, t.typowner, coalesce(t.typacl, acldefault('T', t.typow
 CREATE FUNCTION pg_temp.given(acl aclitem[], role oid) RETURNS text LANGUAGE sql AS $$
     SELECT coalesce(string_agg(privilege_type, ', ' ORDER BY privilege_type DESC), '') FROM aclexplode(acl) WHERE grantee = role $$;
 -- One row of the table in doc/operate/security.md for each; functions of one name share it.
+-- Retention has a table of its own, since it has little.
 CREATE TEMP VIEW doc_rows AS
 SELECT DISTINCT format('| %s `%s` | %s | %s | %s | %s |', type, name,
            pg_temp.given(acl, to_regrole('es_test_reader')), pg_temp.given(acl, to_regrole('es_test_writer')),
            pg_temp.given(acl, to_regrole('es_test_operator')), pg_temp.given(acl, 0)) AS line
-  FROM acls;
+  FROM acls
+UNION
+SELECT format('| %s `%s` | %s |', type, name, given)
+  FROM acls, pg_temp.given(acl, to_regrole('es_test_retention')) given
+ WHERE given <> '';
 CREATE TEMP VIEW grants AS
 SELECT a.type, a.name, e.grantee, e.privilege_type, e.is_grantable
   FROM acls a, aclexplode(a.acl) e
@@ -59,6 +65,7 @@ SELECT is_empty('SELECT * FROM grants', 'before es_grant no role has anything');
 SELECT lives_ok($$ SELECT es_grant('es_test_reader', 'reader') $$, 'a reader');
 SELECT lives_ok($$ SELECT es_grant('es_test_writer', 'writer') $$, 'a writer');
 SELECT lives_ok($$ SELECT es_grant('es_test_operator', 'operator') $$, 'an operator');
+SELECT lives_ok($$ SELECT es_grant('es_test_retention', 'retention') $$, 'retention');
 \set doc `cat doc/operate/security.md`
 CREATE TEMP TABLE documented AS
 SELECT line FROM regexp_split_to_table(:'doc', '\n') line
@@ -71,7 +78,7 @@ SELECT is_empty(
           AND classid NOT IN ('pg_cast'::regclass, 'pg_operator'::regclass, 'pg_opclass'::regclass, 'pg_opfamily'::regclass, 'pg_event_trigger'::regclass) $$,
     'there is no object of another kind that could have privileges');
 SELECT bag_eq(
-    $$ SELECT CASE kind WHEN 'reader' THEN 'es_test_reader' WHEN 'writer' THEN 'es_test_writer' ELSE 'es_test_operator' END || ' ' ||
+    $$ SELECT CASE kind WHEN 'reader' THEN 'es_test_reader' WHEN 'writer' THEN 'es_test_writer' WHEN 'retention' THEN 'es_test_retention' ELSE 'es_test_operator' END || ' ' ||
               CASE type WHEN 'TABLE' THEN (SELECT relname FROM pg_class WHERE oid = object::regclass)
                         ELSE (SELECT proname FROM pg_proc WHERE oid = object::regprocedure) END || ' ' || privilege
          FROM es_privileges WHERE type <> 'SCHEMA' $$,
@@ -79,7 +86,7 @@ SELECT bag_eq(
     'and es_privileges has it');
 SELECT bag_eq(
     $$ SELECT DISTINCT type, privilege, kind FROM es_privileges WHERE type = 'SCHEMA' $$,
-    $$ VALUES ('SCHEMA', 'USAGE', 'reader'), ('SCHEMA', 'USAGE', 'writer'), ('SCHEMA', 'USAGE', 'operator') $$,
+    $$ VALUES ('SCHEMA', 'USAGE', 'reader'), ('SCHEMA', 'USAGE', 'writer'), ('SCHEMA', 'USAGE', 'operator'), ('SCHEMA', 'USAGE', 'retention') $$,
     'the schema is for all');
 SELECT is_empty('SELECT * FROM grants WHERE is_grantable', 'no role can pass anything on');
 SELECT is_empty(
@@ -110,6 +117,7 @@ SELECT is_empty(
 CREATE TEMP TABLE reader AS SELECT pg_temp.all_of('es_test_reader') AS what;
 CREATE TEMP TABLE writer AS SELECT pg_temp.all_of('es_test_writer') AS what;
 CREATE TEMP TABLE operator AS SELECT pg_temp.all_of('es_test_operator') AS what;
+CREATE TEMP TABLE retention AS SELECT pg_temp.all_of('es_test_retention') AS what;
 SELECT lives_ok($$ SELECT es_grant('es_test_reader', 'reader') $$, 'again');
 SELECT bag_eq($$ SELECT pg_temp.all_of('es_test_reader') $$, 'SELECT what FROM reader', 'which changes nothing');
 SELECT is_empty('SELECT what FROM reader EXCEPT SELECT what FROM operator', 'an operator can do all that a reader can');
@@ -136,6 +144,21 @@ SELECT bag_eq($$ SELECT pg_temp.all_of('es_test_operator') $$, 'SELECT what FROM
 SELECT es_revoke('es_test_operator', 'reader');
 SELECT is(has_table_privilege('es_test_operator', 'es_events', 'SELECT'), false, 'a revoked reader does not read, operator or not');
 
+-- Nothing but retention removes events, and what it shares with others stays with them.
+SELECT is_empty($$ SELECT grantee::regrole, name FROM grants
+                    WHERE name IN ('es_delete_stream', 'es_truncate_stream', 'es_compact_stream', 'es_archive_stream', 'es_archive',
+                                   'es_unarchive_stream', 'es_set_retention', 'es_run_retention')
+                      AND grantee <> 'es_test_retention'::regrole $$, 'no reader, writer or operator removes events');
+SELECT es_grant('es_test_retention', 'operator'), es_revoke('es_test_retention', 'operator');
+SELECT bag_eq($$ SELECT pg_temp.all_of('es_test_retention') $$, 'SELECT what FROM retention', 'retention that was an operator is retention');
+SELECT es_grant('es_test_retention', 'operator'), es_revoke('es_test_retention', 'retention');
+SELECT bag_eq($$ SELECT pg_temp.all_of('es_test_retention') $$, 'SELECT what FROM operator', 'or is an operator if it is retention that is taken away');
+SELECT es_grant('es_test_retention', 'retention'), es_revoke('es_test_retention', 'reader');
+SELECT bag_eq($$ SELECT pg_temp.all_of('es_test_retention') $$,
+    'SELECT what FROM operator WHERE what NOT IN (SELECT what FROM reader) UNION SELECT what FROM retention', 'a revoked reader keeps what retention needs');
+SELECT es_revoke('es_test_retention', 'operator'), es_revoke('es_test_retention', 'retention');
+SELECT is_empty($$ SELECT pg_temp.all_of('es_test_retention') $$, 'nothing is left of it');
+
 -- A part of a kind is not the kind: what was granted by hand does not hold back anything.
 GRANT SELECT ON es_events TO es_test_granted;
 SELECT es_grant('es_test_granted', 'writer'), es_revoke('es_test_granted', 'writer');
@@ -152,7 +175,7 @@ SELECT throws_ok($$ SELECT es_grant('es_test_none', 'reader') $$, '42704', NULL,
 SELECT throws_ok($$ SELECT es_grant('public', 'reader') $$, '42704', NULL, 'PUBLIC is no role');
 SELECT throws_ok($$ SELECT es_grant(0::regrole, 'reader') $$, '42704', NULL, 'nor is an oid of none');
 SELECT throws_ok($$ SELECT es_revoke(0::regrole, 'reader') $$, '42704', NULL, 'also to revoke');
-SELECT throws_ok($$ SELECT es_grant('es_test_reader', 'owner') $$, '22023', 'kind must be ''reader'', ''writer'' or ''operator''', 'a kind that is none');
+SELECT throws_ok($$ SELECT es_grant('es_test_reader', 'owner') $$, '22023', 'kind must be ''reader'', ''writer'', ''operator'' or ''retention''', 'a kind that is none');
 SELECT throws_ok($$ SELECT es_grant('es_test_reader', NULL) $$, '22004', NULL, 'a kind that is null');
 SELECT throws_ok($$ SELECT es_revoke(NULL, 'reader') $$, '22004', NULL, 'a role that is null');
 SELECT throws_ok(format('SELECT es_revoke(%L, %L)', relowner::regrole, 'reader'), '0LP01', NULL, 'nothing is revoked from the owner')
@@ -185,7 +208,7 @@ BEGIN
         EXECUTE format('REVOKE EXECUTE ON ROUTINE %s FROM PUBLIC', f);
     END LOOP;
 END $$;
-SELECT es_grant('es_test_reader', 'reader'), es_grant('es_test_writer', 'writer'), es_index_attribute('opened', 'n'), es_index_type('opened');
+SELECT es_grant('es_test_reader', 'reader'), es_grant('es_test_writer', 'writer'), es_grant('es_test_retention', 'retention'), es_index_attribute('opened', 'n'), es_index_type('opened');
 CREATE TABLE seen (position bigint);
 ALTER TABLE seen OWNER TO es_test_operator;
 CREATE FUNCTION note(event es_recorded_event) RETURNS void LANGUAGE sql AS 'INSERT INTO seen VALUES (event.position)';
@@ -222,6 +245,11 @@ SELECT lives_ok(q, 'an operator: ' || q) FROM unnest(ARRAY[
     'SELECT es_index_attribute(''opened'', ''m'')', 'SELECT es_index_type(''noted'')', 'SELECT es_drop_event_type(''opened'')', 'DELETE FROM es_snapshots WHERE true', 'DELETE FROM es_inbox WHERE id > 0',
     'SELECT * FROM es_privileges']) q;
 SELECT throws_ok($$ SELECT es_append('account-1', 'any', 'x') $$, '42501', NULL, 'it does not append');
+SET LOCAL ROLE es_test_retention;
+SELECT lives_ok(q, 'retention: ' || q) FROM unnest(ARRAY[
+    'SELECT es_set_retention(''account'', max_count => 1)', 'SELECT * FROM es_run_retention()', 'SELECT * FROM es_retention_status, es_retention',
+    'SELECT es_truncate_stream(''account-1'', 2)', 'SELECT es_delete_stream(''account-1'', ''any'')', 'SELECT * FROM es_removals, es_removed_ids']) q;
+SELECT throws_ok($$ SELECT * FROM es_load('account-1') $$, '42501', NULL, 'it does not read');
 RESET ROLE;
 
 --

@@ -7,7 +7,7 @@ SELECT plan(9);
 
 CREATE ROLE es_test_attacker;
 CREATE ROLE es_test_user;
-SELECT es_grant('es_test_user', 'writer'), es_grant('es_test_user', 'operator');
+SELECT es_grant('es_test_user', 'writer'), es_grant('es_test_user', 'operator'), es_grant('es_test_user', 'retention');
 CREATE SCHEMA es_test AUTHORIZATION es_test_user;
 CREATE SCHEMA es_test_super;
 CREATE SCHEMA es_test_evil AUTHORIZATION es_test_attacker;
@@ -101,6 +101,14 @@ SELECT public.es_append_batch('account-:user', 1, '[{"type": "opened", "data": {
 SELECT public.es_append_batch('account-:user', 'any', '{deposited}', '{"{\"amount\": 1}"}', '{"{}"}', '{00000000-0000-0000-0000-0000000000:nr}')
 INSERT INTO public.es_import (stream, type) VALUES ('account-:user', 'closed')
 SELECT public.es_rewrite('00000000-0000-0000-0000-0000000000:nr', '{"n": 3}', '{"b": 2}')
+SELECT public.es_append('gone-:user', 'any', 'came', tags => '{gone}'), public.es_append('shorter-:user', 'any', 'came'), public.es_append('shorter-:user', 'any', 'came')
+SELECT public.es_delete_stream('gone-:user', 'any'), public.es_truncate_stream('shorter-:user', 2), public.es_kept_after('shorter-:user', 0)
+SELECT public.es_append('archived-:user', 'any', 'came'), public.es_append('compacted-:user', 'any', 'came')
+SELECT public.es_archive_stream('archived-:user'), public.es_archive('nothing', '1 day')
+SELECT * FROM public.es_load_archived('archived-:user', 0, 1)
+SELECT public.es_unarchive_stream('archived-:user')
+SELECT public.es_compact_stream('compacted-:user', 'public.es_merge'::pg_catalog.text)
+SELECT public.es_set_retention('shorter', '1 hour', 1, '1 day'), (SELECT pg_catalog.count(*) FROM public.es_run_retention('shorter')), (SELECT pg_catalog.count(*) FROM public.es_retention_status)
 SELECT public.es_define_upcaster('opened', 1, ':schema.up(pg_catalog.jsonb)')
 SELECT (public.es_describe_event_type('opened')).*
 SELECT * FROM public.es_load('account-:user', 1, 2)
@@ -133,6 +141,7 @@ SELECT public.es_state('account-:user', ':schema.es_reduce(pg_catalog.jsonb, pub
 SELECT public.es_execute('account-:user', ':schema.decide(pg_catalog.jsonb, pg_catalog.jsonb)', '{"correlation_id": "x"}', 'public.es_merge(pg_catalog.jsonb, public.es_recorded_event)', '{"command_id": "00000000-0000-0000-0000-0000000001:nr"}')
 SELECT public.es_execute('account-:user', ':schema.decide(pg_catalog.jsonb, pg_catalog.jsonb)', '{"correlation_id": "x"}', 'public.es_merge(pg_catalog.jsonb, public.es_recorded_event)', '{"command_id": "00000000-0000-0000-0000-0000000001:nr"}')
 SELECT public.es_decide('[{"tags": ["user::user"]}]', ':schema.decide_of(pg_catalog.jsonb, pg_catalog.jsonb)', '{"correlation_id": "x"}', 'public.es_merge(pg_catalog.jsonb, public.es_recorded_event)', '{"command_id": "00000000-0000-0000-0000-0000000002:nr"}')
+SELECT public.es_test_decider('public.es_merge(pg_catalog.jsonb, public.es_recorded_event)', ':schema.decide(pg_catalog.jsonb, pg_catalog.jsonb)', '[{"type": "given", "data": {"n": 1}}]', '{"correlation_id": "x"}')
 SELECT public.es_receive('t', ':user', 'p', ':schema.receive(pg_catalog.text, pg_catalog.jsonb)', '{"a": 1}')
 SELECT public.es_receive('t', ':user', '', ':schema.receive(pg_catalog.text, pg_catalog.jsonb)', max_retries => 0)
 SELECT * FROM public.es_inbox('e', 't', 'g', 'came')
@@ -242,7 +251,7 @@ SELECT is((SELECT count(*) FROM public.es_events WHERE stream LIKE 'account-%'),
 SELECT is_empty(
     $$ SELECT members.proname FROM members, pg_catalog.pg_proc p
         WHERE p.oid = members.oid AND p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype)
-          AND members.proname !~ '^es_expected_version_|^es_function_|^es_health_|^es_role_|^es_categories_|^es_definitions|^es_append_support$|^es_upcast_support$|^es_by_index_support$|^es_by_query_support$|^es_closed$'
+          AND members.proname !~ '^es_expected_version_|^es_function_|^es_health_|^es_role_|^es_categories_|^es_definitions|^es_append_support$|^es_kept_after_support$|^es_upcast_support$|^es_by_index_support$|^es_by_query_support$|^es_closed$'
           AND members.proname <> 'es_work'
           AND NOT EXISTS (SELECT FROM calls WHERE call ~ ('public\.' || members.proname || '\(')) $$,
     'every function is among those that are called here');

@@ -68,9 +68,10 @@ SELECT bag_eq(
     $$ SELECT a.attrelid::regclass::text, a.attname::text, c.collname::text
          FROM pg_attribute a
          JOIN pg_collation c ON c.oid = a.attcollation
-        WHERE a.attrelid IN ('es_events'::regclass, 'es_import'::regclass) AND a.attnum > 0 $$,
+        WHERE a.attrelid IN ('es_events'::regclass, 'es_import'::regclass, 'es_import_log'::regclass) AND a.attnum > 0 $$,
     $$ VALUES ('es_events', 'stream', 'C'), ('es_events', 'type', 'C'), ('es_events', 'tags', 'C'), ('es_import', 'tags', 'C'),
-              ('es_import', 'stream', 'C'), ('es_import', 'type', 'C') $$,
+              ('es_import', 'stream', 'C'), ('es_import', 'type', 'C'),
+              ('es_import_log', 'stream', 'C'), ('es_import_log', 'type', 'C'), ('es_import_log', 'tags', 'C') $$,
     'names are compared by their bytes');
 
 --
@@ -101,7 +102,7 @@ SELECT bag_eq(
 SELECT bag_eq(
     $$ SELECT pg_get_triggerdef(oid, true)
          FROM pg_trigger
-        WHERE tgrelid IN ('es_events'::regclass, 'es_import'::regclass) AND NOT tgisinternal $$,
+        WHERE tgrelid IN ('es_events'::regclass, 'es_import'::regclass, 'es_import_log'::regclass) AND NOT tgisinternal $$,
     $$ VALUES ('CREATE TRIGGER es_events_refuse BEFORE DELETE OR UPDATE OR TRUNCATE ON es_events'
                ' FOR EACH STATEMENT EXECUTE FUNCTION es_events_refuse()'),
               ('CREATE TRIGGER es_events_refuse_row BEFORE DELETE OR UPDATE ON es_events'
@@ -112,6 +113,10 @@ SELECT bag_eq(
                ' FOR EACH ROW WHEN (new.tags IS NOT NULL) EXECUTE FUNCTION es_events_tag()'),
               ('CREATE TRIGGER es_import_row INSTEAD OF INSERT ON es_import'
                ' FOR EACH ROW EXECUTE FUNCTION es_import_row()'),
+              ('CREATE TRIGGER es_import_row INSTEAD OF INSERT ON es_import_log'
+               ' FOR EACH ROW EXECUTE FUNCTION es_import_row()'),
+              ('CREATE TRIGGER es_import_flush AFTER INSERT ON es_import_log'
+               ' FOR EACH STATEMENT EXECUTE FUNCTION es_import_flush()'),
               ('CREATE TRIGGER es_import_flush AFTER INSERT ON es_import'
                ' FOR EACH STATEMENT EXECUTE FUNCTION es_import_flush()') $$,
     'the tables have these triggers');
@@ -174,10 +179,18 @@ SELECT bag_eq(
         WHERE d.classid = 'pg_class'::regclass AND d.deptype = 'e'
           AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'eventstore') $$,
     $$ VALUES ('es_events',            'r', 'p', 'heap', false,
-               '{autovacuum_freeze_min_age=0,autovacuum_vacuum_insert_scale_factor=0,autovacuum_vacuum_insert_threshold=50000}'::text[]),
+               '{autovacuum_freeze_min_age=0,autovacuum_vacuum_insert_scale_factor=0,autovacuum_vacuum_insert_threshold=50000,autovacuum_vacuum_scale_factor=0.1}'::text[]),
               ('es_tags',              'r', 'p', 'heap', false,
                '{autovacuum_freeze_min_age=0,autovacuum_vacuum_insert_scale_factor=0,autovacuum_vacuum_insert_threshold=50000}'::text[]),
               ('es_rewrites',          'r', 'p', 'heap', false, NULL),
+              ('es_removals',          'r', 'p', 'heap', false, '{vacuum_truncate=false}'),
+              ('es_removals_id_seq',   'S', 'p', NULL,   false, NULL),
+              ('es_all_events',        'v', 'p', NULL,   false, '{security_invoker=true}'),
+              ('es_archived_events',   'r', 'p', 'heap', false,
+               '{autovacuum_freeze_min_age=0,autovacuum_vacuum_insert_scale_factor=0,autovacuum_vacuum_insert_threshold=50000}'),
+              ('es_retention',         'r', 'p', 'heap', false, '{fillfactor=50}'),
+              ('es_retention_status',  'v', 'p', NULL,   false, '{security_barrier=true}'),
+              ('es_removed_ids',       'r', 'p', 'heap', false, NULL),
               ('es_identity',          'r', 'p', 'heap', false, NULL),
               ('es_incarnation_entries', 'r', 'p', 'heap', false, NULL),
               ('es_incarnations',      'v', 'p', NULL,   false, NULL),
@@ -187,6 +200,7 @@ SELECT bag_eq(
               ('es_event_types',       'r', 'p', 'heap', false, NULL),
               ('es_upcasters',         'r', 'p', 'heap', false, NULL),
               ('es_import',            'v', 'p', NULL,   false, NULL),
+              ('es_import_log',        'v', 'p', NULL,   false, NULL),
               ('es_privileges',        'v', 'p', NULL,   false, NULL),
               ('es_position',          'S', 'p', NULL,   false, NULL),
               ('es_projections',       'r', 'p', 'heap', false, '{fillfactor=50}'),
@@ -401,6 +415,7 @@ SELECT bag_eq(
               ('es_failures_topic_group_id_checksum_key', true, 'USING btree (topic, group_id, checksum)'),
               ('es_failures_projection_stream_idx',   false, 'USING btree (projection, stream, "position")'),
               ('es_failures_subscription_stream_idx', false, 'USING btree (subscription, stream, "position")'),
+              ('es_failures_stream_idx',              false, 'USING btree (stream, "position") WHERE (stream IS NOT NULL)'),
               ('es_failures_projection_retry_idx',    false, 'USING btree (projection, retry_at) WHERE (retry_at IS NOT NULL)'),
               ('es_failures_retry_idx',               false, 'USING btree (subscription, partition, retry_at)'),
               ('es_failures_parked_idx',              false, 'USING btree (projection, subscription, topic, group_id, id) WHERE ((retry_at IS NULL) AND (message IS NOT NULL))'),

@@ -63,7 +63,7 @@ SELECT count(*) FILTER (WHERE type = 'two') = (SELECT count(*) FROM es_events WH
 COMMIT;
 SELECT c.relname = 'three' AS three, i.indisvalid, pg_relation_size(c.oid) > 8192 AS has_entries
   FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid WHERE i.indrelid = 'es_events'::regclass AND indpred IS NOT NULL ORDER BY 1;
-SELECT format('DROP INDEX %s', i.indexrelid::regclass) FROM pg_index AS i WHERE i.indrelid = 'es_events'::regclass AND indpred IS NOT NULL \gexec
+SELECT format('DROP INDEX %s', i.indexrelid::regclass) FROM pg_index AS i WHERE i.indrelid = 'es_events'::regclass AND indpred IS NOT NULL ORDER BY 1 \gexec
 -- It has a column more in the same key, or is unique.
 DROP INDEX again;
 CREATE INDEX again ON es_events (es_category(stream), position) INCLUDE (type);

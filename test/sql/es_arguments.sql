@@ -22,6 +22,9 @@ SELECT count(es_append('a-' || n % 2, 'any', 'a', '{"k": 1}', id => md5(n::text)
 SELECT es_define_event_type('defined', attributes => '{"k": "n"}');
 SELECT es_define_upcaster('defined', 1, 'up');
 SELECT es_create_subscription('s');
+SELECT es_set_retention('a', max_count => 100);
+SELECT version FROM es_append('archived-1', 'any', 'a');
+SELECT archived FROM es_archive_stream('archived-1');
 SELECT es_create_projection('p', handler => 'handle', tables => '{read_model}');
 SELECT es_create_projection('parks', handler => 'handle_fails', on_failure => 'park', max_attempts => 1);
 SELECT es_run_projections('parks');
@@ -70,7 +73,7 @@ INSERT INTO plain VALUES
     ('data', '''{"k": 1}'''), ('keys', '''{k}'''), ('position', '1'), ('from_version', '1'), ('partitions', '4'),
     ('namespace', '''6ba7b810-9dad-11d1-80b4-00c04fd430c8'''), ('topic', '''t'''), ('group_id', '''g'''), ('payload', '''x'''),
     ('id', 'md5(''1'')::uuid'), ('attribute', '''k'''), ('schema', '''handlers'''), ('reason', '''why'''), ('kind', '''reader'''),
-    ('es_query.query', '''[{"types": ["a"]}]'''), ('es_matching_positions.query', '''[{"types": ["a"]}]'''), ('positions', '''{1}'''), ('es_decide.query', '''[{"tags": ["t"]}]'''), ('es_decide.decider', '''decide_tagged'''), ('es_append_if.query', '''[{"tags": ["t"]}]'''), ('es_append_if.events', '''[{"type": "a", "tags": ["t"]}]'''), ('role', '''es_arguments_role'''), ('state', '''{}'''),
+    ('es_query.query', '''[{"types": ["a"]}]'''), ('es_matching_positions.query', '''[{"types": ["a"]}]'''), ('positions', '''{1}'''), ('given', '''[{"type": "a"}]'''), ('es_decide.query', '''[{"tags": ["t"]}]'''), ('es_decide.decider', '''decide_tagged'''), ('es_append_if.query', '''[{"tags": ["t"]}]'''), ('es_append_if.events', '''[{"type": "a", "tags": ["t"]}]'''), ('role', '''es_arguments_role'''), ('state', '''{}'''),
     ('event', '(SELECT e FROM es_read() AS e LIMIT 1)'), ('metadata', '''{}'''), ('token', '(SELECT max(token) FROM es_partitions WHERE subscription = ''s'')'),
     ('failure_id', '(SELECT min(id) FROM es_failures)'),
     ('es_append.id', 'md5(''new'')::uuid'), ('es_append_batch.data', '''{"{}"}'''), ('es_append_batch.metadata', 'NULL'),
@@ -80,7 +83,7 @@ INSERT INTO plain VALUES
     ('es_unskip_event.projection', '''parks'''), ('es_unskip_event.position', '6'),
     ('es_recorded_event.event', '(SELECT e FROM es_events AS e LIMIT 1)'), ('es_retry.failure_id', '(SELECT min(id) FROM es_failures WHERE projection = ''parks'')'),
     ('es_drop_subscription.name', '''s'''), ('es_alter_subscription.name', '''s'''), ('es_rename_subscription.name', '''s'''), ('new_name', '''renamed'''), ('es_poll.consumer', '''c'''), ('es_wait.position', '0'), ('es_wait.timeout', '''0'''), ('es_inbox.entity_id', 'NULL'),
-    ('es_failures.stream', 'NULL'), ('es_failures.type', 'NULL'), ('es_failures.projection', 'NULL'),
+    ('es_load_archived.stream', '''archived-1'''), ('es_failures.stream', 'NULL'), ('es_failures.type', 'NULL'), ('es_failures.projection', 'NULL'),
     ('es_failures.subscription', 'NULL'), ('es_failures.topic', 'NULL'), ('es_failures.group_id', 'NULL');
 
 CREATE FUNCTION plain_value(function text, argument text, type oid) RETURNS text STABLE LANGUAGE sql
@@ -275,7 +278,7 @@ SELECT s.sqlstate, left(s.message, 70) AS message, count(*) > 0 AS "has no detai
 -- does so is an argument that is not checked.
 CREATE TABLE nothing (function text, argument text, labels text, why text);
 INSERT INTO nothing VALUES
-    ('es_(by_index|by_version|category|channel|checksum|digest|digest_string|partition|uuid5)', '.*', 'sql null', 'of null comes null, as of an operator'),
+    ('es_(by_index|by_version|kept_after|category|channel|checksum|digest|digest_string|partition|uuid5)', '.*', 'sql null', 'of null comes null, as of an operator'),
     ('es_attribute', 'data|attribute', '.*', 'there is no such attribute'),
     ('es_upcast_(data|metadata)', 'data|metadata', 'sql null', 'null is what it was given'),
     ('es_(stats|inbox_stats)', '', 'plain', 'nothing is counted without shared memory'),
@@ -289,6 +292,7 @@ INSERT INTO nothing VALUES
     ('es_query', 'max_count', 'zero', 'none were asked for'),
     ('es_by_query', 'position|positions', 'sql null', 'of null comes null'),
     ('es_query', 'before_position', 'one', 'it is before the beginning'),
+    ('es_load_archived', '.*', '.*', 'there is no such stream, or nothing of it is archived'),
     ('es_load', 'after_version', 'a million and one|above int|greatest.*', 'it is beyond the end'),
     ('es_read|es_read_category', 'after_position', 'a million and one|above int|greatest.*', 'it is beyond the end'),
     ('es_load_backward', 'before_version', 'below int|least|negative|one|zero', 'it is before the beginning'),

@@ -154,7 +154,7 @@ SELECT count(*) AS wrong FROM (SELECT version <> row_number() OVER w OR "positio
   FROM es_events WINDOW w AS (PARTITION BY stream ORDER BY version)) e WHERE wrong;
 -- Those of ours on tables fire in every role.
 SELECT tgrelid::regclass, tgname FROM pg_trigger t JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = t.tgrelid AND d.deptype = 'e'
- WHERE NOT tgisinternal AND tgenabled <> 'A' AND tgname LIKE 'es\_%' ORDER BY 2;
+ WHERE NOT tgisinternal AND tgenabled <> 'A' AND tgname LIKE 'es\_%' ORDER BY 2, 1;
 DROP EXTENSION eventstore;
 DROP TABLE lt_seen, lt_counted;
 DROP FUNCTION lt_skip, lt_all, lt_see, lt_answer, lt_count;

@@ -127,7 +127,8 @@ CREATE PROCEDURE append(n int) LANGUAGE sql AS $$
     SELECT es_append(c || '-1', 'any', 't', jsonb_build_object('n', n)) FROM unnest('{stops,parks,queries,by_type}'::text[]) c $$;
 CREATE VIEW handled AS SELECT projection, count(*) FROM model.seen GROUP BY 1 ORDER BY 1;
 
--- events that fail
+-- events that fail.  One attempt each: es_work() goes on while a pause of 1 ms is over.
+SET eventstore.max_retry_pause = '1h';
 CALL append(1);
 CALL append(0);
 CALL append(1);
@@ -136,6 +137,7 @@ SELECT * FROM found;
 SELECT mend();
 CALL es_work();
 SELECT * FROM found;
+SET eventstore.max_retry_pause = '1ms';
 CALL mend_all();
 SELECT * FROM found;
 SELECT * FROM handled;

@@ -330,6 +330,19 @@ SELECT es_run_projections();
 SELECT count(*) FROM es_failures;
 SELECT string_agg(version::text, ' ' ORDER BY seen.ctid) FROM side.seen JOIN es_events USING (position) WHERE stream = 'f-3';
 
+-- What fails is tried once in a call, however short the pauses are.
+SET eventstore.max_retry_pause = '1ms';
+SELECT es_create_projection('always', query => 'SELECT 1 / (position - position) FROM new_events', max_attempts => 1000, batch_size => 1);
+SELECT es_run_projections('always');
+SELECT attempts FROM es_projections WHERE name = 'always';
+SELECT es_alter_projection('always', on_failure => 'park');
+SELECT es_run_projections('always') > 0;
+SELECT max(attempts) FROM es_failures WHERE projection = 'always';
+SELECT pg_sleep(0.005);
+SELECT es_run_projections('always') > 0;
+SELECT max(attempts) FROM es_failures WHERE projection = 'always';
+RESET eventstore.max_retry_pause;
+
 DROP EXTENSION eventstore CASCADE;
 DROP SCHEMA side, on_type CASCADE;
 DROP MATERIALIZED VIEW view;

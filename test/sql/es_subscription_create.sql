@@ -150,6 +150,10 @@ SELECT replace(refused(format('es_ack(%L, %s, %s)', 'p', :token, :last + 1)), :'
 SELECT replace(refused(format('es_ack(%L, %s, %s)', 'p', :token, -1)), :'token', 'TOKEN');
 SELECT replace(refused(format('es_ack(%L, %s, 9223372036854775807)', 'p', :token)), :'token', 'TOKEN');
 SELECT refused(format('es_ack(%L, %s, %s)', 'p', :token, 0));
+-- A position before the delivery acknowledges nothing, and the lease begins anew.
+UPDATE es_partitions SET leased_until = leased_until - interval '30 min' WHERE subscription = 'p' AND leased_until IS NOT NULL;
+SELECT es_ack('p', :token, 0) < :first AS nothing_is_acknowledged;
+SELECT count(*) AS leased_anew FROM es_partitions WHERE subscription = 'p' AND leased_until > clock_timestamp() + interval '59 min';
 SELECT refused(format('es_ack(%L, %s, %s)', 'p', :token, :first));
 SELECT replace(refused(format('es_nack(%L, %s, %s, %L)', 'p', :token, :last + 1, 'no')), :'token', 'TOKEN');
 SELECT replace(refused(format('es_nack(%L, %s, %s, %L)', 'p', :token, -1, 'no')), :'token', 'TOKEN');

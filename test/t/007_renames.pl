@@ -136,6 +136,18 @@ foreach my $names ([ 's1', 's2' ], [ 's2', '"Other ""Schema"' ], [ '"Other ""Sch
 	is(worker(), $worker, 'and so does the worker');
 	cmp_ok(handled('app.by_worker'), '>', $handled, 'which has handled what came');
 }
+
+# Renamed again and again, it is so in the middle of a worker's statement, too.
+$session->query(q{DO $$ BEGIN
+	FOR i IN 1 .. 300 LOOP
+		ALTER SCHEMA s1 RENAME TO s2; COMMIT;
+		PERFORM s2.es_append('b-1', 'any', 'x'); COMMIT;
+		ALTER SCHEMA s2 RENAME TO s1; COMMIT;
+		PERFORM s1.es_append('b-1', 'any', 'x'); COMMIT;
+	END LOOP;
+END $$});
+is($session->{stderr}, '', 'the schema is renamed 600 times');
+is(worker(), $worker, 'the worker goes on');
 unlike(slurp_file($node->logfile), qr/eventstore worker.*ERROR/, 'without an error');
 
 # The extension's schema in the search_path that a definition keeps: for a projection, an

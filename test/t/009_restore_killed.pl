@@ -139,16 +139,17 @@ restore_database($node, 'loaded', 'source.custom', '--schema-only');
 $node->safe_psql('loaded', 'SELECT count(*) FROM es_finish_restore(true)');
 restore_database($node, 'loaded', 'source.custom', '--data-only', '--disable-triggers');
 
-# Kills what waits for the table.  Returns false if nothing does.
-sub kill_waiter
+# Kills es_finish_restore() when it waits for the holder of a lock.
+sub kill_finisher
 {
-	my ($database, $table, $crash) = @_;
-	my $waiter = "SELECT pid FROM pg_locks WHERE relation = '$table'::regclass AND NOT granted";
+	my ($database, $holder, $crash) = @_;
+	my $finisher = q{FROM pg_stat_activity WHERE datname = current_database() AND query = 'SELECT count(*) FROM es_finish_restore();'};
 	my $offset = -s $node->logfile;
 	my $pid;
 
-	ok($node->poll_query_until($database, "SELECT EXISTS ($waiter)"), "$database: es_finish_restore waits in the middle");
-	$pid = $node->safe_psql($database, $waiter);
+	ok($node->poll_query_until($database, "SELECT EXISTS (SELECT $finisher AND $holder = ANY (pg_blocking_pids(pid)))"),
+		"$database: es_finish_restore waits in the middle");
+	$pid = $node->safe_psql($database, "SELECT pid $finisher");
 	if ($crash)
 	{
 		kill_process($pid);
@@ -180,9 +181,9 @@ foreach my $table ('es_events', 'kinds', some_of(1, @tables))
 	$holder->query_safe("LOCK TABLE $table IN ACCESS " . ($table eq 'kinds' ? 'EXCLUSIVE' : 'SHARE') . ' MODE');
 	my $finisher = $node->background_psql($database);
 	$finisher->query_until(qr/begun/, "\\echo begun\nSELECT count(*) FROM es_finish_restore();\n");
-	kill_waiter($database, $table, $crash);
+	kill_finisher($database, $holder->query_safe('SELECT pg_backend_pid()'), $crash);
 	eval { $_->quit } foreach ($holder, $finisher);
-	ok($node->poll_query_until($database, 'SELECT true'), "$database: the server is up");
+	ok(await_server($node, $database), "$database: the server is up");
 	is_closed($node, $database, $database);
 	finish($database, $database);
 }

@@ -112,7 +112,7 @@ sub survives
 	$how->();
 	$load->finish;
 	eval { $consumer->quit };
-	$node->poll_query_until('postgres', 'SELECT true');
+	await_server($node, 'postgres');
 	connect_consumer();
 	append('account-1');
 	is_consumed($name);

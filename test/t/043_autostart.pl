@@ -314,7 +314,7 @@ query('subscriber', q{ALTER SUBSCRIPTION s DISABLE; ALTER SUBSCRIPTION s SET (sl
 	is_handled('many', 'before a crash: a worker');
 	kill('KILL', query('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'eventstore worker' LIMIT 1}));
 	ok($node->wait_for_log(qr/all server processes terminated; reinitializing/, $offset), 'it is killed');
-	$node->poll_query_until('postgres', 'SELECT true');
+	await_server($node, 'postgres');
 	query('many', $append);
 	is_handled('many', 'after the crash: the next append starts one');
 }

@@ -29,7 +29,7 @@ my $grants = q{SELECT es_grant(r::regrole, k)
 my $ground = <<"END" . <<'END';
 $grants;
 END
-CREATE TABLE public.kinds (type text); INSERT INTO public.kinds VALUES ('opened'), ('paid'); GRANT SELECT ON public.kinds TO PUBLIC;
+CREATE TABLE public.kinds (type text); INSERT INTO public.kinds VALUES ('opened'), ('paid'), ('es_stream_archived'); GRANT SELECT ON public.kinds TO PUBLIC;
 -- what a role gets of a query: its rows, or its error; nothing of it stays
 CREATE FUNCTION public.answer(role text, query text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE result text;
@@ -73,6 +73,10 @@ CREATE FUNCTION public.on_payment(payload text, metadata jsonb) RETURNS es_ack_e
 SELECT es_receive('payments', 'shop', jsonb_build_object('id', i)::text, 'on_payment(text, jsonb)') FROM generate_series(1, 3) i;
 SELECT es_snapshot('account-1', 'es_merge');
 INSERT INTO es_notified (position) VALUES (1);
+SELECT es_append('old-1', 'any', 'opened', '{"name": "n"}', tags => '{old}'), es_append('old-1', 'any', 'paid', body => '\x01');
+SELECT es_archive_stream('old-1', '{"why": "old"}');
+SELECT es_append('old-1', 'any', 'paid');
+SELECT es_set_retention('account', max_count => 1000000);
 END
 
 # What is added to tables of the store, by the kind that es_finish_restore() names.

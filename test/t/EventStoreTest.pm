@@ -16,7 +16,7 @@ use Time::HiRes qw(sleep time);
 our @EXPORT = qw(
   few_or_many use_seed
   new_store new_standby
-  start_psql finish_psql wait_until median log_digest burn_xids
+  start_psql finish_psql wait_until await_server median log_digest burn_xids
   sql is_query becomes_true holds_versions_dense holds_horizon_at_end);
 
 my $patience = $PostgreSQL::Test::Utils::timeout_default;
@@ -137,6 +137,18 @@ sub wait_until
 	return;
 }
 
+# Until the server takes connections again, after a crash. psql gets no input: one that ends
+# before it has read it would end the test, by SIGPIPE.
+sub await_server
+{
+	my ($node, $database) = @_;
+
+	wait_until('the server is up', sub {
+		return run_log([ 'psql', '-XAtqc', 'SELECT true', '-d', $node->connstr($database) ]);
+	});
+	return 1;
+}
+
 sub median
 {
 	my @sorted = sort { $a <=> $b } @_;
@@ -209,7 +221,9 @@ sub holds_versions_dense
 		               bool_and(ordered) AS ordered
 		          FROM (SELECT stream, version,
 		                       version = row_number() OVER (PARTITION BY stream ORDER BY position) AS ordered
-		                  FROM es_events) AS numbered
+		                  FROM (SELECT stream, version, position FROM es_events
+		                        UNION SELECT stream, version, position FROM es_archived_events
+		                        UNION SELECT stream, version, position FROM es_removed_ids) AS known) AS numbered
 		         GROUP BY stream) AS streams
 		 WHERE NOT (first = 1 AND last = n AND ordered)
 		 LIMIT 10},

@@ -4,7 +4,8 @@
 # They are scripts of pgbench: quick transactions, slow ones, and a burst of such
 # as do not pause at all.  With the slow ones come a process that ends prepared
 # transactions, and one that imports into so many streams that it must lock the
-# whole log.
+# whole log.  Others remove what these have appended; then there is no such import, as it
+# and a removal that waits for it can be a deadlock.
 package EventStoreWriters;
 
 use strict;
@@ -13,6 +14,7 @@ use warnings;
 use Exporter qw(import);
 use IPC::Run;
 use PostgreSQL::Test::Utils;
+use Time::HiRes qw(sleep);
 
 use EventStoreTest;
 
@@ -207,6 +209,57 @@ PREPARE TRANSACTION 'p-:client_id-:n';
 \sleep :long us
 END
 
+# They remove streams of the quick ones, and some of their own.
+my %remove = (
+	delete   => [ 10, "SELECT es_delete_stream('stress-:s', 'any');" ],
+	truncate => [ 10, "SELECT es_truncate_stream('stress-:s', 1000000000);" ],
+	some     => [ 10, "SELECT es_truncate_stream('stress-:s', greatest(es_stream_version('stress-:s') - 2, 1));" ],
+	tagged   => [ 5, <<'END' ],
+SELECT es_append('tagged-:s', 'any', 'plain', tags => ARRAY['s:' || :s, 'c:' || :client_id]);
+SELECT es_delete_stream('tagged-:s', 'any');
+END
+	pause => [ 5, <<'END' ],
+BEGIN;
+SELECT es_delete_stream('stress-:s', 'any');
+\sleep :short us
+COMMIT;
+END
+	rollback => [ 5, <<'END' ],
+BEGIN;
+SELECT es_truncate_stream('stress-:s', 1000000000);
+\sleep :short us
+ROLLBACK;
+END
+	own => [ 5, <<'END' ],
+BEGIN;
+SELECT append('stress-:s');
+SELECT es_delete_stream('stress-:s', 'any');
+\sleep :short us
+SELECT append('stress-:s');
+SELECT es_truncate_stream('stress-:s', 1000000000);
+COMMIT;
+END
+	repeatable => [ 5, <<'END' ],
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT count(*) FROM elsewhere;
+\sleep :short us
+SELECT es_delete_stream('stress-:s', 'any');
+COMMIT;
+END
+	idle => [ 1, <<'END' ],
+SELECT append('removed-:client_id');
+BEGIN;
+SELECT es_delete_stream('removed-:client_id', 'any');
+\sleep :long us
+COMMIT;
+END
+	prepared => [ 2, <<'END' ]);
+SELECT append('removed-:client_id-:n'), append('removed-:client_id-:n');
+BEGIN;
+SELECT es_delete_stream('removed-:client_id-:n', 'any');
+PREPARE TRANSACTION 'r-:client_id-:n';
+END
+
 # Ends prepared transactions some time after they were prepared, in another
 # session than the one that appended.
 my $end_prepared = <<'END';
@@ -253,7 +306,28 @@ sub start_pgbench
 		IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
 }
 
-my %scripts = (quick => \%quick, burst => \%burst, slow => \%slow);
+my %scripts = (quick => \%quick, burst => \%burst, slow => \%slow, remove => \%remove);
+
+sub commit_prepared
+{
+	my ($node) = @_;
+
+	$node->safe_psql('postgres', q{SELECT format('COMMIT PREPARED %L', gid) FROM pg_prepared_xacts \gexec});
+	return;
+}
+
+# Removals wait for prepared transactions, and others for them.
+sub end_prepared_until_finished
+{
+	my ($node, $process) = @_;
+
+	while ($process->pumpable)
+	{
+		commit_prepared($node);
+		sleep(0.1);
+	}
+	return;
+}
 
 # Lets as many clients of each kind write for some seconds.  Returns when all have
 # come to their end; dies if one did not.
@@ -269,13 +343,15 @@ sub write_events
 	{
 		append_to_file("$folder/end_prepared.sql", $end_prepared x ($seconds * 20));
 		append_to_file("$folder/wide.sql", $wide_import x ($seconds / 4));
-		$process{$_} = start_psql($node, "$folder/$_.sql", "$folder/$_") foreach qw(end_prepared wide);
+		$process{$_} = start_psql($node, "$folder/$_.sql", "$folder/$_")
+		  foreach 'end_prepared', $clients{remove} ? () : 'wide';
 	}
 	# A wide import waits for what was left prepared.
-	foreach my $name ((grep { $_ ne 'wide' } sort keys %process), 'wide')
+	foreach my $name ('end_prepared', (grep { !/^(end_prepared|wide)$/ } sort keys %process), 'wide')
 	{
-		$node->safe_psql('postgres',
-			q{SELECT format('COMMIT PREPARED %L', gid) FROM pg_prepared_xacts \gexec}) if $name eq 'wide';
+		commit_prepared($node) if $name eq 'wide';
+		end_prepared_until_finished($node, $process{$name})
+		  if $clients{remove} && $name ne 'end_prepared' && $process{$name};
 		next if !$process{$name} || finish_psql($process{$name});
 		die "$name: " . slurp_file("$folder/$name.err");
 	}

@@ -122,6 +122,26 @@ BEGIN
 END $$;
 END
 
+# Streams that were deleted and appended to again, closed, truncated, compacted, archived, and
+# archived for a while; a rule that has removed events, and one that has nothing to remove.
+# It comes before the projections, whose read models are compared with what the log has.
+my $removals = <<'END';
+CREATE FUNCTION life_sum(state jsonb, event es_recorded_event) RETURNS jsonb IMMUTABLE LANGUAGE sql
+RETURN jsonb_build_object('n', coalesce((state->>'n')::bigint, 0) + 1, 'k', coalesce((state->>'k')::bigint, 0) + coalesce(((event).data->>'k')::bigint, 0));
+SELECT es_append_batch('life-' || i, 'none', (SELECT jsonb_agg(jsonb_build_object('type', 'lived', 'data', jsonb_build_object('k', k),
+	'id', md5(i || ' ' || k)::uuid)) FROM generate_series(1, 10) AS k)) FROM unnest('{again,closed,truncated,compacted,archived,back}'::text[]) AS i;
+SELECT es_append('life-archived', 'any', 'lived', '{"k": 11}', tags => '{kept:1}', body => '\x00ff', id => md5('archived 11')::uuid);
+SELECT es_snapshot('life-again', 'life_sum');
+SELECT es_delete_stream('life-again', 10, metadata => '{"why": "asked for"}'), es_append('life-again', 11, 'lived', '{"k": 1}');
+SELECT es_delete_stream('life-closed', 'any', tombstone => true);
+SELECT es_truncate_stream('life-truncated', 8);
+SELECT es_compact_stream('life-compacted', 'life_sum'), es_append('life-compacted', 'any', 'lived', '{"k": 100}');
+SELECT es_archive_stream('life-archived'), es_archive_stream('life-back'), es_unarchive_stream('life-back');
+SELECT es_append_batch('sensor-' || i % 3, 'any', array_fill('measured'::text, ARRAY[20]), array_fill('{}'::jsonb, ARRAY[20])) FROM generate_series(1, 9) AS i;
+SELECT es_set_retention('sensor', max_count => 15), es_set_retention('life', max_age => '100 years');
+SELECT es_run_retention('sensor');
+END
+
 # by_handler: sync; by_query: sync, and paused; copied: behind; by_type: has parked
 # events; by_category: failed; totals: refreshes.
 sub fill_projections
@@ -226,6 +246,7 @@ sub fill
 	my ($node) = @_;
 	my $appenders;
 
+	$node->safe_psql('postgres', $removals);
 	fill_projections($node);
 	$appenders = start_appenders($node, clients => 3, seconds => 3, rate => 120);
 	$node->safe_psql('postgres', $_) foreach $events, $types, $purses, $inbox;
@@ -278,6 +299,10 @@ sub is_full
 		       (SELECT count(*) FROM es_inbox),
 		       (SELECT string_agg(DISTINCT coalesce(projection, subscription, topic), ' ' ORDER BY coalesce(projection, subscription, topic)) FROM es_failures)},
 		't|t|t|3|50|all by_type payments', "$name: events, gaps, snapshots, messages and failures");
+	is_query($node, q{
+		SELECT (SELECT string_agg(DISTINCT action, ' ' ORDER BY action) FROM es_removals), (SELECT count(*) FROM es_removed_ids),
+		       (SELECT count(*) FROM es_archived_events), (SELECT count(*) FROM es_retention)},
+		'archive compact delete tombstone truncate unarchive|182|11|2', "$name: removals of all kinds");
 	is_query($node, q{SELECT name, mode, state, lag_events > 0, parked > 0 FROM es_projection_status ORDER BY name},
 		"by_category|async|failed|t|f\nby_handler|sync|running|f|f\nby_query|sync|paused|t|f\n"
 		  . "by_type|async|running|t|t\ncopied|async|running|t|f\ntotals|async|running|t|f",
@@ -368,6 +393,32 @@ sub types_go_on
 	return;
 }
 
+sub removals_go_on
+{
+	my ($node, $name) = @_;
+
+	is_query($node, q{
+			SELECT version, position = (SELECT position FROM es_removed_ids WHERE id = md5('truncated 7')::uuid)
+			  FROM es_append('life-truncated', 6, 'lived', '{"k": 7}', id => md5('truncated 7')::uuid)},
+		'7|t', "$name: a retry of a removed append has its first result");
+	like(($node->psql('postgres', q{SELECT es_append('life-closed', 'any', 'lived')}, extra_params => [ '-v', 'VERBOSITY=verbose' ]))[2],
+		qr/ERROR:  ES003:/, "$name: a tombstone closes its stream");
+	is_query($node, q{
+			SELECT stream, version, state FROM unnest('{life-again,life-compacted,life-back}'::text[]) AS stream, es_state(stream, 'life_sum')},
+		qq{life-again|12|{"k": 1, "n": 1}\nlife-compacted|11|{"k": 155, "n": 11}\nlife-back|11|{"k": 55, "n": 10}}, "$name: states after removals");
+	is_query($node, q{
+			SELECT count(*), sum((data->>'k')::int), count(body), count(tags) FROM es_load_archived('life-archived')}, '11|66|1|1', "$name: the archive is read");
+	is_query($node, q{
+			SELECT es_unarchive_stream('life-archived'), (SELECT es_archive_stream('life-back') IS NOT NULL),
+				(SELECT array_agg(version) FROM es_append_batch('sensor-1', 'any', array_fill('measured'::text, ARRAY[20]), array_fill('{}'::jsonb, ARRAY[20])))},
+		'11|t|{80}', "$name: streams come back, are archived, and rules go on");
+	catch_up($node);
+	$node->safe_psql('postgres', 'SELECT take_all()');
+	is_query($node, q{SELECT streams, events FROM es_run_retention('sensor')}, '1|20', "$name: a rule removes what all have read");
+	is_query($node, q{SELECT version, type FROM es_load('life-archived') WHERE body IS NOT NULL}, '11|lived', "$name: what came back is as it was");
+	return;
+}
+
 # Each event takes effect once.
 sub projections_go_on
 {
@@ -440,6 +491,7 @@ sub goes_on
 	inbox_goes_on($node, $name);
 	projections_go_on($node, $name);
 	subscriptions_go_on($node, $name);
+	removals_go_on($node, $name);
 	holds_versions_dense($node, "$name, at the end");
 	holds_horizon_at_end($node, "$name, at the end");
 	is_query($node, q{SELECT extversion FROM pg_extension WHERE extname = 'eventstore'},

@@ -1,0 +1,22 @@
+/*-------------------------------------------------------------------------
+ *
+ * snapshot_lock.h
+ *		The lock between who saves a stream's state and who changes its events.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef EVENTSTORE_SNAPSHOT_LOCK_H
+#define EVENTSTORE_SNAPSHOT_LOCK_H
+
+#include "postgres.h"
+
+/*
+ * Lets nobody save a state of the stream to the end of the transaction, which changes or
+ * removes events of it.  It waits, and is taken before the stream is locked.
+ */
+extern void snapshot_lock_to_change(text *stream);
+
+/* The same of nobody changing events.  Returns false, without waiting, if somebody does. */
+extern bool snapshot_lock_to_save(text *stream);
+
+#endif							/* EVENTSTORE_SNAPSHOT_LOCK_H */
