@@ -45,7 +45,10 @@ add_row_context(void *arg)
 	errcontext("row " INT64_FORMAT " of the import", event->row);
 }
 
-/* The position above which events can be imported. */
+/*
+ * The position above which events can be imported.  What was rolled back does not count, so that
+ * an import that was interrupted can be repeated.
+ */
 static int64
 last_said_position(Log *log)
 {
@@ -53,7 +56,7 @@ last_said_position(Log *log)
 	int64		horizon = horizon_find(RelationGetRelid(log->rel), snapshot);
 
 	UnregisterSnapshot(snapshot);
-	return Max(horizon, log_last_position(log));
+	return Max(horizon, log_last_stored_position(log));
 }
 
 static void

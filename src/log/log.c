@@ -358,6 +358,17 @@ log_read_event(Log *log, text *stream, int64 version, StoredContent *content)
 }
 
 /*
+ * The position of the last row that is stored, 0 if there is none.  Unlike log_last_position() it
+ * passes over rows that were rolled back, which matters to a caller that brings their positions.
+ */
+int64
+log_last_stored_position(Log *log)
+{
+	return fetch_last(log, log->position_index, NULL, 0) ?
+		DatumGetInt64(fetched_column(log, Anum_es_events_position)) : 0;
+}
+
+/*
  * The greatest position in the table, also of a row that is not committed.
  */
 int64
@@ -367,8 +378,7 @@ log_last_position(Log *log)
 
 	if (log_index_last_position(log->position_index, &position))
 		return position;
-	return fetch_last(log, log->position_index, NULL, 0) ?
-		DatumGetInt64(fetched_column(log, Anum_es_events_position)) : 0;
+	return log_last_stored_position(log);
 }
 
 /*

@@ -109,6 +109,9 @@ extern bool log_find_id(Log *log, const pg_uuid_t *id, text *stream, StoredEvent
 /* The greatest position in the table, 0 without one. */
 extern int64 log_last_position(Log *log);
 
+/* The same without rows that were rolled back. */
+extern int64 log_last_stored_position(Log *log);
+
 /*
  * Reads a stored event; its values last until the next look-up.  Returns false if it was
  * removed.

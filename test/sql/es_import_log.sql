@@ -98,6 +98,16 @@ SELECT refused(row_of('900000', '1'));
 RESET session_replication_role;
 SELECT * FROM es_import_log;
 
+-- What was rolled back, and is still in the index, does not keep lower positions out.
+SELECT max(position) AS last FROM es_events \gset
+BEGIN;
+INSERT INTO es_import_log (position, version, recorded_at, stream, type) SELECT :last + 1 + i, i, '2020-01-02', 'again-1', 't' FROM generate_series(1, 1500) AS i;
+ROLLBACK;
+INSERT INTO es_import_log (position, version, recorded_at, stream, type) VALUES (:last + 1, 1, '2020-01-02', 'again-1', 't');
+SELECT es_horizon() - :last;
+SELECT version, position - :last AS position FROM es_append('again-1', 1, 't');
+SELECT stream, position - :last AS position FROM es_read(:last) WHERE es_horizon() = (SELECT max(position) FROM es_events);
+
 DROP EXTENSION eventstore CASCADE;
 DROP TABLE projected;
 DROP FUNCTION refused, row_of, beside;
