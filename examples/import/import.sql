@@ -246,7 +246,7 @@ BEGIN
 END $$;
 
 -- From the first lock to the commit no write to the old store is possible. The transactions that write to it now are
--- waited for, so that lock_timeout limits how long others are kept waiting in vain.
+-- waited for, so that lock_timeout limits how long others are kept waiting by a switch that fails.
 CREATE OR REPLACE PROCEDURE old_store.switch(
     consumers boolean DEFAULT true, lock_timeout interval DEFAULT '10 seconds') LANGUAGE plpgsql AS $$
 DECLARE

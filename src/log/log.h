@@ -106,10 +106,8 @@ extern int64 log_last_version(Log *log, text *stream, int64 expected);
 /* Returns true if an event with this id is stored, and where.  stream: NULL for any. */
 extern bool log_find_id(Log *log, const pg_uuid_t *id, text *stream, StoredEvent *found);
 
-/* The greatest position in the table, 0 without one. */
+/* The greatest position in the table, 0 without one; and that without rows that were rolled back. */
 extern int64 log_last_position(Log *log);
-
-/* The same without rows that were rolled back. */
 extern int64 log_last_stored_position(Log *log);
 
 /*

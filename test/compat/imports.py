@@ -433,7 +433,7 @@ class MessageDb(Store):
     }
 
     def events(self):
-        return 500000 if MANY else 5000
+        return 200000 if MANY else 5000
 
     def make(self):
         result = subprocess.run(
@@ -510,9 +510,9 @@ class Emmett(Store):
             raise RuntimeError(answer)
 
     def processed(self):
-        result = subprocess.run(self.node("consume", "carts", "777"), check=True, capture_output=True, text=True)
+        result = subprocess.run(self.node("consume", "carts", "137"), check=True, capture_output=True, text=True)
         positions = [int(position) for position in result.stdout.split()]
-        check("emmett: its consumer has a checkpoint", len(positions) == 777 and int(self.session.value(
+        check("emmett: its consumer has a checkpoint", len(positions) == 137 and int(self.session.value(
             "SELECT last_processed_checkpoint FROM emt_processors WHERE processor_id = 'carts'")) == positions[-1], positions[-3:])
         # what comes before the last one in emmett's order, also what its client has left out
         return [row[0] for row in self.session.rows(
