@@ -115,13 +115,24 @@ BEGIN
     RETURN coalesce(last, 0);
 END $$;
 
--- The positions of a failure to see an event in time: it came below those that were copied. Looks at the last 100,000.
-CREATE OR REPLACE FUNCTION old_store.late_events() RETURNS bigint LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+-- How many events came too late, below those that were copied, above a position.
+CREATE OR REPLACE FUNCTION old_store.late_events(above bigint DEFAULT 0) RETURNS bigint
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     upto bigint := (SELECT position FROM old_store.progress);
 BEGIN
-    RETURN (SELECT count(*) FROM old_store.events WHERE position > upto - 100000 AND position <= upto)
-         - (SELECT count(*) FROM es_events WHERE position > upto - 100000 AND position <= upto);
+    RETURN (SELECT count(*) FROM old_store.events WHERE position > above AND position <= upto)
+         - (SELECT count(*) FROM es_events WHERE position > above AND position <= upto);
+END $$;
+CREATE OR REPLACE PROCEDURE old_store.refuse_late_events(above bigint DEFAULT 0) LANGUAGE plpgsql AS $$
+DECLARE
+    late bigint := old_store.late_events(above);
+BEGIN
+    IF late <> 0 THEN
+        RAISE EXCEPTION '% events of the old store were written below those that had been copied', late
+            USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = 'The store is not switched.',
+                  HINT = 'Drop the extension and the schema old_store, and copy again, with the old writers stopped.';
+    END IF;
 END $$;
 
 -- Imports up to so many events after those that are here, and returns how many.
@@ -226,55 +237,53 @@ BEGIN
               HINT = 'Append by es_append().';
 END $$;
 
--- Subscriptions that go on where the old consumers are. Returns how many.
-CREATE OR REPLACE FUNCTION old_store.create_subscriptions() RETURNS bigint
+-- Subscriptions that go on where the old consumers are.
+CREATE OR REPLACE FUNCTION old_store.create_subscriptions(consumers jsonb) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     consumer record;
-    number bigint := 0;
 BEGIN
     FOR consumer IN
         SELECT name, category, least(c.position, p.position) AS start_position
-          FROM old_store.consumers AS c CROSS JOIN old_store.progress AS p ORDER BY name
+          FROM jsonb_to_recordset(consumers) AS c (name text, category text, position bigint)
+         CROSS JOIN old_store.progress AS p
     LOOP
         PERFORM es_create_subscription(consumer.name, category => consumer.category,
                                        start_position => consumer.start_position);
         RAISE INFO 'subscription "%" goes on after position %', consumer.name, consumer.start_position;
-        number := number + 1;
     END LOOP;
-    RETURN number;
 END $$;
 
--- From the first lock to the commit no write to the old store is possible. The transactions that write to it now are
--- waited for, so that lock_timeout limits how long others are kept waiting by a switch that fails.
+-- From the first lock to the commit no write to the old store is possible. What takes long is done before. The lock
+-- waits for the transactions that write now; lock_timeout limits how long others wait behind a switch that fails.
 CREATE OR REPLACE PROCEDURE old_store.switch(
     consumers boolean DEFAULT true, lock_timeout interval DEFAULT '10 seconds') LANGUAGE plpgsql AS $$
 DECLARE
+    subscriptions jsonb := '[]';
+    copied bigint;
     writes_to regclass;
     began timestamptz;
     number bigint;
-    late bigint;
 BEGIN
     CALL old_store.catch_up();
+    CALL old_store.refuse_late_events();
+    IF consumers THEN
+        SELECT coalesce(jsonb_agg(c ORDER BY name), '[]') INTO subscriptions FROM old_store.consumers AS c;
+    END IF;
+    CALL old_store.catch_up();
+    SELECT position INTO copied FROM old_store.progress;
     PERFORM set_config('lock_timeout', round(extract(epoch FROM lock_timeout) * 1000)::text, true);
     began := clock_timestamp();
     FOR writes_to IN SELECT name FROM old_store.tables ORDER BY name LOOP
         EXECUTE format('LOCK TABLE %s IN EXCLUSIVE MODE', writes_to);
     END LOOP;
     number := old_store.import_batch(9223372036854775807, 9223372036854775807);
-    late := old_store.late_events();
-    IF late <> 0 THEN
-        RAISE EXCEPTION '% events of the old store were written below those that had been copied', late
-            USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = 'The store is not switched.',
-                  HINT = 'Drop the extension and the schema old_store, and copy again, with the old writers stopped.';
-    END IF;
+    CALL old_store.refuse_late_events(copied - 10000);
     FOR writes_to IN SELECT name FROM old_store.tables LOOP
         EXECUTE format('CREATE TRIGGER old_store_refuse BEFORE INSERT ON %s
                         FOR EACH ROW EXECUTE FUNCTION old_store.refuse()', writes_to);
     END LOOP;
-    IF consumers THEN
-        PERFORM old_store.create_subscriptions();
-    END IF;
+    PERFORM old_store.create_subscriptions(subscriptions);
     UPDATE old_store.progress SET switched_at = clock_timestamp();
     COMMIT;
     RAISE INFO 'switched: % last events; no write was possible for % s', number,

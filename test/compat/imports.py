@@ -264,6 +264,14 @@ def copy_with_kills(store):
     check(f"{store.name}: it does nothing twice", store.progress()[1] == store.count, store.progress(), store.count)
 
 
+def error_of(call):
+    try:
+        call()
+        return "no error"
+    except psycopg.Error as error:
+        return str(error)
+
+
 def reconnects(store):
     """The other sessions end after the one that was killed, and then the server lets new ones in."""
     try:
@@ -297,7 +305,8 @@ def check_late(store):
         store.session.rows("SELECT old_store.import_batch((SELECT max(position) FROM old_store.events), 1000)")
         late.rows("COMMIT")
         check(f"{store.name}: without it the event would be missed", "count" in differences(store.old_rows(), store.new_rows()))
-        check(f"{store.name}: and that would be noticed", store.session.value("SELECT old_store.late_events()") == 1)
+        error = error_of(lambda: store.session.rows("CALL old_store.refuse_late_events()"))
+        check(f"{store.name}: and a switch would notice that", "1 events of the old store were written below" in error, error)
     store.count += 2
 
 
@@ -336,7 +345,22 @@ class Writer(threading.Thread):
         self.store.write(self.session, number)
 
 
+def check_failing_switch(store):
+    """Somebody keeps a lock on the old table."""
+    keeper = Session(store.database)
+    table = store.session.value("SELECT min(name::text) FROM old_store.tables")
+    keeper.rows(f"BEGIN; LOCK TABLE {table} IN ROW SHARE MODE")
+    error = error_of(lambda: store.session.rows("CALL old_store.switch(lock_timeout => '50ms')"))
+    keeper.rows("ROLLBACK")
+    store.write(store.session, 900003)
+    store.count += 1
+    check(f"{store.name}: a switch that gets no lock changes nothing",
+          "lock timeout" in error and not store.progress()[2] and
+          store.session.value("SELECT count(*) FROM es.es_subscriptions") == 0, error)
+
+
 def switch_under_load(store):
+    check_failing_switch(store)
     writer = Writer(store)
     wait_until("the writer writes", lambda: len(writer.times) > 20)
     catch_up = Background(store.database, "CALL old_store.catch_up()")
