@@ -20,6 +20,16 @@
 \set partition emt:default
 \endif
 SELECT format('%I.emt_messages', :'schema') AS messages, format('%I.emt_processors', :'schema') AS processors \gset
+-- Before 0.42 checkpoints were in emt_subscriptions.
+SELECT to_regclass(:'processors') IS NOT NULL AS has_processors \gset
+\if :has_processors
+\set processor processor_id
+\set checkpoint last_processed_checkpoint
+\else
+SELECT format('%I.emt_subscriptions', :'schema') AS processors \gset
+\set processor subscription_id
+\set checkpoint last_processed_position
+\endif
 
 INSERT INTO old_store.tables VALUES (:'messages');
 
@@ -44,8 +54,8 @@ SELECT p.name, NULL::text AS category,
                    FROM :messages AS last JOIN :messages AS m USING (partition)
                   WHERE last.partition = :'partition' AND last.global_position = p.position
                     AND m.global_position < p.position AND m.transaction_id > last.transaction_id), p.position) AS position
-  FROM (SELECT DISTINCT ON (processor_id) processor_id AS name, last_processed_checkpoint::bigint AS position
-          FROM :processors WHERE partition = :'partition' ORDER BY processor_id, version DESC) AS p;
+  FROM (SELECT DISTINCT ON (:processor) :processor AS name, :checkpoint::bigint AS position
+          FROM :processors WHERE partition = :'partition' ORDER BY :processor, version DESC) AS p;
 
 COMMIT;
 

@@ -347,5 +347,8 @@ RETURNS SETOF record LANGUAGE sql STABLE AS $$
     SELECT 'an id must not come twice', max(position), id::text FROM old_store.events GROUP BY id HAVING count(*) > 1
      UNION ALL
     SELECT 'a position must be positive', min(position), NULL FROM old_store.events HAVING min(position) < 1
+     UNION ALL
+    SELECT 'a consumer''s name must have 1 to 63 bytes', c.position, c.name
+      FROM old_store.consumers AS c WHERE octet_length(c.name) NOT BETWEEN 1 AND 63
      ORDER BY 2
 $$;

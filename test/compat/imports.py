@@ -236,6 +236,15 @@ def check_compare(store):
 
 def check_problems(store):
     check(f"{store.name}: no problems", store.session.rows("SELECT * FROM old_store.problems()") == [])
+    if store.name == "message-db":
+        bad = {"a stream's name": "stream_name = 'es_x-1'", "a type": "type = ''", "an id must not be nil": "id = '%s'" % uuid.UUID(int=0),
+               "a position must": "global_position = -1", "a consumer's name": "stream_name = 'a:position-' || repeat('x', 60), "
+               "data = '{\"position\": 1}'"}
+        for problem, change in bad.items():
+            with store.session.connection.transaction(force_rollback=True):
+                store.session.rows(f"UPDATE message_store.messages SET {change} WHERE global_position = 9")
+                found = store.session.rows("SELECT * FROM old_store.problems()")
+            check(f"message-db: problems() would find {change}", len(found) == 1 and found[0][0].startswith(problem), found)
 
 
 def copy_with_kills(store):
@@ -436,7 +445,7 @@ def measure_rate(store):
     """Copies the store again into an empty eventstore, at one go."""
     store.session.rows("DROP EXTENSION eventstore CASCADE")
     if store.name == "message-db":
-        store.session.rows("ALTER SCHEMA old_messages RENAME TO message_store")
+        store.session.rows("DROP SCHEMA message_store CASCADE; ALTER SCHEMA old_messages RENAME TO message_store")
     store.session.rows("DROP SCHEMA old_store CASCADE") if store.name != "kurrentdb" else store.session.rows(
         "DROP TABLE old_store.progress")
     store.install()
