@@ -599,10 +599,12 @@ class Marten(Store):
                 headers) SELECT seq, gen_random_uuid(), stream, s.version, content, event, 'Bank.Event, Bank', 'c' || seq,
                 CASE WHEN seq % 2 = 0 THEN 'b' || seq END, CASE WHEN seq % 3 = 0 THEN jsonb_build_object('user', 'u' || seq) END
                 FROM marten.mt_streams AS s WHERE s.id = stream $$"""
-    raw = """SELECT seq_id AS position, e.version, e.timestamp AS recorded_at, coalesce(s.type, 'stream') || '-' || s.id AS stream,
+    raw = """SELECT seq_id AS position, e.version, e.timestamp AS recorded_at, coalesce(s.type, 'stream') || '-' ||
+                    CASE e.tenant_id WHEN 'acme' THEN 'acme/' ELSE '' END || s.id AS stream,
                     e.type::text, data, (SELECT jsonb_object_agg(key, value) FROM (
                         SELECT * FROM jsonb_each(headers) UNION ALL SELECT 'correlation_id', to_jsonb(correlation_id)
-                        UNION ALL SELECT 'causation_id', to_jsonb(causation_id) WHERE causation_id IS NOT NULL) AS m) AS metadata, e.id
+                        UNION ALL SELECT 'causation_id', to_jsonb(causation_id) WHERE causation_id IS NOT NULL
+                        UNION ALL SELECT 'tenant_id', to_jsonb(e.tenant_id) WHERE e.tenant_id = 'acme') AS m) AS metadata, e.id
                FROM marten.mt_events AS e JOIN marten.mt_streams AS s ON s.id = e.stream_id WHERE e.type <> 'tombstone'"""
     late = "SELECT marten.append(gen_random_uuid(), 'late', 'late', '{\"n\": 1}', nextval('marten.mt_events_sequence'))"
     consumer_name = "Trips:All"
@@ -611,8 +613,10 @@ class Marten(Store):
     def fill(self):
         self.session.rows("""SELECT marten.append(md5('s' || i % 60)::uuid, CASE WHEN i % 60 > 3 THEN 'trip' END, 'moved',
             jsonb_build_object('n', i), nextval('marten.mt_events_sequence')) FROM generate_series(1, :count) AS i""".replace(":count", str(self.count)))
-        # archived streams, a gap and a tombstone
-        self.session.rows("""UPDATE marten.mt_streams SET is_archived = true WHERE id = md5('s9')::uuid;
+        # another tenant, archived streams, a gap and a tombstone
+        self.session.rows("""UPDATE marten.mt_events SET tenant_id = 'acme' WHERE stream_id = md5('s11')::uuid;
+            UPDATE marten.mt_streams SET tenant_id = 'acme' WHERE id = md5('s11')::uuid;
+            UPDATE marten.mt_streams SET is_archived = true WHERE id = md5('s9')::uuid;
             UPDATE marten.mt_events SET is_archived = true WHERE stream_id = md5('s9')::uuid;
             SELECT nextval('marten.mt_events_sequence');
             SELECT marten.append(gen_random_uuid(), 'mt', 'tombstone', '{}', nextval('marten.mt_events_sequence'));
@@ -752,11 +756,11 @@ class Eventsourcing(Store):
                 convert_to('{"timestamp": {"_type_": "datetime_iso", "_data_": "2026-01-01T12:00:00.' || lpad((n % 1000000)::text, 6, '0')
                     || '+00:00"}, "n": ' || n || ', "class_version": 2}', 'UTF8') FROM bank_events WHERE originator_id = originator;
         END $$"""
-    raw = """SELECT notification_id AS position, originator_version AS version, (state->'timestamp'->>'_data_')::timestamptz
-                    AS recorded_at, 'Account-' || originator_id AS stream, topic AS type, state AS data, NULL::jsonb AS metadata,
+    raw = """SELECT notification_id AS position, originator_version AS version, coalesce((state->'timestamp'->>'_data_')::timestamptz,
+                    '1970-01-01Z') AS recorded_at, 'Account-' || originator_id AS stream, topic AS type, coalesce(state, '{}') AS data, NULL::jsonb AS metadata,
                     es.es_uuid5('6ba7b812-9dad-11d1-80b4-00c04fd430c8', 'bank_events/' || originator_id || '/' || originator_version)
                     AS id FROM (SELECT notification_id, originator_version, originator_id, topic,
-                        convert_from(state, 'UTF8')::jsonb AS state FROM bank_events) AS events"""
+                        CASE WHEN topic NOT LIKE '%Sealed' THEN convert_from(state, 'UTF8')::jsonb END AS state FROM bank_events) AS events"""
     consumer_name = "reports"
     damages = {"types": "UPDATE bank_events SET topic = 'x:Account.X' WHERE notification_id = 100"}
 
@@ -764,10 +768,17 @@ class Eventsourcing(Store):
         self.session.rows("""SELECT record(md5('a' || i % 40)::uuid,
             'bank.model:Account.' || CASE WHEN i <= 40 THEN 'Opened' ELSE 'Deposited' END, i) FROM generate_series(1, :count) AS i""".replace(":count", str(self.count)))
 
+        # a state that is compressed
+        self.session.rows("SELECT record(md5('a1')::uuid, 'bank.model:Account.Sealed', 0); "
+                          "UPDATE bank_events SET state = '\\x789c01ff' WHERE topic LIKE '%Sealed'")
+        self.count += 1
+
     def write(self, session, number):
         session.rows("SELECT record(md5(%s)::uuid, 'bank.model:Account.Deposited', %s)", [f"w{number % 7}", number])
 
     def processed(self):
+        check("eventsourcing: bytes that are no JSON are the body", self.session.value(
+            "SELECT body FROM es.es_events WHERE type LIKE '%Sealed'") == b"\x78\x9c\x01\xff")
         self.session.rows("INSERT INTO reports_tracking SELECT 'bank', i FROM generate_series(1, 1200) AS i; "
                           "INSERT INTO reports_tracking VALUES ('other', 2000)")
         return list(range(1, 1201))
