@@ -620,7 +620,7 @@ class Marten(Store):
             UPDATE marten.mt_events SET is_archived = true WHERE stream_id = md5('s9')::uuid;
             SELECT nextval('marten.mt_events_sequence');
             SELECT marten.append(gen_random_uuid(), 'mt', 'tombstone', '{}', nextval('marten.mt_events_sequence'));
-            SET old_store.stale_threshold = '100ms'""")
+            ALTER DATABASE old_marten SET old_store.stale_threshold = '300ms'""")
 
     def write(self, session, number):
         session.rows("SELECT marten.append(md5(%s)::uuid, 'trip', 'moved', %s, nextval('marten.mt_events_sequence'))",
