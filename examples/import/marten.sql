@@ -61,7 +61,7 @@ CREATE OR REPLACE FUNCTION old_store.stable_position() RETURNS bigint LANGUAGE p
 DECLARE
     first bigint := (SELECT position FROM old_store.progress);
     until timestamptz := clock_timestamp()
-                         + coalesce(current_setting('old_store.stale_threshold', true), '3s')::interval;
+                         + coalesce(nullif(current_setting('old_store.stale_threshold', true), ''), '3s')::interval;
     last bigint;
     missing bigint;
 BEGIN
