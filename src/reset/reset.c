@@ -24,7 +24,6 @@
  */
 #include "postgres.h"
 
-#include "commands/sequence.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -78,8 +77,6 @@ empty_store(Oid log)
 		log_guard_allow_truncate(false);
 	}
 	PG_END_TRY();
-	ResetSequence(own_table_relid(log, "es_position"));
-	CommandCounterIncrement();
 }
 
 /*

@@ -8,16 +8,22 @@
  * a new one, and fails for a table that is in none of them.
  *
  * TRUNCATE gives a table new files, however many rows it had, and leaves no dead rows to
- * the next test.  A table that has no page is left alone: files cost more than anything
- * else here.  es_events always gets a new file, by which sessions know that the log is
- * another one.
+ * the next test.  But files cost more than anything else here: up to version 16 the server
+ * flushes each new index to the disk.  So the rows of a small table are deleted instead,
+ * one by one and without a statement, which rules and row security could change.  Dead
+ * rows make a table larger until it is truncated.  A table without a page is left alone.
+ *
+ * es_events always gets a new file: by that sessions know that the log is another one.  A
+ * table with a foreign key is truncated in the same statement.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/table.h"
+#include "access/tableam.h"
 #include "catalog/pg_type.h"
+#include "commands/sequence.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "storage/bufmgr.h"
@@ -25,12 +31,16 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 #include "base/base.h"
 #include "base/role.h"
 #include "log/log.h"
 #include "projection/projection.h"
 #include "reset/reset.h"
+
+/* Pages of a table whose rows are deleted one by one. */
+#define SMALL_TABLE		16
 
 /* Tables that are emptied. */
 static const char *const emptied[] = {
@@ -39,10 +49,16 @@ static const char *const emptied[] = {
 	"es_partitions", "es_notified"
 };
 
-/* Relations whose rows are changed. */
+/* Tables whose rows are changed. */
 static const char *const changed[] = {
-	"es_position", "es_incarnation_entries", "es_published_horizon", "es_projections",
-	"es_subscriptions", "es_retention"
+	"es_incarnation_entries", "es_published_horizon", "es_projections", "es_subscriptions",
+	"es_retention"
+};
+
+/* Sequences that begin at 1 again. */
+static const char *const sequences[] = {
+	"es_position", "es_removals_id_seq", "es_snapshots_id_seq", "es_failures_id_seq",
+	"es_inbox_id_seq"
 };
 
 /*
@@ -70,6 +86,13 @@ static const char *const begin_anew[] = {
 	" FROM @extschema@.es_projections p CROSS JOIN LATERAL pg_catalog.unnest(p.tables) t (relid)" \
 	" JOIN pg_class c ON c.oid = t.relid::oid"
 
+/* A table of a read model that has had a row, or a number of a sequence. */
+#define HAS_ROWS \
+	"(c.relkind <> 'r' OR pg_relation_size(c.oid::regclass) > 0 OR EXISTS" \
+	" (SELECT FROM pg_depend d JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S'" \
+	" WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass" \
+	" AND d.refobjid = c.oid AND d.deptype IN ('a', 'i')))"
+
 static List *
 add_relids(List *relids, Oid log, const char *const *names, int count)
 {
@@ -85,7 +108,8 @@ reset_own_tables(Oid log)
 {
 	List	   *relids = add_relids(NIL, log, emptied, lengthof(emptied));
 
-	return add_relids(relids, log, changed, lengthof(changed));
+	relids = add_relids(relids, log, changed, lengthof(changed));
+	return add_relids(relids, log, sequences, lengthof(sequences));
 }
 
 List *
@@ -103,15 +127,48 @@ reset_read_models(Oid log)
 	return relids;
 }
 
-/* Returns true if a row was ever stored in the table since it was made, or emptied. */
+/* Deletes all rows of a table that nobody else uses. */
+static void
+delete_rows_of(Relation rel)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+		simple_table_tuple_delete(rel, &slot->tts_tid, snapshot);
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+}
+
+/* Returns true if the table has a foreign key, or one refers to it. */
 static bool
-table_has_page(Oid relid)
+has_foreign_key(const TriggerDesc *triggers)
+{
+	int			i;
+
+	for (i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		if (triggers->triggers[i].tgisinternal)
+			return true;
+	}
+	return false;
+}
+
+/* Empties a table, unless it is to be truncated.  Returns true if it is. */
+static bool
+is_left_to_truncate(Oid log, Oid relid)
 {
 	Relation	rel = table_open(relid, NoLock);
-	bool		result = RelationGetNumberOfBlocks(rel) > 0;
+	BlockNumber pages = RelationGetNumberOfBlocks(rel);
+	bool		truncate = relid == log || pages > SMALL_TABLE ||
+	has_foreign_key(rel->trigdesc);
 
+	if (!truncate && pages > 0)
+		delete_rows_of(rel);
 	table_close(rel, NoLock);
-	return result;
+	return truncate;
 }
 
 /* Runs TRUNCATE as the role. */
@@ -126,22 +183,58 @@ truncate_as(Oid role, const char *tables)
 	run_as_end(saved);
 }
 
-void
-reset_empty_tables(Oid log)
+/* Returns true if a number was drawn. */
+static bool
+is_sequence_used(Oid log, Oid sequence)
+{
+	Oid			type = OIDOID;
+	Datum		value = ObjectIdGetDatum(sequence);
+
+	(void) own_sql_run_on_all_rows(log, "SELECT pg_sequence_last_value($1)", 1, &type,
+								   &value, NULL, true);
+	return own_sql_value(1) != 0;
+}
+
+/* Lets the sequences that were used begin at 1. */
+static void
+restart_sequences(Oid log)
+{
+	int			i;
+
+	for (i = 0; i < (int) lengthof(sequences); i++)
+	{
+		Oid			sequence = own_table_relid(log, sequences[i]);
+
+		if (is_sequence_used(log, sequence))
+			ResetSequence(sequence);
+	}
+}
+
+/* Empties tables that are small, and returns the names of the others. */
+static char *
+list_large_tables(Oid log)
 {
 	StringInfoData tables;
 	int			i;
 
 	initStringInfo(&tables);
-	appendStringInfoString(&tables, own_table_quoted_name(log));
-	for (i = 1; i < (int) lengthof(emptied); i++)
+	for (i = 0; i < (int) lengthof(emptied); i++)
 	{
 		Oid			relid = own_table_relid(log, emptied[i]);
 
-		if (table_has_page(relid))
-			appendStringInfo(&tables, ", %s", own_table_quoted_name(relid));
+		if (is_left_to_truncate(log, relid))
+			appendStringInfo(&tables, "%s%s", tables.len > 0 ? ", " : "",
+							 own_table_quoted_name(relid));
 	}
-	truncate_as(run_as_owner(log), tables.data);
+	return tables.data;
+}
+
+void
+reset_empty_tables(Oid log)
+{
+	truncate_as(run_as_owner(log), list_large_tables(log));
+	restart_sequences(log);
+	CommandCounterIncrement();
 }
 
 /*
@@ -153,7 +246,7 @@ reset_empty_read_models(Oid log)
 	uint64		count = own_sql_on_all_rows(log,
 											"SELECT p.owner::oid, string_agg(DISTINCT format('%I.%I',"
 											" c.relnamespace::regnamespace, c.relname), ', ')" READ_MODELS
-											" GROUP BY 1", true);
+											" WHERE " HAS_ROWS " GROUP BY 1", true);
 	SPITupleTable *rows = SPI_tuptable;
 	uint64		i;
 	bool		isnull;
