@@ -226,10 +226,13 @@ CREATE FUNCTION modelled.tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INS
 CREATE TRIGGER tell BEFORE TRUNCATE ON modelled.rows FOR EACH STATEMENT EXECUTE FUNCTION modelled.tell();
 SELECT es_create_projection('modelled', tables => '{modelled.rows}', query => 'INSERT INTO modelled.rows SELECT position FROM new_events');
 RESET ROLE;
+SELECT es_append('a-1', 'none', 'x');
+SELECT es_run_projections('modelled');
 SET ROLE regress_es_tester;
 SELECT es_reset();
 RESET ROLE;
 SELECT name FROM modelled.who;
+SELECT count(*) FROM modelled.rows;
 
 -- nothing was ever appended: no incarnation begins
 DROP EXTENSION eventstore CASCADE;
