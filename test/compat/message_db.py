@@ -1,9 +1,10 @@
 """Compares the extension eventstore_message_db with message-db.
 
-    message_db.py STATEMENTS DOCUMENT
+    message_db.py STATEMENTS DOCUMENT PROGRAMS
 
 Runs the same statements and the same sessions side by side in the databases "original" and "ours", and compares rows,
-column types, errors with their fields, and notices. STATEMENTS has a statement in each line, and these lines:
+column types, errors with their fields, and notices. PROGRAMS is the folder of message-db's own programs, which write
+and print messages: they run against copies of both. STATEMENTS has a statement in each line, and these lines:
 
     -- differs: KEY ~ REGEX    the answers to the next statement must differ, and ours must match; the table of the
                         DOCUMENT says why under the KEY
@@ -485,6 +486,39 @@ def goes_on(database):
     return [store.answer(statement)[0] for statement in statements]
 
 
+def run_program(path, database, settings, tools):
+    """What a program prints, without what differs from run to run: ids, times and the database's name."""
+    environment = {**os.environ, "DATABASE_NAME": database, "DATABASE_USER": "message_store",
+                   "PATH": f"{os.environ['PATH']}:{tools}", **settings}
+    result = subprocess.run(["bash", path], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+                            env=environment, cwd="/")
+    output = result.stdout + result.stderr
+    for pattern, word in ((r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID"), (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?", "TIME"),
+                          (database, "DATABASE"), (r"[ -]{2,}", " ")):
+        output = re.sub(pattern, word, output)
+    return result.returncode, output
+
+
+def run_programs(folder):
+    """message-db's own programs for trying it and for looking at it, on stores that are empty at first."""
+    calls = [("write-test-message", {"STREAM_NAME": f"tried-{n}", "INSTANCES": str(n)}) for n in (1, 2, 3)]
+    calls += [("write-test-message", {"STREAM_NAME": "other-1", "TYPE": "OtherType", "METADATA": "NULL"})]
+    calls += [(f"print-{name}", {}) for name in (
+        "message-store-version", "messages", "category-type-summary", "stream-summary", "stream-type-summary",
+        "type-category-summary", "type-stream-summary", "type-summary")]
+    calls += [("print-messages", {"STREAM_NAME": "tried-3"}), ("print-stream-summary", {"STREAM_NAME": "tried"}),
+              ("print-type-summary", {"TYPE": "Other"}), ("print-category-type-summary", {"CATEGORY": "other"})]
+    with tempfile.TemporaryDirectory() as tools:
+        # one of the programs needs it, and a small machine may not have it
+        with open(f"{tools}/uuidgen", "w", encoding="ascii") as file:
+            file.write("#!/bin/sh\ncat /proc/sys/kernel/random/uuid\n")
+        os.chmod(f"{tools}/uuidgen", 0o755)
+        for name, settings in calls:
+            answers = [run_program(f"{folder}/{name}.sh", f"programs_{database}", settings, tools) for database in DATABASES]
+            compare(f"{name}.sh {settings}", answers)
+            check(f"{name}.sh {settings} succeeds", answers[0][0] == 0, answers[0])
+
+
 def shell(*command, stdin=None):
     result = subprocess.run(command, stdin=stdin, capture_output=True, text=True, check=False)
     check(" ".join(command), result.returncode == 0 and not result.stderr, result.stderr[-2000:])
@@ -517,6 +551,7 @@ def check_document(path):
     check("differences of the document", keys == used_keys, f"not seen: {keys - used_keys}", f"not in it: {used_keys - keys}")
 
 
+run_programs(sys.argv[3])
 check_catalog()
 run_statements(sys.argv[1])
 run_sessions()
