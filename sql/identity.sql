@@ -13,7 +13,7 @@ CREATE TABLE es_incarnation_entries (
     id                uuid        NOT NULL,
     began_at          timestamptz NOT NULL,
     position          bigint      NOT NULL CHECK (position >= 0),
-    reason            text COLLATE "C" NOT NULL CHECK (reason IN ('created', 'restored', 'promoted', 'copied')),
+    reason            text COLLATE "C" NOT NULL CHECK (reason IN ('created', 'restored', 'promoted', 'copied', 'reset')),
     store_id          uuid        NOT NULL,
     last_token        bigint      NOT NULL,
     instance          uuid        NOT NULL,
@@ -45,7 +45,7 @@ COMMENT ON COLUMN es_incarnation_entries.entry IS 'id of the entry';
 COMMENT ON COLUMN es_incarnation_entries.id IS 'an id of the incarnation';
 COMMENT ON COLUMN es_incarnation_entries.began_at IS 'when it began: at its first append or delivery';
 COMMENT ON COLUMN es_incarnation_entries.position IS 'last position of the incarnation before; what was read up to there is the same in both';
-COMMENT ON COLUMN es_incarnation_entries.reason IS 'created, restored, promoted or copied';
+COMMENT ON COLUMN es_incarnation_entries.reason IS 'created, restored, promoted, copied or reset';
 COMMENT ON COLUMN es_incarnation_entries.store_id IS 'id of the store';
 COMMENT ON COLUMN es_incarnation_entries.last_token IS 'last token of the incarnation before; it and those before it are void';
 COMMENT ON COLUMN es_incarnation_entries.instance IS 'es_identity.instance then';
@@ -57,7 +57,7 @@ COMMENT ON COLUMN es_incarnations.number IS 'number of the incarnation, from 1';
 COMMENT ON COLUMN es_incarnations.id IS 'its id, as es_incarnation() returns it';
 COMMENT ON COLUMN es_incarnations.began_at IS 'when it began: at its first append or delivery';
 COMMENT ON COLUMN es_incarnations.position IS 'last position of the incarnation before; what was read up to there is the same in both';
-COMMENT ON COLUMN es_incarnations.reason IS 'created, restored (a dump), promoted (another timeline) or copied (another cluster or database)';
+COMMENT ON COLUMN es_incarnations.reason IS 'created, restored (a dump), promoted (timeline), copied (cluster or database) or reset (emptied)';
 COMMENT ON FUNCTION es_store_id() IS
     'returns the id of the store, which its copies have, too';
 COMMENT ON FUNCTION es_incarnation() IS

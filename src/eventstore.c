@@ -22,6 +22,7 @@
 #include "retention/rule.h"
 #include "projection/projection.h"
 #include "projection/projection_failure.h"
+#include "reset/reset.h"
 #include "health/health.h"
 #include "worker/worker.h"
 
@@ -47,6 +48,7 @@ _PG_init(void)
 	projection_limit_init();
 	async_commit_init();
 	fold_init();
+	reset_init();
 	health_init();
 	worker_init();
 	launcher_init();

@@ -69,6 +69,7 @@
 #define SEARCH_TIME			10
 #define SEARCH_DELAY		1	/* the least that deadlock_timeout can be */
 #define FIRST_SLICE			20
+#define CHECK_INTERVAL		100
 
 /* An attempt to take a lock on all tables. */
 typedef struct LockAttempt
@@ -159,6 +160,16 @@ add_holders(TableWait *wait, Oid relid)
 	pfree(holders);
 }
 
+/* Lets the caller refuse holders of a table. */
+static void
+check_holders(const TableWait *wait, Oid relid, int first)
+{
+	int			i;
+
+	for (i = first; wait->lock->check_holder != NULL && i < wait->holder_count; i++)
+		wait->lock->check_holder(wait->holders[i], relid, waited_milliseconds(wait));
+}
+
 /* Lists the holders of a conflicting lock. */
 static void
 list_holders(TableWait *wait)
@@ -167,7 +178,12 @@ list_holders(TableWait *wait)
 
 	wait->holder_count = 0;
 	foreach(cell, wait->lock->relids)
+	{
+		int			first = wait->holder_count;
+
 		add_holders(wait, lfirst_oid(cell));
+		check_holders(wait, lfirst_oid(cell), first);
+	}
 }
 
 /* Logs a long wait once. */
@@ -340,6 +356,8 @@ await_holders(TableWait *wait)
 	{
 		int64		left = wait->search_at - wait->waited;
 
+		if (wait->lock->check_holder != NULL)
+			left = Min(left, CHECK_INTERVAL * INT64CONST(1000));
 		wait->awaited = wait->holders[(wait->searches + i) % wait->holder_count];
 		if (left <= 0 ||
 			!wait_at_most(wait, await_holder, left / 1000 + 1, false))

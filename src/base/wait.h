@@ -45,6 +45,12 @@ typedef struct PatientLock
 	void		(*catch_up) (void *arg);	/* what to do after a wait; or
 											 * NULL */
 	void	   *arg;
+
+	/*
+	 * Refuses a holder of a conflicting lock on a table, after so many
+	 * milliseconds, by an error; or NULL.  It is called from time to time.
+	 */
+	void		(*check_holder) (VirtualTransactionId holder, Oid relid, long waited);
 } PatientLock;
 
 /*

@@ -51,6 +51,7 @@
 
 #include "base/compat.h"
 #include "base/base.h"
+#include "base/role.h"
 #include "log/log.h"
 #include "identity/identity.h"
 
@@ -333,6 +334,32 @@ identity_check_consumer(Oid log)
 	void_token = 0;
 	if (last_position(log, snapshot) > 0)
 		identity_begin(log, snapshot);
+	UnregisterSnapshot(snapshot);
+}
+
+/*
+ * Sessions that have found the last incarnation begun need not look again, as this one has
+ * its marks.
+ */
+void
+identity_reset(Oid log)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	Incarnation last;
+
+	if (read_last_incarnation(log, snapshot, &last))
+	{
+		Incarnation next = {
+			.number = last.number + 1,
+			.store = last.store,
+			.marks = present_marks(log, snapshot),
+			.last_token = last_token(log, snapshot)
+		};
+
+		(void) own_sql_on_all_rows(log, "DELETE FROM @extschema@." ENTRIES, true);
+		write_entry(log, &next, "reset");
+		void_token = next.last_token;
+	}
 	UnregisterSnapshot(snapshot);
 }
 

@@ -34,6 +34,12 @@ identity_check(Log *log)
 /* The same for a consumer, for whom an empty log begins nothing. */
 extern void identity_check_consumer(Oid log);
 
+/*
+ * Begins an incarnation in which the log is empty, in place of all before, if one has begun:
+ * what is known of their positions and tokens is void.
+ */
+extern void identity_reset(Oid log);
+
 /* The last token of the incarnation before, which is void, as are those before it. */
 extern int64 identity_void_token(void);
 

@@ -42,9 +42,11 @@
 #include "access/twophase.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/pg_class.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "utils/xid8.h"
 
@@ -94,6 +96,22 @@ typedef struct InDoubt
 	bool		holders_unknown;	/* an id may be missing among them */
 	int64		stable;			/* up to here, as is known already */
 } InDoubt;
+
+/*
+ * The file of the log, as the catalogs have it.
+ */
+Oid
+log_file(Oid log)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(log));
+	Oid			file;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", log);
+	file = ((Form_pg_class) GETSTRUCT(tuple))->relfilenode;
+	ReleaseSysCache(tuple);
+	return file;
+}
 
 /*
  * The id with its epoch, which is that of the next id or the one before.
@@ -328,6 +346,7 @@ bool
 horizon_publish(Oid log)
 {
 	static Oid	published_log = InvalidOid;
+	static Oid	published_file = InvalidOid;
 	static int64 published = 0; /* up to here standbys know */
 	static TimestampTz published_at = 0;
 	Snapshot	snapshot = GetActiveSnapshot();
@@ -336,9 +355,10 @@ horizon_publish(Oid log)
 
 	if (!XLogStandbyInfoActive())
 		return false;
-	if (published_log != log)
+	if (published_log != log || published_file != log_file(log))
 		published = published_horizon_read(log, snapshot);
 	published_log = log;
+	published_file = log_file(log);
 	horizon = horizon_find(log, snapshot);
 	if (horizon <= published)
 		return false;

@@ -31,6 +31,9 @@ extern int64 horizon_search(Relation log, Snapshot snapshot,
 
 /* horizon.c */
 
+/* The file of the log: es_reset() gives it a new one, and positions begin anew. */
+extern Oid	log_file(Oid log);
+
 /* The horizon for a reader with the snapshot; 0 if there is none. */
 extern int64 horizon_find(Oid log, Snapshot snapshot);
 

@@ -4,8 +4,9 @@
  *		Triggers of es_events that refuse or complete rows.
  *
  * The extension's triggers refuse UPDATE, DELETE and TRUNCATE, except for the one
- * UPDATE that es_rewrite() allows itself, and the one DELETE of a removal.  They complete rows that come by INSERT or
- * COPY, for example from a dump.  Row triggers of others BEFORE INSERT and BEFORE
+ * UPDATE that es_rewrite() allows itself, the one DELETE of a removal, and the one
+ * TRUNCATE of es_reset().  They complete rows that come by INSERT or COPY, for example
+ * from a dump.  Row triggers of others BEFORE INSERT and BEFORE
  * UPDATE are refused if they would fire, as they could change what an append and a
  * rewrite rely on.  So are rules ON INSERT and tables that inherit from the log.
  *
@@ -54,6 +55,9 @@ static int	rewritten_row_depth = -1;
 /* The same of one DELETE, all rows of which are allowed. */
 static int	removal_depth = -1;
 static int	removed_row_depth = -1;
+
+/* The same of one TRUNCATE. */
+static int	truncate_depth = -1;
 
 /* Logical replication has applied rows in this transaction. */
 static bool has_applied = false;
@@ -462,6 +466,25 @@ use_allowed_removal(void)
 	return true;
 }
 
+/*
+ * Allows the next TRUNCATE of es_events at this depth of triggers, or no more.
+ */
+void
+log_guard_allow_truncate(bool allow)
+{
+	truncate_depth = allow ? trigger_depth() : -1;
+}
+
+/* Returns true if this TRUNCATE is the one that is allowed, and allows no other. */
+static bool
+use_allowed_truncate(void)
+{
+	if (truncate_depth < 0 || trigger_depth() != truncate_depth + 1)
+		return false;
+	truncate_depth = -1;
+	return true;
+}
+
 /* Returns true if the change of the row is one that is allowed. */
 static bool
 is_row_allowed(const TriggerData *trigger)
@@ -480,13 +503,14 @@ is_allowed(const TriggerData *trigger)
 		return is_row_allowed(trigger);
 	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
 		return use_allowed_rewrite();
-	return TRIGGER_FIRED_BY_DELETE(trigger->tg_event) && use_allowed_removal();
+	return TRIGGER_FIRED_BY_DELETE(trigger->tg_event) ? use_allowed_removal() :
+		use_allowed_truncate();
 }
 
 /*
  * BEFORE UPDATE OR DELETE OR TRUNCATE of es_events: refuses all but the one UPDATE
- * of es_rewrite() and the one DELETE of a removal.  It is called for each statement, which is refused before anything
- * is done, and for each row.  A statement on a table that es_events inherits from, or is
+ * of es_rewrite(), the one DELETE of a removal and the one TRUNCATE of es_reset().  It is
+ * called for each statement, which is refused before anything is done, and for each row.  A statement on a table that es_events inherits from, or is
  * a partition of, has rows of es_events alone.  So has logical replication, which brings
  * what was rewritten on the publisher.
  */

@@ -93,4 +93,7 @@ extern void log_guard_check_delete(const TriggerDesc *triggers);
 /* Allows the next DELETE of es_events, or no more. */
 extern void log_guard_allow_removal(bool allow);
 
+/* Allows the next TRUNCATE of es_events, or no more. */
+extern void log_guard_allow_truncate(bool allow);
+
 #endif							/* EVENTSTORE_REMOVED_H */

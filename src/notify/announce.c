@@ -81,6 +81,7 @@ load_notified(Notified *notified, Oid log, int64 horizon)
 					1, &type, &value, NULL);
 	memset(notified, 0, sizeof(Notified));
 	notified->log = log;
+	notified->file = log_file(log);
 	notified->position = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
 													 SPI_tuptable->tupdesc,
 													 1, &isnull));

@@ -91,6 +91,7 @@ extern void autostart_forget(void);
 typedef struct Notified
 {
 	Oid			log;
+	Oid			file;			/* of the log, which es_reset() replaces */
 	int64		position;		/* of the last event */
 	int64		stored;			/* what es_notified says of it */
 	TimestampTz at;				/* when, and when that was stored */

@@ -344,18 +344,25 @@ worker_slot_set_working(bool working)
 							working ? GetCurrentTimestamp() : 0);
 }
 
+/* Returns true if it is of this log, in its present file. */
+static bool
+is_notified_of(const Notified *notified, Oid log)
+{
+	return notified->log == log && notified->file == log_file(log);
+}
+
 bool
 worker_slot_get_notified(Oid log, Notified *notified)
 {
 	if (joined == NULL)
 	{
 		*notified = served;
-		return served.log == log && worker_lock_serves();
+		return is_notified_of(&served, log) && worker_lock_serves();
 	}
 	SpinLockAcquire(&joined->mutex);
 	*notified = joined->notified;
 	SpinLockRelease(&joined->mutex);
-	return notified->log == log;
+	return is_notified_of(notified, log);
 }
 
 void
@@ -392,7 +399,7 @@ worker_slot_go_on_serving(void)
 int64
 worker_slot_last_served(Oid log)
 {
-	return served.log == log ? served.position : -1;
+	return is_notified_of(&served, log) ? served.position : -1;
 }
 
 void

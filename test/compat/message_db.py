@@ -1,9 +1,10 @@
 """Compares the extension eventstore_message_db with message-db.
 
-    message_db.py STATEMENTS DOCUMENT
+    message_db.py STATEMENTS DOCUMENT PROGRAMS
 
 Runs the same statements and the same sessions side by side in the databases "original" and "ours", and compares rows,
-column types, errors with their fields, and notices. STATEMENTS has a statement in each line, and these lines:
+column types, errors with their fields, and notices. PROGRAMS is the folder of message-db's own programs, which write
+and print messages: they run against copies of both. STATEMENTS has a statement in each line, and these lines:
 
     -- differs: KEY ~ REGEX    the answers to the next statement must differ, and ours must match; the table of the
                         DOCUMENT says why under the KEY
@@ -16,7 +17,9 @@ is "N passed, N failed". Exit code 1: something failed.
 """
 import os
 import re
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -198,11 +201,20 @@ def write(stream, expected="NULL", id=":id"):
     return f"SELECT write_message('{id}', '{stream}', 'Tried', '{{}}', NULL, {expected})"
 
 
-def two_writers(store, one, other, end):
+def two_writers(store, one, other, end, level="READ COMMITTED"):
     """The second one while the first one is open; then the first one ends."""
     a, b = Session(store), Session(store)
-    trace = [a.run("BEGIN"), a.run(one), b.run("BEGIN"), b.start(other), a.run(end), b.finish(), b.run("COMMIT")]
+    begin = f"BEGIN ISOLATION LEVEL {level}"
+    trace = [a.run(begin), a.run(one), b.run(begin), b.start(other), a.run(end), b.finish(), b.run("COMMIT")]
     return trace
+
+
+def duplicate_after_snapshot(store, level, lane, other, id, end="COMMIT"):
+    """A transaction takes its snapshot, another one stores the id, and the first one stores it, too; and what is there."""
+    a, b = Session(store), Session(store)
+    trace = [a.run(f"BEGIN ISOLATION LEVEL {level}"), a.run(f"SELECT stream_version('{lane}')"),
+             b.run("BEGIN"), b.run(write(other, "NULL", id)), b.run(end), a.run(write(lane, "NULL", id)), a.run("COMMIT")]
+    return trace + [store.answer(f"SELECT stream_version('{stream}')")[0] for stream in (lane, other)]
 
 
 def after_snapshot(store, level, seen, then, stream):
@@ -283,6 +295,24 @@ def many_writers(store, stream, expected, id=":id", count=25, sessions=8):
         f"SELECT count(*), min(position), max(position), count(DISTINCT position) FROM get_stream_messages('{stream}', 0, -1)")[0]
 
 
+def many_lanes(store, name, id, sessions=8):
+    """What comes of writers of one id that no category makes wait for each other: one is stored."""
+    results, lock, ready = [], threading.Lock(), threading.Barrier(sessions)
+
+    def work(number):
+        session = Session(store)
+        ready.wait(WAIT)
+        answer = session.run(write(f"{name}{number}-1", "NULL", id))
+        with lock:
+            results.append(answer[:3] if answer[0] == "error" else "written")
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(sessions)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sorted(map(str, results)), store.answer(f"SELECT count(*) FROM messages WHERE id = '{id}'")[0]
+
+
 def in_order(store, category, sessions=4, count=50):
     """A reader that follows a category while it is written sees every message, once and in order."""
     def work(number):
@@ -328,6 +358,15 @@ def run_sessions():
     both("acquire_lock, then a write of the same transaction", lock_then_write, "two-13")
     both("errors and rollbacks to a savepoint", savepoint, "two-14")
     both("two transactions in each other's order", deadlock, "dead", differs=("deadlock", "40P01"))
+    number = 510
+    for level in ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"):
+        name = level[0:4].lower().replace(" ", "")
+        for end in ("COMMIT", "ROLLBACK"):
+            both(f"the same id in two categories at {level}, the first ends by {end}", two_writers,
+                 write(f"{name}two-1", "NULL", fixed_id(number)), write(f"{name}three-1", "NULL", fixed_id(number)), end, level)
+            both(f"the same id in another category after the snapshot at {level}, {end}", duplicate_after_snapshot, level,
+                 f"{name}four-1", f"{name}five-1", fixed_id(number + 1), end)
+            number += 2
     for level in ("READ COMMITTED",):
         both(f"expected version at {level}", after_snapshot, level, "SELECT stream_version('iso-1')", write("iso-1", 0), "iso-1")
         both(f"no expected version at {level}", after_snapshot, level, "SELECT stream_version('iso-2')", write("iso-2"), "iso-2")
@@ -348,6 +387,7 @@ def run_sessions():
     both("an error in a subtransaction", savepoint, "save-1")
     both("eight writers without an expected version", many_writers, "many-1", "NULL")
     both("eight writers of one id", many_writers, "many-2", "NULL", fixed_id(505), 3)
+    both("eight writers of one id, each in a category of its own", many_lanes, "lane", fixed_id(506))
     both("eight writers that expect no stream", many_writers, "many-3", "-1", ":id", 3)
     both("a reader that follows a category", in_order, "follow")
 
@@ -413,16 +453,110 @@ def check_together():
         holds(f"SELECT DISTINCT data::jsonb FROM {read} WHERE stream_name = 'both-1' AND type = 'Tried'", [({"upcast": True},)])
 
 
+def state_of(database):
+    """What a copy of the store must have: messages, what reads say, objects with their privileges and definitions."""
+    questions = {
+        "messages": "SELECT id, stream_name, type, position, global_position, data::text, metadata::text, time"
+                    "  FROM message_store.messages ORDER BY global_position",
+        "functions": "SELECT oid::regprocedure::text, pg_get_functiondef(oid), proacl::text, proowner::regrole::text FROM pg_proc"
+                     " WHERE pronamespace = 'message_store'::regnamespace AND prokind = 'f' ORDER BY 1",
+        "relations": "SELECT relname, relkind::text, relacl::text, relowner::regrole::text, CASE relkind WHEN 'v' THEN"
+                     "  pg_get_viewdef(oid) END FROM pg_class WHERE relnamespace = 'message_store'::regnamespace ORDER BY 1",
+        "schema": "SELECT nspacl::text, nspowner::regrole::text FROM pg_namespace WHERE nspname = 'message_store'",
+        "extensions": "SELECT extname, extversion, extnamespace::regnamespace::text FROM pg_extension ORDER BY 1",
+        "privileges of the role": "SELECT oid::regprocedure::text, has_function_privilege('message_store', oid, 'EXECUTE') FROM pg_proc"
+                                  " WHERE pronamespace = 'message_store'::regnamespace ORDER BY 1",
+        "last of each stream": "SELECT s, message_store.stream_version(s) FROM (SELECT DISTINCT stream_name FROM"
+                               " message_store.messages) m (s) ORDER BY 1",
+        "a category": "SELECT id, position, global_position FROM message_store.get_category_messages('both', 1, 100)",
+    }
+    with connect(database) as connection:
+        return {name: connection.execute(question).fetchall() for name, question in questions.items()}
+
+
+def goes_on(database):
+    """The answers of a client of the role message_store, which writes to the copy and to the source alike."""
+    store = Store(database)
+    store.answer("SET ROLE message_store")
+    store.session.execute("SET ROLE message_store")
+    statements = (write("both-1", 99, fixed_id(701)), write("both-1", "NULL", fixed_id(601)), write("deleted-1", "NULL", fixed_id(604)),
+                  write("deleted-3", "NULL", fixed_id(702)), write("copied-1", -1, fixed_id(703)), write("copied-1", 0, fixed_id(704)),
+                  "SELECT position, type FROM get_stream_messages('copied-1')",
+                  "SELECT position FROM get_category_messages('copied')", "SELECT message_store_version()")
+    return [store.answer(statement)[0] for statement in statements]
+
+
+def run_program(path, database, settings, tools):
+    """What a program prints, without what differs from run to run: ids, times and the database's name."""
+    environment = {**os.environ, "DATABASE_NAME": database, "DATABASE_USER": "message_store",
+                   "PATH": f"{os.environ['PATH']}:{tools}", **settings}
+    result = subprocess.run(["bash", path], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+                            env=environment, cwd="/")
+    output = result.stdout + result.stderr
+    for pattern, word in ((r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID"), (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?", "TIME"),
+                          (database, "DATABASE"), (r"[ -]{2,}", " ")):
+        output = re.sub(pattern, word, output)
+    return result.returncode, output
+
+
+def run_programs(folder):
+    """message-db's own programs for trying it and for looking at it, on stores that are empty at first."""
+    calls = [("write-test-message", {"STREAM_NAME": f"tried-{n}", "INSTANCES": str(n)}) for n in (1, 2, 3)]
+    calls += [("write-test-message", {"STREAM_NAME": "other-1", "TYPE": "OtherType", "METADATA": "NULL"})]
+    calls += [(f"print-{name}", {}) for name in (
+        "message-store-version", "messages", "category-type-summary", "stream-summary", "stream-type-summary",
+        "type-category-summary", "type-stream-summary", "type-summary")]
+    calls += [("print-messages", {"STREAM_NAME": "tried-3"}), ("print-stream-summary", {"STREAM_NAME": "tried"}),
+              ("print-type-summary", {"TYPE": "Other"}), ("print-category-type-summary", {"CATEGORY": "other"})]
+    with tempfile.TemporaryDirectory() as tools:
+        # one of the programs needs it, and a small machine may not have it
+        with open(f"{tools}/uuidgen", "w", encoding="ascii") as file:
+            file.write("#!/bin/sh\ncat /proc/sys/kernel/random/uuid\n")
+        os.chmod(f"{tools}/uuidgen", 0o755)
+        for name, settings in calls:
+            answers = [run_program(f"{folder}/{name}.sh", f"programs_{database}", settings, tools) for database in DATABASES]
+            compare(f"{name}.sh {settings}", answers)
+            check(f"{name}.sh {settings} succeeds", answers[0][0] == 0, answers[0])
+
+
+def shell(*command, stdin=None):
+    result = subprocess.run(command, stdin=stdin, capture_output=True, text=True, check=False)
+    check(" ".join(command), result.returncode == 0 and not result.stderr, result.stderr[-2000:])
+
+
+def check_copies():
+    """A dump of a store with the extension is restored, as text and by two processes, with all that belongs to it."""
+    source = state_of("ours")
+    check("there are messages to be dumped", len(source["messages"]) > 500)
+    with tempfile.TemporaryDirectory() as folder:
+        shell("pg_dump", "-f", f"{folder}/sql", "ours")
+        shell("pg_dump", "-Fd", "-j2", "-f", f"{folder}/dir", "ours")
+        for name in "copy_text", "copy_jobs":
+            stores[1].control.execute(f"CREATE DATABASE {name}")
+            stores[1].control.execute(f"ALTER DATABASE {name} SET search_path = message_store, public")
+        shell("psql", "-XqAt", "-o", "/dev/null", "-v", "ON_ERROR_STOP=1", "-d", "copy_text", "-f", f"{folder}/sql")
+        shell("pg_restore", "-j2", "-d", "copy_jobs", f"{folder}/dir")
+    for name in "copy_text", "copy_jobs":
+        copy = state_of(name)
+        for what, rows in source.items():
+            check(f"{name}: {what}", copy[what] == rows, f"source: {str(rows)[:300]}", f"copy:   {str(copy[what])[:300]}")
+    answers = [goes_on(name) for name in ("ours", "copy_text", "copy_jobs")]
+    check("a copy goes on as the source does", answers[0] == answers[1] == answers[2], *answers)
+    check("a client of the role may write", answers[0][4][0] != "error", answers[0])
+
+
 def check_document(path):
     """The table of differences has a row for each that was seen, and no other."""
     keys = set(re.findall(r"^\| \*\*(.+?)\*\* \|", open(path, encoding="utf-8").read(), re.M))
     check("differences of the document", keys == used_keys, f"not seen: {keys - used_keys}", f"not in it: {used_keys - keys}")
 
 
+run_programs(sys.argv[3])
 check_catalog()
 run_statements(sys.argv[1])
 run_sessions()
 check_together()
+check_copies()
 check_document(sys.argv[2])
 print(f"{passed} passed, {failed} failed")
 sys.exit(1 if failed else 0)

@@ -111,6 +111,7 @@ SELECT bag_eq(
      'OUT topic text, OUT group_id text, OUT acknowledged bigint, OUT skipped bigint, OUT failed bigint,'
      ' OUT duplicates bigint, OUT errors bigint, OUT stats_reset timestamp with time zone', 'SETOF record'),
     ('es_stats_reset', '', 'void'),
+    ('es_reset', '', 'void'),
     ('es_uuid7', '', 'uuid'),
     ('es_uuid5', 'namespace uuid, name text', 'uuid'),
     ('es_digest_string', 'data jsonb, keys text[]', 'text'),
@@ -277,6 +278,7 @@ SELECT bag_eq(
               ('es_closed',         'c',   's', 's', false),
               ('es_definitions',    'sql', 's', 's', false),
               ('es_finish_restore', 'c',   'v', 'u', false),
+              ('es_reset',          'c',   'v', 'u', false),
               ('es_import_row',     'c',   'v', 'u', false),
               ('es_import_flush',   'c',   'v', 'u', false),
               ('es_events_complete',   'c',   'v', 'u', false),

@@ -1,7 +1,7 @@
 -- The extension works from a schema that is not in search_path, and is not led
 -- astray by objects of its names in one that is.
 BEGIN;
-SELECT plan(84);
+SELECT plan(85);
 
 DROP EXTENSION eventstore;
 CREATE SCHEMA es2;
@@ -45,6 +45,7 @@ SELECT is(es2.es_category('account-1'), 'account', 'es_category');
 SELECT is(es2.es_channel('account'), 'es_events:account', 'es_channel');
 SELECT lives_ok('SELECT * FROM es2.es_stats, es2.es_inbox_stats', 'es_stats, es_inbox_stats');
 SELECT lives_ok('SELECT es2.es_stats_reset()', 'es_stats_reset');
+SELECT throws_ok('SELECT es2.es_reset()', '55000', 'the store is not in test mode, and cannot be emptied', 'es_reset');
 SELECT is(es2.es_by_index('a', 'a'), true, 'es_by_index');
 SELECT is(es2.es_by_version(2, 1, 2), true, 'es_by_version');
 SELECT is(es2.es_kept_after('account-1', 1), 1::bigint, 'es_kept_after');

@@ -61,7 +61,7 @@ INSERT INTO not_called VALUES
     ('es_work', 'commits, which no block can undo'),
     ('es_start_worker', 'starts a process, which no block can undo'),
     ('es_closed', 'does nothing but fail'),
-    ('es_stats_reset', 'has no argument'), ('es_reindex_tags', 'has no argument');
+    ('es_stats_reset', 'has no argument'), ('es_reindex_tags', 'has no argument'), ('es_reset', 'has no argument');
 
 -- The values of a plain call, by name; by type where the name is not here. A name with its
 -- function comes before one without, and is given although there is a default.
