@@ -126,5 +126,5 @@ run_library_node()
 	start_bouncer
 	run_library_readme
 	run_library_shop
-	for name in store decide consumer follow; do run_library_file $name; done
+	for name in store decide consumer follow emmett; do run_library_file $name; done
 }
