@@ -19,6 +19,7 @@ install_library_node()
 {
 	mkdir -p "$library" "$library_app"
 	cp -R "$top"/clients/node/{package.json,package-lock.json,tsconfig.json,biome.json,README.md,src,test} "$library"
+	cp "$examples/shop/shop.ts" "$library/test"
 	cp "$top/LICENSE" "$library/../.."
 	(cd "$library" && npm_quietly ci --ignore-scripts) >&2
 }
@@ -94,6 +95,25 @@ run_library_readme()
 	run_library_file readme
 }
 
+# What doc/tutorial/shop.md shows: the program, part by part, and its output.
+run_library_shop()
+{
+	local database=library-node-shop language=shop
+
+	private_psql -q -c "CREATE DATABASE \"$database\""
+	PGDATABASE=$database private_psql -qo /dev/null -f "$examples/shop/setup.sql"
+	holds "the page of the shop shows its set-up" is_shown sql "$examples/shop/setup.sql"
+	holds "it shows the program" is_shown ts "$examples/shop/shop.ts"
+	holds "which has up to 150 lines" [ "$(wc -l <"$examples/shop/shop.ts")" -le 150 ]
+	holds "the shop ends well" attended run_shop 2>"$PRIVATE_DIR/$client-shop.log"
+	holds "it prints what its page shows" is_shown text "$library_app/shop.out"
+}
+
+run_shop()
+{
+	PGDATABASE=$database timeout 120 node "$library_app/built/shop.js" >"$library_app/shop.out"
+}
+
 run_library_node()
 {
 	local name
@@ -105,5 +125,6 @@ run_library_node()
 	[ -e "$library_app/built/store.test.js" ] || return 0    # it did not
 	start_bouncer
 	run_library_readme
-	for name in store decide consumer follow; do run_library_file $name; done
+	run_library_shop
+	for name in store decide consumer follow emmett; do run_library_file $name; done
 }

@@ -210,6 +210,11 @@ export class EventStore {
     return rows.map(recordedEvent<E>);
   }
 
+  /** The version of the stream's last event; 0n if there is no such stream. */
+  async streamVersion(stream: string): Promise<bigint> {
+    return (await this.#one<{ version: bigint }>('SELECT es_stream_version($1) AS version', [stream])).version;
+  }
+
   /** The fold of a stream by a reducer of the database. */
   async state<S = unknown>(
     stream: string,

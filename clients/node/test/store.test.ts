@@ -34,6 +34,7 @@ test('an event comes back as it was appended', async () => {
     tags: ['b', 'a', 'b'],
     body: Uint8Array.of(0, 1, 255),
   });
+  assert.deepEqual([await store.streamVersion('round-1'), await store.streamVersion('round-0')], [1n, 0n]);
   const [event] = await collect(store.load<AccountEvent>('round-1'));
   assert(event?.type === 'opened');
   assert.equal(event.data.owner, 'Ann "the" \\ Ä'); // the type of data follows from that of the event

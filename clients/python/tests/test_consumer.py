@@ -72,7 +72,8 @@ def test_failures_are_retried_parked_and_skipped(client: Any, store: Any, databa
 
     consumer = client.consumer(store, "mails", handle, name="mailer")
     consumer.run_until_empty()
-    assert handled == ["c-1 2", "d-1 1", "d-1 2"]  # what failed waits, with what is behind it in its stream
+    # What failed waits, with what is behind it in its stream. On a slow machine its pause may be over by now.
+    assert handled[:3] == ["c-1 2", "d-1 1", "d-1 2"]
     assert database.query("SELECT DISTINCT message FROM es_failures WHERE stream = 'b-1' AND message IS NOT NULL"
                           " ORDER BY 1")[0] == "a bad address"
     with running(consumer.run):
