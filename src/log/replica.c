@@ -123,8 +123,8 @@ replica_horizon(Oid log, Snapshot snapshot)
 	Oid			of_log;
 	Oid			of_horizon;
 	bool		in_step = is_in_step(map, log, snapshot, &of_log) &&
-		is_in_step(map, own_table_relid(log, HORIZON_TABLE), snapshot, &of_horizon) &&
-		of_log == of_horizon;
+	is_in_step(map, own_table_relid(log, HORIZON_TABLE), snapshot, &of_horizon) &&
+	of_log == of_horizon;
 
 	table_close(map, AccessShareLock);
 	return in_step ? published_horizon_read(log, snapshot) : 0;
