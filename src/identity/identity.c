@@ -510,7 +510,7 @@ es_position_valid(PG_FUNCTION_ARGS)
 									 position));
 }
 
-/* Refuses all but those who may act as the owner of the log. */
+/* Refuses a role that may not act as the owner of the log. */
 static void
 check_promoter(Oid log)
 {

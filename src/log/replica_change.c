@@ -28,7 +28,7 @@
 
 /* A column of a row of es_events; 0 for null. */
 static Datum
-row_column(Relation log, HeapTuple row, int column)
+column_of_row(Relation log, HeapTuple row, int column)
 {
 	bool		isnull;
 	Datum		value = heap_getattr(row, column, RelationGetDescr(log), &isnull);
@@ -42,10 +42,10 @@ run_with_row(Relation log, HeapTuple row, const char *sql)
 {
 	Oid			types[] = {INT8OID, TEXTOID, TEXTOID, TEXTARRAYOID};
 	Datum		values[] = {
-		row_column(log, row, Anum_es_events_position),
-		row_column(log, row, Anum_es_events_type),
-		row_column(log, row, Anum_es_events_stream),
-		row_column(log, row, Anum_es_events_tags)
+		column_of_row(log, row, Anum_es_events_position),
+		column_of_row(log, row, Anum_es_events_type),
+		column_of_row(log, row, Anum_es_events_stream),
+		column_of_row(log, row, Anum_es_events_tags)
 	};
 
 	(void) own_sql_run(RelationGetRelid(log), sql, lengthof(types), types, values,
@@ -55,13 +55,13 @@ run_with_row(Relation log, HeapTuple row, const char *sql)
 void
 replica_apply_change(Relation log, HeapTuple old_row, HeapTuple new_row)
 {
-	snapshot_lock_to_change(DatumGetTextPP(row_column(log, old_row, Anum_es_events_stream)));
+	snapshot_lock_to_change(DatumGetTextPP(column_of_row(log, old_row, Anum_es_events_stream)));
 	SPI_connect();
-	if (row_column(log, old_row, Anum_es_events_tags))
+	if (column_of_row(log, old_row, Anum_es_events_tags))
 		run_with_row(log, old_row,
 					 "DELETE FROM @extschema@.es_tags"
 					 " WHERE tag OPERATOR(pg_catalog.=) ANY ($4) AND position OPERATOR(pg_catalog.=) $1");
-	if (new_row != NULL && row_column(log, new_row, Anum_es_events_tags))
+	if (new_row != NULL && column_of_row(log, new_row, Anum_es_events_tags))
 		run_with_row(log, new_row,
 					 "INSERT INTO @extschema@.es_tags (tag, position, type)"
 					 " SELECT t.tag, $1, $2 FROM pg_catalog.unnest($4) AS t (tag) ON CONFLICT DO NOTHING");
