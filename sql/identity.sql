@@ -60,7 +60,7 @@ COMMENT ON COLUMN es_incarnations.number IS 'number of the incarnation, from 1';
 COMMENT ON COLUMN es_incarnations.id IS 'its id, as es_incarnation() returns it';
 COMMENT ON COLUMN es_incarnations.began_at IS 'when it began: at its first append or delivery';
 COMMENT ON COLUMN es_incarnations.position IS 'last position of the incarnation before; what was read up to there is the same in both';
-COMMENT ON COLUMN es_incarnations.reason IS 'created, restored (a dump), promoted (a timeline, es_promote) or copied (another cluster or database)';
+COMMENT ON COLUMN es_incarnations.reason IS 'created, restored (a dump), promoted (timeline, es_promote) or copied (cluster, database)';
 COMMENT ON FUNCTION es_store_id() IS
     'returns the id of the store, which its copies have, too';
 COMMENT ON FUNCTION es_incarnation() IS

@@ -1,5 +1,5 @@
 # Writers of every kind on a publisher, and readers of a logical replica: whoever reads there in the order of positions,
-# by himself, as a subscription or as a projection, gets each event once and in order, while connections are cut and
+# by a query, as a subscription or as a projection, gets each event once and in order, while connections are cut and
 # the replica crashes. A reader that does without the horizon must be caught.
 use strict;
 use warnings;
