@@ -35,6 +35,9 @@ CREATE FUNCTION es_incarnation() RETURNS uuid
     AS 'MODULE_PATHNAME' LANGUAGE C STABLE STRICT PARALLEL SAFE;
 CREATE FUNCTION es_position_valid(incarnation uuid, "position" bigint) RETURNS boolean
     AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL SAFE;
+CREATE FUNCTION es_promote(OUT incarnation uuid, OUT "position" bigint) RETURNS record
+    AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE EXECUTE ON FUNCTION es_promote() FROM PUBLIC;
 
 COMMENT ON TABLE es_identity IS 'which instance of the extension this is; never dumped';
 COMMENT ON COLUMN es_identity.one IS 'true: there is one row';
@@ -57,10 +60,12 @@ COMMENT ON COLUMN es_incarnations.number IS 'number of the incarnation, from 1';
 COMMENT ON COLUMN es_incarnations.id IS 'its id, as es_incarnation() returns it';
 COMMENT ON COLUMN es_incarnations.began_at IS 'when it began: at its first append or delivery';
 COMMENT ON COLUMN es_incarnations.position IS 'last position of the incarnation before; what was read up to there is the same in both';
-COMMENT ON COLUMN es_incarnations.reason IS 'created, restored (a dump), promoted (timeline), copied (cluster or database) or reset (emptied)';
+COMMENT ON COLUMN es_incarnations.reason IS 'created, restored (a dump), promoted (timeline, es_promote), copied or reset (emptied)';
 COMMENT ON FUNCTION es_store_id() IS
     'returns the id of the store, which its copies have, too';
 COMMENT ON FUNCTION es_incarnation() IS
     'returns the id of the incarnation in which the statement reads, to be kept beside a position';
 COMMENT ON FUNCTION es_position_valid(uuid, bigint) IS
     'returns whether this log has everything up to the position as it was read in the incarnation';
+COMMENT ON FUNCTION es_promote() IS
+    'lets a logical replica, whose subscription has ended, take appends; begins an incarnation, and returns it and the last position';

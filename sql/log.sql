@@ -159,13 +159,22 @@ COMMENT ON FUNCTION es_horizon() IS
 
 -- Not dumped, as it says nothing about another cluster.
 CREATE TABLE es_published_horizon (
-    position bigint PRIMARY KEY
+    position    bigint NOT NULL,
+    incarnation uuid   NOT NULL,
+    PRIMARY KEY (position, incarnation)
 );
 
-COMMENT ON TABLE es_published_horizon IS 'horizon that the workers of the primary publish for readers on standbys';
-COMMENT ON COLUMN es_published_horizon.position IS 'a horizon of the primary, written when a standby could not find it by itself';
+CREATE FUNCTION es_published_horizon_applied() RETURNS trigger
+    AS 'MODULE_PATHNAME' LANGUAGE C;
+REVOKE EXECUTE ON FUNCTION es_published_horizon_applied() FROM PUBLIC;
+CREATE TRIGGER es_published_horizon_applied AFTER INSERT OR UPDATE ON es_published_horizon
+    FOR EACH ROW EXECUTE FUNCTION es_published_horizon_applied();
+ALTER TABLE es_published_horizon ENABLE ALWAYS TRIGGER es_published_horizon_applied;
 
-INSERT INTO es_published_horizon VALUES (0);
+COMMENT ON TABLE es_published_horizon IS 'horizon that the workers of the primary publish for readers on standbys and logical replicas';
+COMMENT ON COLUMN es_published_horizon.position IS 'a horizon of the primary: up to here no event can appear any more';
+COMMENT ON COLUMN es_published_horizon.incarnation IS 'incarnation whose worker has found it';
+COMMENT ON FUNCTION es_published_horizon_applied() IS 'trigger: lets a logical replica read on';
 
 -- With it a retry of the append that stored an event is recognized after its data have
 -- changed.

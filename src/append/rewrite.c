@@ -46,6 +46,7 @@
 #include "eventstore.h"
 #include "log/log.h"
 #include "log/removed.h"
+#include "log/replica.h"
 #include "log/snapshot_lock.h"
 #include "log/tags.h"
 #include "type/type.h"
@@ -342,6 +343,7 @@ es_rewrite(PG_FUNCTION_ARGS)
 	int64		position;
 
 	PreventCommandIfReadOnly("es_rewrite()");
+	replica_refuse(rewrite.log, "rewrite events");
 	argument_not_null(fcinfo, 0, "id");
 	argument_not_null(fcinfo, 1, "data");
 	rewrite.id = PG_GETARG_DATUM(0);

@@ -29,6 +29,9 @@
  * marks cannot change.  On a standby, where timelines change, nothing is written and
  * nothing is remembered.
  *
+ * A logical replica begins no incarnation, and takes no appends, until es_promote() begins
+ * one.  So what a backend has found is looked for again when subscriptions change.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -42,10 +45,15 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "funcapi.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
@@ -53,11 +61,13 @@
 #include "base/base.h"
 #include "base/role.h"
 #include "log/log.h"
+#include "log/replica.h"
 #include "identity/identity.h"
 
 PG_FUNCTION_INFO_V1(es_store_id);
 PG_FUNCTION_INFO_V1(es_incarnation);
 PG_FUNCTION_INFO_V1(es_position_valid);
+PG_FUNCTION_INFO_V1(es_promote);
 
 #define ENTRIES "es_incarnation_entries"
 
@@ -279,8 +289,8 @@ write_entry(Oid log, Incarnation *entry, const char *reason)
 					   lengthof(types), types, values, NULL);
 }
 
-/* Begins the incarnation that follows the last one; NULL: the first. */
-static void
+/* Begins the incarnation that follows the last one; NULL: the first.  Returns its id. */
+static pg_uuid_t
 begin_next(Oid log, Snapshot snapshot, const Incarnation *last, const CopyMarks *marks,
 		   const char *reason)
 {
@@ -295,6 +305,37 @@ begin_next(Oid log, Snapshot snapshot, const Incarnation *last, const CopyMarks 
 	SPI_finish();
 	CommandCounterIncrement();
 	void_token = next.last_token;
+	return next.id;
+}
+
+static void
+forget_checked_log(Datum arg, int cache, uint32 hash)
+{
+	identity_checked_log = InvalidOid;
+}
+
+/* Remembers that the present incarnation is begun. */
+static void
+remember_begun(Oid log)
+{
+	static bool registered = false;
+
+	if (!registered)
+		CacheRegisterSyscacheCallback(SUBSCRIPTIONRELMAP, forget_checked_log, (Datum) 0);
+	registered = true;
+	identity_checked_log = log;
+}
+
+/*
+ * Returns true if the log ends with events of a subscription, and this instance has begun no
+ * incarnation since.  last: NULL if there is none.
+ */
+static bool
+is_unpromoted(Oid log, Snapshot snapshot, const Incarnation *last, const CopyMarks *marks)
+{
+	return replica_ends_applied(log, snapshot) &&
+		!(last != NULL && is_same_uuid(&last->marks.instance, &marks->instance) &&
+		  last->position >= last_position(log, snapshot));
 }
 
 /*
@@ -309,19 +350,22 @@ identity_begin(Oid log, Snapshot snapshot)
 	CopyMarks	marks = present_marks(log, snapshot);
 	const char *reason = reason_to_begin(found ? &last : NULL, &marks);
 
+	replica_refuse(log, "append events");
+	if (is_unpromoted(log, snapshot, found ? &last : NULL, &marks))
+		replica_fail_not_promoted("append events");
 	if (reason != NULL)
 	{
-		begin_next(log, snapshot, found ? &last : NULL, &marks, reason);
+		(void) begin_next(log, snapshot, found ? &last : NULL, &marks, reason);
 		return;
 	}
 	void_token = last.last_token;
 	if (!last.is_own)
-		identity_checked_log = log;
+		remember_begun(log);
 }
 
 /*
  * The same for a consumer.  Into an empty log a restore may be about to bring the entries
- * of another store.
+ * of another store.  A logical replica begins none.
  */
 void
 identity_check_consumer(Oid log)
@@ -332,7 +376,8 @@ identity_check_consumer(Oid log)
 		return;
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	void_token = 0;
-	if (last_position(log, snapshot) > 0)
+	if (last_position(log, snapshot) > 0 && !replica_is_subscribed(log) &&
+		!replica_ends_applied(log, snapshot))
 		identity_begin(log, snapshot);
 	UnregisterSnapshot(snapshot);
 }
@@ -489,4 +534,74 @@ es_position_valid(PG_FUNCTION_ARGS)
 		PG_RETURN_BOOL(false);
 	PG_RETURN_BOOL(is_position_valid(log, GetActiveSnapshot(), PG_GETARG_UUID_P(0),
 									 position));
+}
+
+/* Refuses a role that may not act as the owner of the log. */
+static void
+check_promoter(Oid log)
+{
+	if (!has_privs_of_role(GetUserId(), run_as_owner(log)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to promote a logical replica"),
+				 errdetail("Role \"%s\" does not have the privileges of the owner of es_events, \"%s\".",
+						   GetUserNameFromId(GetUserId(), false),
+						   GetUserNameFromId(run_as_owner(log), false)),
+				 errhint("Promote it as that owner or as a superuser.")));
+}
+
+/* Refuses a store that still has a subscription, or that is none's replica. */
+static void
+check_promotable(Oid log, Snapshot snapshot, const Incarnation *last, const CopyMarks *marks)
+{
+	if (replica_is_subscribed(log))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("a logical replica with a subscription cannot be promoted"),
+				 errdetail("More events may come by the subscription."),
+				 errhint("Drop the subscription when it has brought everything.")));
+	if (!is_unpromoted(log, snapshot, last, marks) && reason_to_begin(last, marks) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the event store is not a logical replica"),
+				 errdetail("Its last event was appended here, or it was promoted already."),
+				 errhint("es_promote() is for a store whose events have come by a subscription.")));
+}
+
+/*
+ * es_promote(OUT incarnation uuid, OUT "position" bigint): lets a logical replica go on by
+ * itself.  All that it has is stable from now on.
+ */
+Datum
+es_promote(PG_FUNCTION_ARGS)
+{
+	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
+	CopyMarks	marks;
+	Incarnation last;
+	Snapshot	snapshot;
+	bool		found;
+	int64		position;
+	pg_uuid_t	id;
+	TupleDesc	desc;
+	Datum		values[2];
+	bool		nulls[2] = {false, false};
+
+	PreventCommandIfReadOnly("es_promote()");
+	check_promoter(log);
+	LockRelationOid(log, ShareRowExclusiveLock);
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	found = read_last_incarnation(log, snapshot, &last);
+	marks = present_marks(log, snapshot);
+	check_promotable(log, snapshot, found ? &last : NULL, &marks);
+	position = last_position(log, snapshot);
+	if (position > 0)
+		log_sequence_raise(own_table_relid(log, "es_position"), position);
+	id = begin_next(log, snapshot, found ? &last : NULL, &marks, "promoted");
+	UnregisterSnapshot(snapshot);
+	published_horizon_raise(log, position);
+	values[0] = UUIDPGetDatum(&id);
+	values[1] = Int64GetDatum(position);
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "function es_promote must return a row");
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
 }

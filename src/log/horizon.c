@@ -29,6 +29,8 @@
  * a snapshot is stable for every later one, so the next search need not go below it.  Nor
  * need it go below what removals have left as a floor (removed.c).
  *
+ * A log whose events come by a subscription has the horizon of its publisher (replica.c).
+ *
  * The only lock is one that keeps es_events from being dropped, and nothing waits.
  *
  *-------------------------------------------------------------------------
@@ -45,6 +47,7 @@
 #include "catalog/pg_class.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "utils/inval.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
@@ -53,6 +56,7 @@
 #include "base/compat.h"
 #include "log/log.h"
 #include "log/removed.h"
+#include "log/replica.h"
 
 PG_FUNCTION_INFO_V1(es_horizon);
 
@@ -204,7 +208,8 @@ find_oldest_by_xmin(InDoubt *in_doubt, Snapshot snapshot)
 
 /*
  * Finds the oldest transaction in doubt.  If there is none, the result is above
- * every next_xid, also above one that a crash has left ahead of the ids.
+ * every next_xid but that of applied events, also above one that a crash has left ahead of
+ * the ids.
  */
 static void
 find_oldest_in_doubt(InDoubt *in_doubt, Oid log, Snapshot snapshot)
@@ -213,7 +218,7 @@ find_oldest_in_doubt(InDoubt *in_doubt, Oid log, Snapshot snapshot)
 	uint32		i;
 
 	in_doubt->next = ReadNextFullTransactionId();
-	in_doubt->oldest = FullTransactionIdFromU64(PG_UINT64_MAX);
+	in_doubt->oldest = FullTransactionIdFromU64(NEXT_XID_APPLIED - 1);
 	list_lock_holders(in_doubt, log);
 	for (i = 0; i < snapshot->xcnt; i++)
 	{
@@ -287,11 +292,25 @@ keep_position(const InDoubt *in_doubt, Relation log, Snapshot snapshot,
 	};
 }
 
+/*
+ * Searches the log.  An event that logical replication has brought proves nothing, so that
+ * the search ends at the first one, and begins again at what was published.  If its
+ * subscription has come meanwhile, the replica's horizon counts.
+ */
 static int64
 search(const InDoubt *in_doubt, Relation log, Snapshot snapshot)
 {
-	return horizon_search(log, snapshot, in_doubt->oldest,
-						  Max(in_doubt->stable, removed_horizon(log, snapshot)));
+	int64		stable = Max(in_doubt->stable, removed_horizon(log, snapshot));
+	Oid			relid = RelationGetRelid(log);
+	int64		horizon = horizon_search(log, snapshot, in_doubt->oldest, stable, true);
+
+	if (likely(horizon != HORIZON_APPLIED))
+		return horizon;
+	AcceptInvalidationMessages();
+	if (replica_is_subscribed(relid))
+		return replica_horizon(relid, snapshot);
+	stable = Max(stable, published_horizon_read(relid, snapshot));
+	return horizon_search(log, snapshot, in_doubt->oldest, stable, false);
 }
 
 /*
@@ -304,7 +323,9 @@ horizon_find(Oid relid, Snapshot snapshot)
 	Relation	log = table_open(relid, AccessShareLock);
 	int64		horizon;
 
-	if (snapshot->takenDuringRecovery)
+	if (unlikely(replica_is_subscribed(relid)))
+		horizon = replica_horizon(relid, snapshot);
+	else if (snapshot->takenDuringRecovery)
 	{
 		find_oldest_by_xmin(&in_doubt, snapshot);
 		in_doubt.stable = published_horizon_read(relid, snapshot);
@@ -340,33 +361,29 @@ find_standby_horizon(Oid relid, Snapshot snapshot)
 
 /*
  * Publishes the horizon of the active snapshot, if standbys would not find it by
- * themselves.
+ * themselves, or subscribers are to get it.
  */
 bool
 horizon_publish(Oid log)
 {
-	static Oid	published_log = InvalidOid;
-	static Oid	published_file = InvalidOid;
-	static int64 published = 0; /* up to here standbys know */
 	static TimestampTz published_at = 0;
 	Snapshot	snapshot = GetActiveSnapshot();
 	TimestampTz now = GetCurrentTimestamp();
+	int64	   *known;
+	bool		to_subscribers;
 	int64		horizon;
 
-	if (!XLogStandbyInfoActive())
+	if (!XLogStandbyInfoActive() || replica_is_subscribed(log))
 		return false;
-	if (published_log != log || published_file != log_file(log))
-		published = published_horizon_read(log, snapshot);
-	published_log = log;
-	published_file = log_file(log);
+	known = published_horizon_known(log, snapshot, &to_subscribers);
 	horizon = horizon_find(log, snapshot);
-	if (horizon <= published)
+	if (horizon <= *known)
 		return false;
 	if (!TimestampDifferenceExceeds(published_at, now, PUBLISH_INTERVAL) ||
-		(find_standby_horizon(log, snapshot) < horizon &&
+		((to_subscribers || find_standby_horizon(log, snapshot) < horizon) &&
 		 !published_horizon_write(log, horizon)))
 		return true;
-	published = horizon;
+	*known = horizon;
 	published_at = now;
 	return false;
 }

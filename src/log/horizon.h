@@ -20,14 +20,29 @@ extern int64 published_horizon_read(Oid log, Snapshot snapshot);
 /* Publishes a higher position.  Returns false if another worker is doing so. */
 extern bool published_horizon_write(Oid log, int64 position);
 
+/* The same, and waits for the other worker. */
+extern void published_horizon_raise(Oid log, int64 position);
+
+/*
+ * What this process remembers of the position up to which readers elsewhere know that the
+ * log is stable; to_subscribers: whether a publication has the table.
+ */
+extern int64 *published_horizon_known(Oid log, Snapshot snapshot, bool *to_subscribers);
+
+/* log_guard.c: lets a worker look for what logical replication has brought. */
+extern void log_guard_note_applied(void);
+
 /* horizon_search.c */
+
+/* A search has come to an event that logical replication has brought. */
+#define HORIZON_APPLIED		(-1)
 
 /*
  * The horizon that follows if no transaction below "oldest" is in doubt, and everything
- * up to "stable" is known to be stable.
+ * up to "stable" is known to be stable.  stop_at_applied: HORIZON_APPLIED at an applied event.
  */
-extern int64 horizon_search(Relation log, Snapshot snapshot,
-							FullTransactionId oldest, int64 stable);
+extern int64 horizon_search(Relation log, Snapshot snapshot, FullTransactionId oldest,
+							int64 stable, bool stop_at_applied);
 
 /* horizon.c */
 
@@ -41,7 +56,7 @@ extern int64 horizon_find(Oid log, Snapshot snapshot);
 extern int64 horizon_now(Oid log);
 
 /*
- * Publishes the horizon of the active snapshot if standbys need it.  Only for a
+ * Publishes the horizon of the active snapshot if standbys or subscribers need it.  Only for a
  * worker of the primary.  Returns true if it should be called again soon.
  */
 extern bool horizon_publish(Oid log);

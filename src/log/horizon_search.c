@@ -21,6 +21,9 @@
  *	   by bisection, and go on from there forward and from above backward, in turn, until
  *	   one of the walks decides or they meet.
  *
+ * An event that logical replication has brought proves nothing.  A search that is to stop
+ * there does so at the first one that it comes to.
+ *
  * The forward walk may end below the backward one, at a gap that a later event would
  * prove to be stable.  Both are safe.
  *
@@ -41,6 +44,7 @@
 
 #include "base/compat.h"
 #include "log/log.h"
+#include "log/replica.h"
 
 /* Steps in one direction before the other is tried. */
 #define FIRST_STEPS	16
@@ -61,6 +65,7 @@ typedef struct HorizonSearch
 	int64		stable;			/* where it is: everything up to here is
 								 * stable */
 	int64		horizon;		/* by what the walk backward has found */
+	bool		stop_at_applied;	/* at an event that was applied */
 } HorizonSearch;
 
 /* An event that the walk has come to. */
@@ -88,7 +93,16 @@ next_event(HorizonSearch *search, IndexScanDesc scan, ScanDirection direction,
 													  Anum_es_events_next_xid,
 													  &isnull));
 	event->proves = !FullTransactionIdFollows(next_xid, search->oldest);
+	if (unlikely(U64FromFullTransactionId(next_xid) == NEXT_XID_APPLIED) && search->stop_at_applied)
+		search->horizon = HORIZON_APPLIED;
 	return true;
+}
+
+/* Returns true if the search is to stop, as it has come to an applied event. */
+static inline bool
+is_stopped(const HorizonSearch *search)
+{
+	return unlikely(search->horizon == HORIZON_APPLIED);
 }
 
 /* Lets the walk forward go on after the position. */
@@ -118,6 +132,8 @@ step_forward(HorizonSearch *search)
 			search->horizon = search->stable;
 		return true;
 	}
+	if (is_stopped(search))
+		return true;
 	if (event.position != search->stable + 1 && !event.proves)
 	{
 		search->horizon = search->stable;
@@ -145,6 +161,8 @@ step_backward(HorizonSearch *search)
 			search->horizon = search->stable;
 		return true;
 	}
+	if (is_stopped(search))
+		return true;
 	if (Max(event.position, search->stable) < search->upper - 1)
 		search->horizon = Max(event.position, search->stable);
 	search->upper = event.position;
@@ -161,7 +179,7 @@ bisect(HorizonSearch *search)
 	int64		low = search->stable;
 	int64		high = search->upper;
 
-	while (high - low > WALKED)
+	while (high - low > WALKED && !is_stopped(search))
 	{
 		int64		middle = low + (high - low) / 2;
 		WalkedEvent event;
@@ -195,13 +213,13 @@ walk(HorizonSearch *search)
 		walk_some(search, step_backward))
 		return;
 	bisect(search);
-	while (!step_forward(search) && !step_backward(search))
+	while (!is_stopped(search) && !step_forward(search) && !step_backward(search))
 		;
 }
 
 int64
 horizon_search(Relation log, Snapshot snapshot, FullTransactionId oldest,
-			   int64 stable)
+			   int64 stable, bool stop_at_applied)
 {
 	HorizonSearch search = {
 		.log = log,
@@ -210,7 +228,8 @@ horizon_search(Relation log, Snapshot snapshot, FullTransactionId oldest,
 		.slot = table_slot_create(log, NULL),
 		.oldest = oldest,
 		.upper = PG_INT64_MAX,
-		.stable = stable
+		.stable = stable,
+		.stop_at_applied = stop_at_applied
 	};
 
 	walk(&search);

@@ -35,6 +35,7 @@
 #include "log/closed.h"
 #include "log/log.h"
 #include "log/removed.h"
+#include "log/replica.h"
 #include "log/tags.h"
 
 PG_FUNCTION_INFO_V1(es_events_refuse);
@@ -337,6 +338,30 @@ touch_restored_definitions(Relation log)
 	SPI_finish();
 }
 
+/*
+ * Refuses sync projections, whose triggers are for statements: an apply worker, which
+ * brings rows alone, does not fire them.
+ */
+static void
+check_no_sync_projection(const TriggerDesc *triggers)
+{
+	int			i;
+
+	for (i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		const Trigger *trigger = &triggers->triggers[i];
+
+		if (trigger->tgenabled != TRIGGER_DISABLED &&
+			strcmp(get_func_name(trigger->tgfoid), "es_projection_sync") == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("a store with sync projections cannot be a logical replica"),
+					 errdetail("The events that a subscription brings do not fire trigger \"%s\".",
+							   trigger->tgname),
+					 errhint("Make the projection async by es_alter_projection(..., mode => 'async').")));
+	}
+}
+
 /* The sequence of positions, looked up once in a statement. */
 static Oid
 sequence_of_trigger(FunctionCallInfo fcinfo, const TriggerData *trigger)
@@ -347,6 +372,13 @@ sequence_of_trigger(FunctionCallInfo fcinfo, const TriggerData *trigger)
 	{
 		Oid		   *sequence = MemoryContextAlloc(function->fn_mcxt, sizeof(Oid));
 
+		if (IsLogicalWorker())
+		{
+			check_no_sync_projection(trigger->tg_relation->trigdesc);
+			replica_check_apply(RelationGetRelid(trigger->tg_relation));
+		}
+		else
+			replica_refuse(RelationGetRelid(trigger->tg_relation), "insert events");
 		log_restore_begin();
 		touch_restored_definitions(trigger->tg_relation);
 		*sequence = own_table_relid(RelationGetRelid(trigger->tg_relation),
@@ -358,8 +390,9 @@ sequence_of_trigger(FunctionCallInfo fcinfo, const TriggerData *trigger)
 
 /*
  * BEFORE INSERT of a row, for example from a dump.  Raises the sequence to its position,
- * and replaces its next_xid, which is of another cluster, by one of this cluster.  In this order, and after the transaction got an id, the row is like one
- * whose position was drawn (horizon.c).
+ * and replaces its next_xid, which is of another cluster, by one of this cluster.  In this
+ * order, and after the transaction got an id, the row is like one whose position was drawn
+ * (horizon.c).  A row that logical replication brings is marked (replica.c).
  */
 Datum
 es_events_complete(PG_FUNCTION_ARGS)
@@ -383,11 +416,19 @@ es_events_complete(PG_FUNCTION_ARGS)
 	(void) GetCurrentTransactionId();
 	has_applied = has_applied || IsLogicalWorker();
 	log_sequence_raise(sequence_of_trigger(fcinfo, trigger), position);
-	next_xid = FullTransactionIdGetDatum(ReadNextFullTransactionId());
+	next_xid = FullTransactionIdGetDatum(IsLogicalWorker() ?
+										 FullTransactionIdFromU64(NEXT_XID_APPLIED) :
+										 ReadNextFullTransactionId());
 	return PointerGetDatum(heap_modify_tuple_by_cols(trigger->tg_trigtuple,
 													 RelationGetDescr(trigger->tg_relation),
 													 1, &column, &next_xid,
 													 &isnull));
+}
+
+void
+log_guard_note_applied(void)
+{
+	has_applied = true;
 }
 
 /*
@@ -532,5 +573,8 @@ es_events_refuse(PG_FUNCTION_ARGS)
 				 errhint("Append an event that corrects the earlier one, or remove a stream's events by es_delete_stream() or es_truncate_stream().")));
 	if (!TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
 		return PointerGetDatum(NULL);
+	if (IsLogicalWorker())
+		replica_apply_change(trigger->tg_relation, trigger->tg_trigtuple,
+							 is_update ? trigger->tg_newtuple : NULL);
 	return PointerGetDatum(is_update ? trigger->tg_newtuple : trigger->tg_trigtuple);
 }

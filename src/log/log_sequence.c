@@ -53,6 +53,7 @@
 #include "base/compat.h"
 #include "base/base.h"
 #include "log/log.h"
+#include "log/replica.h"
 #include "log/tags.h"
 
 /* Values that a record in the WAL is ahead, as many as nextval() takes. */
@@ -310,7 +311,7 @@ log_sequence_last(Oid log)
 
 /*
  * Refuses a position beyond the end of the log, which a caller would wait for too long.
- * A standby may be behind what its caller knows from the primary.
+ * A standby, and a logical replica, may be behind what its caller knows from the primary.
  */
 void
 log_sequence_check(Oid log, const char *name, int64 position)
@@ -318,7 +319,7 @@ log_sequence_check(Oid log, const char *name, int64 position)
 	int64		last;
 
 	argument_range(name, position, 0, PG_INT64_MAX);
-	if (RecoveryInProgress())
+	if (RecoveryInProgress() || replica_is_subscribed(log))
 		return;
 	last = log_sequence_last(log);
 	if (position > last)

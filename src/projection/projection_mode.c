@@ -47,6 +47,7 @@
 #include "base/wait.h"
 #include "log/closed.h"
 #include "log/log.h"
+#include "log/replica.h"
 #include "failure/failure.h"
 #include "projection/projection_define.h"
 #include "projection/rebuild.h"
@@ -248,6 +249,7 @@ projection_begin_sync(Projection *projection)
 	Datum		value;
 
 	check_not_appending(projection);
+	replica_refuse(projection->log, "make a projection sync");
 	projection_check_sync(projection);
 	replay_to_horizon(projection, 0, &replay);
 	lock_projected_log(projection, "to make sync projection", &replay);

@@ -32,6 +32,7 @@
 #include "base/role.h"
 #include "log/closed.h"
 #include "log/log.h"
+#include "log/replica.h"
 #include "reset/reset.h"
 
 #define TEST_MODE	"eventstore.test_mode"
@@ -122,6 +123,7 @@ void
 reset_check(Oid log)
 {
 	check_test_mode();
+	replica_refuse(log, "empty the store");
 	log_check_relid_open(log);
 	check_not_published(log);
 	check_no_append(log);

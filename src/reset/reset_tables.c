@@ -66,7 +66,7 @@ static const char *const sequences[] = {
  * empty store.  A consumer that was to begin at the end of the log begins at the next event.
  */
 static const char *const begin_anew[] = {
-	"UPDATE @extschema@.es_published_horizon SET position = 0 WHERE position <> 0",
+	"DELETE FROM @extschema@.es_published_horizon",
 	"UPDATE @extschema@.es_projections SET start_position = 0, position = 0, history = 0,"
 	" handled = 0, rate = NULL, ran_at = NULL, refreshed_at = NULL" PROJECTION_GOES_ON,
 	"UPDATE @extschema@.es_subscriptions SET start_position = 0",

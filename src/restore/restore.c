@@ -51,6 +51,7 @@
 #include "log/log.h"
 #include "log/tags.h"
 #include "identity/identity.h"
+#include "notify/notify.h"
 #include "projection/projection_define.h"
 
 PG_FUNCTION_INFO_V1(es_definitions_arrive);
@@ -555,6 +556,9 @@ es_definitions_altered(PG_FUNCTION_ARGS)
 	 * the log is looked up where it is needed, as its name may be what is
 	 * altered
 	 */
+	if (IsA(event->parsetree, CreatePublicationStmt) ||
+		IsA(event->parsetree, AlterPublicationStmt))
+		autostart_want_after_commit();	/* to publish the horizon */
 	if (IsA(event->parsetree, CreatePublicationStmt))
 		go_on_restoring(log_relid(funcid));
 	else if (IsA(event->parsetree, AlterPublicationStmt))

@@ -44,6 +44,7 @@
 #include "base/role.h"
 #include "eventstore.h"
 #include "log/closed.h"
+#include "log/replica.h"
 #include "log/snapshot_lock.h"
 #include "log/tags.h"
 #include "retention/retention.h"
@@ -183,6 +184,7 @@ void
 removal_begin(Removal *removal)
 {
 	stream_check_new(removal->stream);
+	replica_refuse(removal->log, "remove events");
 	if (removal->metadata)
 		event_check_metadata(removal->metadata);
 	snapshot_lock_to_change(removal->stream);

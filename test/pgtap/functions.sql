@@ -66,6 +66,7 @@ SELECT bag_eq(
     ('es_kept_after_support', 'internal', 'internal'),
     ('es_horizon', '', 'bigint'),
     ('es_store_id', '', 'uuid'),
+    ('es_promote', 'OUT incarnation uuid, OUT "position" bigint', 'record'),
     ('es_incarnation', '', 'uuid'),
     ('es_position_valid', 'incarnation uuid, "position" bigint', 'boolean'),
     ('es_closed', '', 'boolean'),
@@ -228,7 +229,7 @@ SELECT bag_eq(
 SELECT bag_eq(
     $$ SELECT oid::regprocedure::text FROM members WHERE prorettype IN ('trigger'::regtype, 'event_trigger'::regtype) $$,
     $$ VALUES ('es_events_complete()'), ('es_events_refuse()'), ('es_events_tag()'), ('es_guard_drop()'), ('es_import_row()'), ('es_import_flush()'),
-              ('es_projection_sync()'), ('es_projection_restore()'), ('es_event_types_changed()'), ('es_removals_changed()'),
+              ('es_projection_sync()'), ('es_projection_restore()'), ('es_event_types_changed()'), ('es_removals_changed()'), ('es_published_horizon_applied()'),
               ('es_definitions_replay()'), ('es_definitions_altered()') $$,
     'functions of triggers');
 
@@ -279,6 +280,8 @@ SELECT bag_eq(
               ('es_definitions',    'sql', 's', 's', false),
               ('es_finish_restore', 'c',   'v', 'u', false),
               ('es_reset',          'c',   'v', 'u', false),
+              ('es_promote',        'c',   'v', 'u', false),
+              ('es_published_horizon_applied', 'c', 'v', 'u', false),
               ('es_import_row',     'c',   'v', 'u', false),
               ('es_import_flush',   'c',   'v', 'u', false),
               ('es_events_complete',   'c',   'v', 'u', false),

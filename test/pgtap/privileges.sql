@@ -1,6 +1,6 @@
 -- Who may do what before anything is granted, and what single grants give.
 BEGIN;
-SELECT plan(141);
+SELECT plan(142);
 
 CREATE TEMP VIEW members AS
 SELECT classid, objid
@@ -41,7 +41,7 @@ SELECT bag_eq(
               ('es_stats()'),
               ('es_health()'),
               ('es_definitions()'), ('es_definitions_baseline()'), ('es_definitions_arrive(es_definitions)'), ('es_definitions_close()'),
-              ('es_definitions_replay()'), ('es_definitions_altered()'), ('es_finish_restore(boolean)'), ('es_reset()'),
+              ('es_definitions_replay()'), ('es_definitions_altered()'), ('es_finish_restore(boolean)'), ('es_reset()'), ('es_promote()'), ('es_published_horizon_applied()'),
               ('es_source_positions(jsonb,text[],text[],bigint,bigint,bigint)'),
               ('es_health_external(text)'),
               ('es_health_path(text)'),
@@ -162,6 +162,7 @@ SELECT throws_ok('SELECT * FROM es_identity', '42501', NULL, 'nobody: es_identit
 SELECT throws_ok('SELECT * FROM es_user_definitions', '42501', NULL, 'nobody: es_user_definitions');
 SELECT throws_ok('SELECT es_finish_restore()', '42501', NULL, 'nobody: es_finish_restore');
 SELECT throws_ok('SELECT es_reset()', '42501', NULL, 'nobody: es_reset');
+SELECT throws_ok('SELECT es_promote()', '42501', NULL, 'nobody: es_promote');
 SELECT throws_ok('SELECT * FROM es_published_horizon', '42501', NULL, 'nobody: es_published_horizon');
 
 SELECT throws_ok($$ SELECT es_create_projection('p', query => 'SELECT 1') $$, '42501', NULL, 'nobody: es_create_projection');

@@ -128,6 +128,7 @@ SELECT public.es_upcast_data(e.position, e.stream, e.type, e.data, e.metadata), 
 SELECT public.es_horizon()
 SELECT public.es_store_id(), public.es_incarnation(), public.es_position_valid(public.es_incarnation(), 1)
 SELECT * FROM public.es_finish_restore()
+DO $call$ BEGIN PERFORM public.es_promote(); EXCEPTION WHEN object_not_in_prerequisite_state OR insufficient_privilege THEN NULL; END $call$
 SELECT public.es_by_index('a', 'b'), public.es_by_version(1, 0, 2), public.es_category('a-1'), public.es_channel('a'), public.es_partition('a-1', 7), public.es_uuid7(), public.es_checksum('a'), public.es_replaying(), public.es_import_fires()
 SELECT public.es_uuid5('00000000-0000-0000-0000-000000000001', 'a'), public.es_digest_string('{"a": 1}', '{a}'), public.es_digest('t', '{"a": 1}', '{a}')
 SELECT public.es_attribute('{"a": 1}', 'a'), public.es_index_attribute('opened', 'at:nr'), public.es_index_attribute('opened', 'n')

@@ -255,7 +255,7 @@ SELECT is_empty(
               'es_failures', 'es_inbox', 'es_define_event_type', 'es_drop_event_type', 'es_describe_event_type', 'es_define_upcaster', 'es_grant', 'es_revoke',
               'es_stats', 'es_inbox_stats', 'es_stats_reset', 'es_horizon_holders',
               -- of definitions alone
-              'es_closed', 'es_definitions', 'es_finish_restore',
+              'es_closed', 'es_definitions', 'es_finish_restore', 'es_promote', 'es_published_horizon_applied',
               -- for operators and owners: names the events that their projections and subscriptions wait at; its parts are for nobody
               'es_projection_lag', 'es_subscription_lag', 'es_source_positions',
               'es_health', 'es_health_external', 'es_health_path', 'es_health_grant', 'es_health_settings', 'es_health_reach', 'es_health_types', 'es_health_log', 'es_health_horizon', 'es_health_projections',

@@ -70,7 +70,7 @@ sub end_of
 # The horizon that the primary has published.
 sub published
 {
-	return $primary->safe_psql('postgres', 'SELECT position FROM es_published_horizon');
+	return $primary->safe_psql('postgres', 'SELECT coalesce(max(position), 0) FROM es_published_horizon');
 }
 
 #

@@ -173,6 +173,7 @@ $node->safe_psql('postgres', q{SELECT es_rewrite(id, '{"rewritten": true}') FROM
 $node->wait_for_catchup('s');
 is($subscriber->safe_psql('postgres', q{SELECT data FROM es_last_event('later-1')}), '{"rewritten": true}', 'a rewrite was applied');
 $subscriber->safe_psql('postgres', 'DROP SUBSCRIPTION s');
+$subscriber->safe_psql('postgres', 'SELECT es_promote()');
 goes_on('a replica that became a store of its own', $subscriber);
 $subscriber->stop;
 
