@@ -148,7 +148,7 @@ BEGIN ATOMIC
       FROM log
       JOIN pg_trigger t ON t.tgrelid = log.oid
      WHERE t.tgtype & 7::smallint = 7 AND t.tgenabled IN ('O', 'A')
-       AND t.tgname NOT IN ('es_events_complete', 'es_events_refuse_row')
+       AND t.tgname NOT IN ('es_events_complete', 'es_events_refuse_row', 'es_events_accept')
     UNION ALL
     SELECT 1, 'append_refused', pg_catalog.format('rule %I', r.rulename), NULL,
            pg_catalog.format('Appends are refused: an append is not a statement that rule "%s" of %s could rewrite. Use an AFTER trigger.',

@@ -105,6 +105,22 @@ CREATE TRIGGER es_events_refuse_row BEFORE UPDATE OR DELETE ON es_events
     FOR EACH ROW EXECUTE FUNCTION es_events_refuse();
 ALTER TABLE es_events ENABLE ALWAYS TRIGGER es_events_refuse_row;
 
+-- Which streams are of this store, where a log is spread over several: es_set_slots() makes a
+-- trigger of this function, whose argument has the slots (src/log/slots.c).
+CREATE FUNCTION es_events_accept() RETURNS trigger
+    AS 'MODULE_PATHNAME' LANGUAGE C;
+CREATE FUNCTION es_set_slots(slots int4multirange) RETURNS int
+    AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+CREATE FUNCTION es_slots() RETURNS int4multirange
+    AS 'MODULE_PATHNAME' LANGUAGE C STABLE STRICT PARALLEL SAFE;
+REVOKE EXECUTE ON FUNCTION es_events_accept(), es_set_slots(int4multirange) FROM PUBLIC;
+
+COMMENT ON FUNCTION es_events_accept() IS 'trigger: refuses a row that is inserted, not appended, if its stream is not of this store';
+COMMENT ON FUNCTION es_set_slots(int4multirange) IS
+    'sets which of 1,024 slots of streams are of this store, which refuses to write to other streams from then on; returns how many';
+COMMENT ON FUNCTION es_slots() IS
+    'returns the slots of streams that are of this store; null if they were not set, and all are';
+
 -- Which events have a tag: an index in the form of a table, made from es_events and so not
 -- dumped (src/log/tag_entry.c).
 CREATE TABLE es_tags (

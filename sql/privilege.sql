@@ -117,6 +117,7 @@ CREATE VIEW es_privileges AS
         ('es_role_recv',           'EXECUTE', '{reader,writer,operator}'),
         ('es_role_send',           'EXECUTE', '{reader,writer,operator}'),
         ('es_role_to_oid',         'EXECUTE', '{reader,writer,operator}'),
+        ('es_slots',                'EXECUTE', '{reader,writer,operator}'),
         ('es_store_id',             'EXECUTE', '{reader,writer,operator}'),
         ('es_upcast_support',       'EXECUTE', '{reader,writer,operator}'),
         ('es_uuid5',                'EXECUTE', '{reader,writer,operator}'),

@@ -51,7 +51,8 @@ BEGIN ATOMIC
         SELECT t.relname, t.quoted, t.qualified, t.bare, g.oid, g.tgname::text AS tgname, g.tgenabled, pg_catalog.pg_get_triggerdef(g.oid) AS def
           FROM tab t
           JOIN pg_trigger g ON g.tgrelid = t.oid AND NOT g.tgisinternal
-         WHERE NOT EXISTS (SELECT FROM member m WHERE m.classid = 'pg_proc'::regclass::oid AND m.objid = g.tgfoid)),
+         WHERE NOT EXISTS (SELECT FROM member m WHERE m.classid = 'pg_proc'::regclass::oid AND m.objid = g.tgfoid)
+            OR g.tgname = 'es_events_accept' AND g.tgenabled = 'A'::"char"),
     rule AS (
         SELECT t.relname, t.quoted, r.oid, r.rulename::text AS rulename, r.ev_enabled, pg_catalog.pg_get_ruledef(r.oid) AS def
           FROM tab t

@@ -16,6 +16,7 @@
 #define ERRCODE_ES_PROJECTION_FAILED		MAKE_SQLSTATE('E','S','0','0','5')
 #define ERRCODE_ES_NOT_CLAIMED				MAKE_SQLSTATE('E','S','0','0','6')
 #define ERRCODE_ES_CONDITION_FAILED			MAKE_SQLSTATE('E','S','0','0','7')
+#define ERRCODE_ES_WRONG_SHARD				MAKE_SQLSTATE('E','S','0','0','9')
 
 /*
  * A stream's name is a key of two B-tree indexes, whose entries must fit a
@@ -47,6 +48,9 @@
 
 /* More events in one call go through es_import. */
 #define ES_MAX_BATCH			1000000
+
+/* Slots of streams, where a log is spread over several stores. */
+#define ES_SLOTS				1024
 
 /* The last bits of a token are the number of its partition. */
 #define ES_MAX_PARTITIONS		1024

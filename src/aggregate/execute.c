@@ -226,7 +226,7 @@ es_execute(PG_FUNCTION_ARGS)
 			   PG_ARGISNULL(ARG_INITIAL));
 	write_lock(&execution.write);
 	execution.fold.locked = true;
-	log_lock_await_whole(execution.log);
+	log_lock_await_whole(execution.log, execution.stream);
 	push_latest_snapshot();
 	if (command_find_executed(&execution.command, execution.log,
 							  &execution.result))

@@ -12,7 +12,8 @@
  *	1. lock the whole log to the end of the transaction.  So no position that is drawn is
  *	   still to be stored, and none is drawn meanwhile;
  *	2. check each row against the one before it and its stream.  Errors: 22023 (position or
- *	   version), ES002 (its id is stored), ES003 (its stream was deleted for good);
+ *	   version), ES002 (its id is stored), ES003 (its stream was deleted for good), ES009 (it is
+ *	   of another store);
  *	3. raise the sequence to the last position, in a transaction that has an id, as for a row
  *	   that comes by INSERT (log_sequence.c);
  *	4. insert, as an append does: triggers fire, listeners are notified.
@@ -31,7 +32,7 @@
 #include "base/base.h"
 #include "base/context.h"
 #include "log/horizon.h"
-#include "log/log.h"
+#include "log/slots.h"
 #include "identity/identity.h"
 #include "notify/notify.h"
 #include "append/append.h"
@@ -114,6 +115,7 @@ check_rows(Log *log, NewEvent *events, int count)
 	for (i = 0; i < count; i++)
 	{
 		context_push(&context, add_row_context, &events[i]);
+		slots_check(log, events[i].stream);
 		check_position(&events[i], last);
 		check_version(&events[i], last_version_before(log, events, i));
 		if (events[i].has_id && log_find_id(log, &events[i].id, NULL, &found))

@@ -47,6 +47,7 @@
 #include "log/log.h"
 #include "log/removed.h"
 #include "log/replica.h"
+#include "log/slots.h"
 #include "log/snapshot_lock.h"
 #include "log/tags.h"
 #include "type/type.h"
@@ -138,6 +139,8 @@ lock_event(Rewrite *rewrite)
 	rewrite->tags = own_sql_value(2);
 	check_no_notice(rewrite, DatumGetTextPP(own_sql_value(3)));
 	lock_folds(rewrite);
+	log_lock_to_append(rewrite->log);
+	slots_check_relid(rewrite->log, rewrite->stream);
 	read_event_columns(rewrite,
 					   "SELECT type, metadata FROM @extschema@.es_events WHERE id = $1");
 	rewrite->type = DatumGetTextPCopy(own_sql_value(1));

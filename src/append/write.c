@@ -16,7 +16,8 @@
  *	   lock, to the end of the transaction, all in one call and in the same order in every
  *	   transaction (log_lock.c).
  *	3. open: RowExclusiveLock on es_events, to the end of the transaction.  What is
- *	   looked up sees all that is committed now, at every isolation level.  The first
+ *	   looked up sees all that is committed now, at every isolation level.  A stream
+ *	   must be of this store (slots.c).  Error: ES009.  The first
  *	   append of a session begins a new incarnation if one is due (identity.c).
  *	4. find retries: events whose ids are stored already (write_retry.c).  A retry
  *	   gets its first result, whatever it expects and however types are defined by
@@ -53,7 +54,7 @@
 #include "base/context.h"
 #include "base/wait.h"
 #include "stats/stats.h"
-#include "log/log.h"
+#include "log/slots.h"
 #include "log/tags.h"
 #include "identity/identity.h"
 #include "notify/notify.h"
@@ -354,12 +355,26 @@ lock_streams_and_tags(const Write *write)
 	pfree(locks);
 }
 
+/* Refuses streams that are of another store, also if nothing is to be appended to it. */
+static void
+check_slots(const Write *write, Log *log)
+{
+	int			i;
+
+	if (write->stream != NULL)
+		slots_check(log, write->stream);
+	for (i = 0; write->stream == NULL && i < write->count; i++)
+		slots_check(log, write->events[i].stream);
+}
+
 /* Steps 3 to 10. */
 static void
 write_under_locks(Write *write)
 {
 	Log		   *log = log_open(write->log);
 
+	if (log->own_slots != NULL)
+		check_slots(write, log);
 	identity_check(log);
 	if (write->stream != NULL)
 		write->version = log_last_version(log, write->stream, write->expected);

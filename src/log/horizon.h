@@ -29,9 +29,6 @@ extern void published_horizon_raise(Oid log, int64 position);
  */
 extern int64 *published_horizon_known(Oid log, Snapshot snapshot, bool *to_subscribers);
 
-/* log_guard.c: lets a worker look for what logical replication has brought. */
-extern void log_guard_note_applied(void);
-
 /* horizon_search.c */
 
 /* A search has come to an event that logical replication has brought. */

@@ -182,7 +182,7 @@ log_open(Oid relid)
 
 	log_lock_to_append(relid);
 	log->rel = table_open(relid, NoLock);
-	log_guard_check_insert(log->rel);
+	log->own_slots = log_guard_check_insert(log->rel);
 	if (!log_direct_open(log))
 		open_for_executor(log);
 	log->slot = table_slot_create(log->rel, &log->slots);

@@ -55,6 +55,7 @@ typedef struct Log
 	Relation	id_index;		/* unique (id) */
 	Relation	version_index;	/* unique (stream, version) */
 	Relation	position_index; /* unique (position) */
+	const char *own_slots;		/* of streams; NULL: all (slots.h) */
 	Snapshot	latest;			/* of log_snapshot */
 	TupleTableSlot *slot;
 	List	   *slots;			/* all of them */
@@ -154,8 +155,8 @@ extern void log_lock_stream(Oid log, text *stream);
 /* Takes the lock of an appender on the log (RowExclusiveLock). */
 extern void log_lock_to_append(Oid log);
 
-/* Waits for a transaction that has locked the whole log, and holds nothing then. */
-extern void log_lock_await_whole(Oid log);
+/* Waits for a transaction that has locked the log; holds nothing then.  Error: ES009. */
+extern void log_lock_await_whole(Oid log, text *stream);
 
 /* Returns true if another transaction has that lock, also a prepared one. */
 extern bool log_lock_has_holder(Oid log);
@@ -232,17 +233,14 @@ extern void log_direct_insert_entries(Log *log, ItemPointer tid, const NewEvent 
 
 /* log_guard.c */
 
-/* Refuses what an append could not honour. */
-extern void log_guard_check_insert(Relation log);
+/* Refuses what an append could not honour.  Returns the slots of the store. */
+extern const char *log_guard_check_insert(Relation log);
 
 /*
  * Refuses row triggers that could change more than is rewritten.  all_columns: of any column,
  * since more than data and metadata is.
  */
 extern void log_guard_check_update(const TriggerDesc *triggers, bool all_columns);
-
-/* Returns true if logical replication has applied rows since the last call. */
-extern bool log_guard_take_applied(void);
 
 /* Allows the caller's next UPDATE of es_events, or no more. */
 extern void log_guard_allow_rewrite(bool allow);

@@ -36,6 +36,7 @@
 #include "log/log.h"
 #include "log/removed.h"
 #include "log/replica.h"
+#include "log/slots.h"
 #include "log/tags.h"
 
 PG_FUNCTION_INFO_V1(es_events_refuse);
@@ -94,15 +95,22 @@ is_foreign_row_trigger(const Trigger *trigger, int16 event)
 		is_trigger_enabled(trigger);
 }
 
-/* Refuses triggers that could change or skip a row that has its position. */
-static void
+/*
+ * Refuses triggers that could change or skip a row that has its position.  Returns the slots
+ * that one of ours names; NULL if there is none.
+ */
+static const char *
 check_insert_triggers(const TriggerDesc *triggers)
 {
+	const char *slots = NULL;
 	int			i;
 
 	for (i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 	{
-		if (is_foreign_row_trigger(&triggers->triggers[i], TRIGGER_TYPE_INSERT))
+		if (!is_foreign_row_trigger(&triggers->triggers[i], TRIGGER_TYPE_INSERT))
+			continue;
+		slots = slots_of_trigger(&triggers->triggers[i]);
+		if (slots == NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("table \"es_events\" must have no BEFORE INSERT row trigger"),
@@ -110,6 +118,7 @@ check_insert_triggers(const TriggerDesc *triggers)
 							   triggers->triggers[i].tgname),
 					 errhint("Use a CHECK constraint or an AFTER trigger, whose error refuses the append.")));
 	}
+	return slots;
 }
 
 /* Returns true if the rule would take part in an INSERT of this session. */
@@ -183,10 +192,12 @@ check_next_xid_column(Relation log)
  * Refuses what an append could not honour.  An ordinary table costs a look at some
  * fields.
  */
-void
+const char *
 log_guard_check_insert(Relation log)
 {
-	check_insert_triggers(log->trigdesc);
+	const char *slots = check_insert_triggers(log->trigdesc);
+
+
 	check_next_xid_column(log);
 	if (log->rd_rules != NULL)
 		check_insert_rules(log);
@@ -194,6 +205,7 @@ log_guard_check_insert(Relation log)
 		check_no_children(log);
 	if (log->rd_rel->relrowsecurity)
 		log_check_open(log);
+	return slots;
 }
 
 /*

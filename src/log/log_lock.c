@@ -50,6 +50,7 @@
 #include "eventstore.h"
 #include "stats/stats.h"
 #include "log/log.h"
+#include "log/slots.h"
 #include "log/tags.h"
 
 /* How many locks the transaction with this local id has taken. */
@@ -250,9 +251,10 @@ log_lock_to_append(Oid log)
  * lock is not held: a caller that will wait for tags must not have it.
  */
 void
-log_lock_await_whole(Oid log)
+log_lock_await_whole(Oid log, text *stream)
 {
 	log_lock_to_append(log);
+	slots_check_relid(log, stream);
 	UnlockRelationOid(log, RowExclusiveLock);
 }
 

@@ -38,6 +38,14 @@ extern void replica_fail_not_promoted(const char *what) pg_attribute_noreturn();
 /* Refuses rows of subscriptions that do not bring the log and its horizon together. */
 extern void replica_check_apply(Oid log);
 
+/* log_guard.c */
+
+/* Lets a worker look for what logical replication has brought. */
+extern void log_guard_note_applied(void);
+
+/* Returns true if logical replication has applied rows since the last call. */
+extern bool log_guard_take_applied(void);
+
 /* replica_change.c */
 
 /* Does what goes along with an applied change of an event; new_row: NULL if it is removed. */

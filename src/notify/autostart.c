@@ -31,6 +31,7 @@
 #include "utils/timestamp.h"
 
 #include "log/log.h"
+#include "log/replica.h"
 #include "notify/notify.h"
 
 /* Pauses between two attempts of a session, in milliseconds. */

@@ -210,6 +210,8 @@ find_old_streams(const OldStreams *wanted)
 								   " WHERE @extschema@.es_category(e.stream) = $1"
 								   " AND @extschema@.es_by_index(@extschema@.es_category(e.stream), $1)"
 								   " AND e.recorded_at < $2"
+								   " AND coalesce(@extschema@.es_partition(e.stream, 1024)"
+								   " OPERATOR(pg_catalog.<@) @extschema@.es_slots(), true)"
 								   " AND NOT EXISTS (SELECT FROM @extschema@.es_events l"
 								   " WHERE l.stream = e.stream AND l.version > e.version)"
 								   " AND (e.type NOT IN ('" ES_STREAM_ARCHIVED "', '" ES_STREAM_DELETED "')"

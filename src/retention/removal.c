@@ -45,6 +45,7 @@
 #include "eventstore.h"
 #include "log/closed.h"
 #include "log/replica.h"
+#include "log/slots.h"
 #include "log/snapshot_lock.h"
 #include "log/tags.h"
 #include "retention/retention.h"
@@ -165,6 +166,8 @@ read_last_event(Removal *removal)
 	Log		   *log = log_open(removal->log);
 	StoredContent *last = &removal->last_event;
 
+	if (!removal->of_any_store)
+		slots_check(log, removal->stream);
 	log_guard_check_delete(log->rel->trigdesc);
 	log_check_open(log->rel);
 	removal->last = log_last_version(log, removal->stream, 0);

@@ -25,6 +25,8 @@ typedef struct Removal
 	bool		untagged;		/* events with tags are refused, so that those
 								 * of the stream need not be looked for */
 
+	bool		of_any_store;	/* also if the stream is of another one */
+
 	/* by removal_begin */
 	Datum		locked;			/* tags that are locked; 0: none */
 	int64		last;			/* version of the stream's last event; 0: none */
@@ -78,10 +80,10 @@ extern Datum removal_row(FunctionCallInfo fcinfo, const Removal *removal);
 
 /*
  * Truncates a stream: removes its events before a version, never the last one, and of them
- * the oldest ones, max_events at most.  Returns how many.  metadata: 0: none.
- * Errors: 0A000, an event has tags.
+ * the oldest ones, max_events at most.  Returns how many.  metadata: 0: none.  of_any_store:
+ * also if it is a stream of another store.  Errors: 0A000, an event has tags.
  */
 extern int64 removal_truncate(Oid log, text *stream, int64 before_version, Datum metadata,
-							  int64 max_events);
+							  int64 max_events, bool of_any_store);
 
 #endif							/* EVENTSTORE_RETENTION_H */

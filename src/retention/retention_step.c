@@ -158,7 +158,7 @@ shorten_stream(RetentionStep *step, text *stream, int64 aged_position)
 		if (locked != STREAM_DONE)
 			return locked;
 		step->events += removal_truncate(step->rule->log, stream, target.before,
-										 step->rule->metadata, target.count);
+										 step->rule->metadata, target.count, true);
 		step->streams++;
 		if (target.count == room)
 			return STREAM_AGAIN;

@@ -128,11 +128,11 @@ check_untagged(const Removal *removal)
  */
 int64
 removal_truncate(Oid log, text *stream, int64 before_version, Datum metadata,
-				 int64 max_events)
+				 int64 max_events, bool of_any_store)
 {
 	Removal		removal = {
 		.log = log,.stream = stream,.action = "truncate",.metadata = metadata,
-		.untagged = true
+		.untagged = true,.of_any_store = of_any_store
 	};
 	int64		upto;
 	int64		first;
@@ -168,5 +168,5 @@ es_truncate_stream(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(2))
 		metadata = event_metadata(PG_GETARG_DATUM(2));
 	PG_RETURN_INT64(removal_truncate(log_relid(fcinfo->flinfo->fn_oid), PG_GETARG_TEXT_PP(0),
-									 PG_GETARG_INT64(1), metadata, PG_INT64_MAX));
+									 PG_GETARG_INT64(1), metadata, PG_INT64_MAX, false));
 }

@@ -228,6 +228,8 @@ class Values:
         if type_name == "es_expected_version":
             return self.one("'any'", "'any'", "'none'", "'exists'", "'x'", "''", "0", "1", "-1", "5",
                             "9223372036854775807::bigint", "9223372036854775806::bigint", "'9223372036854775808'")
+        if type_name == "int4multirange":
+            return self.one("NULL", "'{[0,1024)}'", "'{[0,1),[3,1024)}'", "'{[0,1025)}'", "'{[-1,3)}'", "'{(,)}'", "'{[0,'", "'{}'")
         if type_name == "es_categories":
             return self.one("'a'", "'{a,b}'", "'{}'", "'{a'", "'a-1'", "'{a,a}'", "'{NULL}'", "''", "ARRAY['a', 'x']", "ARRAY['a']::varchar[]", "NULL",
                             "(SELECT array_agg(n::text) FROM generate_series(1, %d) n)" % self.rng.choice((64, 65)))
@@ -395,7 +397,7 @@ class Statements:
             "SELECT es_create_projection('p2', query => 'INSERT INTO read_model SELECT stream, 1 FROM new_events"
             " ON CONFLICT DO NOTHING', tables => '{read_model}', mode => %s)" % literal(self.values.one("sync", "async")),
             "SELECT es_append(%s, 'any', 'a', '{}')" % self.values.text(),
-            "SELECT token FROM es_poll('s1', 'c')", "SELECT token FROM es_poll('s2')"))
+            "SELECT token FROM es_poll('s1', 'c')", "SELECT token FROM es_poll('s2')", "SELECT es_set_slots(NULL)"))
 
 
 class Session:

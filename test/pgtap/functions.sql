@@ -65,6 +65,8 @@ SELECT bag_eq(
     ('es_load_archived', 'stream text, after_version bigint DEFAULT 0, max_count bigint DEFAULT NULL::bigint', 'SETOF es_recorded_event'),
     ('es_kept_after_support', 'internal', 'internal'),
     ('es_horizon', '', 'bigint'),
+    ('es_set_slots', 'slots int4multirange', 'integer'),
+    ('es_slots', '', 'int4multirange'),
     ('es_store_id', '', 'uuid'),
     ('es_promote', 'OUT incarnation uuid, OUT "position" bigint', 'record'),
     ('es_incarnation', '', 'uuid'),
@@ -228,7 +230,7 @@ SELECT bag_eq(
 
 SELECT bag_eq(
     $$ SELECT oid::regprocedure::text FROM members WHERE prorettype IN ('trigger'::regtype, 'event_trigger'::regtype) $$,
-    $$ VALUES ('es_events_complete()'), ('es_events_refuse()'), ('es_events_tag()'), ('es_guard_drop()'), ('es_import_row()'), ('es_import_flush()'),
+    $$ VALUES ('es_events_complete()'), ('es_events_accept()'), ('es_events_refuse()'), ('es_events_tag()'), ('es_guard_drop()'), ('es_import_row()'), ('es_import_flush()'),
               ('es_projection_sync()'), ('es_projection_restore()'), ('es_event_types_changed()'), ('es_removals_changed()'), ('es_published_horizon_applied()'),
               ('es_definitions_replay()'), ('es_definitions_altered()') $$,
     'functions of triggers');
@@ -285,6 +287,9 @@ SELECT bag_eq(
               ('es_import_row',     'c',   'v', 'u', false),
               ('es_import_flush',   'c',   'v', 'u', false),
               ('es_events_complete',   'c',   'v', 'u', false),
+              ('es_events_accept',  'c',   'v', 'u', false),
+              ('es_set_slots',      'c',   'v', 'u', false),
+              ('es_slots',          'c',   's', 's', true),
               ('es_events_refuse',  'c',   'v', 'u', false),
               ('es_events_tag',     'c',   'v', 'u', false),
               ('es_reindex_tags',   'c',   'v', 'u', false),

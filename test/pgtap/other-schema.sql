@@ -1,7 +1,7 @@
 -- The extension works from a schema that is not in search_path, and is not led
 -- astray by objects of its names in one that is.
 BEGIN;
-SELECT plan(85);
+SELECT plan(88);
 
 DROP EXTENSION eventstore;
 CREATE SCHEMA es2;
@@ -48,6 +48,9 @@ SELECT lives_ok('SELECT es2.es_stats_reset()', 'es_stats_reset');
 SELECT throws_ok('SELECT es2.es_reset()', '55000', 'the store is not in test mode, and cannot be emptied', 'es_reset');
 SELECT is(es2.es_by_index('a', 'a'), true, 'es_by_index');
 SELECT is(es2.es_by_version(2, 1, 2), true, 'es_by_version');
+SELECT is(es2.es_set_slots('{[0,1024)}'), 1024, 'es_set_slots');
+SELECT is(es2.es_slots(), '{[0,1024)}', 'es_slots');
+SELECT is(es2.es_set_slots(NULL), 1024, 'es_set_slots of all');
 SELECT is(es2.es_kept_after('account-1', 1), 1::bigint, 'es_kept_after');
 SELECT is(es2.es_by_query(2, '[{}]', '{1}'), false, 'es_by_query');
 SELECT is(es2.es_matching_positions('[{"types": ["opened"]}]', 0, NULL), '{1}', 'es_matching_positions');

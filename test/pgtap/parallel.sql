@@ -56,6 +56,7 @@ INSERT INTO calls VALUES
     ('es_upcast_metadata', '(SELECT es_upcast_metadata(position, stream, type, data, metadata) FROM es_events WHERE position = 1)', 'upcasts'),
     ('es_horizon', 'es_horizon()', 'caches in the session'),
     ('es_matching_positions', 'cardinality(es_matching_positions(''[{}]'', 0, 5))', 'searches the horizon'),
+    ('es_slots', 'es_slots() IS NULL AND n > 0', 'reads'),
     ('es_store_id', 'es_store_id() IS NOT NULL', 'reads'),
     ('es_incarnation', 'es_incarnation() IS NOT NULL', 'reads'),
     ('es_position_valid', 'es_position_valid(es_store_id(), n)', 'reads'),

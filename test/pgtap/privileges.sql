@@ -60,7 +60,7 @@ SELECT bag_eq(
               ('es_import_row()'),
               ('es_import_flush()'),
               ('es_events_complete()'),
-              ('es_events_refuse()'), ('es_events_tag()'), ('es_reindex_tags()'),
+              ('es_events_accept()'), ('es_set_slots(int4multirange)'), ('es_events_refuse()'), ('es_events_tag()'), ('es_reindex_tags()'),
               ('es_guard_drop()'),
               ('es_create_projection(text,es_function,text,regnamespace,regclass,regclass[],es_categories,text[],text,bigint,bigint,text,bigint,interval,jsonb)'),
               ('es_alter_projection(text,text,bigint,text,bigint,interval,es_function,text,regnamespace,es_categories,text[],bigint,boolean,boolean,jsonb,boolean)'),
@@ -156,6 +156,8 @@ SELECT throws_ok('SELECT * FROM es_tags', '42501', NULL, 'nobody: es_tags');
 SELECT throws_ok($$ SELECT es_append_if('[{}]', '[{}]') $$, '42501', NULL, 'nobody: es_append_if');
 SELECT throws_ok($$ SELECT es_query('[{}]') $$, '42501', NULL, 'nobody: es_query');
 SELECT throws_ok('SELECT es_reindex_tags()', '42501', NULL, 'nobody: es_reindex_tags');
+SELECT throws_ok($$ SELECT es_set_slots('{}') $$, '42501', NULL, 'nobody: es_set_slots');
+SELECT is(es_slots(), NULL, 'nobody: es_slots');
 SELECT throws_ok('SELECT * FROM es_incarnations', '42501', NULL, 'nobody: es_incarnations');
 SELECT throws_ok('SELECT * FROM es_incarnation_entries', '42501', NULL, 'nobody: es_incarnation_entries');
 SELECT throws_ok('SELECT * FROM es_identity', '42501', NULL, 'nobody: es_identity');

@@ -120,6 +120,7 @@ SELECT * FROM public.es_read_category('account', 0, 10, '{opened}')
 SELECT public.es_append_if('[{"type": "noted", "tags": ["user::user", "all"], "stream": "note-:user"}]', '[{"tags": ["none:nr"]}, {"types": ["nothing"]}]')
 SELECT * FROM public.es_query('[{"tags": ["all"]}, {"types": ["opened"]}]', 0, 10)
 SELECT public.es_reindex_tags()
+SELECT public.es_set_slots('{[0,1024)}'), public.es_slots()
 SELECT public.es_stream_version('account-:user')
 SELECT public.es_last_event('account-:user', 'opened')
 SELECT public.es_event('00000000-0000-0000-0000-0000000000:nr')
@@ -195,7 +196,7 @@ GRANT SELECT ON calls TO PUBLIC;
 CREATE FUNCTION pg_temp.filled(call text, who text, nr int) RETURNS text LANGUAGE sql AS $$
     SELECT replace(replace(replace(call, ':user', who), ':schema', CASE nr WHEN 11 THEN 'es_test_super' ELSE 'es_test' END), ':nr', nr::text) $$;
 CREATE TEMP TABLE superusers_calls AS SELECT nr, pg_temp.filled(call, 'super', 11) AS call FROM calls;
-CREATE TEMP TABLE users_calls AS SELECT nr, pg_temp.filled(call, 'user', 12) AS call FROM calls WHERE call !~ 'es_(grant|start_worker|source_positions|finish_restore)';
+CREATE TEMP TABLE users_calls AS SELECT nr, pg_temp.filled(call, 'user', 12) AS call FROM calls WHERE call !~ 'es_(grant|start_worker|source_positions|finish_restore|set_slots)';
 GRANT SELECT ON users_calls TO PUBLIC;
 SELECT pg_temp.prepare('es_test_super');
 SET ROLE es_test_user;

@@ -248,14 +248,14 @@ SELECT is_empty(
               'es_horizon', 'es_matching_positions', 'es_incarnation', 'es_position_valid', 'es_store_id', 'es_create_subscription', 'es_seek', 'es_projection_restore', 'es_pause_projection', 'es_drop_projection', 'es_drop_subscription', 'es_rename_projection',
               'es_rename_subscription', 'es_alter_subscription',
               -- write, and return nothing: es_rewrite is given an id, es_receive a message
-              'es_rewrite', 'es_delete_stream', 'es_truncate_stream', 'es_removals_changed', 'es_compact_stream', 'es_archive_stream', 'es_archive', 'es_unarchive_stream', 'es_set_retention', 'es_run_retention', 'es_receive', 'es_index_attribute', 'es_index_type', 'es_events_complete', 'es_events_refuse', 'es_events_tag', 'es_reindex_tags', 'es_reset', 'es_guard_drop', 'es_event_types_changed',
+              'es_rewrite', 'es_set_slots', 'es_events_accept', 'es_delete_stream', 'es_truncate_stream', 'es_removals_changed', 'es_compact_stream', 'es_archive_stream', 'es_archive', 'es_unarchive_stream', 'es_set_retention', 'es_run_retention', 'es_receive', 'es_index_attribute', 'es_index_type', 'es_events_complete', 'es_events_refuse', 'es_events_tag', 'es_reindex_tags', 'es_reset', 'es_guard_drop', 'es_event_types_changed',
               -- the archive, for which no kind but operators has a privilege, and which may have policies of its own
               'es_load_archived',
               -- other tables, for operators, or for definitions
               'es_failures', 'es_inbox', 'es_define_event_type', 'es_drop_event_type', 'es_describe_event_type', 'es_define_upcaster', 'es_grant', 'es_revoke',
               'es_stats', 'es_inbox_stats', 'es_stats_reset', 'es_horizon_holders',
               -- of definitions alone
-              'es_closed', 'es_definitions', 'es_finish_restore', 'es_promote', 'es_published_horizon_applied',
+              'es_closed', 'es_slots', 'es_definitions', 'es_finish_restore', 'es_promote', 'es_published_horizon_applied',
               -- for operators and owners: names the events that their projections and subscriptions wait at; its parts are for nobody
               'es_projection_lag', 'es_subscription_lag', 'es_source_positions',
               'es_health', 'es_health_external', 'es_health_path', 'es_health_grant', 'es_health_settings', 'es_health_reach', 'es_health_types', 'es_health_log', 'es_health_horizon', 'es_health_projections',

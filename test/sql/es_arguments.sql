@@ -74,7 +74,7 @@ INSERT INTO plain VALUES
     ('namespace', '''6ba7b810-9dad-11d1-80b4-00c04fd430c8'''), ('topic', '''t'''), ('group_id', '''g'''), ('payload', '''x'''),
     ('id', 'md5(''1'')::uuid'), ('attribute', '''k'''), ('schema', '''handlers'''), ('reason', '''why'''), ('kind', '''reader'''),
     ('es_query.query', '''[{"types": ["a"]}]'''), ('es_matching_positions.query', '''[{"types": ["a"]}]'''), ('positions', '''{1}'''), ('given', '''[{"type": "a"}]'''), ('es_decide.query', '''[{"tags": ["t"]}]'''), ('es_decide.decider', '''decide_tagged'''), ('es_append_if.query', '''[{"tags": ["t"]}]'''), ('es_append_if.events', '''[{"type": "a", "tags": ["t"]}]'''), ('role', '''es_arguments_role'''), ('state', '''{}'''),
-    ('event', '(SELECT e FROM es_read() AS e LIMIT 1)'), ('metadata', '''{}'''), ('token', '(SELECT max(token) FROM es_partitions WHERE subscription = ''s'')'),
+    ('slots', '''{[0,1024)}'''), ('event', '(SELECT e FROM es_read() AS e LIMIT 1)'), ('metadata', '''{}'''), ('token', '(SELECT max(token) FROM es_partitions WHERE subscription = ''s'')'),
     ('failure_id', '(SELECT min(id) FROM es_failures)'),
     ('es_append.id', 'md5(''new'')::uuid'), ('es_append_batch.data', '''{"{}"}'''), ('es_append_batch.metadata', 'NULL'),
     ('es_append_batch.ids', 'NULL'), ('es_create_projection.name', '''new'''), ('es_create_projection.handler', '''handle'''),
@@ -125,6 +125,9 @@ INSERT INTO hostile VALUES
     ('es_categories', 'array of text', 'ARRAY[''a'', ''b'']'), ('es_categories', 'array of varchar', 'ARRAY[''a'']::varchar[]'),
     ('es_categories', 'as many', '(SELECT array_agg(n::text) FROM generate_series(1, 64) AS n)'),
     ('es_categories', 'too many', '(SELECT array_agg(n::text) FROM generate_series(1, 65) AS n)'), ('es_categories', 'wrong type', '1'),
+    ('int4multirange', 'none', '''{}'''), ('int4multirange', 'some', '''{[0,1),[1023,1024)}'''), ('int4multirange', 'beyond', '''{[0,1025)}'''),
+    ('int4multirange', 'negative', '''{[-1,1)}'''), ('int4multirange', 'without an end', '''{[3,)}'''), ('int4multirange', 'all numbers', '''{(,)}'''),
+    ('int4multirange', 'half of it', '''{[0,1'''), ('int4multirange', 'greatest', '''{[2147483646,2147483647)}'''), ('int4multirange', 'wrong type', '1'),
     ('bigint', 'zero', '0'), ('bigint', 'one', '1'), ('bigint', 'negative', '-1'), ('bigint', 'least', '(-9223372036854775808)'),
     ('bigint', 'greatest', '9223372036854775807'), ('bigint', 'greatest - 1', '9223372036854775806'), ('bigint', 'above int', '2147483648'),
     ('bigint', 'below int', '(-2147483649)'), ('bigint', 'a million and one', '1000001'), ('bigint', 'wrong type', '1.5::numeric'),
@@ -242,7 +245,7 @@ END $$;
 -- A function without arguments that finds nothing, since no counters are kept here, and nobody
 -- holds the horizon.
 SELECT function, sqlstate, message, call FROM said
- WHERE label = 'plain' AND (sqlstate <> 'ES999' OR answer IS NULL) AND function NOT IN ('es_stats', 'es_inbox_stats', 'es_horizon_holders', 'es_finish_restore', 'es_promote', 'es_projection_lag', 'es_subscription_lag');
+ WHERE label = 'plain' AND (sqlstate <> 'ES999' OR answer IS NULL) AND function NOT IN ('es_stats', 'es_inbox_stats', 'es_horizon_holders', 'es_finish_restore', 'es_promote', 'es_slots', 'es_projection_lag', 'es_subscription_lag');
 
 -- Every argument was called with null and with other values.
 SELECT a.function, a.argument FROM arguments AS a
@@ -257,7 +260,7 @@ SELECT sqlstate, '%' FROM unnest('{ES999,ES001,ES002,ES004,ES006,ES007,22004,220
 INSERT INTO meant VALUES
     ('42P13', 'es_function'), ('22P02', 'es_function'), ('22P02', 'es_categories'), ('42P07', 'regclass[]'), ('42601', 'es_function'), ('42622', 'es_function'), ('42601', 'text'), ('42P01', 'regclass%'),
     ('42809', 'regclass%'), ('3F000', 'regnamespace'), ('0LP01', 'regrole'), ('22P02', 'uuid'), ('22P02', 'jsonb'), ('22P02', 'es_expected_version'),
-    ('22P02', '%[]'), ('22007', 'timestamp%'), ('22008', 'timestamp%'), ('22008', 'interval'), ('2201W', 'bigint'), ('2201X', 'bigint'),
+    ('22P02', '%[]'), ('22P02', 'int4multirange'), ('22007', 'timestamp%'), ('22008', 'timestamp%'), ('22008', 'interval'), ('2201W', 'bigint'), ('2201X', 'bigint'),
     ('42846', 'es_events'), ('42846', 'es_recorded_event'), ('22007', 'jsonb'), ('54000', '%[]');
 SELECT s.function, s.argument, s.sqlstate, left(s.message, 100) AS message, string_agg(s.label, ', ') AS labels
   FROM said AS s LEFT JOIN arguments AS a USING (function, argument)
@@ -284,6 +287,7 @@ INSERT INTO nothing VALUES
     ('es_(stats|inbox_stats)', '', 'plain', 'nothing is counted without shared memory'),
     ('es_horizon_holders', '', 'plain', 'nobody holds the horizon'),
     ('es_finish_restore', '.*', '.*', 'there is no restore to finish'),
+    ('es_slots', '', 'plain', 'none are set'),
     ('es_load|es_load_backward|es_read_category|es_history', 'stream|category', '.*', 'there is no such stream or category'),
     ('es_failures|es_inbox', 'projection|stream|type|subscription|topic|group_id|entity_id|event_type', '.*', 'nothing has it'),
     ('es_failures|es_inbox', 'max_count', 'zero', 'none were asked for'),
