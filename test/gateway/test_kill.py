@@ -292,23 +292,28 @@ def test_oracle_finds_streams(received, word):
     assert any(word in sentence for sentence in judge_stream(received, [10, 20, 30, 40, 50]))
 
 
-def test_oracle_finds_lost_commits(keys, chance, make_gateway):
-    """The server answers before its log is written, and loses what it has answered: the oracle sees it."""
-    cluster = harness.Cluster("lossy", "wal_writer_delay = 10s", "wal_writer_flush_after = 1GB",
+def lose_commits(name, keys, chance, make_gateway):
+    """Kills a server that answers before its log is written; returns what the oracle has found."""
+    cluster = harness.Cluster(name, "wal_writer_delay = 10s", "wal_writer_flush_after = 1GB",
                               "synchronous_commit = off").make()
     try:
-        database = harness.Database("lossy", cluster.socket).make()
+        database = harness.Database(name, cluster.socket).make()
         world = World(cluster, make_gateway(database), keys, chance, followers=0)
         world.start()
         world.progress()
         cluster.kill()
         try:
             world.progress()
-            wrong = world.finish()
+            return world.finish()
         except AssertionError as failure:      # an appender meets a version that is gone
-            wrong = [str(failure)]
-        assert wrong != []
+            return [str(failure)]
     finally:
         world.done.set()
         world.over.set()
         cluster.stop("immediate")
+
+
+def test_oracle_finds_lost_commits(keys, chance, make_gateway):
+    """The oracle sees what was answered and lost. A kill loses nothing if something has written the log just before, as
+    a full buffer does, and the next one is tried."""
+    assert any(lose_commits(f"lossy{attempt}", keys, chance, make_gateway) for attempt in range(5))

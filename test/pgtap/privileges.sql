@@ -1,6 +1,6 @@
 -- Who may do what before anything is granted, and what single grants give.
 BEGIN;
-SELECT plan(142);
+SELECT plan(144);
 
 CREATE TEMP VIEW members AS
 SELECT classid, objid
