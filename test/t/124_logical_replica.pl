@@ -14,7 +14,7 @@ use Test::More;
 use_seed();
 my $publisher = new_store('publisher', fsync => 'off', streaming => 1, workers => 1, conf => 'wal_level = logical');
 my $replica = new_store('replica', fsync => 'off', streaming => 1, conf => 'wal_level = logical');
-my $tables = 'es_events, es_published_horizon, es_incarnation_entries, es_rewrites, es_removals, es_removed_ids';
+my $tables = 'es_events, es_published_horizon, es_incarnation_entries, es_rewrites, es_removals, es_removed_ids, es_archived_events';
 my $subscribe = q{CREATE SUBSCRIPTION s CONNECTION '} . $publisher->connstr . q{ dbname=postgres' PUBLICATION p};
 
 sub append
@@ -126,6 +126,16 @@ $publisher->wait_for_catchup('s');
 is(on_replica($entries), on_publisher($entries), 'entries of tags follow removals');
 is(on_replica('SELECT count(*) FROM es_removals'), '2', 'as do their records');
 becomes('SELECT es_horizon()', on_publisher('SELECT es_horizon()'), 'and the horizon');
+on_publisher(q{SELECT es_archive_stream('tagged-1')});
+$publisher->wait_for_catchup('s');
+my $archived = q{SELECT string_agg(version || ' ' || type, ', ' ORDER BY version) FROM es_load_archived('tagged-1')};
+like(on_replica($archived), qr/^1 happened, 2 happened, 3 happened/, 'archived events travel');
+is(on_replica($archived), on_publisher($archived), 'as they are');
+on_publisher(q{SELECT es_unarchive_stream('tagged-1')});
+$publisher->wait_for_catchup('s');
+my $stream = q{SELECT string_agg(position || ' ' || version || ' ' || type, ', ' ORDER BY version) FROM es_load('tagged-1')};
+is(on_replica($stream), on_publisher($stream), 'and come back');
+is(on_replica($entries), on_publisher($entries), 'with their tags');
 
 #
 # Two subscriptions
