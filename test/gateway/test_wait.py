@@ -132,7 +132,8 @@ def test_connections_are_lost(gate, store):
     polls = [Poll(gate, path, "operator", "GET") for n in range(5)]
     until(lambda: waiting(gate) == 5, "all polls")
     for _ in range(4):
-        store.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'gateway'")
+        store.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE usename = 'gateway' AND datname = current_database()")
         time.sleep(0.2)
     assert [poll.end().status_code for poll in polls] == [200] * 5
 

@@ -163,3 +163,6 @@ SELECT version FROM es_append('s-2', 'any', 'a');
 SELECT version FROM es_append('s-1', 'any', 'a');
 SELECT es_set_slots('{[512,600)}');
 DROP EXTENSION eventstore;
+RESET search_path;
+DROP SCHEMA y;
+DROP FUNCTION decide(jsonb, jsonb), decide_tagged(jsonb, jsonb);

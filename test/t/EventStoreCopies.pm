@@ -73,6 +73,7 @@ CREATE FUNCTION public.on_payment(payload text, metadata jsonb) RETURNS es_ack_e
 SELECT es_receive('payments', 'shop', jsonb_build_object('id', i)::text, 'on_payment(text, jsonb)') FROM generate_series(1, 3) i;
 SELECT es_snapshot('account-1', 'es_merge');
 INSERT INTO es_notified (position) VALUES (1);
+INSERT INTO es_published_horizon VALUES (1, es_incarnation());
 SELECT es_append('old-1', 'any', 'opened', '{"name": "n"}', tags => '{old}'), es_append('old-1', 'any', 'paid', body => '\x01');
 SELECT es_archive_stream('old-1', '{"why": "old"}');
 SELECT es_append('old-1', 'any', 'paid');
