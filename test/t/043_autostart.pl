@@ -296,7 +296,7 @@ becomes_served($_, 0, "$_: then it leaves") foreach qw(interval open prepared);
 #
 
 new_databases('publisher', 'subscriber');
-query('publisher', q{CREATE PUBLICATION p FOR TABLE es_events; SELECT pg_create_logical_replication_slot('s', 'pgoutput')});
+query('publisher', q{CREATE PUBLICATION p FOR TABLE es_events, es_published_horizon; SELECT pg_create_logical_replication_slot('s', 'pgoutput')});
 query('subscriber', sprintf q{CREATE SUBSCRIPTION s CONNECTION '%s' PUBLICATION p WITH (create_slot = false, slot_name = 's', copy_data = false)},
 	$node->connstr('publisher') =~ s/'/''/gr);
 query('publisher', $append);
