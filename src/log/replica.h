@@ -33,7 +33,7 @@ extern bool replica_ends_applied(Oid log, Snapshot snapshot);
 extern void replica_refuse(Oid log, const char *what);
 
 /* The same for a log whose subscription has ended, and that was not promoted. */
-extern void replica_fail_not_promoted(const char *what) pg_attribute_noreturn();
+extern void replica_fail_not_promoted(const char *what);
 
 /* Refuses rows of subscriptions that do not bring the log and its horizon together. */
 extern void replica_check_apply(Oid log);
