@@ -13,7 +13,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-my $conf = "wal_level = logical\ndeadlock_timeout = 50ms\n";
+# Not streaming => 1: the later server's test library writes settings for it that an older server has not.
+my $conf = "wal_level = logical\nmax_wal_senders = 8\nmax_replication_slots = 8\ndeadlock_timeout = 50ms\n";
 my $tables = 'es_events, es_published_horizon, es_incarnation_entries, es_rewrites, es_removals, es_removed_ids, es_archived_events';
 
 # What the projection has handled, and what it is to have, in their order.
@@ -23,7 +24,7 @@ my $events = q{SELECT md5(string_agg(position::text, ',' ORDER BY position)) FRO
 sub takes_over
 {
 	my ($name, $from, $to) = @_;
-	my ($publisher, $replica) = map { new_store("$_->[0] $name" =~ s/\W+/_/gr, fsync => 'off', streaming => 1, workers => 1, conf => $conf, @{ $_->[1] }) }
+	my ($publisher, $replica) = map { new_store("$_->[0] $name" =~ s/\W+/_/gr, fsync => 'off', workers => 1, conf => $conf, @{ $_->[1] }) }
 	  [ publisher => $from ], [ replica => $to ];
 
 	create_writers($publisher);
