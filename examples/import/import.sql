@@ -55,14 +55,14 @@ BEGIN
 EXCEPTION WHEN data_exception OR character_not_in_repertoire THEN
     RETURN NULL;
 END $$;
-CREATE OR REPLACE FUNCTION old_store.as_json(json jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS 'SELECT json';
-CREATE OR REPLACE FUNCTION old_store.as_json(json json) RETURNS jsonb LANGUAGE sql IMMUTABLE AS 'SELECT json::jsonb';
+CREATE OR REPLACE FUNCTION old_store.as_json(value jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS 'SELECT value';
+CREATE OR REPLACE FUNCTION old_store.as_json(value json) RETURNS jsonb LANGUAGE sql IMMUTABLE AS 'SELECT value::jsonb';
 
 -- Bytes that are not JSON, for the event's body.
 CREATE OR REPLACE FUNCTION old_store.as_body(bytes bytea) RETURNS bytea LANGUAGE sql IMMUTABLE AS
     'SELECT CASE WHEN old_store.as_json(bytes) IS NULL THEN bytes END';
-CREATE OR REPLACE FUNCTION old_store.as_body(json jsonb) RETURNS bytea LANGUAGE sql IMMUTABLE AS 'SELECT NULL::bytea';
-CREATE OR REPLACE FUNCTION old_store.as_body(json json) RETURNS bytea LANGUAGE sql IMMUTABLE AS 'SELECT NULL::bytea';
+CREATE OR REPLACE FUNCTION old_store.as_body(value jsonb) RETURNS bytea LANGUAGE sql IMMUTABLE AS 'SELECT NULL::bytea';
+CREATE OR REPLACE FUNCTION old_store.as_body(value json) RETURNS bytea LANGUAGE sql IMMUTABLE AS 'SELECT NULL::bytea';
 
 -- Metadata of a store that allows any JSON there.
 CREATE OR REPLACE FUNCTION old_store.as_metadata(metadata jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
