@@ -85,7 +85,8 @@ end_clients(
 	}),
 	start_clients('damage', 1, q{
 		DELETE FROM es_tags WHERE tag = 'hand' AND position IN (SELECT position FROM es_tags WHERE tag = 'hand' ORDER BY random() LIMIT 1);
-		INSERT INTO es_tags SELECT 'hand', floor(random() * 1000000)::bigint + 1000000000, 'no event';
+		INSERT INTO es_tags SELECT 'hand', floor(random() * 1000000)::bigint + 1000000000, 'no event'
+			ON CONFLICT DO NOTHING;
 	}),
 	start_clients('repairs', 1, q{
 		INSERT INTO seen (added, removed) SELECT added, removed FROM es_reindex_tags();
