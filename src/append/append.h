@@ -137,12 +137,6 @@ extern void write_retry_refuse_removed(const Write *write, Log *log);
 /* Returns true if the event at the position was rewritten. */
 extern bool rewrite_is_recorded(Log *log, int64 position);
 
-/*
- * Deletes what was folded from events of the stream, and of events with the tags (0: none),
- * which have changed or are gone.  They are locked.  SPI is connected.
- */
-extern void rewrite_delete_snapshots(Oid log, text *stream, Datum tags);
-
 /* import.c */
 extern void import_init(void);
 

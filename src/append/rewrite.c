@@ -321,21 +321,6 @@ rewrite_is_recorded(Log *log, int64 position)
 }
 
 /*
- * Deletes the snapshots of the stream and of the tags, which were folded from the old data.
- */
-void
-rewrite_delete_snapshots(Oid log, text *stream, Datum tags)
-{
-	Oid			types[2] = {TEXTOID, TEXTARRAYOID};
-	Datum		values[2] = {PointerGetDatum(stream), tags};
-
-	(void) own_sql_run(log,
-					   "DELETE FROM @extschema@.es_snapshots"
-					   " WHERE stream = ANY (coalesce($2, '{}') || $1)",
-					   2, types, values, tags ? "  " : " n");
-}
-
-/*
  * es_rewrite(id, data, metadata, schema_version) returns bigint.
  */
 Datum
@@ -364,7 +349,7 @@ es_rewrite(PG_FUNCTION_ARGS)
 	set_rewritten_version(&rewrite, version);
 	position = rewrite_event(&rewrite);
 	record_rewrite(rewrite.log, position);
-	rewrite_delete_snapshots(rewrite.log, rewrite.stream, rewrite.tags);
+	snapshot_lock_forget(rewrite.log, rewrite.stream, rewrite.tags);
 	SPI_finish();
 	PG_RETURN_INT64(position);
 }

@@ -55,6 +55,9 @@ extern void run_as_end(RunAs saved);
 
 extern Oid	run_as_owner(Oid relid);
 
+/* Refuses a role without the rights of the owner of es_events.  what: as in "restore". */
+extern void run_as_check_owner(Oid log, const char *what);
+
 /* Stands for the extension's schema, whatever its name is. */
 #define SCHEMA_MARK "@extschema@"
 

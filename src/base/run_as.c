@@ -153,6 +153,25 @@ run_as_owner(Oid relid)
 }
 
 /*
+ * For what only a role may have done that could do all of it by itself.
+ */
+void
+run_as_check_owner(Oid log, const char *what)
+{
+	Oid			owner = run_as_owner(log);
+
+	if (has_privs_of_role(GetUserId(), owner))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied to %s", what),
+			 errdetail("Role \"%s\" does not have the privileges of the owner of es_events, \"%s\".",
+					   GetUserNameFromId(GetUserId(), false),
+					   GetUserNameFromId(owner, false)),
+			 errhint("Do it as that owner or as a superuser.")));
+}
+
+/*
  * Adds a schema of the session's search_path to one that is kept.  Names that may
  * change meanwhile are not kept: that of the extension's schema, and the user's if it
  * stands for a schema.

@@ -536,20 +536,6 @@ es_position_valid(PG_FUNCTION_ARGS)
 									 position));
 }
 
-/* Refuses a role that may not act as the owner of the log. */
-static void
-check_promoter(Oid log)
-{
-	if (!has_privs_of_role(GetUserId(), run_as_owner(log)))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to promote a logical replica"),
-				 errdetail("Role \"%s\" does not have the privileges of the owner of es_events, \"%s\".",
-						   GetUserNameFromId(GetUserId(), false),
-						   GetUserNameFromId(run_as_owner(log), false)),
-				 errhint("Promote it as that owner or as a superuser.")));
-}
-
 /* Refuses a store that still has a subscription, or that is none's replica. */
 static void
 check_promotable(Oid log, Snapshot snapshot, const Incarnation *last, const CopyMarks *marks)
@@ -587,7 +573,7 @@ es_promote(PG_FUNCTION_ARGS)
 	bool		nulls[2] = {false, false};
 
 	PreventCommandIfReadOnly("es_promote()");
-	check_promoter(log);
+	run_as_check_owner(log, "promote a logical replica");
 	LockRelationOid(log, ShareRowExclusiveLock);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	found = read_last_incarnation(log, snapshot, &last);

@@ -1,18 +1,20 @@
 /*-------------------------------------------------------------------------
  *
  * event.c
- *		Checks of an event by itself: its type's name, its metadata, its id, its
- *		time and its body.
+ *		The columns of a stored event, and checks of a new one by itself: its type's
+ *		name, its metadata, its id, its time and its body.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/detoast.h"
+#include "access/htup_details.h"
 #include "mb/pg_wchar.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
+#include "utils/rel.h"
 #include "utils/timestamp.h"
 
 #include "eventstore.h"
@@ -22,6 +24,15 @@
 
 /* How many bytes of a name an error shows. */
 #define MAX_NAME_SHOWN	100
+
+Datum
+stored_event_column(Relation log, HeapTuple row, int column)
+{
+	bool		isnull;
+	Datum		value = heap_getattr(row, column, RelationGetDescr(log), &isnull);
+
+	return isnull ? (Datum) 0 : value;
+}
 
 /* A type's name must not be empty or long. */
 void

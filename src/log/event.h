@@ -105,6 +105,9 @@ typedef struct NewEvent
 	int64		position;		/* by log_insert; not 0: it has it */
 } NewEvent;
 
+/* Returns a column of a row of es_events; 0 for null. */
+extern Datum stored_event_column(Relation log, HeapTuple row, int column);
+
 /* Each refuses what no event may have. */
 extern void event_check_type_name(text *type);
 extern void event_check_type_names(ArrayType *types);

@@ -302,11 +302,9 @@ numbered_column(const TriggerData *trigger, int column)
 static void
 check_tags_column(const TriggerData *trigger)
 {
-	bool		isnull;
-	Datum		tags = heap_getattr(trigger->tg_trigtuple, Anum_es_events_tags,
-									RelationGetDescr(trigger->tg_relation), &isnull);
+	Datum		tags = stored_event_column(trigger->tg_relation, trigger->tg_trigtuple, Anum_es_events_tags);
 
-	if (!isnull && !tags_are_stored_form(tags))
+	if (tags != (Datum) 0 && !tags_are_stored_form(tags))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("a row for table \"es_events\" has tags that are not sorted and distinct"),
@@ -322,12 +320,10 @@ check_tags_column(const TriggerData *trigger)
 static void
 lock_tags_of_row(const TriggerData *trigger)
 {
-	bool		isnull;
-	Datum		tags = heap_getattr(trigger->tg_trigtuple, Anum_es_events_tags,
-									RelationGetDescr(trigger->tg_relation), &isnull);
+	Datum		tags = stored_event_column(trigger->tg_relation, trigger->tg_trigtuple, Anum_es_events_tags);
 	LogLock    *locks;
 
-	if (isnull)
+	if (tags == (Datum) 0)
 		return;
 	locks = palloc(sizeof(LogLock) * tags_count(tags));
 	log_lock_all(RelationGetRelid(trigger->tg_relation), locks, tags_add_locks(tags, locks));

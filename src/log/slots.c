@@ -193,7 +193,6 @@ es_events_accept(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = own_trigger_data(fcinfo, "es_events");
 	Datum		stream;
-	bool		isnull;
 
 	if (!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) || slots_of_trigger(trigger->tg_trigger) == NULL)
 		ereport(ERROR,
@@ -202,9 +201,8 @@ es_events_accept(PG_FUNCTION_ARGS)
 						trigger->tg_trigger->tgname),
 				 errdetail("It must be named \"%s\", be for INSERT, and have one argument.",
 						   SLOTS_TRIGGER)));
-	stream = heap_getattr(trigger->tg_trigtuple, Anum_es_events_stream,
-						  RelationGetDescr(trigger->tg_relation), &isnull);
-	if (!isnull)
+	stream = stored_event_column(trigger->tg_relation, trigger->tg_trigtuple, Anum_es_events_stream);
+	if (stream != (Datum) 0)
 		slots_check_stream(slots_of_trigger(trigger->tg_trigger), DatumGetTextPP(stream));
 	return PointerGetDatum(trigger->tg_trigtuple);
 }

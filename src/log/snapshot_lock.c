@@ -21,10 +21,12 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "storage/lock.h"
 #include "utils/builtins.h"
 
+#include "base/base.h"
 #include "base/wait.h"
 #include "log/log.h"
 #include "log/snapshot_lock.h"
@@ -65,4 +67,19 @@ snapshot_lock_to_save(text *stream)
 	LOCKTAG		tag = snapshot_lock_tag(stream);
 
 	return LockAcquire(&tag, ShareLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+/*
+ * The states of the stream and of the tags are those of the old events.
+ */
+void
+snapshot_lock_forget(Oid log, text *stream, Datum tags)
+{
+	Oid			types[2] = {TEXTOID, TEXTARRAYOID};
+	Datum		values[2] = {PointerGetDatum(stream), tags};
+
+	(void) own_sql_run(log,
+					   "DELETE FROM @extschema@.es_snapshots"
+					   " WHERE stream = ANY (coalesce($2, '{}') || $1)",
+					   2, types, values, tags ? "  " : " n");
 }

@@ -164,15 +164,33 @@ has_entries(Relation rel, const TaggedEvent *event)
 	return found;
 }
 
-/* A column of the row that fired the trigger; 0 for null. */
-static Datum
-row_column(const TriggerData *trigger, int column)
+/* The columns of a row of es_events that its entries have. */
+static TaggedEvent
+event_of_row(Relation log, HeapTuple row)
 {
-	bool		isnull;
-	Datum		value = heap_getattr(trigger->tg_trigtuple, column,
-									 RelationGetDescr(trigger->tg_relation), &isnull);
+	TaggedEvent event = {
+		.position = DatumGetInt64(stored_event_column(log, row, Anum_es_events_position)),
+		.type = stored_event_column(log, row, Anum_es_events_type),
+		.tags = stored_event_column(log, row, Anum_es_events_tags)
+	};
 
-	return isnull ? (Datum) 0 : value;
+	return event;
+}
+
+/* Stores the entries of an event, unless this transaction has. */
+static void
+insert_missing_entries(Relation log, const TaggedEvent *event)
+{
+	Relation	rel = tag_table_open(RelationGetRelid(log), RowExclusiveLock);
+
+	if (!has_entries(rel, event))
+	{
+		CatalogIndexState indexes = tag_table_open_indexes(rel);
+
+		insert_entries_of(rel, indexes, event);
+		CatalogCloseIndexes(indexes);
+	}
+	table_close(rel, NoLock);
 }
 
 /*
@@ -182,25 +200,32 @@ Datum
 es_events_tag(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = own_trigger_data(fcinfo, "es_events");
-	TaggedEvent event = {
-		.position = DatumGetInt64(row_column(trigger, Anum_es_events_position)),
-		.type = row_column(trigger, Anum_es_events_type),
-		.tags = row_column(trigger, Anum_es_events_tags)
-	};
-	Relation	rel;
+	TaggedEvent event = event_of_row(trigger->tg_relation, trigger->tg_trigtuple);
 
-	if (!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) || event.tags == (Datum) 0)
-		return PointerGetDatum(NULL);
-	rel = tag_table_open(RelationGetRelid(trigger->tg_relation), RowExclusiveLock);
-	if (!has_entries(rel, &event))
-	{
-		CatalogIndexState indexes = tag_table_open_indexes(rel);
-
-		insert_entries_of(rel, indexes, &event);
-		CatalogCloseIndexes(indexes);
-	}
-	table_close(rel, NoLock);
+	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event) && event.tags != (Datum) 0)
+		insert_missing_entries(trigger->tg_relation, &event);
 	return PointerGetDatum(NULL);
+}
+
+/*
+ * Removes the entries of the old row, and stores those of the new one.
+ */
+void
+tag_entry_replace(Relation log, HeapTuple old_row, HeapTuple new_row)
+{
+	TaggedEvent event = event_of_row(log, old_row);
+	Oid			types[] = {INT8OID, TEXTARRAYOID};
+	Datum		values[] = {Int64GetDatum(event.position), event.tags};
+
+	if (event.tags != (Datum) 0)
+		(void) own_sql_run(RelationGetRelid(log),
+						   "DELETE FROM @extschema@.es_tags WHERE tag = ANY ($2) AND position = $1",
+						   lengthof(types), types, values, NULL);
+	if (new_row == NULL)
+		return;
+	event = event_of_row(log, new_row);
+	if (event.tags != (Datum) 0)
+		insert_missing_entries(log, &event);
 }
 
 /*

@@ -51,6 +51,12 @@ enum
 extern void tag_entry_insert(Log *log, const NewEvent *events, int count);
 
 /*
+ * Makes the entries of a row of es_events that was changed, or removed (new_row: NULL), those
+ * of the new one.  SPI is connected.
+ */
+extern void tag_entry_replace(Relation log, HeapTuple old_row, HeapTuple new_row);
+
+/*
  * Makes all entries agree with all events, while appends go on.  Returns how many it has
  * added and removed.  SPI is connected.
  */

@@ -76,21 +76,6 @@ typedef struct Restore
 	bool		too_early;		/* rows are still to be loaded */
 } Restore;
 
-/* Only a role that could do all of it by itself may have it done. */
-static void
-check_restorer(Oid log, const char *what)
-{
-	if (has_privs_of_role(GetUserId(), run_as_owner(log)))
-		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("permission denied to %s", what),
-			 errdetail("Role \"%s\" does not have the privileges of the owner of es_events, \"%s\".",
-					   GetUserNameFromId(GetUserId(), false),
-					   GetUserNameFromId(run_as_owner(log), false)),
-			 errhint("Restore as that owner or as a superuser.")));
-}
-
 /*
  * Waits for another session that loads the log.  A session that has loaded it itself has
  * kept others from replaying meanwhile.
@@ -118,7 +103,7 @@ es_definitions_arrive(PG_FUNCTION_ARGS)
 
 	if (!definitions_are_restored(value) || IsLogicalWorker())
 		PG_RETURN_BOOL(true);
-	check_restorer(log, "restore definitions");
+	run_as_check_owner(log, "restore definitions");
 	(void) definitions_read(log, value);
 	SPI_connect();
 	restore_close(log);
@@ -138,7 +123,7 @@ es_definitions_close(PG_FUNCTION_ARGS)
 
 	if (!log_restore_has_settings())
 		PG_RETURN_BOOL(false);
-	check_restorer(log, "close the store");
+	run_as_check_owner(log, "close the store");
 	SPI_connect();
 	restore_close(log);
 	SPI_finish();
@@ -430,7 +415,7 @@ es_definitions_replay(PG_FUNCTION_ARGS)
 	if (TRIGGER_FIRED_BEFORE(trigger->tg_event) || IsLogicalWorker() ||
 		!log_relid_is_closed(restore.log))
 		return PointerGetDatum(NULL);
-	check_restorer(restore.log, "restore definitions");
+	run_as_check_owner(restore.log, "restore definitions");
 	SPI_connect();
 	replay_all(&restore);
 	SPI_finish();
@@ -597,7 +582,7 @@ es_finish_restore(PG_FUNCTION_ARGS)
 	};
 
 	PreventCommandIfReadOnly("es_finish_restore()");
-	check_restorer(restore.log, "finish a restore");
+	run_as_check_owner(restore.log, "finish a restore");
 	InitMaterializedSRF(fcinfo, 0);
 	SPI_connect();
 	lock_log_to_restore(restore.log);

@@ -44,6 +44,7 @@
 #include "base/base.h"
 #include "base/role.h"
 #include "eventstore.h"
+#include "log/snapshot_lock.h"
 #include "read/read.h"
 #include "retention/archive.h"
 #include "retention/retention.h"
@@ -454,7 +455,7 @@ es_unarchive_stream(PG_FUNCTION_ARGS)
 	{
 		check_ids_free(&back);
 		move_to_log(&back);
-		rewrite_delete_snapshots(removal->log, removal->stream, removal->locked);
+		snapshot_lock_forget(removal->log, removal->stream, removal->locked);
 	}
 	SPI_finish();
 	PG_RETURN_INT64(removal->count);

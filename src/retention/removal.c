@@ -317,7 +317,7 @@ removal_delete(Removal *removal, int64 keep)
 
 	if (removed != expected)
 		fail_partial_removal(removal, removed, expected);
-	rewrite_delete_snapshots(removal->log, removal->stream, removal->tags);
+	snapshot_lock_forget(removal->log, removal->stream, removal->tags);
 }
 
 /*
