@@ -26,6 +26,7 @@ typedef struct StatusOfState
 /* The first that fits counts. */
 static const StatusOfState status_of_state[] = {
 	{"ES001", 412}, {"ES007", 412}, {"ES002", 409}, {"ES003", 410}, {"ES004", 422}, {"ES005", 503}, {"ES006", 409},
+	{"ES009", 421},
 	{"23514", 422}, {"22", 422}, {"42501", 403}, {"42704", 404}, {"42883", 404}, {"42P01", 404},
 	{"3F000", 404}, {"42710", 409}, {"426", 422}, {"42809", 422}, {"42P13", 422}, {"P0001", 422},
 	{"0A000", 409}, {"55P03", 503}, {"55", 409}, {"40001", 503}, {"40P01", 503}, {"25006", 503},
@@ -43,8 +44,8 @@ static const TitleOfStatus titles[] = {
 	{400, "Bad Request"}, {401, "Unauthorized"}, {403, "Forbidden"}, {404, "Not Found"},
 	{405, "Method Not Allowed"}, {406, "Not Acceptable"}, {408, "Request Timeout"}, {409, "Conflict"}, {410, "Gone"},
 	{412, "Precondition Failed"}, {413, "Content Too Large"}, {414, "URI Too Long"},
-	{415, "Unsupported Media Type"}, {417, "Expectation Failed"}, {422, "Unprocessable Content"},
-	{429, "Too Many Requests"}, {431, "Request Header Fields Too Large"}, {500, "Internal Server Error"},
+	{415, "Unsupported Media Type"}, {417, "Expectation Failed"}, {421, "Misdirected Request"},
+	{422, "Unprocessable Content"}, {429, "Too Many Requests"}, {431, "Request Header Fields Too Large"}, {500, "Internal Server Error"},
 	{501, "Not Implemented"}, {502, "Bad Gateway"}, {503, "Service Unavailable"}, {504, "Gateway Timeout"},
 	{0, "Error"}
 };

@@ -492,6 +492,27 @@ def test_removed(world):
     assert retention("DELETE", "/v1/streams/there-is-none").status_code == 404
 
 
+def test_stream_of_another_store(world):
+    """Every write to a stream that is not in the slots is misdirected."""
+    made, writer = world.account(), world.client["writer"]
+    stream = f"/v1/streams/{made['stream']}"
+    slot = world.database.value("SELECT es_partition(%s, 1024)", (made["stream"],))
+    world.database.query("SELECT es_set_slots(int4multirange(int4range(0, %s), int4range(%s, 1024)))", (slot, slot + 1))
+    try:
+        answers = [
+            writer.post(stream, EVENT, expect=421),
+            writer.post("/v1/append", {"events": [{**EVENT, "stream": made["stream"]}], "query": [{"tags": ["x"]}]}, expect=421),
+            writer.post(f"{stream}/commands/account.deposit?reducer=account.es_reduce", {"amount": 3}, expect=421),
+            world.client["retention"]("DELETE", stream, 421)]
+    finally:
+        world.database.query("SELECT es_set_slots(NULL)")
+    for answer in answers:
+        problem = answer.json()
+        assert (problem["sqlstate"], problem["title"]) == ("ES009", "Misdirected Request")
+        assert problem["detail"].startswith(f"Its slot is {slot}.")
+    writer.post(stream, EVENT, expect=201)
+
+
 def test_condition(world):
     writer, tag = world.client["writer"], f"seat:{next(world.numbers)}"
     body = {"events": [{"type": "taken", "tags": [tag]}], "query": [{"tags": [tag]}]}

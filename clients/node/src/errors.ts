@@ -69,6 +69,20 @@ export class ConditionFailedError extends EventStoreError {
   }
 }
 
+/** ES009. The stream is of another store: get a new map of slots, and write there with the same ids. */
+export class WrongShardError extends EventStoreError {
+  readonly stream: string | undefined;
+  /** Slot of the stream, from 0 to 1023. */
+  readonly slot: number | undefined;
+
+  constructor(cause: DatabaseError) {
+    super(cause);
+    const slot = /^Its slot is (\d+)\./.exec(cause.detail ?? '')?.[1];
+    this.stream = /"(.*)"/s.exec(cause.message)?.[1];
+    this.slot = slot === undefined ? undefined : Number(slot);
+  }
+}
+
 /** The log no longer has what was read: the store was restored, or promoted, at an earlier position. */
 export class PositionLostError extends Error {
   override readonly name = 'PositionLostError';
@@ -89,6 +103,7 @@ const classes: Record<string, new (cause: DatabaseError) => EventStoreError> = {
   ES005: ProjectionFailedError,
   ES006: NotClaimedError,
   ES007: ConditionFailedError,
+  ES009: WrongShardError,
 };
 
 function isOfServer(error: unknown): error is DatabaseError {

@@ -22,6 +22,7 @@ export {
   ProjectionFailedError,
   StreamClosedError,
   WrongExpectedVersionError,
+  WrongShardError,
 } from './errors.js';
 export type {
   Attributes,

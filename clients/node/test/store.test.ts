@@ -13,6 +13,7 @@ import {
   ProjectionFailedError,
   StreamClosedError,
   WrongExpectedVersionError,
+  WrongShardError,
 } from 'eventstore-postgres';
 import { rolledBack } from 'eventstore-postgres/testing';
 import { admin, collect, endPools, pooled, store } from './server.js';
@@ -197,6 +198,12 @@ test('errors are typed, and carry what the server says', async () => {
   assert(invalid instanceof InvalidEventError);
   assert(invalid.violations.length >= 2);
   assert(!isConflict(invalid) && !isTransient(invalid));
+  await admin.query(`SELECT es_set_slots('{[0,512)}')`);
+  const elsewhere = await store.append('account-1', 'any', { type: 'said' }).catch((error: unknown) => error);
+  await admin.query('SELECT es_set_slots(NULL)');
+  assert(elsewhere instanceof WrongShardError);
+  assert.deepEqual([elsewhere.code, elsewhere.stream, elsewhere.slot], ['ES009', 'account-1', 852]);
+  assert(!isConflict(elsewhere) && !isTransient(elsewhere));
 });
 
 test('wait lets a program read its own writes', async () => {

@@ -104,6 +104,12 @@ def test_each_code_has_its_type(database: Any) -> None:
     with pytest.raises(eventstore.StreamClosed) as closed:
         store.append("account-1", "any", moved(1))
     assert closed.value.stream == "account-1"
+    database.query("SELECT es_set_slots('{[0,512)}')")
+    with pytest.raises(eventstore.WrongShard) as elsewhere:
+        store.append("account-1", "any", moved(1))
+    assert (elsewhere.value.sqlstate, elsewhere.value.stream, elsewhere.value.slot) == ("ES009", "account-1", 852)
+    assert not eventstore.is_transient(elsewhere.value)
+    database.query("SELECT es_set_slots(NULL)")
     database.query("CREATE TABLE t (n bigint)")
     database.query("SELECT es_create_projection('broken', tables => '{t}', max_attempts => 1, "
                    "query => 'INSERT INTO t SELECT 1 / (data->>''amount'')::bigint FROM new_events')")

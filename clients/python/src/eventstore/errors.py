@@ -13,6 +13,7 @@ import psycopg
 
 _WRONG_VERSION = re.compile(r"is (any|none|exists|\d+), its actual version is (\d+)\.$")
 _FIRST_MATCH = re.compile(r"at position (\d+)\.$")
+_SLOT = re.compile(r"^Its slot is (\d+)\.")
 _QUOTED = re.compile(r'stream "(.*)"', re.DOTALL)
 
 
@@ -88,6 +89,17 @@ class ConditionFailed(EventStoreError):
         self.position = int(match[1]) if match else None
 
 
+class WrongShard(EventStoreError):
+    """ES009: the stream is of another store. `slot` is that of the stream, from 0 to 1023."""
+
+    sqlstate = "ES009"
+
+    def __init__(self, message: str, detail: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message, detail, hint)
+        match = _SLOT.search(detail or "")
+        self.slot = int(match[1]) if match else None
+
+
 class PositionLost(Exception):
     """The log lacks events that were read up to the position: it was restored, or a standby was promoted."""
 
@@ -99,7 +111,7 @@ class PositionLost(Exception):
 BY_SQLSTATE: dict[str | None, type[EventStoreError]] = {
     error.sqlstate: error
     for error in (WrongExpectedVersion, DuplicateEvent, StreamClosed, InvalidEvent, ProjectionFailed,
-                  NotClaimed, ConditionFailed)
+                  NotClaimed, ConditionFailed, WrongShard)
 }
 
 
