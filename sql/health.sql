@@ -928,10 +928,51 @@ BEGIN ATOMIC
        AND r.set_at < pg_catalog.clock_timestamp() - greatest(delay, '1 hour');
 END;
 
+-- A logical replica that does not get what it needs to read: both tables by one subscription
+-- that runs, and a horizon that moves.
+CREATE FUNCTION es_health_replica(delay interval)
+    RETURNS TABLE (urgency int, problem text, object text, since timestamptz, message text, remedy text, remedy_by text, owner oid)
+    LANGUAGE sql STABLE PARALLEL RESTRICTED
+BEGIN ATOMIC
+    WITH brings AS MATERIALIZED (
+        SELECT s.oid, pg_catalog.format('subscription %I', s.subname) AS object, s.subname, s.subenabled,
+               pg_catalog.pg_get_userbyid(s.subowner)::text AS owner, r.srsubstate,
+               (SELECT h.srsubstate FROM pg_subscription_rel h
+                 WHERE h.srsubid = s.oid AND h.srrelid = 'es_published_horizon'::regclass::oid) AS horizon_state,
+               count(*) OVER () AS as_many
+          FROM pg_subscription_rel r
+          JOIN pg_subscription s ON s.oid = r.srsubid
+         WHERE r.srrelid = 'es_events'::regclass::oid),
+    waits AS MATERIALIZED (
+        SELECT x.horizon, (SELECT e.recorded_at FROM es_events e WHERE e.position > x.horizon ORDER BY e.position LIMIT 1) AS since
+          FROM (SELECT es_horizon() AS horizon WHERE EXISTS (SELECT FROM brings) OFFSET 0) x)
+    SELECT 3, 'replica_subscription', b.object, NULL::timestamptz,
+           CASE WHEN b.as_many > 1 THEN 'More than one subscription brings es_events, so no event is read. Keep one of them, which also brings es_published_horizon.'
+                ELSE 'It brings es_events and not es_published_horizon, so no event is read. Add the table to the publication, then ALTER SUBSCRIPTION ... REFRESH PUBLICATION.' END,
+           NULL::text, NULL::text, NULL::oid
+      FROM brings b
+     WHERE b.horizon_state IS NULL OR b.as_many > 1
+    UNION ALL
+    SELECT 3, 'replica_disabled', b.object, NULL, 'It is disabled, so no event arrives. The server''s log says why, if an error has disabled it.',
+           pg_catalog.format('ALTER SUBSCRIPTION %I ENABLE', b.subname), b.owner, NULL
+      FROM brings b
+     WHERE NOT b.subenabled
+    UNION ALL
+    SELECT 3, 'replica_waits', b.object, w.since,
+           pg_catalog.format('Events above position %s have arrived, and the horizon of the publisher has not. The publisher needs a worker; es_health there says what holds its horizon.',
+                             w.horizon),
+           NULL, NULL, NULL
+      FROM brings b
+     CROSS JOIN waits w
+     WHERE b.as_many = 1 AND b.subenabled AND b.srsubstate = 'r' AND b.horizon_state = 'r'
+       AND w.since < pg_catalog.clock_timestamp() - delay;
+END;
+
 REVOKE EXECUTE ON FUNCTION
     es_health_external(text), es_health_path(text), es_health_grant(oid, text, oid[], text, text, text), es_health_log(), es_health_horizon(interval),
     es_health_settings(text, text[], text, text), es_health_reach(oid, text, oid), es_health_projections(interval), es_health_types(),
-    es_health_subscriptions(interval), es_health_inbox(), es_health_retention(interval) FROM PUBLIC;
+    es_health_subscriptions(interval), es_health_inbox(), es_health_retention(interval),
+    es_health_replica(interval) FROM PUBLIC;
 
 -- In C: a reader may look, but may not execute the functions above.
 CREATE FUNCTION es_health(
@@ -954,6 +995,7 @@ COMMENT ON FUNCTION es_health_projections(interval) IS 'part of es_health: proje
 COMMENT ON FUNCTION es_health_subscriptions(interval) IS 'part of es_health: subscriptions';
 COMMENT ON FUNCTION es_health_inbox() IS 'part of es_health: the inbox';
 COMMENT ON FUNCTION es_health_retention(interval) IS 'part of es_health: rules of retention';
+COMMENT ON FUNCTION es_health_replica(interval) IS 'part of es_health: what a logical replica needs';
 COMMENT ON FUNCTION es_health() IS 'rows of the view es_health';
 COMMENT ON VIEW es_health IS 'what needs a human, the most urgent first, and the statement that remedies it; empty when all is well';
 COMMENT ON COLUMN es_health.urgency IS '1: the most urgent';

@@ -62,7 +62,8 @@ static const HealthPart parts[] = {
 	{"projections", "es_health_projections($1)"},
 	{"subscriptions", "es_health_subscriptions($1)"},
 	{"the inbox", "es_health_inbox()"},
-	{"retention", "es_health_retention($1)"}
+	{"retention", "es_health_retention($1)"},
+	{"the logical replica", "es_health_replica($1)"}
 };
 
 /* $2: see all, $3: the caller. */

@@ -106,6 +106,7 @@ SELECT bag_eq(
     ('es_health_projections', 'delay interval', 'TABLE(urgency integer, problem text, object text, since timestamp with time zone, message text, remedy text, remedy_by text, owner oid)'),
     ('es_health_subscriptions', 'delay interval', 'TABLE(urgency integer, problem text, object text, since timestamp with time zone, message text, remedy text, remedy_by text, owner oid)'),
     ('es_health_retention', 'delay interval', 'TABLE(urgency integer, problem text, object text, since timestamp with time zone, message text, remedy text, remedy_by text, owner oid)'),
+    ('es_health_replica', 'delay interval', 'TABLE(urgency integer, problem text, object text, since timestamp with time zone, message text, remedy text, remedy_by text, owner oid)'),
     ('es_health_inbox', '', 'TABLE(urgency integer, problem text, object text, since timestamp with time zone, message text, remedy text, remedy_by text, owner oid)'),
     ('es_horizon_holders',
      'OUT pid integer, OUT gid text, OUT since timestamp with time zone, OUT username text, OUT application_name text,'
@@ -343,6 +344,7 @@ SELECT bag_eq(
               ('es_health_subscriptions', 'sql', 's', 'r', false),
               ('es_health_inbox',   'sql', 's', 'r', false),
               ('es_health_retention', 'sql', 's', 'r', false),
+              ('es_health_replica', 'sql', 's', 'r', false),
               ('es_horizon_holders', 'c', 'v', 'r', true),
               ('es_inbox_stats',    'c',   'v', 's', true),
               ('es_stats_reset',    'c',   'v', 'u', true),

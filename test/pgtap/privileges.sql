@@ -53,7 +53,7 @@ SELECT bag_eq(
               ('es_health_horizon(interval)'),
               ('es_health_projections(interval)'),
               ('es_health_subscriptions(interval)'),
-              ('es_health_inbox()'), ('es_health_retention(interval)'),
+              ('es_health_inbox()'), ('es_health_retention(interval)'), ('es_health_replica(interval)'),
               ('es_horizon_holders()'),
               ('es_inbox_stats()'),
               ('es_stats_reset()'),

@@ -15,6 +15,7 @@ use_seed();
 my $publisher = new_store('publisher', fsync => 'off', streaming => 1, workers => 1, conf => 'wal_level = logical');
 my $replica = new_store('replica', fsync => 'off', streaming => 1, conf => 'wal_level = logical');
 my $tables = 'es_events, es_published_horizon, es_incarnation_entries, es_rewrites, es_removals, es_removed_ids, es_archived_events';
+my $problems = q{SET eventstore.health_delay = 0; SELECT string_agg(problem, ',' ORDER BY problem) FROM es_health WHERE problem LIKE 'replica%'};
 my $subscribe = q{CREATE SUBSCRIPTION s CONNECTION '} . $publisher->connstr . q{ dbname=postgres' PUBLICATION p};
 
 sub append
@@ -71,8 +72,14 @@ $publisher->wait_for_catchup('s');
 is(on_replica(q{SELECT count(*) FROM es_events WHERE stream = 'quick-1'}), '1', 'what was committed arrives');
 is(reads(1), '', 'and is not read before what was drawn below');
 is(on_replica('SELECT es_horizon()'), $held - 1, 'the horizon is that of the publisher');
+is(on_replica($problems), 'replica_waits', 'es_health says that events wait');
 $slow->query_safe('COMMIT');
 becomes(q{SELECT string_agg(stream, ',' ORDER BY position) FROM es_read(1)}, 'slow-1,quick-1', 'both are read in their order');
+is(on_replica($problems), '', 'es_health has no problem any more');
+on_replica('ALTER SUBSCRIPTION s DISABLE');
+is(on_replica($problems), 'replica_disabled', 'es_health says that the subscription is disabled');
+is(on_replica(q{SELECT remedy FROM es_health WHERE problem = 'replica_disabled'}), 'ALTER SUBSCRIPTION s ENABLE', 'and how it is enabled');
+on_replica('ALTER SUBSCRIPTION s ENABLE');
 $slow->query_safe('BEGIN');
 append($slow, 'gone-1');
 my $position = append($quick, 'quick-1');
@@ -148,7 +155,9 @@ on_publisher('CREATE PUBLICATION events FOR TABLE es_events; CREATE PUBLICATION 
 	  foreach qw(events horizons);
 	ok(eval { $apart->wait_for_log(qr/one subscription must bring both es_events and es_published_horizon/) }, 'the server\'s log says why two subscriptions do not do');
 	is($apart->safe_psql('postgres', 'SELECT es_horizon()'), '0', 'and nothing is read');
+	is($apart->safe_psql('postgres', $problems), 'replica_subscription', 'which es_health says, too');
 	$apart->safe_psql('postgres', "DROP SUBSCRIPTION apart_$_") foreach qw(events horizons);
+	is($apart->safe_psql('postgres', $problems), '', 'and no longer, when there is none');
 	$apart->stop;
 }
 
