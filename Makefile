@@ -121,9 +121,11 @@ fuzz:
 
 torture:
 	@test/tools/packages torture
+	@test/tools/packages failover
 	@test/torture/run
 	@test/torture/decisions
 	@test/torture/removals
+	@test/torture/failover
 
 demo:
 	@test/tools/packages demo
