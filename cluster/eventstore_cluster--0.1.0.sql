@@ -86,7 +86,7 @@ AS $$
 DECLARE
     _count integer := coalesce(cardinality(connections), 0);
 BEGIN
-    LOCK TABLE es_shards IN SHARE ROW EXCLUSIVE MODE;
+    LOCK TABLE es_shards;
     IF EXISTS (SELECT FROM es_shards) THEN
         RAISE object_not_in_prerequisite_state USING
             MESSAGE = 'the router has shards',
@@ -113,7 +113,7 @@ AS $$
 DECLARE
     _slots int4multirange;
 BEGIN
-    LOCK TABLE es_shards IN SHARE ROW EXCLUSIVE MODE;
+    LOCK TABLE es_shards;
     PERFORM es_check_connection(connection);
     SELECT s.slots INTO _slots FROM es_shards s WHERE s.shard = es_split_shard.shard;
     IF NOT FOUND THEN
@@ -137,7 +137,7 @@ CREATE FUNCTION es_connect_shard(shard integer, connection text) RETURNS void
     LANGUAGE plpgsql SET search_path = @extschema@, pg_catalog, pg_temp
 AS $$
 BEGIN
-    LOCK TABLE es_shards IN SHARE ROW EXCLUSIVE MODE;
+    LOCK TABLE es_shards;
     PERFORM es_check_connection(connection);
     UPDATE es_shards s SET connection = es_connect_shard.connection WHERE s.shard = es_connect_shard.shard;
     IF NOT FOUND THEN
@@ -225,7 +225,7 @@ END $$;
 -- The vector with an entry for each shard. A shard that was split from another one has all that this one had to the
 -- split, so that a reader goes on where it was in the parent, or at the split.
 CREATE FUNCTION es_vector(positions jsonb) RETURNS TABLE (shard integer, slots int4multirange, "position" bigint)
-    LANGUAGE plpgsql STABLE SET search_path = @extschema@, pg_catalog, pg_temp
+    LANGUAGE plpgsql VOLATILE SET search_path = @extschema@, pg_catalog, pg_temp
 AS $$
 DECLARE
     _unknown text;
@@ -305,10 +305,11 @@ AS $$
      LIMIT _count;
 $$;
 
--- The events of the shards, in the order of each, and the vector behind each event. Shards take turns by the time at
+-- The events of the shards, in the order of each, and the vector behind each event. The lock on the map, which is held
+-- to the end of the transaction, keeps it as PL/Proxy has it; each statement sees what was committed before. Shards take turns by the time at
 -- which events were recorded, so that none is kept waiting by max_count.
 CREATE FUNCTION es_read_merged(category text, types text[], positions jsonb, max_count bigint)
-    RETURNS SETOF es_shard_event LANGUAGE plpgsql STABLE SET search_path = @extschema@, pg_catalog, pg_temp
+    RETURNS SETOF es_shard_event LANGUAGE plpgsql VOLATILE SET search_path = @extschema@, pg_catalog, pg_temp
 AS $$
 DECLARE
     _slot integer[];
@@ -318,7 +319,12 @@ DECLARE
     _vector jsonb;
     _event es_shard_event;
 BEGIN
-    IF max_count < 0 THEN
+    IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
+        RAISE active_sql_transaction USING
+            MESSAGE = 'shards must be read at isolation level READ COMMITTED',
+            DETAIL = 'The transaction has one snapshot, in which the map may be older than the connections.',
+            HINT = 'Begin a transaction of this isolation level.';
+    ELSIF max_count < 0 THEN
         RAISE invalid_parameter_value USING
             MESSAGE = 'max_count must not be negative',
             DETAIL = format('It is %s.', max_count),
@@ -346,14 +352,14 @@ BEGIN
 END $$;
 
 CREATE FUNCTION es_read(positions jsonb DEFAULT '{}', max_count bigint DEFAULT NULL) RETURNS SETOF es_shard_event
-    LANGUAGE sql STABLE
+    LANGUAGE sql VOLATILE
 BEGIN ATOMIC
     SELECT * FROM es_read_merged(NULL, NULL, positions, max_count);
 END;
 
 CREATE FUNCTION es_read_category(
     category text, positions jsonb DEFAULT '{}', max_count bigint DEFAULT NULL, types text[] DEFAULT NULL)
-    RETURNS SETOF es_shard_event LANGUAGE plpgsql STABLE SET search_path = @extschema@, pg_catalog, pg_temp
+    RETURNS SETOF es_shard_event LANGUAGE plpgsql VOLATILE SET search_path = @extschema@, pg_catalog, pg_temp
 AS $$
 BEGIN
     IF category IS NULL THEN

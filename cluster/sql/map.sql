@@ -84,7 +84,7 @@ AS $$
 DECLARE
     _count integer := coalesce(cardinality(connections), 0);
 BEGIN
-    LOCK TABLE es_shards IN SHARE ROW EXCLUSIVE MODE;
+    LOCK TABLE es_shards;
     IF EXISTS (SELECT FROM es_shards) THEN
         RAISE object_not_in_prerequisite_state USING
             MESSAGE = 'the router has shards',
@@ -111,7 +111,7 @@ AS $$
 DECLARE
     _slots int4multirange;
 BEGIN
-    LOCK TABLE es_shards IN SHARE ROW EXCLUSIVE MODE;
+    LOCK TABLE es_shards;
     PERFORM es_check_connection(connection);
     SELECT s.slots INTO _slots FROM es_shards s WHERE s.shard = es_split_shard.shard;
     IF NOT FOUND THEN
@@ -135,7 +135,7 @@ CREATE FUNCTION es_connect_shard(shard integer, connection text) RETURNS void
     LANGUAGE plpgsql SET search_path = @extschema@, pg_catalog, pg_temp
 AS $$
 BEGIN
-    LOCK TABLE es_shards IN SHARE ROW EXCLUSIVE MODE;
+    LOCK TABLE es_shards;
     PERFORM es_check_connection(connection);
     UPDATE es_shards s SET connection = es_connect_shard.connection WHERE s.shard = es_connect_shard.shard;
     IF NOT FOUND THEN

@@ -305,7 +305,10 @@ slot_of_query(Datum json)
 	return slot;
 }
 
-/* A slot of a shard; the function tells in which schema the map is. */
+/*
+ * A slot of a shard, in the map as it is now, which does not change any more in this
+ * transaction.  The function tells in which schema it is.
+ */
 static int
 slot_of_shard(Oid function, Datum shard)
 {
@@ -315,7 +318,7 @@ slot_of_shard(Oid function, Datum shard)
 	int			slot;
 
 	SPI_connect();
-	if (SPI_execute_plan(own_sql_cached_plan(sql, 1, &type, 0), &shard, NULL, true, 1) < 0)
+	if (SPI_execute_plan(own_sql_cached_plan(sql, 1, &type, 0), &shard, NULL, false, 1) < 0)
 		elog(ERROR, "%s: %s", SPI_result_code_string(SPI_result), sql);
 	if (SPI_processed == 0)
 		ereport(ERROR,
