@@ -9,7 +9,10 @@ BEGIN
             DETAIL = 'This database has events, which nobody could append to any more.',
             HINT = 'Create the router in a database of its own.';
     END IF;
-    PERFORM es_set_slots('{}');
+    -- In a restore the slots come with the other definitions of the store, which is closed meanwhile.
+    IF NOT EXISTS (SELECT FROM pg_policy WHERE polrelid = 'es_events'::regclass AND polname = 'es_closed') THEN
+        PERFORM es_set_slots('{}');
+    END IF;
 END $$;
 
 CREATE TABLE es_shards (
