@@ -128,6 +128,12 @@ BEGIN
         _event.positions := _vector;
         RETURN NEXT _event;
     END LOOP;
+EXCEPTION WHEN internal_error THEN
+    -- errors of PL/Proxy have no SQLSTATE by which a program would know that it can repeat the read
+    RAISE connection_failure USING
+        MESSAGE = SQLERRM,
+        DETAIL = 'One of the shards did not answer.',
+        HINT = 'Repeat the read from the same positions.';
 END $$;
 
 CREATE FUNCTION es_read(positions jsonb DEFAULT '{}', max_count bigint DEFAULT NULL) RETURNS SETOF es_shard_event

@@ -91,14 +91,14 @@ call_unpack_value(StringInfo buffer, CallType *type, bool *isnull)
 }
 
 static void
-pack_text(StringInfo buffer, const char *text)
+pack_text(StringInfo buffer, const char *value)
 {
-	if (text == NULL)
+	if (value == NULL)
 		pq_sendint32(buffer, NULL_LENGTH);
 	else
 	{
-		pq_sendint32(buffer, strlen(text));
-		pq_sendbytes(buffer, text, strlen(text));
+		pq_sendint32(buffer, strlen(value));
+		pq_sendbytes(buffer, value, strlen(value));
 	}
 }
 
@@ -132,10 +132,10 @@ call_pack_error(StringInfo buffer, const ErrorData *error)
 }
 
 static int
-set_field(int field, const char *text)
+set_field(int field, const char *value)
 {
-	if (text != NULL)
-		err_generic_string(field, text);
+	if (value != NULL)
+		err_generic_string(field, value);
 	return 0;
 }
 
@@ -169,8 +169,10 @@ call_raise_error(StringInfo buffer)
 }
 
 void
-call_buffer(StringInfo buffer, bytea *bytes)
+call_buffer(StringInfo buffer, Datum value)
 {
+	bytea	   *bytes = DatumGetByteaPP(value);
+
 	buffer->data = VARDATA_ANY(bytes);
 	buffer->len = VARSIZE_ANY_EXHDR(bytes);
 	buffer->maxlen = -1;

@@ -52,7 +52,7 @@ extern void call_pack_error(StringInfo buffer, const ErrorData *error);
 /* Raises the error that is in the buffer behind its kind. */
 extern void call_raise_error(StringInfo buffer);
 
-/* A buffer that reads what a bytea has. */
-extern void call_buffer(StringInfo buffer, bytea *bytes);
+/* Makes a buffer that reads a bytea. */
+extern void call_buffer(StringInfo buffer, Datum value);
 
 #endif							/* EVENTSTORE_CLUSTER_H */

@@ -70,7 +70,7 @@ typedef struct Route
 	Oid			function;		/* the key */
 	TransactionId xmin;			/* of its row */
 	ItemPointerData tid;
-	MemoryContext context;		/* of all that follows; NULL: it is not complete */
+	MemoryContext context;		/* of what follows; NULL: incomplete */
 	Datum		call;			/* its name there */
 	RouteBy		by;
 	int			argument;		/* that decides */
@@ -251,7 +251,7 @@ check_own_statement(const Route *route)
 }
 
 static void
-refuse_query(const char *detail)
+refuse_unroutable(const char *detail)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -278,7 +278,7 @@ slot_of_item(const QueryItem *item, int number)
 		of_tag = stream_partition(cstring_to_text_with_len(VARDATA_ANY(tag) + strlen(ROUTING_TAG), length),
 								  ES_SLOTS);
 		if (slot >= 0 && of_tag != slot)
-			refuse_query(psprintf("Item %d has routing tags of the slots %d and %d.", number, slot, of_tag));
+			refuse_unroutable(psprintf("Item %d has routing tags of the slots %d and %d.", number, slot, of_tag));
 		slot = of_tag;
 	}
 	return slot;
@@ -296,10 +296,10 @@ slot_of_query(Datum json)
 		int			of_item = slot_of_item(&query->items[i], i + 1);
 
 		if (of_item < 0)
-			refuse_query(psprintf("Item %d has no routing tag.", i + 1));
+			refuse_unroutable(psprintf("Item %d has no routing tag.", i + 1));
 		if (slot >= 0 && of_item != slot)
-			refuse_query(psprintf("Item %d is of slot %d, and an item before it of slot %d.",
-								  i + 1, of_item, slot));
+			refuse_unroutable(psprintf("Item %d is of slot %d, and an item before it of slot %d.",
+									   i + 1, of_item, slot));
 		slot = of_item;
 	}
 	return slot;
@@ -385,7 +385,7 @@ unpack_row(Route *route, StringInfo chunk, Datum *values, bool *isnull)
 
 /* Takes a chunk.  Returns the row of a function that returns one. */
 static Datum
-take_chunk(Route *route, FunctionCallInfo fcinfo, bytea *bytes)
+take_chunk(Route *route, FunctionCallInfo fcinfo, Datum bytes)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	Datum	   *values = palloc(sizeof(Datum) * route->column_count);
@@ -426,9 +426,10 @@ send_call(Route *route, FunctionCallInfo fcinfo, int slot)
 	answer.returnMode = SFRM_ValuePerCall;
 	fmgr_info_copy(&send, &route->send, CurrentMemoryContext);
 	InitFunctionCallInfoData(*call, &send, 3, InvalidOid, NULL, (Node *) &answer);
-	call->args[0] = (NullableDatum) {Int32GetDatum(slot), false};
-	call->args[1] = (NullableDatum) {route->call, false};
-	call->args[2] = (NullableDatum) {pack_arguments(route, fcinfo), false};
+	call->args[0].value = Int32GetDatum(slot);
+	call->args[1].value = route->call;
+	call->args[2].value = pack_arguments(route, fcinfo);
+	call->args[0].isnull = call->args[1].isnull = call->args[2].isnull = false;
 	for (;;)
 	{
 		Datum		chunk;
@@ -438,7 +439,7 @@ send_call(Route *route, FunctionCallInfo fcinfo, int slot)
 		chunk = FunctionCallInvoke(call);
 		if (answer.isDone != ExprMultipleResult)
 			break;
-		row = take_chunk(route, fcinfo, DatumGetByteaPP(chunk));
+		row = take_chunk(route, fcinfo, chunk);
 	}
 	FreeExprContext(answer.econtext, true);
 	return row;

@@ -205,7 +205,7 @@ takes_arguments(HeapTuple tuple, List *names, Oid *types)
  * Takes a name such as es_load(stream,after_version) apart.  Returns the function's name.
  */
 static char *
-split_name(const char *name, List **arguments)
+split_call_name(const char *name, List **arguments)
 {
 	char	   *copy = pstrdup(name);
 	char	   *open = strchr(copy, '(');
@@ -271,7 +271,7 @@ learn_call(KnownCall *known, Oid own, const char *name)
 {
 	char	   *schema = get_namespace_name(get_func_namespace(own));
 	List	   *arguments;
-	char	   *function = split_name(name, &arguments);
+	char	   *function = split_call_name(name, &arguments);
 	int			i;
 
 	find_function(own, function, arguments, known->types, name);
@@ -387,7 +387,7 @@ es_call(PG_FUNCTION_ARGS)
 	memset(&call, 0, sizeof(call));
 	call.function = fcinfo->flinfo->fn_oid;
 	call.name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	call_buffer(&call.arguments, PG_GETARG_BYTEA_PP(1));
+	call_buffer(&call.arguments, PG_GETARG_DATUM(1));
 	call.receiver.pub.receiveSlot = receiver_row;
 	call.receiver.pub.rStartup = receiver_startup;
 	call.receiver.pub.rShutdown = receiver_shutdown;

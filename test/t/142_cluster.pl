@@ -223,6 +223,7 @@ on('postgres', 'ALTER DATABASE shard0 RENAME TO elsewhere');
 like(error_of('router', q{SELECT es_append('a-3', 'any', 'x')}), qr/^ERROR:  08006: .*shard0.*\nDETAIL:  The shard has slot \d+\.\nHINT:  Whether/, 'a shard that cannot be reached');
 is(on('router', q{SELECT version > 0 FROM es_append('a-1', 'any', 'x')}), 't', 'the other one goes on');
 like(on('router', 'SELECT problem FROM es_check_shards() WHERE shard = 0'), qr/shard0/, 'the check says so');
+like(error_of('router', 'SELECT es_read()'), qr/^ERROR:  08006: .*\nDETAIL:  One of the shards/, 'and a read of all is an error');
 is(on('router', sprintf(q{SELECT es_connect_shard(0, '%s')}, connection_to($node, 'elsewhere'))), '', 'it is reached elsewhere');
 is(on('router', q{SELECT version > 0 FROM es_append('a-3', 'any', 'x')}), 't', 'and goes on');
 on('elsewhere', q{SELECT es_set_slots('{[0,100)}')});
