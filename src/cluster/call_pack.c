@@ -53,9 +53,9 @@ call_pack_value(StringInfo buffer, CallType *type, Datum value, bool isnull)
 	pfree(bytes);
 }
 
-/* Takes so many bytes as a buffer of their own, which ends with a zero. */
+/* Refuses a length that the buffer does not have. */
 static void
-take_bytes(StringInfo buffer, int length, StringInfo value)
+check_length(StringInfo buffer, int length)
 {
 	if (length < 0 || length > buffer->len - buffer->cursor)
 		ereport(ERROR,
@@ -64,29 +64,38 @@ take_bytes(StringInfo buffer, int length, StringInfo value)
 				 errdetail("A value has %d bytes, and %d are left.", length,
 						   buffer->len - buffer->cursor),
 				 errhint("Only routers of eventstore_cluster call es_call().")));
-	initStringInfo(value);
-	appendBinaryStringInfo(value, buffer->data + buffer->cursor, length);
-	buffer->cursor += length;
 }
 
+/*
+ * Reads a value where it is, as record_recv() does: a type's function wants a zero behind it.
+ */
 Datum
 call_unpack_value(StringInfo buffer, CallType *type, bool *isnull)
 {
 	int			length = (int) pq_getmsgint(buffer, 4);
 	StringInfoData value;
+	char		behind;
 	Datum		result;
 
 	*isnull = length == NULL_LENGTH;
 	if (*isnull)
 		return (Datum) 0;
-	take_bytes(buffer, length, &value);
+	check_length(buffer, length);
+	value.data = buffer->data + buffer->cursor;
+	value.len = length;
+	value.maxlen = length + 1;
+	value.cursor = 0;
+	behind = value.data[length];
+	value.data[length] = '\0';
 	result = ReceiveFunctionCall(&type->function, &value, type->parameter, -1);
-	if (value.cursor != value.len)
+	value.data[length] = behind;
+	if (value.cursor != length)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_BINARY_REPRESENTATION),
 				 errmsg("a value of a call has another form than its type"),
-				 errdetail("Of %d bytes %d were read.", value.len, value.cursor),
+				 errdetail("Of %d bytes %d were read.", length, value.cursor),
 				 errhint("Have the same type on the router and on the shard.")));
+	buffer->cursor += length;
 	return result;
 }
 
@@ -107,12 +116,11 @@ static char *
 unpack_text(StringInfo buffer)
 {
 	int			length = (int) pq_getmsgint(buffer, 4);
-	StringInfoData value;
 
 	if (length == NULL_LENGTH)
 		return NULL;
-	take_bytes(buffer, length, &value);
-	return value.data;
+	check_length(buffer, length);
+	return pnstrdup(pq_getmsgbytes(buffer, length), length);
 }
 
 void
@@ -168,13 +176,12 @@ call_raise_error(StringInfo buffer)
 			 set_field(PG_DIAG_CONSTRAINT_NAME, fields[CALL_CONSTRAINT])));
 }
 
+/* It is copied, as its reader writes a zero behind each value. */
 void
 call_buffer(StringInfo buffer, Datum value)
 {
 	bytea	   *bytes = DatumGetByteaPP(value);
 
-	buffer->data = VARDATA_ANY(bytes);
-	buffer->len = VARSIZE_ANY_EXHDR(bytes);
-	buffer->maxlen = -1;
-	buffer->cursor = 0;
+	initStringInfo(buffer);
+	appendBinaryStringInfo(buffer, VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
 }
