@@ -245,6 +245,10 @@ is(on('router', q{
 is(on('router', q{SELECT count(*) FROM pg_proc WHERE pronamespace = 'es_cluster'::regnamespace AND prosrc = 'es_route'}), '23', 'so many are routed');
 is(on('router', q{SELECT count(*) FROM pg_proc p WHERE pronamespace = 'es_cluster'::regnamespace AND obj_description(oid, 'pg_proc') IS NULL}), '0', 'each has a comment');
 
+my $reference = slurp_file("$FindBin::RealBin/../../doc/reference/cluster.md");
+is(join(' ', grep { $reference !~ /\b$_\b/ } split /\n/, on('router', q{SELECT DISTINCT proname FROM pg_proc WHERE pronamespace = 'es_cluster'::regnamespace AND obj_description(oid, 'pg_proc') NOT LIKE 'part of %'})),
+	'', 'each that is not a part of another one is in the reference');
+
 #
 # The router's dump
 #
