@@ -12,6 +12,7 @@
 #include "utils/lsyscache.h"
 
 #include "eventstore.h"
+#include "base/compat.h"
 #include "cluster/cluster.h"
 
 /* The length of a null. */
