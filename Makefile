@@ -18,6 +18,7 @@
 #   make gateway, make gateway-install      the gateway, a program that serves HTTP (doc/operate/gateway.md)
 #   make message-db, make message-db-install   the extension eventstore_message_db (doc/compare/message-db.md)
 #   make tap, make tap-install              the extension eventstore_tap, pgTAP functions (doc/guide/testing.md)
+#   make cluster, make cluster-install      the extension eventstore_cluster, a router on PL/Proxy (doc/operate/scale.md)
 #   make console                            the console that the gateway serves, by npm (gateway/console/README.md)
 #   make gateway-demo                       a private server with sample data and the gateway; prints the address
 #   make gateway-asan                       the gateway with AddressSanitizer, for tests
@@ -33,7 +34,7 @@ MODULE_big = eventstore
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
 
 # The install script is these files, in this order.
-SQL_FILES = base stats log identity drop_guard notify type read append failure aggregate retention projection subscription inbox retention_rule operate restore reset privilege worker health restore_end
+SQL_FILES = base stats log identity drop_guard notify type read append failure aggregate retention projection subscription inbox retention_rule operate restore reset privilege worker health cluster restore_end
 SQL = $(SQL_FILES:%=sql/%.sql)
 INSTALL_SCRIPT_SQL = $(EXTENSION)--$(EXTVERSION).sql
 DATA_built = $(INSTALL_SCRIPT_SQL)
@@ -65,7 +66,7 @@ EXTRA_CLEAN = $(EXTENSION)--*.sql .built-with results log tmp_check output_iso \
 
 own_goals = check check-fast check-all check-clients check-assert check-asan fuzz torture demo demo-stop bench bench-decisions bench-growth bench-peers bench-gateway \
 	format format-check drawings bench-instructions console gateway gateway-asan gateway-demo gateway-install \
-	message-db message-db-install tap tap-install
+	message-db message-db-install tap tap-install cluster cluster-install
 
 ifneq (,$(filter $(own_goals),$(MAKECMDGOALS)))
 # ---- Goals with a script of their own: they must start where nothing is
@@ -169,10 +170,13 @@ gateway gateway-asan gateway-install:
 	@PG_CONFIG=$$(test/tools/packages pg_config) && \
 		$(MAKE) --no-print-directory -C gateway PG_CONFIG=$$PG_CONFIG $(patsubst gateway-%,%,$(@:gateway=all))
 
-message-db message-db-install tap tap-install:
+message-db message-db-install: folder = compat/message-db
+tap tap-install: folder = pgtap
+cluster cluster-install: folder = cluster
+message-db message-db-install tap tap-install cluster cluster-install:
 	@test/tools/packages demo
 	@PG_CONFIG=$$(test/tools/packages pg_config) && \
-		$(MAKE) --no-print-directory -C $(if $(findstring tap,$@),pgtap,compat/message-db) PG_CONFIG=$$PG_CONFIG \
+		$(MAKE) --no-print-directory -C $(folder) PG_CONFIG=$$PG_CONFIG \
 		$(if $(findstring install,$@),install,all)
 
 gateway-demo:

@@ -57,6 +57,7 @@ CREATE VIEW es_privileges AS
         ('es_closed',               'EXECUTE', '{reader,writer,operator}'),
         ('es_definitions_in',       'EXECUTE', '{reader,writer,operator}'),
         ('es_definitions_out',      'EXECUTE', '{reader,writer,operator}'),
+        ('es_call',                 'EXECUTE', '{reader,writer,operator}'),
         ('es_checksum',             'EXECUTE', '{reader,writer,operator}'),
         ('es_describe_event_type',  'EXECUTE', '{reader,writer,operator}'),
         ('es_digest',               'EXECUTE', '{reader,writer,operator}'),

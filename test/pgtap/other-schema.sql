@@ -1,7 +1,7 @@
 -- The extension works from a schema that is not in search_path, and is not led
 -- astray by objects of its names in one that is.
 BEGIN;
-SELECT plan(88);
+SELECT plan(89);
 
 DROP EXTENSION eventstore;
 CREATE SCHEMA es2;
@@ -51,6 +51,7 @@ SELECT is(es2.es_by_version(2, 1, 2), true, 'es_by_version');
 SELECT is(es2.es_set_slots('{[0,1024)}'), 1024, 'es_set_slots');
 SELECT is(es2.es_slots(), '{[0,1024)}', 'es_slots');
 SELECT is(es2.es_set_slots(NULL), 1024, 'es_set_slots of all');
+SELECT is(es2.es_call('es_stream_version(stream)', '\x000000096163636f756e742d30'), '\x520001000000080000000000000000', 'es_call');
 SELECT is(es2.es_kept_after('account-1', 1), 1::bigint, 'es_kept_after');
 SELECT is(es2.es_by_query(2, '[{}]', '{1}'), false, 'es_by_query');
 SELECT is(es2.es_matching_positions('[{"types": ["opened"]}]', 0, NULL), '{1}', 'es_matching_positions');

@@ -93,13 +93,14 @@ SELECT is_empty(
     $$ SELECT * FROM acls a, aclexplode(a.acl) e
         WHERE e.grantee = 0 AND (a.type IN ('table', 'view', 'sequence') OR e.privilege_type NOT IN ('EXECUTE', 'USAGE')) $$,
     'PUBLIC has no right on a table, view or sequence');
--- es_state saves what it has folded, as the caller, and only for the caller and the owner of the reducer
+-- es_state saves what it has folded, as the caller, and only for the caller and the owner of the reducer. es_call calls
+-- what the caller may call.
 SELECT bag_eq(
     $$ SELECT p.oid::regprocedure::text
          FROM members m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid
         WHERE p.provolatile = 'v' AND 'internal'::regtype <> ALL (p.proargtypes) AND has_function_privilege('es_test_nobody', p.oid, 'EXECUTE') $$,
-    $$ VALUES ('es_uuid7()'), ('es_query(jsonb,bigint,bigint,boolean,bigint)'), ('es_state(text,es_function,jsonb,bigint,timestamp with time zone,text)') $$,
-    'of the functions that could write PUBLIC may call none but es_state, which writes its cache only, and es_query, which takes a snapshot');
+    $$ VALUES ('es_uuid7()'), ('es_call(text,bytea)'), ('es_query(jsonb,bigint,bigint,boolean,bigint)'), ('es_state(text,es_function,jsonb,bigint,timestamp with time zone,text)') $$,
+    'of the functions that could write PUBLIC may call none but es_state, which writes its cache only, es_query, which takes a snapshot, and es_call, which calls another one');
 SELECT is_empty(
     $$ SELECT p.oid::regprocedure
          FROM members m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid

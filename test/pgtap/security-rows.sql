@@ -254,6 +254,8 @@ SELECT is_empty(
               -- other tables, for operators, or for definitions
               'es_failures', 'es_inbox', 'es_define_event_type', 'es_drop_event_type', 'es_describe_event_type', 'es_define_upcaster', 'es_grant', 'es_revoke',
               'es_stats', 'es_inbox_stats', 'es_stats_reset', 'es_horizon_holders',
+              -- calls another one, as the caller
+              'es_call',
               -- of definitions alone
               'es_closed', 'es_slots', 'es_definitions', 'es_finish_restore', 'es_promote', 'es_published_horizon_applied',
               -- for operators and owners: names the events that their projections and subscriptions wait at; its parts are for nobody

@@ -75,7 +75,7 @@ INSERT INTO plain VALUES
     ('id', 'md5(''1'')::uuid'), ('attribute', '''k'''), ('schema', '''handlers'''), ('reason', '''why'''), ('kind', '''reader'''),
     ('es_query.query', '''[{"types": ["a"]}]'''), ('es_matching_positions.query', '''[{"types": ["a"]}]'''), ('positions', '''{1}'''), ('given', '''[{"type": "a"}]'''), ('es_decide.query', '''[{"tags": ["t"]}]'''), ('es_decide.decider', '''decide_tagged'''), ('es_append_if.query', '''[{"tags": ["t"]}]'''), ('es_append_if.events', '''[{"type": "a", "tags": ["t"]}]'''), ('role', '''es_arguments_role'''), ('state', '''{}'''),
     ('slots', '''{[0,1024)}'''), ('event', '(SELECT e FROM es_read() AS e LIMIT 1)'), ('metadata', '''{}'''), ('token', '(SELECT max(token) FROM es_partitions WHERE subscription = ''s'')'),
-    ('failure_id', '(SELECT min(id) FROM es_failures)'),
+    ('failure_id', '(SELECT min(id) FROM es_failures)'), ('call', '''es_stream_version(stream)'''), ('arguments', '''\x00000003612d31'''),
     ('es_append.id', 'md5(''new'')::uuid'), ('es_append_batch.data', '''{"{}"}'''), ('es_append_batch.metadata', 'NULL'),
     ('es_append_batch.ids', 'NULL'), ('es_create_projection.name', '''new'''), ('es_create_projection.handler', '''handle'''),
     ('es_create_subscription.name', '''new'''), ('es_receive.handler', '''receive'''), ('es_define_upcaster.type', '''b'''),
