@@ -46,7 +46,9 @@ SELECT es_create_projection('counted', mode => 'sync', tables => '{shop.counted}
 	INSERT INTO shop.counted SELECT stream, count(*) FROM new_events GROUP BY stream
 	    ON CONFLICT (stream) DO UPDATE SET events = counted.events + excluded.events $$);
 SELECT es_create_projection('listed', tables => '{shop.listed}', query => 'INSERT INTO shop.listed SELECT position FROM new_events');
+SET ROLE app;
 SELECT es_create_subscription('all', partitions => 3);
+RESET ROLE;
 SELECT es_append('gone-1', 'none', 'e') FROM generate_series(1, 1);
 SELECT es_append_batch('kept-1', 'none', '[{"type": "e"}, {"type": "e", "tags": ["t:1"]}, {"type": "e"}]');
 SELECT es_append('secret-1', 'none', 'e');
@@ -168,7 +170,7 @@ sub cutover_step
 	my $done = IPC::Run::run([ $program, $step, $self->{conf} ], '<', '/dev/null', '>', \$out, '2>&1', IPC::Run::timeout(180));
 
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	is($done ? 'done' : 'failed', $expected // 'done', "$self->{name}: $step") or diag($out);
+	is($done ? 'done' : 'failed', $expected // 'done', "$self->{name}: $step") or die $out;
 	note($out);
 	return $out;
 }

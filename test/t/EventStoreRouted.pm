@@ -22,6 +22,19 @@ our @EXPORT = qw(
 
 our $routed_folder = PostgreSQL::Test::Utils::tempdir();
 my @children;
+my $parent = $$;
+
+# Also when the test dies.
+END
+{
+	local $? = $?;
+
+	if ($$ == $parent)
+	{
+		stop_clients($_) foreach qw(writers consumers);
+		await_children();
+	}
+}
 
 # What a client meets while its store changes: it asks the map again, and repeats.
 my $passing = qr/ES009|could not connect|starting up|shutting down|connection to server|terminating connection|closed the connection|on a logical replica/;
