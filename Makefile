@@ -124,6 +124,7 @@ torture:
 	@test/torture/run
 	@test/torture/decisions
 	@test/torture/removals
+	@test/torture/replicas
 
 demo:
 	@test/tools/packages demo

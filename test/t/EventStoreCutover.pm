@@ -167,10 +167,10 @@ sub cutover_step
 {
 	my ($self, $step, $expected) = @_;
 	my $out = '';
-	my $done = IPC::Run::run([ $program, $step, $self->{conf} ], '<', '/dev/null', '>', \$out, '2>&1', IPC::Run::timeout(180));
+	my $done = IPC::Run::run([ ($ENV{TRACE} ? qw(bash -x) : ()), $program, $step, $self->{conf} ], '<', '/dev/null', '>', \$out, '2>&1', IPC::Run::timeout(180));
 
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	is($done ? 'done' : 'failed', $expected // 'done', "$self->{name}: $step") or die $out;
+	is($done ? 'done' : 'failed', $expected // 'done', "$self->{name}: $step") or do { diag($out); die "cannot go on" };
 	note($out);
 	return $out;
 }

@@ -6,6 +6,7 @@ package EventStoreRouted;
 use strict;
 use warnings;
 
+use Cwd qw(abs_path);
 use Exporter qw(import);
 use IPC::Run;
 use POSIX ();
@@ -20,7 +21,7 @@ our @EXPORT = qw(
   start_child await_children is_to_stop stop_clients
   write_routed consume lines_of acknowledged);
 
-our $routed_folder = PostgreSQL::Test::Utils::tempdir();
+our $routed_folder = abs_path(PostgreSQL::Test::Utils::tempdir());
 my @children;
 my $parent = $$;
 
@@ -31,7 +32,7 @@ END
 
 	if ($$ == $parent)
 	{
-		stop_clients($_) foreach qw(writers consumers);
+		stop_clients($_) foreach qw(writers consumers all);
 		await_children();
 	}
 }
@@ -53,10 +54,10 @@ sub write_routes
 {
 	my (@routes) = @_;
 
-	open(my $file, '>', "$routed_folder/map.new") or die $!;
+	open(my $file, '>', "$routed_folder/map.part") or die $!;
 	print $file "@$_\n" foreach @routes;
 	close($file);
-	rename("$routed_folder/map.new", "$routed_folder/map") or die $!;
+	rename("$routed_folder/map.part", "$routed_folder/map") or die $!;
 	return;
 }
 
@@ -144,7 +145,7 @@ sub write_routed
 				$version{$stream} = $out;
 				last;
 			}
-			die "$stream: $err" unless $err =~ $passing;
+			die "$stream: $err" if $err !~ $passing || is_to_stop('all');
 			append_to_file("$routed_folder/refused", "$stream\n") if $err =~ /ES009/;
 			usleep(20_000);
 		}
