@@ -167,7 +167,7 @@ sub cutover_step
 {
 	my ($self, $step, $expected) = @_;
 	my $out = '';
-	my $done = IPC::Run::run([ ($ENV{TRACE} ? qw(bash -x) : ()), $program, $step, $self->{conf} ], '<', '/dev/null', '>', \$out, '2>&1', IPC::Run::timeout(180));
+	my $done = IPC::Run::run([ $program, $step, $self->{conf} ], '<', '/dev/null', '>', \$out, '2>&1', IPC::Run::timeout(180));
 
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	is($done ? 'done' : 'failed', $expected // 'done', "$self->{name}: $step") or do { diag($out); die "cannot go on" };
@@ -205,14 +205,14 @@ sub has_everything_once
 			SELECT stream, string_agg(version::text, ',' ORDER BY position) AS versions, count(*) AS n FROM es_events WHERE stream LIKE 'w%' GROUP BY stream) AS s
 			 WHERE versions <> (SELECT string_agg(v::text, ',' ORDER BY v) FROM generate_series(1, n) AS v)}), '', "$name: versions are 1 to n");
 	is($server->safe_psql('shop', q{SELECT count(*) || ' ' || count(DISTINCT position) FROM shop.handled}),
-		$server->safe_psql('shop', q{SELECT count(*) || ' ' || count(*) FROM es_events}), "$name: the subscription has delivered each event once");
+		$server->safe_psql('shop', q{SELECT count(*) || ' ' || count(*) FROM es_events WHERE stream NOT LIKE 'secret-%'}), "$name: the subscription has delivered each event once");
 	is($server->safe_psql('shop', q{SELECT count(*) FROM (SELECT version, lag(version, 1, 0::bigint) OVER (PARTITION BY stream ORDER BY ordinal) AS before FROM shop.handled WHERE stream LIKE 'w%') AS h WHERE version <> before + 1}),
 		'0', "$name: in the order of each stream");
-	is(join("\n", lines_of('followed')), $server->safe_psql('shop', q{SELECT string_agg(position || ' ' || id, E'\n' ORDER BY position) FROM es_events}),
+	is(join("\n", lines_of('followed')), $server->safe_psql('shop', q{SELECT string_agg(position || ' ' || id, E'\n' ORDER BY position) FROM es_events WHERE stream NOT LIKE 'secret-%'}),
 		"$name: the consumer with its own position has read each event once, in order");
 	ok($server->poll_query_until('shop', q{SELECT es_wait('listed', es_horizon(), '1s')}), "$name: the async projection goes on");
 	is($server->safe_psql('shop', q{SELECT (SELECT count(*) FROM shop.listed) - count(*) FROM es_events}), '0', "$name: it has each event once");
-	is($server->safe_psql('shop', q{SELECT mode || ' ' || ((SELECT sum(events) FROM shop.counted) - (SELECT count(*) FROM es_events)) FROM es_projections WHERE name = 'counted'}),
+	is($server->safe_psql('shop', q{SELECT mode || ' ' || ((SELECT sum(events) FROM shop.counted WHERE stream NOT LIKE 'gone-%') - (SELECT count(*) FROM es_events WHERE stream NOT LIKE 'gone-%')) FROM es_projections WHERE name = 'counted'}),
 		'sync 0', "$name: so has the sync one, which is sync again");
 	is($server->safe_psql('shop', q{SET ROLE app; SELECT count(*) FROM es_events WHERE stream LIKE 'secret-%'}), '0', "$name: row security is there");
 	is($server->safe_psql('shop', q{SELECT count(*) FROM pg_class WHERE relname = 'by_time'}), '1', "$name: an index of the administrator, too");

@@ -18,7 +18,7 @@ use EventStoreTest;
 our @EXPORT = qw(
   $routed_folder
   slots_of_streams write_routes routed run_psql
-  start_child await_children is_to_stop stop_clients
+  start_child await_children forget_clients is_to_stop stop_clients
   write_routed consume lines_of acknowledged);
 
 our $routed_folder = abs_path(PostgreSQL::Test::Utils::tempdir());
@@ -119,6 +119,13 @@ sub await_children
 {
 	waitpid($_, 0) foreach @children;
 	@children = ();
+	return;
+}
+
+# Another set of clients begins.
+sub forget_clients
+{
+	$routed_folder = abs_path(PostgreSQL::Test::Utils::tempdir());
 	return;
 }
 
