@@ -21,7 +21,6 @@ plan skip_all => 'python3 with psycopg 3 is not here' unless $python;
 use_seed();
 my $folder = PostgreSQL::Test::Utils::tempdir();
 my $node = new_store('cdc', workers => 1, streaming => 1, conf => "wal_level = logical\ndeadlock_timeout = 50ms\n");
-my %err;
 
 create_writers($node);
 $node->safe_psql('postgres', q{CREATE PUBLICATION cdc FOR TABLE es_events, es_published_horizon WITH (publish = 'insert, update')});
@@ -38,7 +37,7 @@ sub start_consumer
 	local $ENV{PGHOST} = $node->host;
 	local $ENV{PGPORT} = $node->port;
 	local $ENV{PGDATABASE} = 'postgres';
-	return IPC::Run::start([ $python, "$top/examples/cdc.py", $plugin, $plugin, "$folder/$plugin" ], '<', '/dev/null', '>', '/dev/null', '2>', \$err{$plugin});
+	return IPC::Run::start([ $python, "$top/examples/cdc.py", $plugin, $plugin, "$folder/$plugin" ], '<', '/dev/null', '>', '/dev/null', '2>>', "$folder/$plugin.err");
 }
 
 # Positions in the order in which they were written.
@@ -85,7 +84,8 @@ foreach my $plugin (@plugins)
 {
 	wait_until("$plugin: all is written", sub { written($plugin) =~ /(?:^|,)$last$/ }, 0.3);
 	ok(written($plugin) eq $events, "$plugin: each event was written once, in the order of positions");
-	ok($node->poll_query_until('postgres', "SELECT confirmed_flush_lsn > '0/0' AND pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn) < 1000000 FROM pg_replication_slots WHERE slot_name = '$plugin'"), "$plugin: and the slot is confirmed");
+	ok($node->poll_query_until('postgres', "SELECT confirmed_flush_lsn > '0/0' AND pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn) < 1000000 FROM pg_replication_slots WHERE slot_name = '$plugin'"), "$plugin: and the slot is confirmed") or
+	  diag(slurp_file("$folder/$plugin.err"));
 	$run{$plugin}->signal('TERM');
 	$run{$plugin}->finish;
 }
