@@ -127,6 +127,7 @@ torture:
 	@test/torture/decisions
 	@test/torture/removals
 	@test/torture/failover
+	@test/torture/replicas
 
 demo:
 	@test/tools/packages demo

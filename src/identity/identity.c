@@ -555,6 +555,22 @@ check_promotable(Oid log, Snapshot snapshot, const Incarnation *last, const Copy
 }
 
 /*
+ * Removals that came have the publisher's numbers.  The next one gets a number above.
+ */
+static void
+raise_removals(Oid log, Snapshot snapshot)
+{
+	Relation	removals = table_open(own_table_relid(log, "es_removals"), AccessShareLock);
+	Relation	index = index_open(compat_primary_key_index(removals), AccessShareLock);
+	int64		last = table_row_last_number(removals, index, 1, snapshot);
+
+	index_close(index, AccessShareLock);
+	table_close(removals, AccessShareLock);
+	if (last > 0)
+		log_sequence_raise(own_table_relid(log, "es_removals_id_seq"), last);
+}
+
+/*
  * es_promote(OUT incarnation uuid, OUT "position" bigint): lets a logical replica go on by
  * itself.  All that it has is stable from now on.
  */
@@ -582,6 +598,7 @@ es_promote(PG_FUNCTION_ARGS)
 	position = last_position(log, snapshot);
 	if (position > 0)
 		log_sequence_raise(own_table_relid(log, "es_position"), position);
+	raise_removals(log, snapshot);
 	id = begin_next(log, snapshot, found ? &last : NULL, &marks, "promoted");
 	UnregisterSnapshot(snapshot);
 	published_horizon_raise(log, position);

@@ -209,6 +209,9 @@ is(on_replica(q{SELECT es_store_id()}), on_publisher(q{SELECT es_store_id()}), '
 	$open->quit;
 	$idle->quit;
 }
+on_replica(q{SELECT es_delete_stream('seen-1', 'any')});
+is(on_replica(q{SELECT max(id) - (SELECT count(*) FROM es_removals) FROM es_removals}),
+	on_publisher(q{SELECT max(id) - count(*) FROM es_removals}), 'a removal gets a number above those that came');
 on_replica(q{SELECT es_alter_projection('p', mode => 'sync'); SELECT es_append('after-1', 'any', 'x')});
 is(on_replica('SELECT count(*) FROM (SELECT position FROM es_events EXCEPT SELECT position FROM handled) AS x'), '0', 'a projection becomes sync');
 $_->quit foreach $slow, $quick;

@@ -11,166 +11,35 @@ use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
 
+use EventStoreRouted;
 use EventStoreTest;
-use IPC::Run;
-use POSIX ();
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-my $folder  = PostgreSQL::Test::Utils::tempdir();
 my $writers = 3;
 my $step    = few_or_many(40, 200);
-my @children;
 
 my $first = new_store('first', streaming => 1, conf => "max_wal_senders = 10\nwal_keep_size = 256MB\nautovacuum = off\n");
 sql($first, q{SELECT es_set_slots('{[0,1024)}')}, q{SELECT es_create_subscription('all', partitions => 4)});
 
 # Which store has which slots: [first slot, slot behind the last one, server].
 my @map = ([ 0, 1024, $first ]);
-my %slot = map { split /\|/ } split /\n/, $first->safe_psql('postgres',
-	qq{SELECT s, es_partition(s, 1024) FROM (SELECT 'w' || w || '-' || n AS s FROM generate_series(1, $writers) w, generate_series(1, 12) n) x});
+my %slot = slots_of_streams($first, $writers);
 
 sub write_map
 {
-	open(my $file, '>', "$folder/map.new") or die $!;
-	print $file join(' ', $_->[0], $_->[1], $_->[2]->connstr('postgres')) . "\n" foreach @map;
-	close($file);
-	rename("$folder/map.new", "$folder/map") or die $!;
+	write_routes(map { [ $_->[0], $_->[1], $_->[2]->connstr('postgres') ] } @map);
 	return;
-}
-
-# The server that has a slot, as writers know it.
-sub mapped
-{
-	my ($wanted) = @_;
-
-	foreach my $line (split /\n/, slurp_file("$folder/map"))
-	{
-		my ($from, $to, $connection) = split / /, $line, 3;
-
-		return $connection if $wanted >= $from && $wanted < $to;
-	}
-	die "no server has slot $wanted";
-}
-
-# Runs a statement.  Returns true, its rows and its error.
-sub run_psql
-{
-	my ($connection, $statement) = @_;
-	my ($out, $err) = ('', '');
-	my $done = IPC::Run::run([ 'psql', '-XAtq', '-v', 'VERBOSITY=verbose', '-d', $connection, '-c', $statement ], '<', '/dev/null', '>', \$out, '2>', \$err);
-
-	return ($done, $out, $err);
-}
-
-sub is_to_stop
-{
-	my ($what) = @_;
-
-	return -e "$folder/stop-$what";
-}
-
-sub stop
-{
-	my ($what) = @_;
-
-	append_to_file("$folder/stop-$what", '');
-	return;
-}
-
-# Runs a process, which must not end a test or a server.
-sub start_child
-{
-	my ($code) = @_;
-	my $pid = fork() // die $!;
-
-	if ($pid == 0)
-	{
-		eval { $code->(); 1 } or append_to_file("$folder/errors", $@);
-		POSIX::_exit(0);
-	}
-	push @children, $pid;
-	return;
-}
-
-# Appends, each event until its append is acknowledged.
-sub write_events
-{
-	my ($number) = @_;
-	my %version;
-
-	for (my $i = 1; !is_to_stop('writers'); $i++)
-	{
-		my $stream   = "w$number-" . (1 + $i % 12);
-		my $id       = sprintf('00000000-0000-4000-8000-%04d%08d', $number, $i);
-		my $expected = $version{$stream} // 0;
-
-		while (1)
-		{
-			my ($done, $out, $err) = run_psql(mapped($slot{$stream}), "SELECT version FROM es_append('$stream', $expected, 'e', id => '$id')");
-
-			chomp $out;
-			if ($done)
-			{
-				append_to_file("$folder/acknowledged-$number", "$id $stream $out\n");
-				$version{$stream} = $out;
-				last;
-			}
-			die "$stream: $err" unless $err =~ /ES009|could not connect|starting up|shutting down|connection to server/;
-			append_to_file("$folder/refused", "$stream\n") if $err =~ /ES009/;
-			usleep(20_000);
-		}
-	}
-	return;
-}
-
-# Polls a store, and notes what it delivers.
-sub consume
-{
-	my ($name, $connection) = @_;
-
-	until (is_to_stop('consumers'))
-	{
-		my (undef, $out, $err) = run_psql($connection, q{SELECT token, id, stream, version FROM es_poll('all', 'c', 100)});
-		my %tokens;
-
-		die "$name: $err" if $err ne '';
-		foreach my $row (split /\n/, $out)
-		{
-			my ($token, @event) = split /\|/, $row;
-
-			$tokens{$token} = 1;
-			append_to_file("$folder/delivered", "@event $name\n");
-		}
-		foreach my $token (keys %tokens)
-		{
-			my ($done, undef, $error) = run_psql($connection, "SELECT es_ack('all', $token)");
-
-			die "$name: $error" unless $done;
-		}
-		usleep(50_000) unless %tokens;
-	}
-	return;
-}
-
-sub lines_of
-{
-	return map { -e $_ ? split(/\n/, slurp_file($_)) : () } map { "$folder/$_" } @_;
-}
-
-sub acknowledged
-{
-	return lines_of(map { "acknowledged-$_" } 1 .. $writers);
 }
 
 # Waits until so many more appends are acknowledged of streams in these slots.
 sub await_appends
 {
 	my ($name, $from, $to, $count) = @_;
-	my $known = () = grep { my $s = (split / /)[1]; $slot{$s} >= $from && $slot{$s} < $to } acknowledged();
+	my $known = () = grep { my $s = (split / /)[1]; $slot{$s} >= $from && $slot{$s} < $to } acknowledged($writers);
 
-	wait_until($name, sub { scalar(grep { my $s = (split / /)[1]; $slot{$s} >= $from && $slot{$s} < $to } acknowledged()) >= $known + $count });
+	wait_until($name, sub { scalar(grep { my $s = (split / /)[1]; $slot{$s} >= $from && $slot{$s} < $to } acknowledged($writers)) >= $known + $count });
 	return;
 }
 
@@ -224,7 +93,7 @@ write_map();
 start_child(sub { consume('first', $first->connstr('postgres')) });
 foreach my $number (1 .. $writers)
 {
-	start_child(sub { write_events($number) });
+	start_child(sub { write_routed($number, %slot) });
 }
 await_appends('the store has events', 0, 1024, $step);
 split_store($map[0], 'second');
@@ -236,14 +105,14 @@ if (few_or_many(0, 1))
 	split_store($halves[1], 'fourth');
 }
 
-stop('writers');
-wait_until('all appends are answered', sub { my $n = acknowledged(); usleep(1_000_000); $n == acknowledged() });
+stop_clients('writers');
+wait_until('all appends are answered', sub { my $n = acknowledged($writers); usleep(1_000_000); $n == acknowledged($writers) });
 foreach my $entry (@map)
 {
 	ok($entry->[2]->poll_query_until('postgres', q{SELECT bool_and(greatest(position, reached) >= es_horizon() AND leased_until IS NULL) FROM es_partitions WHERE subscription = 'all'}), 'all is delivered');
 }
-stop('consumers');
-waitpid($_, 0) foreach @children;
+stop_clients('consumers');
+await_children();
 
 #
 # What must be true
@@ -251,7 +120,7 @@ waitpid($_, 0) foreach @children;
 is(join('', lines_of('errors')), '', 'no writer and no consumer has failed');
 cmp_ok(scalar(lines_of('refused')), '>', 0, 'appends were refused on the way');
 
-my @appended = acknowledged();
+my @appended = acknowledged($writers);
 my (%stored, %delivered, %at, @late);
 foreach my $entry (@map)
 {

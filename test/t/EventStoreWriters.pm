@@ -49,6 +49,16 @@ BEGIN
 	END LOOP;
 END $$;
 
+-- What is refused now and then: a stream that was removed, or archived, by another one.
+CREATE FUNCTION attempt(statement text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE statement;
+EXCEPTION
+	WHEN deadlock_detected OR serialization_failure THEN RAISE;
+	WHEN OTHERS THEN
+		IF SQLSTATE NOT LIKE 'ES%' AND SQLSTATE NOT IN ('55000', '0A000', '22023', '42704') THEN RAISE; END IF;
+END $$;
+
 CREATE FUNCTION append(stream text) RETURNS void LANGUAGE sql
 BEGIN ATOMIC
 	SELECT es_append(stream, 'any', 'plain', jsonb_build_object('at', clock_timestamp()));
@@ -260,6 +270,25 @@ SELECT es_delete_stream('removed-:client_id-:n', 'any');
 PREPARE TRANSACTION 'r-:client_id-:n';
 END
 
+# They change and remove events of streams with tags and bodies, and archive some.
+my %change = (
+	tagged => [ 30, <<'END' ],
+SELECT attempt(format($$SELECT es_append('tagged-%s', 'any', 'plain', '{"n": %s}', tags => ARRAY['s:%1$s', 'c:%s'], body => '\\x00ff')$$, :s % 20, :n, :client_id));
+END
+	rewrite => [ 15, <<'END' ],
+SELECT attempt(format($$SELECT es_rewrite(id, '{"rewritten": %s}') FROM (SELECT id FROM es_load('tagged-%s') WHERE type = 'plain' LIMIT 1) AS e$$, :n, :s % 20));
+END
+	compact => [ 5, "SELECT attempt(format('SELECT es_compact_stream(%L, %L)', 'tagged-' || :s % 20, 'es_merge'));" ],
+	shorten => [ 5, "SELECT attempt(format('SELECT es_truncate_stream(%L, greatest(es_stream_version(%1\$L) - 2, 1))', 'tagged-' || :s % 20));" ],
+	archive => [ 5, <<'END' ],
+BEGIN;
+SELECT append('archived-:client_id-:n'), append('archived-:client_id-:n');
+COMMIT;
+SELECT attempt('SELECT es_archive_stream(''archived-:client_id-:n'')');
+END
+	delete => [ 5, "SELECT attempt('SELECT es_delete_stream(''stress-:s'', ''any'')');" ],
+	retain => [ 2, "SELECT attempt('SELECT es_run_retention(''other'', force => true)');" ]);
+
 # Ends prepared transactions some time after they were prepared, in another
 # session than the one that appended.
 my $end_prepared = <<'END';
@@ -306,7 +335,7 @@ sub start_pgbench
 		IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
 }
 
-my %scripts = (quick => \%quick, burst => \%burst, slow => \%slow, remove => \%remove);
+my %scripts = (quick => \%quick, burst => \%burst, slow => \%slow, remove => \%remove, change => \%change);
 
 sub commit_prepared
 {
@@ -344,14 +373,14 @@ sub write_events
 		append_to_file("$folder/end_prepared.sql", $end_prepared x ($seconds * 20));
 		append_to_file("$folder/wide.sql", $wide_import x ($seconds / 4));
 		$process{$_} = start_psql($node, "$folder/$_.sql", "$folder/$_")
-		  foreach 'end_prepared', $clients{remove} ? () : 'wide';
+		  foreach 'end_prepared', $clients{remove} || $clients{change} ? () : 'wide';
 	}
 	# A wide import waits for what was left prepared.
 	foreach my $name ('end_prepared', (grep { !/^(end_prepared|wide)$/ } sort keys %process), 'wide')
 	{
 		commit_prepared($node) if $name eq 'wide';
 		end_prepared_until_finished($node, $process{$name})
-		  if $clients{remove} && $name ne 'end_prepared' && $process{$name};
+		  if ($clients{remove} || $clients{change}) && $name ne 'end_prepared' && $process{$name};
 		next if !$process{$name} || finish_psql($process{$name});
 		die "$name: " . slurp_file("$folder/$name.err");
 	}
