@@ -249,7 +249,7 @@ make_trigger(Oid log, const char *slots)
 static const char *const find_removed =
 "SELECT r.stream, @extschema@.es_partition(r.stream, 1024) FROM @extschema@.es_removals r"
 " WHERE r.action = 'foreign' AND ($1 IS NULL OR @extschema@.es_partition(r.stream, 1024) <@ $1)"
-" LIMIT 1";
+" ORDER BY r.id LIMIT 1";
 
 /*
  * Refuses slots some of whose streams were removed as those of another store: their versions
