@@ -192,6 +192,7 @@ CREATE VIEW es_privileges AS
         ('es_archive_stream',       'EXECUTE', '{retention}'),
         ('es_compact_stream',       'EXECUTE', '{retention}'),
         ('es_delete_stream',        'EXECUTE', '{retention}'),
+        ('es_remove_foreign_streams', 'EXECUTE', '{retention}'),
         ('es_run_retention',        'EXECUTE', '{retention}'),
         ('es_set_retention',        'EXECUTE', '{retention}'),
         ('es_truncate_stream',      'EXECUTE', '{retention}'),

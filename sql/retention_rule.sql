@@ -112,3 +112,12 @@ COMMENT ON FUNCTION es_set_retention(text, interval, bigint, interval) IS
     'sets the rule by which workers remove events of a category; without a limit it removes the rule';
 COMMENT ON FUNCTION es_run_retention(text, boolean, boolean) IS
     'removes what the rules of retention allow, a part at a time; returns a row for each rule';
+
+-- Streams of another store, which a store that was split has from before (doc/internals/slots.md).
+CREATE FUNCTION es_remove_foreign_streams(
+    after_position bigint DEFAULT 0, dry_run boolean DEFAULT false, force boolean DEFAULT false,
+    OUT streams bigint, OUT events bigint, OUT "position" bigint, OUT held_by text, OUT more boolean)
+    RETURNS record AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE EXECUTE ON FUNCTION es_remove_foreign_streams(bigint, boolean, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION es_remove_foreign_streams(bigint, boolean, boolean) IS
+    'removes streams that are not in the slots of this store, a part at a time; returns how many, and where to go on';

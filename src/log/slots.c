@@ -38,6 +38,7 @@
 #include "utils/multirangetypes.h"
 #include "utils/rangetypes.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/typcache.h"
 
 #include "base/base.h"
@@ -244,6 +245,36 @@ make_trigger(Oid log, const char *slots)
 	change_log(log, psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER " SLOTS_TRIGGER, table));
 }
 
+/* A removed stream that would be of this store again; $1: the slots, null: all. */
+static const char *const find_removed =
+"SELECT r.stream, @extschema@.es_partition(r.stream, 1024) FROM @extschema@.es_removals r"
+" WHERE r.action = 'foreign' AND ($1 IS NULL OR @extschema@.es_partition(r.stream, 1024) <@ $1)"
+" ORDER BY r.id LIMIT 1";
+
+/*
+ * Refuses slots some of whose streams were removed as those of another store: their versions
+ * would begin anew.
+ */
+static void
+check_none_removed(Oid log, Datum slots)
+{
+	Oid			type = INT4MULTIRANGEOID;
+	uint64		found;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	found = own_sql_run_on_all_rows(log, find_removed, 1, &type, &slots,
+									slots == (Datum) 0 ? "n" : NULL, false);
+	PopActiveSnapshot();
+	if (found > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the store cannot have slots whose streams were removed from it"),
+				 errdetail("Stream \"%s\" of slot %d was removed by es_remove_foreign_streams(). Its versions would begin anew.",
+						   text_to_cstring(DatumGetTextPP(own_sql_value(1))),
+						   DatumGetInt32(own_sql_value(2))),
+				 errhint("Leave the slot to the store that has the events.")));
+}
+
 /*
  * es_set_slots(slots) returns int: how many slots the store has from now on.
  */
@@ -260,6 +291,7 @@ es_set_slots(PG_FUNCTION_ARGS)
 	log_check_relid_open(log);
 	log_lock_whole(log, "to set the slots of the store", NULL, NULL);
 	SPI_connect();
+	check_none_removed(log, PG_ARGISNULL(0) ? (Datum) 0 : PG_GETARG_DATUM(0));
 	if (!PG_ARGISNULL(0))
 		make_trigger(log, slots_to_text(PG_GETARG_DATUM(0)));
 	else if (has_slots(log))

@@ -35,7 +35,7 @@
 #include "retention/rule.h"
 
 /*
- * $1: the category, $2: the horizon, $3: what is older is too old to hold; null: nothing
+ * $1: the category; null: any, $2: the horizon, $3: what is older is too old to hold; null: nothing
  * is.  Projections come at any position, as one may be rebuilt.
  */
 #define SELECT_CONSUMERS \
@@ -43,12 +43,12 @@
 	" FROM (SELECT 'projection' AS kind, p.name," \
 	"   CASE WHEN p.mode = 'sync' AND p.state = 'running' THEN $2 ELSE p.position END AS position," \
 	"   p.start_position FROM @extschema@.es_projections p" \
-	"   WHERE p.categories IS NULL OR $1 = ANY (p.categories)" \
+	"   WHERE $1 IS NULL OR p.categories IS NULL OR $1 = ANY (p.categories)" \
 	" UNION ALL SELECT 'subscription', p.subscription," \
 	"   CASE WHEN p.leased_until IS NULL THEN greatest(p.position, p.reached) ELSE p.position END," \
 	"   NULL FROM @extschema@.es_subscriptions s" \
 	"   JOIN @extschema@.es_partitions p ON p.subscription = s.name" \
-	"   WHERE s.categories IS NULL OR $1 = ANY (s.categories) OR (p.earlier_upto > p.position" \
+	"   WHERE $1 IS NULL OR s.categories IS NULL OR $1 = ANY (s.categories) OR (p.earlier_upto > p.position" \
 	"     AND (p.earlier_categories IS NULL OR $1 = ANY (p.earlier_categories)))) c" \
 	" LEFT JOIN LATERAL (SELECT e.recorded_at FROM @extschema@.es_events e" \
 	"   WHERE @extschema@.es_category(e.stream) = $1" \
@@ -148,7 +148,7 @@ hold_find(RetentionRule *rule, bool force, RetentionHold *hold)
 		PointerGetDatum(rule->category), Int64GetDatum(horizon),
 		TimestampTzGetDatum(rule_time_before(rule, rule->max_lag))
 	};
-	const char *nulls = rule->max_lag ? "   " : "  n";
+	char		nulls[] = "   ";
 	List	   *behind = NIL;
 	uint64		count;
 	uint64		i;
@@ -158,6 +158,10 @@ hold_find(RetentionRule *rule, bool force, RetentionHold *hold)
 	hold->forced = force;
 	if (force)
 		return;
+	if (rule->category == NULL)
+		nulls[0] = 'n';
+	if (rule->max_lag == NULL)
+		nulls[2] = 'n';
 	count = own_sql_run(rule->log, SELECT_CONSUMERS, 3, types, values, nulls);
 	for (i = 0; i < count; i++)
 		add_consumer(rule, SPI_tuptable->vals[i], hold, &behind);

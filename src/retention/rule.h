@@ -23,7 +23,7 @@
 typedef struct RetentionRule
 {
 	Oid			log;			/* es_events */
-	text	   *category;
+	text	   *category;		/* NULL, for hold_find alone: any */
 	Interval   *max_age;		/* NULL: no limit */
 	int64		max_count;		/* 0: no limit */
 	Interval   *max_lag;		/* NULL: no limit */

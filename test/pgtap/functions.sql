@@ -52,6 +52,9 @@ SELECT bag_eq(
     ('es_delete_stream', 'stream text, expected es_expected_version, tombstone boolean DEFAULT false, metadata jsonb DEFAULT NULL::jsonb, OUT version bigint, OUT "position" bigint, OUT removed bigint', 'record'),
     ('es_truncate_stream', 'stream text, before_version bigint, metadata jsonb DEFAULT NULL::jsonb', 'bigint'),
     ('es_set_retention', 'category text, max_age interval DEFAULT NULL::interval, max_count bigint DEFAULT NULL::bigint, max_lag interval DEFAULT NULL::interval', 'void'),
+    ('es_remove_foreign_streams',
+     'after_position bigint DEFAULT 0, dry_run boolean DEFAULT false, force boolean DEFAULT false, OUT streams bigint,'
+     ' OUT events bigint, OUT "position" bigint, OUT held_by text, OUT more boolean', 'record'),
     ('es_run_retention',
      'category text DEFAULT NULL::text, dry_run boolean DEFAULT false, force boolean DEFAULT false, OUT category text, OUT streams bigint,'
      ' OUT events bigint, OUT held_by text, OUT held_since timestamp with time zone, OUT more boolean', 'SETOF record'),
@@ -314,6 +317,7 @@ SELECT bag_eq(
               ('es_truncate_stream', 'c',  'v', 'u', false),
               ('es_removals_changed', 'c', 'v', 'u', false),
               ('es_set_retention',  'c',   'v', 'u', false),
+              ('es_remove_foreign_streams', 'c', 'v', 'u', false),
               ('es_run_retention',  'c',   'v', 'u', false),
               ('es_kept_after',     'c',   's', 's', true),
               ('es_compact_stream', 'c',   'v', 'u', false),

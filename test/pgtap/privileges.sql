@@ -1,6 +1,6 @@
 -- Who may do what before anything is granted, and what single grants give.
 BEGIN;
-SELECT plan(144);
+SELECT plan(145);
 
 CREATE TEMP VIEW members AS
 SELECT classid, objid
@@ -37,6 +37,7 @@ SELECT bag_eq(
               ('es_rewrite(uuid,jsonb,jsonb,bigint)'),
               ('es_delete_stream(text,es_expected_version,boolean,jsonb)'), ('es_truncate_stream(text,bigint,jsonb)'), ('es_removals_changed()'),
               ('es_set_retention(text,interval,bigint,interval)'), ('es_run_retention(text,boolean,boolean)'),
+              ('es_remove_foreign_streams(bigint,boolean,boolean)'),
               ('es_start_worker()'),
               ('es_stats()'),
               ('es_health()'),
@@ -141,6 +142,7 @@ SELECT throws_ok('SELECT * FROM es_archived_events', '42501', NULL, 'nobody: es_
 SELECT throws_ok('SELECT * FROM es_all_events', '42501', NULL, 'nobody: es_all_events');
 SELECT throws_ok($$ SELECT es_set_retention('account', max_count => 1) $$, '42501', NULL, 'nobody: es_set_retention');
 SELECT throws_ok('SELECT * FROM es_run_retention()', '42501', NULL, 'nobody: es_run_retention');
+SELECT throws_ok('SELECT * FROM es_remove_foreign_streams()', '42501', NULL, 'nobody: es_remove_foreign_streams');
 SELECT throws_ok('SELECT * FROM es_retention', '42501', NULL, 'nobody: es_retention');
 SELECT throws_ok('SELECT * FROM es_retention_status', '42501', NULL, 'nobody: es_retention_status');
 SELECT throws_ok('SELECT * FROM es_removed_ids', '42501', NULL, 'nobody: es_removed_ids');

@@ -148,7 +148,7 @@ SELECT is(has_table_privilege('es_test_operator', 'es_events', 'SELECT'), false,
 -- Nothing but retention removes events, and what it shares with others stays with them.
 SELECT is_empty($$ SELECT grantee::regrole, name FROM grants
                     WHERE name IN ('es_delete_stream', 'es_truncate_stream', 'es_compact_stream', 'es_archive_stream', 'es_archive',
-                                   'es_unarchive_stream', 'es_set_retention', 'es_run_retention')
+                                   'es_unarchive_stream', 'es_set_retention', 'es_run_retention', 'es_remove_foreign_streams')
                       AND grantee <> 'es_test_retention'::regrole $$, 'no reader, writer or operator removes events');
 SELECT es_grant('es_test_retention', 'operator'), es_revoke('es_test_retention', 'operator');
 SELECT bag_eq($$ SELECT pg_temp.all_of('es_test_retention') $$, 'SELECT what FROM retention', 'retention that was an operator is retention');

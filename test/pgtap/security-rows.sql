@@ -248,7 +248,7 @@ SELECT is_empty(
               'es_horizon', 'es_matching_positions', 'es_incarnation', 'es_position_valid', 'es_store_id', 'es_create_subscription', 'es_seek', 'es_projection_restore', 'es_pause_projection', 'es_drop_projection', 'es_drop_subscription', 'es_rename_projection',
               'es_rename_subscription', 'es_alter_subscription',
               -- write, and return nothing: es_rewrite is given an id, es_receive a message
-              'es_rewrite', 'es_set_slots', 'es_events_accept', 'es_delete_stream', 'es_truncate_stream', 'es_removals_changed', 'es_compact_stream', 'es_archive_stream', 'es_archive', 'es_unarchive_stream', 'es_set_retention', 'es_run_retention', 'es_receive', 'es_index_attribute', 'es_index_type', 'es_events_complete', 'es_events_refuse', 'es_events_tag', 'es_reindex_tags', 'es_reset', 'es_guard_drop', 'es_event_types_changed',
+              'es_rewrite', 'es_set_slots', 'es_events_accept', 'es_delete_stream', 'es_truncate_stream', 'es_removals_changed', 'es_compact_stream', 'es_archive_stream', 'es_archive', 'es_unarchive_stream', 'es_set_retention', 'es_run_retention', 'es_remove_foreign_streams', 'es_receive', 'es_index_attribute', 'es_index_type', 'es_events_complete', 'es_events_refuse', 'es_events_tag', 'es_reindex_tags', 'es_reset', 'es_guard_drop', 'es_event_types_changed',
               -- the archive, for which no kind but operators has a privilege, and which may have policies of its own
               'es_load_archived',
               -- other tables, for operators, or for definitions

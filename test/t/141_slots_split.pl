@@ -144,9 +144,13 @@ foreach my $line (lines_of('delivered'))
 is(join("\n", grep { ($delivered{$_} // 0) != 1 } @appended), '', 'every one was delivered once');
 is(scalar(keys %delivered), scalar(@appended), 'and no other event');
 is(join("\n", @late), '', 'in the order of its stream');
+my $together = 0;
 foreach my $entry (@map)
 {
 	is($entry->[2]->safe_psql('postgres', 'SELECT es_slots()'), "{[$entry->[0],$entry->[1])}", 'the slots are those of the map');
+	is($entry->[2]->safe_psql('postgres', 'SELECT held_by, more FROM es_remove_foreign_streams()'), '|f', 'nothing holds the streams of other stores');
+	$together += $entry->[2]->safe_psql('postgres', 'SELECT count(*) FROM es_events');
 	$entry->[2]->stop;
 }
+is($together, scalar(@appended), 'without them the stores have each event once together');
 done_testing();
