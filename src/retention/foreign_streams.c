@@ -79,17 +79,22 @@ enum
 	FOREIGN_COLUMNS
 };
 
-/* Refuses a store without slots: no stream is foreign there. */
+/* Refuses a store without slots: no stream is foreign there, or every one is. */
 static void
 foreign_check_slots(Oid log)
 {
-	(void) own_sql_run(log, "SELECT @extschema@.es_slots() IS NULL", 0, NULL, NULL, NULL);
-	if (DatumGetBool(own_sql_value(1)))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the store has no slots, so that no stream is of another store"),
-				 errdetail("es_slots() is null."),
-				 errhint("Set the slots of the store by es_set_slots().")));
+	char	   *slots;
+
+	(void) own_sql_run(log, "SELECT nullif(@extschema@.es_slots(), '{}')::text, @extschema@.es_slots()::text", 0, NULL, NULL, NULL);
+	if (own_sql_text(1) != NULL)
+		return;
+	slots = own_sql_text(2);
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the store has no slots"),
+			 slots == NULL ? errdetail("es_slots() is null, so that no stream is of another store.") :
+			 errdetail("es_slots() is empty, so that every stream is of another store."),
+			 errhint("Set the slots of the store by es_set_slots().")));
 }
 
 /* Removes a stream.  Returns how many events it had, also in the archive. */

@@ -1,7 +1,7 @@
 -- The extension works from a schema that is not in search_path, and is not led
 -- astray by objects of its names in one that is.
 BEGIN;
-SELECT plan(89);
+SELECT plan(90);
 
 DROP EXTENSION eventstore;
 CREATE SCHEMA es2;
@@ -49,6 +49,7 @@ SELECT throws_ok('SELECT es2.es_reset()', '55000', 'the store is not in test mod
 SELECT is(es2.es_by_index('a', 'a'), true, 'es_by_index');
 SELECT is(es2.es_by_version(2, 1, 2), true, 'es_by_version');
 SELECT is(es2.es_set_slots('{[0,1024)}'), 1024, 'es_set_slots');
+SELECT is((SELECT events FROM es2.es_remove_foreign_streams()), 0::bigint, 'es_remove_foreign_streams');
 SELECT is(es2.es_slots(), '{[0,1024)}', 'es_slots');
 SELECT is(es2.es_set_slots(NULL), 1024, 'es_set_slots of all');
 SELECT is(es2.es_call('es_stream_version(stream)', '\x000000096163636f756e742d30'), '\x520001000000080000000000000000', 'es_call');

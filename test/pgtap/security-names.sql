@@ -121,6 +121,7 @@ SELECT public.es_append_if('[{"type": "noted", "tags": ["user::user", "all"], "s
 SELECT * FROM public.es_query('[{"tags": ["all"]}, {"types": ["opened"]}]', 0, 10)
 SELECT public.es_reindex_tags()
 SELECT public.es_set_slots('{[0,1024)}'), public.es_slots()
+SELECT (public.es_remove_foreign_streams()).*
 SELECT public.es_call('es_load(stream)', '\x0000000b6163636f756e742d3a757365')
 SELECT public.es_stream_version('account-:user')
 SELECT public.es_last_event('account-:user', 'opened')

@@ -23,6 +23,7 @@ SELECT es_define_event_type('defined', attributes => '{"k": "n"}');
 SELECT es_define_upcaster('defined', 1, 'up');
 SELECT es_create_subscription('s');
 SELECT es_set_retention('a', max_count => 100);
+SELECT es_set_slots('{[0,1024)}');
 SELECT version FROM es_append('archived-1', 'any', 'a');
 SELECT archived FROM es_archive_stream('archived-1');
 SELECT es_create_projection('p', handler => 'handle', tables => '{read_model}');
@@ -287,7 +288,6 @@ INSERT INTO nothing VALUES
     ('es_(stats|inbox_stats)', '', 'plain', 'nothing is counted without shared memory'),
     ('es_horizon_holders', '', 'plain', 'nobody holds the horizon'),
     ('es_finish_restore', '.*', '.*', 'there is no restore to finish'),
-    ('es_slots', '', 'plain', 'none are set'),
     ('es_load|es_load_backward|es_read_category|es_history', 'stream|category', '.*', 'there is no such stream or category'),
     ('es_failures|es_inbox', 'projection|stream|type|subscription|topic|group_id|entity_id|event_type', '.*', 'nothing has it'),
     ('es_failures|es_inbox', 'max_count', 'zero', 'none were asked for'),

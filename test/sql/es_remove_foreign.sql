@@ -10,6 +10,8 @@ SELECT archived FROM es_archive_stream('s-2');
 
 -- Refusals
 SELECT * FROM es_remove_foreign_streams();
+SELECT es_set_slots('{}');
+SELECT * FROM es_remove_foreign_streams(force => true);
 SELECT es_set_slots('{[512,1024)}');
 SELECT * FROM es_remove_foreign_streams(-1);
 SELECT * FROM es_remove_foreign_streams(NULL);
