@@ -145,6 +145,20 @@ is(join("\n", grep { ($delivered{$_} // 0) != 1 } @appended), '', 'every one was
 is(scalar(keys %delivered), scalar(@appended), 'and no other event');
 is(join("\n", @late), '', 'in the order of its stream');
 my $together = 0;
+
+# A crash in the middle of a removal leaves all streams or none.
+{
+	my ($from, $to, $server) = @{ $map[0] };
+	my $all = $server->safe_psql('postgres', 'SELECT count(*) FROM es_events');
+	my $call = $server->background_psql('postgres');
+
+	$call->query_safe('BEGIN; SELECT * FROM es_remove_foreign_streams()');
+	cmp_ok($call->query_safe('SELECT count(*) FROM es_events'), '<', $all, 'streams of the other store are removed');
+	$server->stop('immediate');
+	$server->start;
+	is($server->safe_psql('postgres', 'SELECT count(*) FROM es_events'), $all, 'and are there again after a crash before the commit');
+	is($server->safe_psql('postgres', 'SELECT count(*) FROM es_removals'), '0', 'as if nothing had been done');
+}
 foreach my $entry (@map)
 {
 	is($entry->[2]->safe_psql('postgres', 'SELECT es_slots()'), "{[$entry->[0],$entry->[1])}", 'the slots are those of the map');
