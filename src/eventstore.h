@@ -8,7 +8,7 @@
 #ifndef EVENTSTORE_H
 #define EVENTSTORE_H
 
-/* Error class ES is ours; README.md lists the codes. */
+/* Error class ES is ours; doc/reference/errors.md lists the codes. */
 #define ERRCODE_ES_WRONG_EXPECTED_VERSION	MAKE_SQLSTATE('E','S','0','0','1')
 #define ERRCODE_ES_DUPLICATE_EVENT			MAKE_SQLSTATE('E','S','0','0','2')
 #define ERRCODE_ES_STREAM_CLOSED			MAKE_SQLSTATE('E','S','0','0','3')
