@@ -12,19 +12,17 @@ use lib $FindBin::RealBin;
 
 use EventStoreCluster;
 use EventStoreKills;
+use EventStoreRouted qw($routed_folder start_child await_children is_to_stop lines_of);
 use EventStoreTest;
 use IPC::Run;
-use POSIX ();
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
 need_plproxy();
 
-my $folder  = PostgreSQL::Test::Utils::tempdir();
 my $writers = 3;
 my $step    = few_or_many(40, 200);
-my @children;
 
 my $first  = new_store('first', streaming => 1, conf => "max_wal_senders = 10\nwal_keep_size = 256MB\nautovacuum = off\n");
 my $router = new_store('router', extension => 0);
@@ -33,7 +31,7 @@ sql($first, q{SELECT es_set_slots('{[0,1024)}')});
 new_router($router, 'router', connection_to($first, 'postgres'));
 
 # Runs a statement at the router. Returns true, its rows and its error.
-sub run_psql
+sub ask
 {
 	my ($statement, $server) = @_;
 	my ($out, $err) = ('', '');
@@ -41,27 +39,6 @@ sub run_psql
 	my $done = IPC::Run::run([ 'psql', '-XAtq', '-v', 'VERBOSITY=verbose', '-d', $connection, '-c', $statement ], '<', '/dev/null', '>', \$out, '2>', \$err);
 
 	return ($done, $out, $err);
-}
-
-sub is_to_stop
-{
-	my ($what) = @_;
-
-	return -e "$folder/stop-$what";
-}
-
-sub start_child
-{
-	my ($code) = @_;
-	my $pid = fork() // die $!;
-
-	if ($pid == 0)
-	{
-		eval { $code->(); 1 } or append_to_file("$folder/errors", $@);
-		POSIX::_exit(0);
-	}
-	push @children, $pid;
-	return;
 }
 
 # What a call may fail with while a shard is down, or has given up its slots.
@@ -81,17 +58,17 @@ sub write_events
 
 		while (1)
 		{
-			my ($done, $out, $err) = run_psql("SELECT version FROM es_append('$stream', $expected, 'e', id => '$id')");
+			my ($done, $out, $err) = ask("SELECT version FROM es_append('$stream', $expected, 'e', id => '$id')");
 
 			chomp $out;
 			if ($done)
 			{
-				append_to_file("$folder/acknowledged-$number", "$id $stream $out\n");
+				append_to_file("$routed_folder/acknowledged-$number", "$id $stream $out\n");
 				$version{$stream} = $out;
 				last;
 			}
 			die "$stream: $err" unless $err =~ $passing;
-			append_to_file("$folder/refused", ($err =~ /ERROR:  (\w+)/ ? $1 : 'other') . "\n");
+			append_to_file("$routed_folder/refused", ($err =~ /ERROR:  (\w+)/ ? $1 : 'other') . "\n");
 			usleep(20_000);
 		}
 	}
@@ -112,25 +89,20 @@ sub read_events
 	while (1)
 	{
 		my $last = is_to_stop('readers');
-		my ($done, $out, $err) = run_psql($pages{$name}->($positions));
+		my ($done, $out, $err) = ask($pages{$name}->($positions));
 
 		die "$name: $err" unless $done || $err =~ $passing;
 		foreach my $row (split /\n/, $out)
 		{
 			my ($id, $stream, $version, $next) = split /\|/, $row;
 
-			append_to_file("$folder/read-$name", "$id $stream $version\n");
+			append_to_file("$routed_folder/read-$name", "$id $stream $version\n");
 			$positions = $next;
 		}
 		last if $last && $done && $out eq '';
 		usleep(50_000) if $out eq '';
 	}
 	return;
-}
-
-sub lines_of
-{
-	return map { -e $_ ? split(/\n/, slurp_file($_)) : () } map { "$folder/$_" } @_;
 }
 
 sub acknowledged
@@ -201,7 +173,7 @@ foreach my $id (map { "00000000-0000-4000-8000-99990000000$_" } 1 .. 5)
 {
 	my ($version) = $router->safe_psql('router', "SELECT version FROM es_append('$below', 'any', 'e', id => '$id')");
 
-	append_to_file("$folder/acknowledged-1", "$id $below $version\n");
+	append_to_file("$routed_folder/acknowledged-1", "$id $below $version\n");
 }
 my ($far) = $first->safe_psql('postgres', 'SELECT max(position) FROM es_events');
 $router->safe_psql('router', sprintf(q{SELECT es_split_shard(0, 1, '{[512,1024)}', '%s', %s)}, connection_to($second, 'postgres'), $at));
@@ -211,10 +183,10 @@ await_appends('the upper half goes on', 512, 1024, $step / 4);
 kill_shard($second);
 await_appends('the upper half goes on after a crash', 512, 1024, $step / 4);
 
-append_to_file("$folder/stop-writers", '');
+append_to_file("$routed_folder/stop-writers", '');
 wait_until('all appends are answered', sub { my $n = acknowledged(); usleep(1_000_000); $n == acknowledged() });
-append_to_file("$folder/stop-readers", '');
-waitpid($_, 0) foreach @children;
+append_to_file("$routed_folder/stop-readers", '');
+await_children();
 
 #
 # What must be true
