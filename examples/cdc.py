@@ -144,7 +144,7 @@ def main():
                     moved, count = follow(db, slot, read, file, count)
                     if not moved:
                         time.sleep(PAUSE)
-        except psycopg.OperationalError as error:
+        except psycopg.Error as error:  # also that the backend of one that was killed has advanced the slot meanwhile
             print(f"next try in 1 s: {error}", file=sys.stderr)
             time.sleep(1)
 
