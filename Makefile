@@ -34,7 +34,7 @@ MODULE_big = eventstore
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
 
 # The install script is these files, in this order.
-SQL_FILES = base stats log identity drop_guard notify type read append failure aggregate retention projection subscription inbox retention_rule operate restore reset privilege worker health cluster restore_end
+SQL_FILES = base stats log identity drop_guard notify type personal read append failure aggregate retention projection subscription inbox retention_rule operate restore reset privilege worker health erase cluster restore_end
 SQL = $(SQL_FILES:%=sql/%.sql)
 INSTALL_SCRIPT_SQL = $(EXTENSION)--$(EXTVERSION).sql
 DATA_built = $(INSTALL_SCRIPT_SQL)

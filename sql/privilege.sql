@@ -11,6 +11,7 @@ CREATE VIEW es_privileges AS
         ('es_import',               'INSERT', '{writer}'),
         ('es_incarnation_entries',  'SELECT', '{operator}'),
         ('es_incarnations',         'SELECT', '{reader,operator}'),
+        ('es_erasures',             'SELECT', '{operator,retention}'),
         ('es_failures',             'SELECT', '{operator}'),
         ('es_failures_id_seq',      'SELECT', '{operator}'),
         ('es_inbox',                'SELECT', '{operator}'),
@@ -19,6 +20,7 @@ CREATE VIEW es_privileges AS
         ('es_inbox_stats',          'SELECT', '{operator}'),
         ('es_notified',             'SELECT', '{operator}'),
         ('es_partitions',           'SELECT', '{operator}'),
+        ('es_personal_attributes',  'SELECT', '{reader,writer,operator}'),
         ('es_position',             'SELECT', '{operator}'),
         ('es_privileges',           'SELECT', '{operator}'),
         ('es_projection_status',    'SELECT', '{reader,operator}'),
@@ -132,6 +134,9 @@ CREATE VIEW es_privileges AS
         ('es_test_decider',         'EXECUTE', '{writer}'),
         ('es_decide',               'EXECUTE', '{writer}'),
         ('es_receive',              'EXECUTE', '{writer}'),
+        ('es_personal_hash',        'EXECUTE', '{writer}'),
+
+        ('es_sees_personal_data',   'EXECUTE', '{personal}'),
 
         ('es_ack',                  'EXECUTE', '{reader,operator}'),
         ('es_create_subscription',  'EXECUTE', '{reader,operator}'),
@@ -159,6 +164,7 @@ CREATE VIEW es_privileges AS
         ('es_alter_projection',     'EXECUTE', '{operator}'),
         ('es_create_projection',    'EXECUTE', '{operator}'),
         ('es_define_event_type',    'EXECUTE', '{operator}'),
+        ('es_define_personal_attributes', 'EXECUTE', '{operator}'),
         ('es_define_upcaster',      'EXECUTE', '{operator}'),
         ('es_discard',              'EXECUTE', '{operator}'),
         ('es_drop_event_type',      'EXECUTE', '{operator}'),
@@ -177,6 +183,7 @@ CREATE VIEW es_privileges AS
         ('es_rebuild_projection',   'EXECUTE', '{operator}'),
         ('es_reindex_tags',         'EXECUTE', '{operator}'),
         ('es_resume_projection',    'EXECUTE', '{operator}'),
+        ('es_rotate_keys',          'EXECUTE', '{operator}'),
         ('es_retry',                'EXECUTE', '{operator}'),
         ('es_rewrite',              'EXECUTE', '{operator}'),
         ('es_run_projections',      'EXECUTE', '{operator}'),
@@ -192,7 +199,11 @@ CREATE VIEW es_privileges AS
         ('es_archive_stream',       'EXECUTE', '{retention}'),
         ('es_compact_stream',       'EXECUTE', '{retention}'),
         ('es_delete_stream',        'EXECUTE', '{retention}'),
+        ('es_erase',                'EXECUTE', '{retention}'),
+        ('es_erase_subject',        'EXECUTE', '{retention}'),
+        ('es_erasure_report',       'EXECUTE', '{retention}'),
         ('es_remove_foreign_streams', 'EXECUTE', '{retention}'),
+        ('es_replay_erasure',       'EXECUTE', '{retention}'),
         ('es_run_retention',        'EXECUTE', '{retention}'),
         ('es_set_retention',        'EXECUTE', '{retention}'),
         ('es_truncate_stream',      'EXECUTE', '{retention}'),
@@ -219,7 +230,7 @@ CREATE VIEW es_privileges AS
     SELECT 'SCHEMA', pg_catalog.quote_ident(s.nspname), k.kind, 'USAGE', s.nspacl
       FROM pg_extension x
       JOIN pg_namespace s ON s.oid = x.extnamespace
-     CROSS JOIN (VALUES ('reader'), ('writer'), ('operator'), ('retention')) k (kind)
+     CROSS JOIN (VALUES ('reader'), ('writer'), ('operator'), ('retention'), ('personal')) k (kind)
      WHERE x.extname = 'eventstore';
 
 CREATE FUNCTION es_grant(role regrole, kind text) RETURNS void
@@ -231,10 +242,10 @@ REVOKE EXECUTE ON FUNCTION es_grant(regrole, text), es_revoke(regrole, text) FRO
 COMMENT ON VIEW es_privileges IS 'what es_grant grants to each kind of user';
 COMMENT ON COLUMN es_privileges.type IS 'TABLE, ROUTINE or SCHEMA, as in GRANT';
 COMMENT ON COLUMN es_privileges.object IS 'name of the object, as in GRANT';
-COMMENT ON COLUMN es_privileges.kind IS 'reader, writer, operator or retention';
+COMMENT ON COLUMN es_privileges.kind IS 'reader, writer, operator, retention or personal';
 COMMENT ON COLUMN es_privileges.privilege IS 'the privilege that the kind needs';
 COMMENT ON COLUMN es_privileges.acl IS 'privileges on the object now; null: only its owner and, for functions, PUBLIC have any';
 COMMENT ON FUNCTION es_grant(regrole, text) IS
-    'grants a role what a reader, a writer, an operator or retention needs';
+    'grants a role what a reader, a writer, an operator or retention needs, or to see personal attributes';
 COMMENT ON FUNCTION es_revoke(regrole, text) IS
-    'revokes from a role what a reader, a writer, an operator or retention needs';
+    'revokes from a role what a reader, a writer, an operator or retention needs, or to see personal attributes';

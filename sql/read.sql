@@ -28,10 +28,10 @@ CREATE FUNCTION es_upcast_support(internal) RETURNS internal
 CREATE FUNCTION es_upcast(event es_recorded_event) RETURNS es_recorded_event
     AS 'MODULE_PATHNAME' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED
     COST 100 SUPPORT es_upcast_support;
-CREATE FUNCTION es_upcast_data("position" bigint, stream text, type text, data jsonb, metadata jsonb) RETURNS jsonb
+CREATE FUNCTION es_upcast_data("position" bigint, id uuid, stream text, type text, data jsonb, metadata jsonb) RETURNS jsonb
     AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED
     COST 100 SUPPORT es_upcast_support;
-CREATE FUNCTION es_upcast_metadata("position" bigint, stream text, type text, data jsonb, metadata jsonb) RETURNS jsonb
+CREATE FUNCTION es_upcast_metadata("position" bigint, id uuid, stream text, type text, data jsonb, metadata jsonb) RETURNS jsonb
     AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED
     COST 100 SUPPORT es_upcast_support;
 
@@ -64,8 +64,8 @@ CREATE FUNCTION es_load(stream text, after_version bigint DEFAULT 0, max_count b
     RETURNS SETOF es_recorded_event LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
     SELECT e.position, e.version, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
-           es_upcast_data(e.position, e.stream, e.type, e.data, e.metadata) AS data,
-           es_upcast_metadata(e.position, e.stream, e.type, e.data, e.metadata) AS metadata,
+           es_upcast_data(e.position, e.id, e.stream, e.type, e.data, e.metadata) AS data,
+           es_upcast_metadata(e.position, e.id, e.stream, e.type, e.data, e.metadata) AS metadata,
            e.tags, e.body
       FROM es_events e
      WHERE e.stream = es_load.stream
@@ -81,8 +81,8 @@ CREATE FUNCTION es_load_backward(stream text, before_version bigint DEFAULT NULL
     RETURNS SETOF es_recorded_event LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
     SELECT e.position, e.version, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
-           es_upcast_data(e.position, e.stream, e.type, e.data, e.metadata) AS data,
-           es_upcast_metadata(e.position, e.stream, e.type, e.data, e.metadata) AS metadata,
+           es_upcast_data(e.position, e.id, e.stream, e.type, e.data, e.metadata) AS data,
+           es_upcast_metadata(e.position, e.id, e.stream, e.type, e.data, e.metadata) AS metadata,
            e.tags, e.body
       FROM es_events e
      WHERE e.stream = es_load_backward.stream
@@ -114,8 +114,8 @@ CREATE FUNCTION es_read(after_position bigint DEFAULT 0, max_count bigint DEFAUL
     RETURNS SETOF es_recorded_event LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
     SELECT e.position, e.version, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
-           es_upcast_data(e.position, e.stream, e.type, e.data, e.metadata) AS data,
-           es_upcast_metadata(e.position, e.stream, e.type, e.data, e.metadata) AS metadata,
+           es_upcast_data(e.position, e.id, e.stream, e.type, e.data, e.metadata) AS data,
+           es_upcast_metadata(e.position, e.id, e.stream, e.type, e.data, e.metadata) AS metadata,
            e.tags, e.body
       FROM es_events e
      WHERE es_by_query(e.position, query, (SELECT es_matching_positions(query, after_position, max_count)))
@@ -141,8 +141,8 @@ CREATE FUNCTION es_read_category(category text, after_position bigint DEFAULT 0,
     RETURNS SETOF es_recorded_event LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
     SELECT e.position, e.version, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
-           es_upcast_data(e.position, e.stream, e.type, e.data, e.metadata) AS data,
-           es_upcast_metadata(e.position, e.stream, e.type, e.data, e.metadata) AS metadata,
+           es_upcast_data(e.position, e.id, e.stream, e.type, e.data, e.metadata) AS data,
+           es_upcast_metadata(e.position, e.id, e.stream, e.type, e.data, e.metadata) AS metadata,
            e.tags, e.body
       FROM es_events e
      WHERE es_category(e.stream) = category
@@ -196,8 +196,8 @@ CREATE FUNCTION es_last_event(stream text, type text DEFAULT NULL) RETURNS SETOF
     LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 1
 BEGIN ATOMIC
     SELECT e.position, e.version, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
-           es_upcast_data(e.position, e.stream, e.type, e.data, e.metadata) AS data,
-           es_upcast_metadata(e.position, e.stream, e.type, e.data, e.metadata) AS metadata,
+           es_upcast_data(e.position, e.id, e.stream, e.type, e.data, e.metadata) AS data,
+           es_upcast_metadata(e.position, e.id, e.stream, e.type, e.data, e.metadata) AS metadata,
            e.tags, e.body
       FROM es_events e
      WHERE e.stream = es_last_event.stream
@@ -210,8 +210,8 @@ CREATE FUNCTION es_event(id uuid) RETURNS SETOF es_recorded_event
     LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 1
 BEGIN ATOMIC
     SELECT e.position, e.version, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
-           es_upcast_data(e.position, e.stream, e.type, e.data, e.metadata) AS data,
-           es_upcast_metadata(e.position, e.stream, e.type, e.data, e.metadata) AS metadata,
+           es_upcast_data(e.position, e.id, e.stream, e.type, e.data, e.metadata) AS data,
+           es_upcast_metadata(e.position, e.id, e.stream, e.type, e.data, e.metadata) AS metadata,
            e.tags, e.body
       FROM es_events e
      WHERE e.id = es_event.id;
@@ -244,8 +244,8 @@ COMMENT ON FUNCTION es_kept_after(text, bigint) IS
 COMMENT ON FUNCTION es_upcast_support(internal) IS 'planner support: drops calls of es_upcast while no upcaster is defined';
 COMMENT ON FUNCTION es_upcast(es_recorded_event) IS
     'returns an event as of the current schema version of its type';
-COMMENT ON FUNCTION es_upcast_data(bigint, text, text, jsonb, jsonb) IS 'data of an event as of the current schema version of its type';
-COMMENT ON FUNCTION es_upcast_metadata(bigint, text, text, jsonb, jsonb) IS
+COMMENT ON FUNCTION es_upcast_data(bigint, uuid, text, text, jsonb, jsonb) IS 'data of an event as of the current schema version of its type';
+COMMENT ON FUNCTION es_upcast_metadata(bigint, uuid, text, text, jsonb, jsonb) IS
     'metadata of an event, with the current schema version of its type as schema_version';
 COMMENT ON FUNCTION es_load(text, bigint, bigint) IS
     'returns the events of a stream in version order, after a version';

@@ -50,8 +50,8 @@ CREATE FUNCTION es_load_archived(stream text, after_version bigint DEFAULT 0, ma
     RETURNS SETOF es_recorded_event LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
     SELECT e.position, e.version, e.recorded_at, e.occurred_at, e.id, e.stream, e.type,
-           es_upcast_data(e.position, e.stream, e.type, e.data, e.metadata) AS data,
-           es_upcast_metadata(e.position, e.stream, e.type, e.data, e.metadata) AS metadata,
+           es_upcast_data(e.position, e.id, e.stream, e.type, e.data, e.metadata) AS data,
+           es_upcast_metadata(e.position, e.id, e.stream, e.type, e.data, e.metadata) AS metadata,
            e.tags, e.body
       FROM es_archived_events e
      WHERE e.stream = es_load_archived.stream

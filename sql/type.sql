@@ -51,7 +51,7 @@ ALTER TABLE es_upcasters ENABLE ALWAYS TRIGGER es_event_types_changed;
 CREATE FUNCTION es_define_event_type(
     type text, required text[] DEFAULT '{}', composite_key text[] DEFAULT NULL,
     attributes jsonb DEFAULT NULL, schema_version bigint DEFAULT 1, description text DEFAULT NULL,
-    category text DEFAULT NULL)
+    category text DEFAULT NULL, personal text[] DEFAULT NULL, subject text DEFAULT NULL)
     RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 CREATE FUNCTION es_drop_event_type(type text, category text DEFAULT NULL)
     RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
@@ -62,7 +62,7 @@ CREATE FUNCTION es_describe_event_type(
 CREATE FUNCTION es_define_upcaster(type text, from_version bigint, upcaster es_function, category text DEFAULT NULL)
     RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-REVOKE EXECUTE ON FUNCTION es_define_event_type(text, text[], text[], jsonb, bigint, text, text) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION es_define_event_type(text, text[], text[], jsonb, bigint, text, text, text[], text) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION es_drop_event_type(text, text) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION es_describe_event_type(text, text) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION es_define_upcaster(text, bigint, es_function, text) FROM PUBLIC;
@@ -89,7 +89,7 @@ COMMENT ON COLUMN es_upcasters.settings IS 'settings that change what values mea
 COMMENT ON COLUMN es_upcasters.category IS 'category of the streams, for which the type is defined; null: all for which it is not';
 COMMENT ON COLUMN es_upcasters.defined_at IS 'time of the last definition';
 COMMENT ON FUNCTION es_event_types_changed() IS 'trigger that notifies all sessions of a change of types or upcasters';
-COMMENT ON FUNCTION es_define_event_type(text, text[], text[], jsonb, bigint, text, text) IS
+COMMENT ON FUNCTION es_define_event_type(text, text[], text[], jsonb, bigint, text, text, text[], text) IS
     'defines what events of a type must be like, in all categories or in one, or replaces this definition';
 COMMENT ON FUNCTION es_drop_event_type(text, text) IS 'removes the definition of a type for all categories, or for one, and its upcasters';
 COMMENT ON FUNCTION es_describe_event_type(text, text) IS

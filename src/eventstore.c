@@ -16,6 +16,7 @@
 #include "log/log.h"
 #include "notify/notify.h"
 #include "type/type.h"
+#include "personal/personal.h"
 #include "append/append.h"
 #include "failure/failure.h"
 #include "aggregate/aggregate.h"
@@ -40,6 +41,7 @@ _PG_init(void)
 	announce_init();
 	autostart_init();
 	event_type_init();
+	key_file_init();
 	import_init();
 	tag_metadata_init();
 	failure_init();

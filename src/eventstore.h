@@ -16,6 +16,7 @@
 #define ERRCODE_ES_PROJECTION_FAILED		MAKE_SQLSTATE('E','S','0','0','5')
 #define ERRCODE_ES_NOT_CLAIMED				MAKE_SQLSTATE('E','S','0','0','6')
 #define ERRCODE_ES_CONDITION_FAILED			MAKE_SQLSTATE('E','S','0','0','7')
+#define ERRCODE_ES_SUBJECT_ERASED			MAKE_SQLSTATE('E','S','0','0','8')
 #define ERRCODE_ES_WRONG_SHARD				MAKE_SQLSTATE('E','S','0','0','9')
 
 /*
@@ -34,6 +35,10 @@
 #define ES_MAX_TAGS				64
 #define ES_MAX_TAG_LENGTH		255
 
+/* The tag of a subject's events begins so; bytes of the subject's name. */
+#define ES_SUBJECT_TAG			"subject:"
+#define ES_MAX_SUBJECT_LENGTH	(ES_MAX_TAG_LENGTH - 8)
+
 /* Events of a conditional append. */
 #define ES_MAX_CONDITIONAL		1000
 
@@ -45,6 +50,10 @@
 
 /* Names of streams and types that begin so are the store's own. */
 #define ES_RESERVED_PREFIX		"es_"
+
+/* The event that says that a subject was erased, and the category of its stream. */
+#define ES_SUBJECT_ERASED		"es_subject_erased"
+#define ES_ERASED_CATEGORY		"es_subject"
 
 /* More events in one call go through es_import. */
 #define ES_MAX_BATCH			1000000

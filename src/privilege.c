@@ -40,7 +40,7 @@ enum
 	ARG_ROLE, ARG_KIND
 };
 
-static const char *const kinds[] = {"reader", "writer", "operator", "retention"};
+static const char *const kinds[] = {"reader", "writer", "operator", "retention", "personal"};
 
 /* True if the role has the privilege by a direct grant. */
 #define HAS_PRIVILEGE(p) \
@@ -85,9 +85,9 @@ check_user_kind(const char *kind)
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("kind must be 'reader', 'writer', 'operator' or 'retention'"),
+			 errmsg("kind must be 'reader', 'writer', 'operator', 'retention' or 'personal'"),
 			 errdetail("It is '%s'.", kind),
-			 errhint("A reader reads events, a writer appends them, an operator defines types and projections and keeps them running, retention removes events.")));
+			 errhint("A reader reads events, a writer appends them, an operator defines types and projections and keeps them running, retention removes events, personal sees personal attributes.")));
 }
 
 /* Refuses a role that does not exist, or that has every privilege anyway. */

@@ -134,6 +134,7 @@ typedef struct Fold
 	NullableDatum initial;		/* the state before the first event */
 	Presenter  *presenter;
 	bool		reads_all;		/* may the caller read all events? */
+	uint64		keys;			/* changes of subjects' keys before; 0: there are none */
 	int64		at;				/* version of the event that is being folded,
 								 * of a query its position */
 	bool		dense;			/* must each version follow the last one? */
@@ -206,6 +207,9 @@ extern bool fold_save_now(Fold *fold);
 
 /* Saves a snapshot of the state, if it took many events and is possible. */
 extern void fold_save(Fold *fold);
+
+/* Refuses to go on where events lacked personal attributes.  what: "decide on ...". */
+extern void fold_check_whole(const Fold *fold, const char *what);
 
 /* Begins again, with the initial state. */
 extern void fold_restart(Fold *fold);

@@ -313,6 +313,7 @@ decide_round(void *arg)
 
 		PushActiveSnapshot(GetLatestSnapshot());
 		fold_upto(decision, upto);
+		fold_check_whole(&decision->fold, "decide on the events");
 		(void) try_to_decide(decision);
 		PopActiveSnapshot();
 	}

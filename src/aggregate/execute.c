@@ -20,7 +20,8 @@
  *	7. fold the new events.  If 6 has found them stored, since they had ids of
  *	   their own and the command was repeated, return the first result.
  *
- * The caller must see all events of the stream, the new ones too.
+ * The caller must see all events of the stream, the new ones too, and what is personal in them
+ * when it decides.
  *
  *-------------------------------------------------------------------------
  */
@@ -178,6 +179,7 @@ fold_and_decide(Execution *execution)
 
 	fold_upto_version(execution, PG_INT64_MAX);
 	check_fold_expected(execution);
+	fold_check_whole(fold, "decide on the stream");
 	write->expected = fold->state.version;
 	write->events = decider_decide(execution->decider, execution->stream,
 								   fold->state.state, execution->command.value,

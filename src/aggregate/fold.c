@@ -98,6 +98,9 @@ fold_begin(Fold *fold, Oid log, text *stream, text *reducer, Datum initial,
 	fold->source.initial = hash_initial(fold->initial);
 	fold->presenter = present_begin(log);
 	fold->reads_all = role_may_read_all(log, GetUserId());
+	fold->keys = open_is_needed(log) ? subject_key_changes(log) : 0;
+	if (present_hides(fold->presenter))
+		fold->source.reducer.fingerprint = hash_combine64(fold->source.reducer.fingerprint, 1);
 	fmgr_info(function, &fold->function);
 	fold_restart(fold);
 	fold->context = AllocSetContextCreate(CurrentMemoryContext,
@@ -368,6 +371,24 @@ fold_stream(Fold *fold, Snapshot snapshot, int64 upto, TimestampTz until)
 }
 
 /*
+ * Returns true if a state may be saved as far as personal attributes go: events lacked nothing, so
+ * that it is the same for all, but for what was erased; and nobody was erased since.
+ */
+static bool
+keeps_secrets(const Fold *fold)
+{
+	return fold->keys == 0 ||
+		(present_opened(fold->presenter) == OPENED_WHOLE &&
+		 subject_key_changes(fold->source.log) == fold->keys);
+}
+
+void
+fold_check_whole(const Fold *fold, const char *what)
+{
+	open_refuse(present_opened(fold->presenter), what);
+}
+
+/*
  * Saves the state, unless the reducer may have been replaced while it was at
  * work, or events may have been changed, or the table is locked as a whole.  That of a deleted stream need not be saved, and
  * no other event is folded from it.
@@ -377,6 +398,7 @@ fold_save_now(Fold *fold)
 {
 	return fold->deleted ||
 		((fold->locked || snapshot_check_events(fold, GetActiveSnapshot())) &&
+		 keeps_secrets(fold) &&
 		 fingerprint_is_current(fold->source.log, &fold->source.reducer) &&
 		 snapshot_save(&fold->source, &fold->state));
 }

@@ -14,11 +14,12 @@
  *	2. check each row against the one before it and its stream.  Errors: 22023 (position or
  *	   version), ES002 (its id is stored), ES003 (its stream was deleted for good), ES009 (it is
  *	   of another store);
+ *	   Then encrypt personal attributes (personal/seal.c);
  *	3. raise the sequence to the last position, in a transaction that has an id, as for a row
  *	   that comes by INSERT (log_sequence.c);
  *	4. insert, as an append does: triggers fire, listeners are notified.
  *
- * Definitions of types are not looked at, nor do they give an id: the events have been.
+ * Definitions of types are not looked at but for those, nor do they give an id: the events have been.
  * An error or a crash leaves nothing but gaps below the sequence.
  *
  *-------------------------------------------------------------------------
@@ -35,6 +36,7 @@
 #include "log/slots.h"
 #include "identity/identity.h"
 #include "notify/notify.h"
+#include "personal/personal.h"
 #include "append/append.h"
 
 /* Names the row in an error's context. */
@@ -131,10 +133,12 @@ import_log_store(Oid relid, NewEvent *events, int count)
 	Log		   *log;
 	int			i;
 
+	seal_identify(relid, events, count);
 	log_lock_whole(relid, "to import a log", NULL, NULL);
 	log = log_open(relid);
 	identity_check(log);
 	check_rows(log, events, count);
+	seal_events(relid, events, count);
 	(void) GetTopTransactionId();
 	log_sequence_raise(own_table_relid(relid, "es_position"), events[count - 1].position);
 	notify_wake_at_end();

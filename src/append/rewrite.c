@@ -11,14 +11,16 @@
  *	   old data while it changes;
  *	3. find out of which schema version the new data are, and say it in the metadata:
  *	   data that a reader got upcast must not be stored as data of the old version;
- *	4. run one UPDATE by the event's id, as the owner of the log.  It alone is
+ *	4. encrypt what is personal in the new data (personal/seal.c).  The persons that the event is
+ *	   about stay, since its tags do;
+ *	5. run one UPDATE by the event's id, as the owner of the log.  It alone is
  *	   allowed (log_guard.c): the trigger that lets it pass ends the permission before
  *	   a row changes, and an UPDATE that another trigger runs is not allowed by it.  If
  *	   anything else used the permission first, this UPDATE would be refused and all
  *	   be undone;
- *	5. record it in es_rewrites, by which a retry of the old append is known: its
+ *	6. record it in es_rewrites, by which a retry of the old append is known: its
  *	   data are not those that are stored any more (append/write_retry.c);
- *	6. delete the snapshots of the stream and of the tags, which were folded from the old
+ *	7. delete the snapshots of the stream and of the tags, which were folded from the old
  *	   data.
  *
  * BEFORE UPDATE row triggers of others are refused, since they could change what must
@@ -38,6 +40,7 @@
 #include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
 #include "utils/rel.h"
 #include "utils/uuid.h"
 
@@ -51,6 +54,7 @@
 #include "log/snapshot_lock.h"
 #include "log/tags.h"
 #include "type/type.h"
+#include "personal/personal.h"
 #include "append/append.h"
 
 PG_FUNCTION_INFO_V1(es_rewrite);
@@ -146,6 +150,8 @@ lock_event(Rewrite *rewrite)
 	rewrite->type = DatumGetTextPCopy(own_sql_value(1));
 	check_no_notice(rewrite, rewrite->type);
 	metadata = own_sql_value(2);
+	if (rewrite->tags)
+		rewrite->tags = PointerGetDatum(DatumGetArrayTypePCopy(rewrite->tags));
 	rewrite->stored = metadata == (Datum) 0 ? metadata :
 		PointerGetDatum(DatumGetJsonbPCopy(metadata));
 }
@@ -248,6 +254,56 @@ set_rewritten_version(Rewrite *rewrite, int64 given)
 	}
 }
 
+/* Refuses data of a schema version whose attributes may have other names than the personal ones. */
+static void
+check_version_of_personal(const Rewrite *rewrite, Datum metadata)
+{
+	const EventType *type = event_type_find(rewrite->log, rewrite->stream, rewrite->type);
+	int			version = schema_version_read(metadata);
+
+	if (type == NULL || type->personal == NIL || Max(version, 1) == type->schema_version)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("the new data must be of the current schema version"),
+			 errdetail("Type \"%s\" has personal attributes, whose names are those of version %d.",
+					   type->type, type->schema_version),
+			 errhint("Pass schema_version => %d, and data as a reader gets it.",
+					 type->schema_version)));
+}
+
+/* Step 4. */
+static void
+seal_rewritten(Rewrite *rewrite)
+{
+	NewEvent	event = {
+		.stream = rewrite->stream,
+		.type = rewrite->type,
+		.data = rewrite->data,
+		.metadata = rewrite->metadata ? rewrite->metadata : open_strip_metadata(rewrite->stored),
+		.tags = rewrite->tags,
+		.id = *DatumGetUUIDP(rewrite->id),
+		.has_id = true
+	};
+
+	if (!open_is_needed(rewrite->log))
+		return;
+	check_version_of_personal(rewrite, event.metadata);
+	seal_identify(rewrite->log, &event, 1);
+	if (!tags_equal(event.tags, rewrite->tags))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a rewritten event must be about the same persons"),
+				 errdetail("It would get tags that it does not have."),
+				 errhint("Append another event instead.")));
+	seal_events(rewrite->log, &event, 1);
+	rewrite->data = event.data;
+	if (event.metadata != (Datum) 0 || rewrite->stored == (Datum) 0)
+		rewrite->metadata = event.metadata;
+	else
+		rewrite->metadata = DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
+}
+
 /* Changes the event; returns its position. */
 static int64
 rewrite_event(const Rewrite *rewrite)
@@ -347,6 +403,7 @@ es_rewrite(PG_FUNCTION_ARGS)
 	check_update_triggers(rewrite.log);
 	lock_event(&rewrite);
 	set_rewritten_version(&rewrite, version);
+	seal_rewritten(&rewrite);
 	position = rewrite_event(&rewrite);
 	record_rewrite(rewrite.log, position);
 	snapshot_lock_forget(rewrite.log, rewrite.stream, rewrite.tags);

@@ -28,6 +28,7 @@
 #include "base/context.h"
 #include "log/log.h"
 #include "log/tags.h"
+#include "personal/personal.h"
 #include "append/append.h"
 
 /* Between the key and the value. */
@@ -246,7 +247,10 @@ metadata_makes(Jsonb *metadata, const char *tag)
 	return false;
 }
 
-/* Returns true if the metadata makes all tags that the others do not have. */
+/*
+ * Returns true if the metadata makes all tags that the others do not have, but for those that the
+ * definitions of types make.
+ */
 static bool
 makes_missing(Datum metadata, Datum tags, Datum others)
 {
@@ -256,6 +260,8 @@ makes_missing(Datum metadata, Datum tags, Datum others)
 
 	for (i = 0; i < count; i++)
 	{
+		if (subject_is_tag(DatumGetTextPP(missing[i])))
+			continue;
 		if (metadata == (Datum) 0 ||
 			!metadata_makes(DatumGetJsonbP(metadata), TextDatumGetCString(missing[i])))
 			return false;

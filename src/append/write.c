@@ -11,7 +11,8 @@
  *	1. identify: events get the ids and schema versions that their types' definitions
  *	   give them (event_check.c).  Users' functions may run here, and not under the
  *	   locks that follow.  Error: ES004, if an id cannot be made.  They also get the
- *	   tags of their metadata (tag_metadata.c), which the next step locks.
+ *	   tags of their metadata (tag_metadata.c) and of the persons that they are about
+ *	   (personal/seal.c), which the next step locks.
  *	2. lock: the streams, the tags of the events, exclusively, and what a condition has to
  *	   lock, to the end of the transaction, all in one call and in the same order in every
  *	   transaction (log_lock.c).
@@ -31,6 +32,7 @@
  *	   Check the version: the stream's last one against the expected one.  Error:
  *	   ES001.
  *	6. check definitions: the events against those of their types.  Error: ES004.
+ *	   Then encrypt their personal attributes.  Error: ES008.
  *	7. number: versions follow on the last one of each stream.
  *	8. insert: the log draws positions and stores the rows (log_insert.c).  Nothing
  *	   that the caller can do wrong fails after a position is drawn, except
@@ -58,6 +60,7 @@
 #include "log/tags.h"
 #include "identity/identity.h"
 #include "notify/notify.h"
+#include "personal/personal.h"
 #include "type/type.h"
 #include "append/append.h"
 
@@ -91,6 +94,7 @@ void
 write_identify(Write *write)
 {
 	event_identify(write->log, write->events, write->count);
+	seal_identify(write->log, write->events, write->count);
 	tag_metadata_add(write->events, write->count);
 }
 
@@ -355,13 +359,16 @@ lock_streams_and_tags(const Write *write)
 	pfree(locks);
 }
 
-/* Refuses streams that are of another store, also if nothing is to be appended to it. */
+/*
+ * Refuses streams that are of another store, also if nothing is to be appended to it.  Those of the
+ * store itself, which only its own events are in, are everywhere.
+ */
 static void
 check_slots(const Write *write, Log *log)
 {
 	int			i;
 
-	if (write->stream != NULL)
+	if (write->stream != NULL && !event_is_reserved(write->stream))
 		slots_check(log, write->stream);
 	for (i = 0; write->stream == NULL && i < write->count; i++)
 		slots_check(log, write->events[i].stream);
@@ -387,6 +394,7 @@ write_under_locks(Write *write)
 		if (write->no_retry)
 			write_retry_refuse_removed(write, log);
 		event_check(write->log, write->events, write->count);
+		seal_events(write->log, write->events, write->count);
 		if (write->count > 0)
 		{
 			number_events(write, log);

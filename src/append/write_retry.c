@@ -18,7 +18,8 @@
  * compares data.  Metadata and times may differ, since a program may make them anew, and
  * so may the tags that are made of metadata (tag_metadata.c).  There are two exceptions.  Where a composite key made the id, the key decides.  Where the stored
  * event was rewritten, which the table es_rewrites knows, the id and the place decide.
- * That table is asked only if the data differ.  They decide as well where the event was
+ * That table is asked only if the data differ.  Personal attributes are opened to be compared;
+ * of a person who was erased, the id and the place decide, too.  They decide as well where the event was
  * removed: its id stays in es_removed_ids for some time (log/removed.c).
  *
  *-------------------------------------------------------------------------
@@ -41,6 +42,7 @@
 #include "log/log.h"
 #include "log/removed.h"
 #include "log/tags.h"
+#include "personal/personal.h"
 #include "append/append.h"
 
 /* The first row with an id. */
@@ -227,12 +229,34 @@ event_difference(const NewEvent *event, const StoredContent *other, Log *log)
 			"is of another type";
 	if (event->id_is_key)
 		return NULL;
-	if (!same_json(event->data, other->data))
+	if (!same_json(event->data, other->data) &&
+		(event->upcast == (Datum) 0 || !same_json(event->upcast, other->data)))
 		return psprintf("has other data%s", may_know_other(log) ?
 						different_keys(event->data, other->data) : "");
 	if (!tag_metadata_same_tags(event, other))
 		return "has other tags";
 	return same_bytes(event->body, other->body) ? NULL : "has another body";
+}
+
+/* Opens what is stored, to compare it.  Returns false if the subject of any of it was erased. */
+static bool
+open_stored(Log *log, const NewEvent *event, StoredContent *stored)
+{
+	SealedEvent sealed = {
+		.id = &stored->id,
+		.stream = event->stream,
+		.type = stored->type,
+		.data = stored->data,
+		.metadata = stored->metadata
+	};
+
+	if (stored->metadata == (Datum) 0 || !open_is_needed(RelationGetRelid(log->rel)))
+		return true;
+	open_refuse(open_event(RelationGetRelid(log->rel), &sealed, true),
+				"compare the event with the one that is stored");
+	stored->data = sealed.data;
+	stored->metadata = sealed.metadata;
+	return stored->metadata == (Datum) 0 || !open_is_sealed(stored->metadata);
 }
 
 /*
@@ -249,7 +273,7 @@ check_same_event(Log *log, const NewEvent *event, int64 version,
 
 	if (!log_read_event(log, event->stream, version, &stored))
 		return removed_position(log, event->stream, version);
-	if (notice_kind(stored.type) == NOTICE_COMPACTED)
+	if (notice_kind(stored.type) == NOTICE_COMPACTED || !open_stored(log, event, &stored))
 		return stored.position;
 	difference = event_difference(event, &stored, log);
 	if (difference != NULL && !rewrite_is_recorded(log, stored.position))

@@ -32,6 +32,9 @@
 /* Makes a UUID of version 7, greater than the one before in this backend. */
 extern void uuid_generate_v7(pg_uuid_t *uuid);
 
+/* The namespace of object identifiers (RFC 9562). */
+extern const pg_uuid_t uuid_namespace_oid;
+
 /* The UUID of version 5 of a name in the server's encoding. */
 extern pg_uuid_t *uuid_generate_v5(const pg_uuid_t *namespace, const char *name,
 								   int length);

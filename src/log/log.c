@@ -349,6 +349,7 @@ log_read_event(Log *log, text *stream, int64 version, StoredContent *content)
 	if (!fetch_version(log, stream, BTEqualStrategyNumber, F_INT8EQ, version))
 		return false;
 	content->position = DatumGetInt64(fetched_column(log, Anum_es_events_position));
+	content->id = *DatumGetUUIDP(fetched_column(log, Anum_es_events_id));
 	content->type = DatumGetTextPP(fetched_column(log, Anum_es_events_type));
 	content->data = fetched_column(log, Anum_es_events_data);
 	content->metadata = fetched_column_or_zero(log, Anum_es_events_metadata);

@@ -36,6 +36,7 @@ typedef struct StoredEvent
 typedef struct StoredContent
 {
 	int64		position;
+	pg_uuid_t	id;
 	text	   *type;
 	Datum		data;
 	Datum		metadata;		/* 0: none, as for the next two */

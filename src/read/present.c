@@ -7,13 +7,13 @@
  * A stored event is a row of es_events.  It has a column that is internal, and may have
  * others that the owner has added.  Users see an es_recorded_event, which has columns of
  * its own in an order of its own, with data and metadata as of the current schema
- * version of the event's type.
+ * version of the event's type, and with the personal attributes that its reader may see.
  *
  * Code in C makes a Presenter for a statement or a batch, and presents one event
  * after the other.  The read functions are plain SQL: they list the columns
  * themselves, and call es_upcast_data and es_upcast_metadata for every row.
- * While no upcaster is defined the planner puts their argument in their place
- * (es_upcast_support), so that plans are what they would be without.  They are
+ * While no upcaster is defined, and no attribute is personal, the planner puts their argument in
+ * their place (es_upcast_support), so that plans are what they would be without.  They are
  * made again when that changes, see event_type.c.
  *
  *-------------------------------------------------------------------------
@@ -42,6 +42,7 @@
 #include "base/base.h"
 #include "base/compat.h"
 #include "log/log.h"
+#include "personal/personal.h"
 #include "type/type.h"
 #include "read/read.h"
 
@@ -71,13 +72,30 @@ static const AttrNumber stored_columns[Natts_es_recorded_event] = {
 /* Arguments of es_upcast_data and es_upcast_metadata, in their order. */
 enum
 {
-	ARG_POSITION, ARG_STREAM, ARG_TYPE, ARG_DATA, ARG_METADATA
+	ARG_POSITION, ARG_ID, ARG_STREAM, ARG_TYPE, ARG_DATA, ARG_METADATA
 };
+
+/* What is done to stored events. */
+typedef struct Presentation
+{
+	Oid			log;
+	bool		opens;			/* attributes may be encrypted */
+	bool		sees;			/* the reader may see them */
+	OpenedState opened;			/* what events have lacked so far */
+	Upcasting  *upcasting;		/* NULL: there are no upcasters */
+} Presentation;
+
+/* An event, and where it is. */
+typedef struct PresentedEvent
+{
+	SealedEvent sealed;
+	int64		position;		/* 0: not known */
+} PresentedEvent;
 
 struct Presenter
 {
 	Oid			type;			/* es_recorded_event */
-	Upcasting  *upcasting;		/* NULL: there are no upcasters */
+	Presentation how;
 	MemoryContext context;		/* of this */
 	ExpandedRecordHeader *record;	/* an empty one; NULL: not needed so far */
 };
@@ -85,9 +103,8 @@ struct Presenter
 /* What a call in a statement caches from one row to the next. */
 typedef struct CallCache
 {
-	Oid			log;
 	uint64		generation;		/* of what is defined */
-	Upcasting  *upcasting;		/* NULL: there are no upcasters */
+	Presentation how;
 } CallCache;
 
 Oid
@@ -107,6 +124,24 @@ present_type(Oid log)
 	return type;
 }
 
+/* Learns what is to be done to events, for the current user. */
+static Presentation
+presentation_begin(Oid log)
+{
+	Presentation how = {.log = log};
+
+	how.upcasting = upcast_begin(log);
+	how.opens = open_is_needed(log);
+	how.sees = how.opens && open_may_see(log, GetUserId());
+	return how;
+}
+
+static bool
+is_plain(const Presentation *how)
+{
+	return how->upcasting == NULL && !how->opens;
+}
+
 Presenter *
 present_begin(Oid log)
 {
@@ -114,7 +149,7 @@ present_begin(Oid log)
 
 	presenter->context = CurrentMemoryContext;
 	presenter->type = present_type(log);
-	presenter->upcasting = upcast_begin(log);
+	presenter->how = presentation_begin(log);
 	return presenter;
 }
 
@@ -123,14 +158,26 @@ present_end(Presenter *presenter)
 {
 	if (presenter->record != NULL)
 		DeleteExpandedObject(ExpandedRecordGetDatum(presenter->record));
-	upcast_end(presenter->upcasting);
+	upcast_end(presenter->how.upcasting);
 	pfree(presenter);
 }
 
 bool
 present_is_plain(const Presenter *presenter)
 {
-	return presenter->upcasting == NULL;
+	return is_plain(&presenter->how);
+}
+
+bool
+present_hides(const Presenter *presenter)
+{
+	return presenter->how.opens && !presenter->how.sees;
+}
+
+OpenedState
+present_opened(const Presenter *presenter)
+{
+	return presenter->how.opened;
 }
 
 /* An empty record in the current memory context. */
@@ -156,36 +203,53 @@ slot_column(TupleTableSlot *event, AttrNumber number)
 }
 
 /*
+ * Presents data and metadata of an event: opens what is encrypted, then upcasts.
+ */
+static void
+present_event(Presentation *how, PresentedEvent *event)
+{
+	SealedEvent *sealed = &event->sealed;
+
+	if (how->opens && sealed->metadata != (Datum) 0 && sealed->id != NULL)
+		how->opened = Max(how->opened, open_event(how->log, sealed, how->sees));
+	if (upcast_version(how->upcasting, sealed->stream, sealed->type, sealed->metadata) == 0)
+		return;
+	sealed->data = upcast_data(how->upcasting, event->position, sealed->stream, sealed->type,
+							   sealed->data, sealed->metadata, PG_INT32_MAX);
+	sealed->metadata = upcast_metadata(how->upcasting, sealed->stream, sealed->type,
+									   sealed->metadata);
+}
+
+/* A column of an es_recorded_event; 0 for null. */
+#define RECORDED(column) \
+	(nulls[Anum_es_recorded_event_##column - 1] ? (Datum) 0 : values[Anum_es_recorded_event_##column - 1])
+
+/*
  * Presents data and metadata in the columns of an es_recorded_event.  Returns
  * false if there is nothing to do.
  */
 static bool
-present_values(Upcasting *upcasting, Datum *values, bool *nulls)
+present_values(Presentation *how, Datum *values, bool *nulls)
 {
-	Datum	   *data = &values[Anum_es_recorded_event_data - 1];
-	Datum	   *metadata = &values[Anum_es_recorded_event_metadata - 1];
-	bool	   *no_metadata = &nulls[Anum_es_recorded_event_metadata - 1];
-	text	   *stream = NULL;
-	text	   *type;
-	int64		position;
+	PresentedEvent event;
+	Datum		data = RECORDED(data);
+	Datum		metadata = RECORDED(metadata);
 
-	if (nulls[Anum_es_recorded_event_type - 1] ||
-		nulls[Anum_es_recorded_event_data - 1])
+	if (RECORDED(type) == (Datum) 0 || data == (Datum) 0)
 		return false;
-	if (!nulls[Anum_es_recorded_event_stream - 1])
-		stream = DatumGetTextPP(values[Anum_es_recorded_event_stream - 1]);
-	type = DatumGetTextPP(values[Anum_es_recorded_event_type - 1]);
-	if (*no_metadata)
-		*metadata = (Datum) 0;
-	if (upcast_version(upcasting, stream, type, *metadata) == 0)
-		return false;
-	position = nulls[Anum_es_recorded_event_position - 1] ? 0 :
-		DatumGetInt64(values[Anum_es_recorded_event_position - 1]);
-	*data = upcast_data(upcasting, position, stream, type, *data, *metadata,
-						PG_INT32_MAX);
-	*metadata = upcast_metadata(upcasting, stream, type, *metadata);
-	*no_metadata = false;
-	return true;
+	event.position = DatumGetInt64(RECORDED(position));
+	event.sealed.id = (pg_uuid_t *) DatumGetPointer(RECORDED(id));
+	event.sealed.stream = RECORDED(stream) == (Datum) 0 ? NULL : DatumGetTextPP(RECORDED(stream));
+	event.sealed.type = DatumGetTextPP(RECORDED(type));
+	event.sealed.data = data;
+	event.sealed.metadata = metadata;
+	if (event.sealed.stream == NULL)
+		event.sealed.id = NULL;
+	present_event(how, &event);
+	values[Anum_es_recorded_event_data - 1] = event.sealed.data;
+	values[Anum_es_recorded_event_metadata - 1] = event.sealed.metadata;
+	nulls[Anum_es_recorded_event_metadata - 1] = event.sealed.metadata == (Datum) 0;
+	return event.sealed.data != data || event.sealed.metadata != metadata;
 }
 
 void
@@ -208,8 +272,8 @@ present_columns(Presenter *presenter, TupleTableSlot *event, Datum *values,
 	memcpy(nulls, event->tts_isnull, sizeof(bool) * before);
 	memcpy(nulls + before, event->tts_isnull + Anum_es_events_next_xid,
 		   sizeof(bool) * after);
-	if (presenter->upcasting != NULL)
-		(void) present_values(presenter->upcasting, values, nulls);
+	if (!is_plain(&presenter->how))
+		(void) present_values(&presenter->how, values, nulls);
 }
 
 /* The row of a slot as it is stored; NULL if it is not stored as one. */
@@ -246,7 +310,7 @@ present_record(Presenter *presenter, TupleTableSlot *event)
 	Datum		values[Natts_es_recorded_event];
 	bool		nulls[Natts_es_recorded_event];
 
-	if (row != NULL && !HeapTupleHasExternal(row) && presenter->upcasting == NULL)
+	if (row != NULL && !HeapTupleHasExternal(row) && is_plain(&presenter->how))
 		lend_row(presenter, event, row, record);
 	else
 	{
@@ -268,18 +332,21 @@ present_is_lent(TupleTableSlot *event, Datum value)
 }
 
 Datum
-present_data(Presenter *presenter, TupleTableSlot *event)
+present_data(Presenter *presenter, TupleTableSlot *slot)
 {
-	Datum		data = slot_column(event, Anum_es_events_data);
+	PresentedEvent event;
+	Datum		data = slot_column(slot, Anum_es_events_data);
 
-	if (presenter->upcasting == NULL)
+	if (is_plain(&presenter->how))
 		return data;
-	return upcast_data(presenter->upcasting,
-					   DatumGetInt64(slot_column(event, Anum_es_events_position)),
-					   DatumGetTextPP(slot_column(event, Anum_es_events_stream)),
-					   DatumGetTextPP(slot_column(event, Anum_es_events_type)),
-					   data, slot_column(event, Anum_es_events_metadata),
-					   PG_INT32_MAX);
+	event.position = DatumGetInt64(slot_column(slot, Anum_es_events_position));
+	event.sealed.id = DatumGetUUIDP(slot_column(slot, Anum_es_events_id));
+	event.sealed.stream = DatumGetTextPP(slot_column(slot, Anum_es_events_stream));
+	event.sealed.type = DatumGetTextPP(slot_column(slot, Anum_es_events_type));
+	event.sealed.data = data;
+	event.sealed.metadata = slot_column(slot, Anum_es_events_metadata);
+	present_event(&presenter->how, &event);
+	return event.sealed.data;
 }
 
 /* The columns of the log, with all hidden that are not part of an event. */
@@ -359,7 +426,7 @@ present_batch(Oid relid, Tuplestorestate *events, TupleDesc *desc)
 	Presenter  *presenter = present_begin(relid);
 
 	*desc = visible_columns(log);
-	if (presenter->upcasting != NULL)
+	if (!is_plain(&presenter->how))
 		events = present_into_store(presenter, log, *desc, events);
 	present_end(presenter);
 	table_close(log, NoLock);
@@ -367,12 +434,12 @@ present_batch(Oid relid, Tuplestorestate *events, TupleDesc *desc)
 }
 
 /*
- * The upcasters for a call in a statement, which are looked up once and again
- * when others are defined; NULL if there are none.  Those that were known
- * before may be running, and are left to the statement's end.
+ * What a call in a statement does to events, which is looked up once and again when
+ * something else is defined.  Upcasters that were known before may be running, and are left to the
+ * statement's end.  The user may be another one at each call.
  */
-static Upcasting *
-cached_upcasting(FunctionCallInfo fcinfo)
+static Presentation *
+cached_presentation(FunctionCallInfo fcinfo)
 {
 	CallCache  *cache = fcinfo->flinfo->fn_extra;
 	MemoryContext oldcontext;
@@ -382,18 +449,19 @@ cached_upcasting(FunctionCallInfo fcinfo)
 	{
 		cache = MemoryContextAllocZero(fcinfo->flinfo->fn_mcxt,
 									   sizeof(CallCache));
-		cache->log = log_relid(fcinfo->flinfo->fn_oid);
+		cache->how.log = log_relid(fcinfo->flinfo->fn_oid);
 		fcinfo->flinfo->fn_extra = cache;
 	}
-	generation = event_type_generation(cache->log);
+	generation = event_type_generation(cache->how.log);
 	if (cache->generation != generation)
 	{
 		oldcontext = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
-		cache->upcasting = upcast_begin(cache->log);
+		cache->how = presentation_begin(cache->how.log);
 		cache->generation = generation;
 		MemoryContextSwitchTo(oldcontext);
 	}
-	return cache->upcasting;
+	cache->how.sees = cache->how.opens && open_may_see(cache->how.log, GetUserId());
+	return &cache->how;
 }
 
 /* An argument; 0 for null. */
@@ -403,49 +471,60 @@ argument_or_zero(FunctionCallInfo fcinfo, int number)
 	return PG_ARGISNULL(number) ? (Datum) 0 : PG_GETARG_DATUM(number);
 }
 
-/* The argument that names the stream; NULL for null. */
-static text *
-stream_argument(FunctionCallInfo fcinfo)
+/* The event that the arguments are; one without a stream is not opened. */
+static PresentedEvent
+event_of_arguments(FunctionCallInfo fcinfo)
 {
-	return PG_ARGISNULL(ARG_STREAM) ? NULL : PG_GETARG_TEXT_PP(ARG_STREAM);
+	PresentedEvent event = {.position = DatumGetInt64(argument_or_zero(fcinfo, ARG_POSITION))};
+
+	if (!PG_ARGISNULL(ARG_STREAM))
+		event.sealed.stream = PG_GETARG_TEXT_PP(ARG_STREAM);
+	if (!PG_ARGISNULL(ARG_ID) && event.sealed.stream != NULL)
+		event.sealed.id = PG_GETARG_UUID_P(ARG_ID);
+	event.sealed.type = PG_GETARG_TEXT_PP(ARG_TYPE);
+	event.sealed.data = PG_GETARG_DATUM(ARG_DATA);
+	event.sealed.metadata = argument_or_zero(fcinfo, ARG_METADATA);
+	return event;
 }
 
 /*
- * es_upcast_data(position, stream, type, data, metadata): data as of the current schema
- * version.
+ * es_upcast_data(position, id, stream, type, data, metadata): data as of the current schema
+ * version, with what the user may see.
  */
 Datum
 es_upcast_data(PG_FUNCTION_ARGS)
 {
-	Upcasting  *upcasting = cached_upcasting(fcinfo);
+	Presentation *how = cached_presentation(fcinfo);
+	PresentedEvent event;
 
 	if (PG_ARGISNULL(ARG_DATA))
 		PG_RETURN_NULL();
-	if (upcasting == NULL || PG_ARGISNULL(ARG_TYPE))
+	if (is_plain(how) || PG_ARGISNULL(ARG_TYPE))
 		PG_RETURN_DATUM(PG_GETARG_DATUM(ARG_DATA));
-	PG_RETURN_DATUM(upcast_data(upcasting,
-								PG_ARGISNULL(ARG_POSITION) ? 0 :
-								PG_GETARG_INT64(ARG_POSITION),
-								stream_argument(fcinfo),
-								PG_GETARG_TEXT_PP(ARG_TYPE),
-								PG_GETARG_DATUM(ARG_DATA),
-								argument_or_zero(fcinfo, ARG_METADATA),
-								PG_INT32_MAX));
+	event = event_of_arguments(fcinfo);
+	present_event(how, &event);
+	PG_RETURN_DATUM(event.sealed.data);
 }
 
 /*
- * es_upcast_metadata(position, stream, type, data, metadata): metadata that says of
- * which version es_upcast_data is.
+ * es_upcast_metadata(position, id, stream, type, data, metadata): metadata that says of
+ * which version es_upcast_data is, and what it lacks.
  */
 Datum
 es_upcast_metadata(PG_FUNCTION_ARGS)
 {
-	Upcasting  *upcasting = cached_upcasting(fcinfo);
+	Presentation *how = cached_presentation(fcinfo);
 	Datum		metadata = argument_or_zero(fcinfo, ARG_METADATA);
 
-	if (upcasting != NULL && !PG_ARGISNULL(ARG_TYPE))
-		metadata = upcast_metadata(upcasting, stream_argument(fcinfo),
-								   PG_GETARG_TEXT_PP(ARG_TYPE), metadata);
+	if (!is_plain(how) && !PG_ARGISNULL(ARG_TYPE) && !PG_ARGISNULL(ARG_DATA))
+	{
+		PresentedEvent event = event_of_arguments(fcinfo);
+
+		if (how->opens && event.sealed.id != NULL)
+			(void) open_event(how->log, &event.sealed, how->sees);
+		metadata = upcast_metadata(how->upcasting, event.sealed.stream, event.sealed.type,
+								   event.sealed.metadata);
+	}
 	if (metadata == (Datum) 0)
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(metadata);
@@ -453,7 +532,7 @@ es_upcast_metadata(PG_FUNCTION_ARGS)
 
 /* The row of es_recorded_event, presented; NULL if there is nothing to do. */
 static HeapTuple
-present_row(Upcasting *upcasting, HeapTupleHeader event)
+present_row(Presentation *how, HeapTupleHeader event)
 {
 	TupleDesc	desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(event),
 											  HeapTupleHeaderGetTypMod(event));
@@ -466,7 +545,7 @@ present_row(Upcasting *upcasting, HeapTupleHeader event)
 	HeapTuple	presented = NULL;
 
 	heap_deform_tuple(&row, desc, values, nulls);
-	if (present_values(upcasting, values, nulls))
+	if (present_values(how, values, nulls))
 		presented = heap_form_tuple(desc, values, nulls);
 	ReleaseTupleDesc(desc);
 	return presented;
@@ -479,9 +558,8 @@ present_row(Upcasting *upcasting, HeapTupleHeader event)
 Datum
 es_upcast(PG_FUNCTION_ARGS)
 {
-	Upcasting  *upcasting = cached_upcasting(fcinfo);
-	HeapTuple	presented = upcasting == NULL ? NULL :
-	present_row(upcasting, PG_GETARG_HEAPTUPLEHEADER(0));
+	Presentation *how = cached_presentation(fcinfo);
+	HeapTuple	presented = is_plain(how) ? NULL : present_row(how, PG_GETARG_HEAPTUPLEHEADER(0));
 
 	PG_RETURN_DATUM(presented == NULL ? PG_GETARG_DATUM(0) :
 					HeapTupleGetDatum(presented));
@@ -507,7 +585,7 @@ es_recorded_event(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
 }
 
-/* The argument that a call returns while no upcaster is defined. */
+/* The argument that a call returns while there is nothing to do to events. */
 static Node *
 returned_argument(FuncExpr *call)
 {
@@ -522,8 +600,8 @@ returned_argument(FuncExpr *call)
 }
 
 /*
- * Lets the planner drop calls while no upcaster is defined.  The plan is made
- * again with es_events when one is.
+ * Lets the planner drop calls while no upcaster is defined and no attribute is personal.  The plan
+ * is made again with es_events when that changes.
  */
 Datum
 es_upcast_support(PG_FUNCTION_ARGS)
@@ -539,7 +617,7 @@ es_upcast_support(PG_FUNCTION_ARGS)
 	log = log_relid(simplify->fcall->funcid);
 	AcceptInvalidationMessages();
 	(void) event_type_upcasters(log, &count);
-	if (count > 0)
+	if (count > 0 || open_is_needed(log))
 		PG_RETURN_POINTER(NULL);
 	if (simplify->root != NULL)
 		simplify->root->glob->relationOids =

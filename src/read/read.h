@@ -19,6 +19,7 @@
 #include "utils/tuplestore.h"
 
 #include "base/base.h"
+#include "personal/personal.h"
 #include "tag/tag.h"
 
 /* event_batch.c: events that were read together */
@@ -219,6 +220,12 @@ extern void present_end(Presenter *presenter);
 
 /* Returns true if all events are presented as they are stored. */
 extern bool present_is_plain(const Presenter *presenter);
+
+/* Returns true if the current user, who made it, may not see personal attributes. */
+extern bool present_hides(const Presenter *presenter);
+
+/* What presented events have lacked so far. */
+extern OpenedState present_opened(const Presenter *presenter);
 
 /*
  * Gives the columns of an es_recorded_event.  event: a row of es_events.  The

@@ -35,6 +35,7 @@
 #include "base/role.h"
 #include "log/log.h"
 #include "log/tags.h"
+#include "personal/personal.h"
 #include "read/read.h"
 #include "aggregate/aggregate.h"
 #include "aggregate/fold_notice.h"
@@ -142,6 +143,27 @@ check_upto_version(Compaction *compaction)
 						   compaction->upto, text_to_cstring(removal->stream), removal->last)));
 	if (compaction->upto == 0)
 		compaction->upto = removal->last;
+}
+
+/* $1 the stream, $2 the version. */
+static const char *const find_personal =
+"SELECT FROM @extschema@.es_events WHERE stream = $1 AND version <= $2 AND metadata ? '$personal' LIMIT 1";
+
+/* Refuses to store what was encrypted as a part of a state. */
+static void
+refuse_personal_events(const Compaction *compaction)
+{
+	const Removal *removal = &compaction->removal;
+	Oid			types[2] = {TEXTOID, INT8OID};
+	Datum		values[2] = {PointerGetDatum(removal->stream), Int64GetDatum(compaction->upto)};
+
+	if (open_is_needed(removal->log) &&
+		own_sql_run_on_all_rows(removal->log, find_personal, 2, types, values, NULL, true) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot compact stream \"%s\"", text_to_cstring(removal->stream)),
+				 errdetail("It has events with personal attributes, which would be stored as a part of the state."),
+				 errhint("Truncate the stream, or delete it.")));
 }
 
 /* Step 2. */
@@ -259,6 +281,7 @@ compact_stream(Compaction *compaction)
 {
 	Removal    *removal = &compaction->removal;
 
+	refuse_personal_events(compaction);
 	fold_compacted_events(compaction);
 	if (is_compacted_already(compaction))
 		return;

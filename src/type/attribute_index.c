@@ -28,6 +28,7 @@
 #include "miscadmin.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 
@@ -127,6 +128,14 @@ attribute_index_name(const AttributeKey *key)
 
 	return event_index_name(psprintf("%s__%s", key->type, key->attribute),
 							is_unique_type(key->type), hash);
+}
+
+bool
+attribute_index_exists(Oid log, const char *type, const char *attribute)
+{
+	AttributeKey key = {log, type, attribute};
+
+	return OidIsValid(get_relname_relid(attribute_index_name(&key), get_rel_namespace(log)));
 }
 
 /* The kind of an index on values of a type of the server. */
@@ -230,6 +239,28 @@ attribute_index_expression(const AttributeKey *key)
 	}
 }
 
+/* Refuses an attribute that is encrypted, of which an index would have nothing. */
+static void
+refuse_personal_index(const AttributeKey *key)
+{
+	int			count;
+	const EventType *types;
+	int			i;
+
+	AcceptInvalidationMessages();
+	types = event_type_all(key->log, &count);
+	for (i = 0; i < count; i++)
+	{
+		if (strcmp(types[i].type, key->type) == 0 &&
+			event_type_is_personal(&types[i], key->attribute))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("there can be no index on attribute \"%s\"", key->attribute),
+					 errdetail("It is personal, and stored encrypted."),
+					 errhint("Use a projection, or es_personal_hash() in a tag.")));
+	}
+}
+
 /*
  * es_index_attribute(type, attribute): the index, which is made if there is none.
  */
@@ -247,6 +278,7 @@ es_index_attribute(PG_FUNCTION_ARGS)
 	key.type = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	key.attribute = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	check_attribute_name(key.attribute);
+	refuse_personal_index(&key);
 	index.name = attribute_index_name(&key);
 	SPI_connect();
 	event_index_find_or_make(&index, key.log, key.type, attribute_index_expression(&key));

@@ -32,13 +32,6 @@
 PG_FUNCTION_INFO_V1(es_digest_string);
 PG_FUNCTION_INFO_V1(es_digest);
 
-static const pg_uuid_t oid_namespace = {
-	{
-		0x6b, 0xa7, 0xb8, 0x12, 0x9d, 0xad, 0x11, 0xd1,
-		0x80, 0xb4, 0x00, 0xc0, 0x4f, 0xd4, 0x30, 0xc8
-	}
-};
-
 /* Appends text with a '\' before each ':', '=' and '\'. */
 static void
 append_escaped(StringInfo string, const char *bytes, int length)
@@ -185,7 +178,7 @@ composite_key_id(text *type, Jsonb *data, ArrayType *keys)
 	append_escaped(&string, VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type));
 	appendStringInfoChar(&string, ':');
 	append_composite_key(&string, data, keys);
-	id = uuid_generate_v5(&oid_namespace, string.data, string.len);
+	id = uuid_generate_v5(&uuid_namespace_oid, string.data, string.len);
 	pfree(string.data);
 	return id;
 }

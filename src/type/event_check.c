@@ -222,8 +222,12 @@ check_scalar_value(Check *check, EventAttribute *attribute, const JsonbValue *va
 		return;
 	length = pg_mbcliplen(error->message, strlen(error->message),
 						  MAX_ERROR_BYTES);
-	add_violation(check, "attribute \"%s\" is not of type %s: %.*s",
-				  attribute->name, attribute->word, length, error->message);
+	if (attribute->personal)
+		add_violation(check, "attribute \"%s\" is not of type %s", attribute->name,
+					  attribute->word);
+	else
+		add_violation(check, "attribute \"%s\" is not of type %s: %.*s",
+					  attribute->name, attribute->word, length, error->message);
 }
 
 /*
@@ -290,7 +294,7 @@ check_attribute_value(Check *check, EventAttribute *attribute, const JsonbValue 
 	else if (!has_kind(attribute, value))
 		add_violation(check, "attribute \"%s\" is %s, not %s",
 					  attribute->name,
-					  attribute->kind == ATTRIBUTE_INTEGER &&
+					  attribute->kind == ATTRIBUTE_INTEGER && !attribute->personal &&
 					  value->type == jbvNumeric ? short_scalar_text(value) :
 					  value_kind(value), kind_name(attribute->kind));
 }

@@ -1,10 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * event_type.c
- *		The cache of the types of events: the rows of es_event_types and
- *		es_upcasters (design: doc/internals/event_type.md).
+ *		The cache of the types of events: the rows of es_event_types,
+ *		es_upcasters and es_personal_attributes (design: doc/internals/event_type.md).
  *
- * All rows of both tables are cached from their first use until one of them
+ * All rows of these tables are cached from their first use until one of them
  * changes:
  *
  *	- a trigger of each table, es_event_types_changed, makes its statement send
@@ -17,7 +17,7 @@
  * as something else is looked up.
  *
  * The invalidation goes out for es_events, too: plans that read it depend on
- * whether there are upcasters (read/present.c).
+ * whether there are upcasters or personal attributes (read/present.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -45,6 +45,7 @@
 
 #define TYPES_TABLE		"es_event_types"
 #define UPCASTERS_TABLE	"es_upcasters"
+#define PERSONAL_TABLE	"es_personal_attributes"
 
 /* Columns of es_event_types. */
 enum
@@ -74,7 +75,24 @@ enum
 	Natts_upcasters = Anum_upcasters_defined_at
 };
 
+/* Columns of es_personal_attributes. */
+enum
+{
+	Anum_personal_type = 1,
+	Anum_personal_category,
+	Anum_personal_subject,
+	Anum_personal_attributes
+};
+
 PG_FUNCTION_INFO_V1(es_event_types_changed);
+
+/* A row of es_personal_attributes. */
+typedef struct PersonalRow
+{
+	char	   *type;
+	char	   *category;		/* NULL: of all */
+	PersonalPart part;
+} PersonalRow;
 
 /* All that is defined. */
 typedef struct Definitions
@@ -89,6 +107,7 @@ typedef struct Definitions
 	int			upcaster_count;
 	int			type_room;
 	int			upcaster_room;
+	List	   *personal;		/* of PersonalRow */
 } Definitions;
 
 /* The words for attributes that do not stand for a type of the server. */
@@ -122,6 +141,7 @@ static Definitions *definitions = NULL;
 static uint64 changes = 1;
 static Oid	types_relid = InvalidOid;
 static Oid	upcasters_relid = InvalidOid;
+static Oid	personal_relid = InvalidOid;
 
 void
 event_type_init(void)
@@ -335,6 +355,25 @@ read_upcaster_row(Definitions *all, const Datum *values, const bool *nulls)
 	upcaster->category = text_or_null(values, nulls, Anum_upcasters_category);
 }
 
+/* Reads a row of es_personal_attributes. */
+static void
+read_personal_row(Definitions *all, const Datum *values, const bool *nulls)
+{
+	PersonalRow *row = palloc0(sizeof(PersonalRow));
+	Datum	   *names;
+	int			count;
+	int			i;
+
+	row->type = TextDatumGetCString(values[Anum_personal_type - 1]);
+	row->category = text_or_null(values, nulls, Anum_personal_category);
+	row->part.subject = text_or_null(values, nulls, Anum_personal_subject);
+	deconstruct_array(DatumGetArrayTypeP(values[Anum_personal_attributes - 1]), TEXTOID, -1,
+					  false, TYPALIGN_INT, &names, NULL, &count);
+	for (i = 0; i < count; i++)
+		row->part.attributes = lappend(row->part.attributes, TextDatumGetCString(names[i]));
+	all->personal = lappend(all->personal, row);
+}
+
 /* Reads all rows of a table, with a snapshot of its own. */
 static void
 read_definition_rows(Relation rel, Definitions *all,
@@ -390,7 +429,38 @@ compare_upcasters(const void *a, const void *b)
 	return result;
 }
 
-/* Reads both tables. */
+/* Adds personal attributes to a type. */
+static void
+add_personal(EventType *type, PersonalPart *part)
+{
+	ListCell   *cell;
+
+	type->personal = lappend(type->personal, part);
+	foreach(cell, part->attributes)
+		get_event_attribute(type, lfirst(cell))->personal = true;
+}
+
+/* Gives types the attributes that are personal in them. */
+static void
+assign_personal(Definitions *all)
+{
+	ListCell   *cell;
+	int			i;
+
+	foreach(cell, all->personal)
+	{
+		PersonalRow *row = lfirst(cell);
+
+		for (i = 0; i < all->type_count; i++)
+		{
+			if (strcmp(all->types[i].type, row->type) == 0 &&
+				compare_categories(all->types[i].category, row->category) == 0)
+				add_personal(&all->types[i], &row->part);
+		}
+	}
+}
+
+/* Reads the tables. */
 static void
 read_definitions(Definitions *all)
 {
@@ -398,15 +468,21 @@ read_definitions(Definitions *all)
 								   AccessShareLock);
 	Relation	upcasters = table_open(own_table_relid(all->log, UPCASTERS_TABLE),
 									   AccessShareLock);
+	Relation	personal = table_open(own_table_relid(all->log, PERSONAL_TABLE),
+									  AccessShareLock);
 
 	/* from here on every change counts, also while they are read */
 	types_relid = RelationGetRelid(types);
 	upcasters_relid = RelationGetRelid(upcasters);
+	personal_relid = RelationGetRelid(personal);
 	all->generation = changes;
 	read_definition_rows(types, all, read_type_row);
 	read_definition_rows(upcasters, all, read_upcaster_row);
+	read_definition_rows(personal, all, read_personal_row);
 	table_close(types, AccessShareLock);
 	table_close(upcasters, AccessShareLock);
+	table_close(personal, AccessShareLock);
+	assign_personal(all);
 	if (all->type_count > 1)
 		qsort(all->types, all->type_count, sizeof(EventType), compare_types);
 	if (all->upcaster_count > 1)
@@ -419,11 +495,11 @@ static void
 count_definition_change(Datum arg, Oid relid)
 {
 	if (relid == InvalidOid || relid == types_relid ||
-		relid == upcasters_relid)
+		relid == upcasters_relid || relid == personal_relid)
 		changes++;
 }
 
-/* Reads both tables again, and replaces the cache when that has worked. */
+/* Reads the tables again, and replaces the cache when that has worked. */
 static void
 load_definitions(Oid log)
 {
@@ -509,6 +585,29 @@ event_type_all(Oid log, int *count)
 }
 
 bool
+event_type_has_personal(Oid log)
+{
+	return get_definitions(log)->personal != NIL;
+}
+
+bool
+event_type_is_personal(const EventType *type, const char *attribute)
+{
+	ListCell   *part;
+	ListCell   *cell;
+
+	foreach(part, type->personal)
+	{
+		foreach(cell, ((PersonalPart *) lfirst(part))->attributes)
+		{
+			if (strcmp(lfirst(cell), attribute) == 0)
+				return true;
+		}
+	}
+	return false;
+}
+
+bool
 event_type_is_defined(Oid log, text *type)
 {
 	const Definitions *all = get_definitions(log);
@@ -574,20 +673,20 @@ event_type_upcasters(Oid log, int *count)
 }
 
 /*
- * es_event_types_changed(): AFTER any change of es_event_types or es_upcasters,
- * sends the invalidation to all backends.
+ * es_event_types_changed(): AFTER any change of es_event_types, es_upcasters or
+ * es_personal_attributes, sends the invalidation to all backends.
  */
 Datum
 es_event_types_changed(PG_FUNCTION_ARGS)
 {
-	bool		upcasters = CALLED_AS_TRIGGER(fcinfo) &&
-	strcmp(RelationGetRelationName(((TriggerData *) fcinfo->context)->tg_relation),
-		   UPCASTERS_TABLE) == 0;
-	TriggerData *trigger = own_trigger_data(fcinfo, upcasters ?
-											UPCASTERS_TABLE : TYPES_TABLE);
+	const char *table = CALLED_AS_TRIGGER(fcinfo) ?
+	RelationGetRelationName(((TriggerData *) fcinfo->context)->tg_relation) : "";
+	bool		changes_plans = strcmp(table, UPCASTERS_TABLE) == 0 ||
+	strcmp(table, PERSONAL_TABLE) == 0;
+	TriggerData *trigger = own_trigger_data(fcinfo, changes_plans ? table : TYPES_TABLE);
 
 	CacheInvalidateRelcache(trigger->tg_relation);
-	if (upcasters)
+	if (changes_plans)
 		CacheInvalidateRelcacheByRelid(log_relid(fcinfo->flinfo->fn_oid));
 	return PointerGetDatum(NULL);
 }

@@ -37,7 +37,8 @@ PG_FUNCTION_INFO_V1(es_define_upcaster);
 enum
 {
 	ARG_TYPE, ARG_REQUIRED, ARG_COMPOSITE_KEY, ARG_ATTRIBUTES,
-	ARG_SCHEMA_VERSION, ARG_DESCRIPTION, ARG_CATEGORY, ARG_COUNT
+	ARG_SCHEMA_VERSION, ARG_DESCRIPTION, ARG_CATEGORY, ARG_COUNT,
+	ARG_PERSONAL = ARG_COUNT, ARG_SUBJECT
 };
 
 /* Arguments of es_define_upcaster after the type. */
@@ -204,11 +205,64 @@ check_type_definition(FunctionCallInfo fcinfo)
 	argument_range("schema_version", PG_GETARG_INT64(ARG_SCHEMA_VERSION), 1,
 				   PG_INT32_MAX);
 	(void) category_argument(fcinfo, ARG_CATEGORY);
+	if (PG_ARGISNULL(ARG_PERSONAL) && !PG_ARGISNULL(ARG_SUBJECT))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a subject is of personal attributes"),
+				 errdetail("The argument personal is null."),
+				 errhint("Name the attributes that are about the subject.")));
+}
+
+/* Stores which attributes are personal. */
+static void
+define_personal(FunctionCallInfo fcinfo, Oid log)
+{
+	PersonalDefinition definition = {
+		.log = log,
+		.type = PG_GETARG_TEXT_PP(ARG_TYPE),
+		.category = category_argument(fcinfo, ARG_CATEGORY),
+		.attributes = PG_GETARG_ARRAYTYPE_P(ARG_PERSONAL)
+	};
+
+	if (!PG_ARGISNULL(ARG_SUBJECT))
+		definition.subject = PG_GETARG_TEXT_PP(ARG_SUBJECT);
+	personal_define(&definition);
+}
+
+/* Refuses a composite key that has attributes which are personal already. */
+static void
+check_key_is_not_personal(FunctionCallInfo fcinfo, Oid log)
+{
+	int			type_count;
+	const EventType *types = event_type_all(log, &type_count);
+	char	   *type = TextDatumGetCString(PG_GETARG_DATUM(ARG_TYPE));
+	Datum	   *names;
+	int			count;
+	int			i;
+	int			j;
+
+	if (PG_ARGISNULL(ARG_COMPOSITE_KEY))
+		return;
+	names = composite_key_names(PG_GETARG_ARRAYTYPE_P(ARG_COMPOSITE_KEY), &count);
+	for (i = 0; i < type_count; i++)
+	{
+		for (j = 0; j < count && strcmp(types[i].type, type) == 0; j++)
+		{
+			char	   *name = TextDatumGetCString(names[j]);
+
+			if (event_type_is_personal(&types[i], name))
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						 errmsg("attribute \"%s\" cannot be part of a composite key", name),
+						 errdetail("It is personal, and the id would be a hash of it."),
+						 errhint("Use another key, such as the subject and a number.")));
+		}
+	}
 }
 
 /*
- * es_define_event_type(type, required, composite_key, attributes,
- * schema_version, description, category): defines a type, for all categories or for
+ * es_define_event_type(type, required, composite_key, attributes, schema_version,
+ * description, category, personal, subject): defines a type, for all categories or for
  * one, or replaces this definition.
  */
 Datum
@@ -218,17 +272,21 @@ es_define_event_type(PG_FUNCTION_ARGS)
 	JSONBOID, INT8OID, TEXTOID, TEXTOID};
 	Datum		values[ARG_COUNT];
 	char		nulls[ARG_COUNT];
+	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
 	int			i;
 
 	PreventCommandIfReadOnly("es_define_event_type()");
 	check_type_definition(fcinfo);
+	if (PG_ARGISNULL(ARG_PERSONAL))
+		personal_refuse_forgotten(log, PG_GETARG_TEXT_PP(ARG_TYPE));
+	check_key_is_not_personal(fcinfo, log);
 	for (i = 0; i < ARG_COUNT; i++)
 	{
 		nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
 		values[i] = PG_ARGISNULL(i) ? (Datum) 0 : PG_GETARG_DATUM(i);
 	}
 	SPI_connect();
-	(void) own_sql_run(log_relid(fcinfo->flinfo->fn_oid),
+	(void) own_sql_run(log,
 					   "INSERT INTO @extschema@.es_event_types (type, required,"
 					   " composite_key, attributes, schema_version, description,"
 					   " category) VALUES ($1, $2, $3, $4, $5, $6, $7)"
@@ -239,6 +297,8 @@ es_define_event_type(PG_FUNCTION_ARGS)
 					   " excluded.schema_version, excluded.description,"
 					   " excluded.defined_at)",
 					   ARG_COUNT, types, values, nulls);
+	if (!PG_ARGISNULL(ARG_PERSONAL))
+		define_personal(fcinfo, log);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -307,6 +367,7 @@ es_drop_event_type(PG_FUNCTION_ARGS)
 	uint64		dropped;
 
 	PreventCommandIfReadOnly("es_drop_event_type()");
+	personal_refuse_forgotten(log, type);
 	SPI_connect();
 	dropped = own_sql_run(log,
 						  "DELETE FROM @extschema@.es_event_types"

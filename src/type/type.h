@@ -86,11 +86,20 @@ typedef struct EventAttribute
 	char	   *name;
 	bool		required;
 	bool		key;			/* is it part of the composite key? */
+	bool		personal;		/* its value must not be shown */
 	AttributeKind kind;
 	char	   *word;			/* for the kind; NULL: none */
 	FmgrInfo	input;			/* of a scalar */
 	Oid			io_param;
 } EventAttribute;
+
+/* Attributes that are about one person, as a row of es_personal_attributes has them. */
+typedef struct PersonalPart
+{
+	char	   *subject;		/* attribute that names the person; NULL: the
+								 * stream's id does */
+	List	   *attributes;		/* of their names; NIL: they were given up */
+} PersonalPart;
 
 /* A type of events, as es_event_types has it. */
 typedef struct EventType
@@ -102,6 +111,7 @@ typedef struct EventType
 	ArrayType  *composite_key;	/* NULL: there is none */
 	int			schema_version;
 	Datum		version_metadata;	/* that says it */
+	List	   *personal;		/* of PersonalPart */
 } EventType;
 
 /* A row of es_upcasters. */
@@ -139,6 +149,12 @@ extern const EventType *event_type_find(Oid log, text *stream, text *type);
 /* Returns all definitions, by type and category, that of all categories first. */
 extern const EventType *event_type_all(Oid log, int *count);
 
+/* Returns true if attributes of any type are personal, or ever were. */
+extern bool event_type_has_personal(Oid log);
+
+/* Returns true if the attribute of the type is personal. */
+extern bool event_type_is_personal(const EventType *type, const char *attribute);
+
 /* Return true if the type is defined for any category; if it has upcasters for all. */
 extern bool event_type_is_defined(Oid log, text *type);
 extern bool event_type_has_upcaster(Oid log, text *type);
@@ -148,6 +164,29 @@ extern void event_type_check_filter(Oid log, ArrayType *types);
 
 /* Returns all upcasters, by type, category and from_version. */
 extern const Upcaster *event_type_upcasters(Oid log, int *count);
+
+/* personal_define.c */
+
+/* Attributes of a type that are to be personal. */
+typedef struct PersonalDefinition
+{
+	Oid			log;
+	text	   *type;
+	text	   *category;		/* NULL: all */
+	text	   *subject;		/* NULL: the stream's id */
+	ArrayType  *attributes;		/* none: they are given up */
+} PersonalDefinition;
+
+/* Stores it.  The type is defined; SPI is connected.  Errors: an attribute cannot be personal. */
+extern void personal_define(const PersonalDefinition *definition);
+
+/* Refuses to define a type anew without its personal attributes, or to drop it. */
+extern void personal_refuse_forgotten(Oid log, text *type);
+
+/* attribute_index.c */
+
+/* Returns true if es_index_attribute() has made the index. */
+extern bool attribute_index_exists(Oid log, const char *type, const char *attribute);
 
 /* schema_version.c */
 

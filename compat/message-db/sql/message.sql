@@ -6,8 +6,8 @@ CREATE TYPE message AS (
 CREATE VIEW messages WITH (security_invoker = true) AS
     SELECT e.position AS global_position, e.version - 1 AS "position",
            coalesce(e.occurred_at, e.recorded_at) AT TIME ZONE INTERVAL '0' AS "time", e.stream AS stream_name, e.type,
-           nullif(es_upcast_data(e.position, e.stream, e.type, e.data, e.metadata), 'null') AS data,
-           es_upcast_metadata(e.position, e.stream, e.type, e.data, e.metadata) AS metadata, e.id
+           nullif(es_upcast_data(e.position, e.id, e.stream, e.type, e.data, e.metadata), 'null') AS data,
+           es_upcast_metadata(e.position, e.id, e.stream, e.type, e.data, e.metadata) AS metadata, e.id
       FROM es_events e;
 ALTER VIEW messages ALTER COLUMN "time" SET DEFAULT now() AT TIME ZONE 'utc';
 ALTER VIEW messages ALTER COLUMN id SET DEFAULT gen_random_uuid();

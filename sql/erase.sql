@@ -1,0 +1,56 @@
+-- Erasing a person: the key is destroyed, and what may still be readable elsewhere is reported.
+CREATE FUNCTION es_erase(subject text, reason text, erased_at timestamptz) RETURNS timestamptz
+    AS 'MODULE_PATHNAME', 'es_erase_subject' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+CREATE FUNCTION es_erasure_report(subject text)
+    RETURNS TABLE (place text, name text, detail text)
+    LANGUAGE sql STABLE PARALLEL UNSAFE
+BEGIN ATOMIC
+    SELECT 'read model', p.name, 'its projection may have read personal attributes; rows about the person are the program''s to delete'
+      FROM es_projections p
+     
+     UNION ALL
+    SELECT 'statistics', s.schemaname || '.' || s.tablename, 'ANALYZE takes what is deleted out of them'
+      FROM (SELECT DISTINCT st.schemaname, st.tablename
+              FROM pg_catalog.pg_stats st
+              JOIN es_projections p ON true
+              JOIN LATERAL pg_catalog.unnest(p.tables) t (relid) ON true
+              JOIN pg_catalog.pg_class c ON c.oid = t.relid::oid AND c.relname = st.tablename
+              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = st.schemaname) s
+     UNION ALL
+    SELECT 'wrapped key', 'es_subject_keys', 'the old row, until VACUUM es_subject_keys; who has it and the key file can open what was stored before'
+     UNION ALL
+    SELECT 'WAL', 'pg_wal', 'the wrapped key, until the segments are recycled'
+     UNION ALL
+    SELECT 'replication slot', s.slot_name::text, 'keeps WAL from ' || s.restart_lsn::text
+      FROM pg_catalog.pg_replication_slots s
+     UNION ALL
+    SELECT 'standby', r.application_name, 'reads the wrapped key until it has replayed the erasure'
+      FROM pg_catalog.pg_stat_replication r
+     UNION ALL
+    SELECT 'archive', 'archive_command', 'archived WAL and base backups have the wrapped key; destroy them, or rotate keys and destroy the old key file'
+     WHERE pg_catalog.current_setting('archive_mode') <> 'off'
+     UNION ALL
+    SELECT 'backup', 'dumps and base backups', 'those from before the erasure have the wrapped key; replay erasures after a restore';
+END;
+
+CREATE FUNCTION es_erase_subject(subject text, reason text DEFAULT NULL)
+    RETURNS TABLE (place text, name text, detail text)
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE
+BEGIN ATOMIC
+    SELECT es_erase(subject, reason, NULL);
+    SELECT * FROM es_erasure_report(subject);
+END;
+CREATE FUNCTION es_replay_erasure(subject text, erased_at timestamptz, reason text DEFAULT NULL) RETURNS timestamptz
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE
+RETURN es_erase(subject, reason, erased_at);
+
+REVOKE EXECUTE ON FUNCTION es_erase(text, text, timestamptz), es_erase_subject(text, text), es_erasure_report(text),
+    es_replay_erasure(text, timestamptz, text) FROM PUBLIC;
+
+COMMENT ON FUNCTION es_erase(text, text, timestamptz) IS 'part of es_erase_subject: destroys the key; returns when it was destroyed';
+COMMENT ON FUNCTION es_erase_subject(text, text) IS
+    'makes what events say of a person unreadable, by destroying the key; returns where it may still be readable';
+COMMENT ON FUNCTION es_erasure_report(text) IS 'returns where what events said of a person may still be readable';
+COMMENT ON FUNCTION es_replay_erasure(text, timestamptz, text) IS
+    'erases a person again, after a restore of a backup that is older than the erasure';

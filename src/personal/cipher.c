@@ -1,0 +1,111 @@
+/*-------------------------------------------------------------------------
+ *
+ * cipher.c
+ *		AES-256-GCM and HMAC-SHA-256, by OpenSSL.
+ *
+ * Nonces are 96 random bits.  One key encrypts what is about one person, or wraps the keys of
+ * all persons at each rotation, which is far from the 2^32 texts that such nonces are good for.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+
+#include "personal/personal.h"
+
+/* Kept for the session, without a key in it. */
+static EVP_CIPHER_CTX *cipher = NULL;
+
+/* Raises that OpenSSL has failed.  Its reason tells nothing of keys and texts. */
+static void
+fail_cipher(const char *what)
+{
+	unsigned long code = ERR_get_error();
+
+	if (cipher != NULL)
+		(void) EVP_CIPHER_CTX_reset(cipher);
+	ereport(ERROR,
+			(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+			 errmsg("could not %s", what),
+			 errdetail("OpenSSL says: %s.",
+					   code == 0 ? "no reason" : ERR_reason_error_string(code))));
+}
+
+static EVP_CIPHER_CTX *
+get_cipher(void)
+{
+	if (cipher == NULL)
+		cipher = EVP_CIPHER_CTX_new();
+	if (cipher == NULL)
+		fail_cipher("make a cipher");
+	return cipher;
+}
+
+void
+cipher_random(uint8 *bytes, int length)
+{
+	if (!pg_strong_random(bytes, length))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not get random bytes"),
+				 errdetail("The system or OpenSSL has none.")));
+}
+
+void
+cipher_seal(const uint8 *key, CipherText known, CipherText plain, uint8 *sealed)
+{
+	EVP_CIPHER_CTX *c = get_cipher();
+	uint8	   *text = sealed + CIPHER_NONCE_BYTES;
+	int			length;
+	int			rest;
+
+	cipher_random(sealed, CIPHER_NONCE_BYTES);
+	if (EVP_EncryptInit_ex(c, EVP_aes_256_gcm(), NULL, key, sealed) != 1 ||
+		EVP_EncryptUpdate(c, NULL, &length, known.bytes, known.length) != 1 ||
+		EVP_EncryptUpdate(c, text, &length, plain.bytes, plain.length) != 1 ||
+		EVP_EncryptFinal_ex(c, text + length, &rest) != 1 ||
+		EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_GCM_GET_TAG, CIPHER_TAG_BYTES, text + plain.length) != 1)
+		fail_cipher("encrypt");
+	(void) EVP_CIPHER_CTX_reset(c);
+}
+
+bool
+cipher_open(const uint8 *key, CipherText known, CipherText sealed, uint8 *plain)
+{
+	EVP_CIPHER_CTX *c = get_cipher();
+	int			length = sealed.length - CIPHER_MORE_BYTES;
+	const uint8 *text = sealed.bytes + CIPHER_NONCE_BYTES;
+	int			done = 0;
+	int			rest = 0;
+	bool		opened;
+
+	if (length < 0)
+		return false;
+	if (EVP_DecryptInit_ex(c, EVP_aes_256_gcm(), NULL, key, sealed.bytes) != 1 ||
+		EVP_DecryptUpdate(c, NULL, &done, known.bytes, known.length) != 1 ||
+		EVP_DecryptUpdate(c, plain, &done, text, length) != 1 ||
+		EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_GCM_SET_TAG, CIPHER_TAG_BYTES,
+							unconstify(uint8 *, text + length)) != 1)
+		fail_cipher("decrypt");
+	opened = EVP_DecryptFinal_ex(c, plain + done, &rest) == 1;
+	(void) EVP_CIPHER_CTX_reset(c);
+	if (!opened)
+	{
+		ERR_clear_error();
+		OPENSSL_cleanse(plain, length);
+	}
+	return opened;
+}
+
+void
+cipher_hash(const uint8 *key, CipherText text, uint8 *hash)
+{
+	unsigned int length = CIPHER_KEY_BYTES;
+
+	if (HMAC(EVP_sha256(), key, CIPHER_KEY_BYTES, text.bytes, text.length, hash, &length) == NULL)
+		fail_cipher("hash");
+}

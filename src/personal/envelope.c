@@ -1,0 +1,146 @@
+/*-------------------------------------------------------------------------
+ *
+ * envelope.c
+ *		Makes and opens the form in which encrypted attributes are stored (envelope.h).
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+
+#include "libpq/pqformat.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+
+#include "personal/envelope.h"
+
+#define ENVELOPE_FORMAT	1
+
+/* Adds a text, in UTF-8, with its length before it. */
+static void
+add_known_text(StringInfo known, text *value)
+{
+	int			length = VARSIZE_ANY_EXHDR(value);
+	char	   *bytes = pg_server_to_any(VARDATA_ANY(value), length, PG_UTF8);
+
+	if (bytes != VARDATA_ANY(value))
+		length = strlen(bytes);
+	pq_sendint32(known, length);
+	pq_sendbytes(known, bytes, length);
+}
+
+CipherText
+envelope_known(text *subject, const pg_uuid_t *id, text *stream, text *type, int version)
+{
+	StringInfoData known;
+	CipherText	result;
+
+	initStringInfo(&known);
+	pq_sendbyte(&known, ENVELOPE_FORMAT);
+	pq_sendbytes(&known, (const char *) id->data, UUID_LEN);
+	pq_sendint32(&known, version);
+	add_known_text(&known, subject);
+	add_known_text(&known, stream);
+	add_known_text(&known, type);
+	result.bytes = (const uint8 *) known.data;
+	result.length = known.len;
+	return result;
+}
+
+char *
+envelope_seal(const uint8 *key, CipherText known, Datum object)
+{
+	Jsonb	   *json = DatumGetJsonbP(object);
+	char	   *text = JsonbToCString(NULL, &json->root, VARSIZE(json));
+	char	   *utf8 = pg_server_to_any(text, strlen(text), PG_UTF8);
+	CipherText	plain = {(const uint8 *) utf8, strlen(utf8)};
+	int			length = 1 + plain.length + CIPHER_MORE_BYTES;
+	uint8	   *sealed = palloc(length);
+	char	   *base64 = palloc(4 * ((length + 2) / 3) + 1);
+
+	sealed[0] = ENVELOPE_FORMAT;
+	cipher_seal(key, known, plain, sealed + 1);
+	EVP_EncodeBlock((uint8 *) base64, sealed, length);
+	OPENSSL_cleanse(text, strlen(text));
+	return base64;
+}
+
+/* Decodes base64.  Returns NULL if it is none. */
+static uint8 *
+decode_base64(const char *text, int length, int *decoded)
+{
+	uint8	   *bytes;
+
+	if (length == 0 || length % 4 != 0)
+		return NULL;
+	bytes = palloc(length / 4 * 3);
+	*decoded = EVP_DecodeBlock(bytes, (const uint8 *) text, length);
+	if (*decoded < 0)
+		return NULL;
+	*decoded -= (text[length - 1] == '=') + (text[length - 2] == '=');
+	return bytes;
+}
+
+bool
+envelope_open(const uint8 *key, CipherText known, const JsonbValue *sealed, Datum *object)
+{
+	CipherText	text;
+	uint8	   *bytes;
+	uint8	   *plain;
+	char	   *json;
+	int			length;
+
+	if (sealed->type != jbvString)
+		return false;
+	bytes = decode_base64(sealed->val.string.val, sealed->val.string.len, &length);
+	if (bytes == NULL || length < 1 + CIPHER_MORE_BYTES || bytes[0] != ENVELOPE_FORMAT)
+		return false;
+	text.bytes = bytes + 1;
+	text.length = length - 1;
+	length = text.length - CIPHER_MORE_BYTES;
+	plain = palloc(length + 1);
+	if (!cipher_open(key, known, text, plain))
+		return false;
+	plain[length] = '\0';
+	json = pg_any_to_server((char *) plain, length, PG_UTF8);
+	*object = DirectFunctionCall1(jsonb_in, CStringGetDatum(json));
+	OPENSSL_cleanse(plain, length);
+	return JB_ROOT_IS_OBJECT(DatumGetJsonbP(*object));
+}
+
+/* Pushes a text, as a key or as a value. */
+static void
+push_text(JsonbParseState **state, JsonbIteratorToken token, const char *value)
+{
+	JsonbValue	pushed = {
+		.type = jbvString,
+		.val.string.val = unconstify(char *, value),
+		.val.string.len = strlen(value)
+	};
+
+	(void) pushJsonbValue(state, token, &pushed);
+}
+
+Datum
+envelope_metadata(List *subjects, List *values)
+{
+	JsonbParseState *state = NULL;
+	ListCell   *subject;
+	ListCell   *value;
+
+	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	push_text(&state, WJB_KEY, ENVELOPE_KEY);
+	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	forboth(subject, subjects, value, values)
+	{
+		push_text(&state, WJB_KEY, lfirst(subject));
+		push_text(&state, WJB_VALUE, lfirst(value));
+	}
+	(void) pushJsonbValue(&state, WJB_END_OBJECT, NULL);
+	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
+}

@@ -1,0 +1,237 @@
+/*-------------------------------------------------------------------------
+ *
+ * open.c
+ *		Opens the personal attributes of stored events, for who may see them.
+ *
+ * read/present.c calls it for every event that anybody gets.  Data has nulls where attributes were
+ * encrypted, so that it needs no change for who does not get them.  Metadata says why, for each
+ * subject:
+ *
+ *		hidden		the role may not see personal attributes
+ *		erased		the subject's key was destroyed
+ *		no key		no key file that can be used here has the key that wraps the subject's
+ *		damaged		it was not sealed for this event, or was changed
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <openssl/crypto.h>
+
+#include "catalog/pg_proc.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/inval.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+#include "base/base.h"
+#include "base/compat.h"
+#include "personal/envelope.h"
+#include "type/type.h"
+
+PG_FUNCTION_INFO_V1(es_sees_personal_data);
+
+/* EXECUTE on it is the privilege. */
+#define PRIVILEGE_FUNCTION "es_sees_personal_data"
+
+/* What metadata says instead of an envelope. */
+static const char *const words[] = {
+	[SUBJECT_KEY_NONE] = "no key",
+	[SUBJECT_KEY_ERASED] = "erased",
+	[SUBJECT_KEY_UNWRAPPABLE] = "no key",
+	[SUBJECT_KEY_DAMAGED] = "damaged"
+};
+
+#define HIDDEN "hidden"
+
+/* An event that is being opened. */
+typedef struct Opening
+{
+	Oid			log;
+	SealedEvent *event;
+	bool		sees;
+	int			version;
+	List	   *objects;		/* that were opened */
+	List	   *subjects;		/* that were not */
+	List	   *words;			/* why */
+	OpenedState state;
+} Opening;
+
+bool
+open_is_needed(Oid log)
+{
+	return event_type_has_personal(log);
+}
+
+bool
+open_may_see(Oid log, Oid role)
+{
+	oidvector  *none = buildoidvector(NULL, 0);
+	Oid			function = GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid,
+										   CStringGetDatum(PRIVILEGE_FUNCTION),
+										   PointerGetDatum(none),
+										   ObjectIdGetDatum(get_rel_namespace(log)));
+
+	pfree(none);
+	return OidIsValid(function) &&
+		compat_check_acl(ProcedureRelationId, function, role, ACL_EXECUTE) == ACLCHECK_OK;
+}
+
+/*
+ * es_sees_personal_data() returns boolean: true, for who may call it.
+ */
+Datum
+es_sees_personal_data(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(true);
+}
+
+/* What is encrypted of the event; NULL: nothing. */
+static JsonbValue *
+find_envelope(Datum metadata, JsonbValue *buffer)
+{
+	Jsonb	   *object = DatumGetJsonbP(metadata);
+	JsonbValue *value = NULL;
+
+	if (JB_ROOT_IS_OBJECT(object))
+		value = event_attribute_value(object, ENVELOPE_KEY, buffer);
+	return value;
+}
+
+bool
+open_is_sealed(Datum metadata)
+{
+	JsonbValue	buffer;
+
+	return find_envelope(metadata, &buffer) != NULL;
+}
+
+Datum
+open_strip_metadata(Datum metadata)
+{
+	Datum		rest;
+
+	if (metadata == (Datum) 0 || !open_is_sealed(metadata))
+		return metadata;
+	rest = DirectFunctionCall2(jsonb_delete, metadata, CStringGetTextDatum(ENVELOPE_KEY));
+	return JB_ROOT_COUNT(DatumGetJsonbP(rest)) == 0 ? (Datum) 0 : rest;
+}
+
+/* Opens what is about one subject.  Returns false, and a word, if that is not possible. */
+static bool
+open_subject(Opening *opening, text *subject, const JsonbValue *sealed, const char **word)
+{
+	const SealedEvent *event = opening->event;
+	uint8		key[CIPHER_KEY_BYTES];
+	SubjectKeyState state;
+	CipherText	known;
+	Datum		object;
+
+	*word = HIDDEN;
+	if (!opening->sees)
+	{
+		opening->state = OPENED_HIDDEN;
+		return false;
+	}
+	state = subject_key_find(opening->log, subject, key);
+	if (state == SUBJECT_KEY_THERE)
+	{
+		known = envelope_known(subject, event->id, event->stream, event->type, opening->version);
+		if (!envelope_open(key, known, sealed, &object))
+			state = SUBJECT_KEY_DAMAGED;
+		OPENSSL_cleanse(key, sizeof(key));
+	}
+	if (state == SUBJECT_KEY_THERE)
+		opening->objects = lappend(opening->objects, DatumGetPointer(object));
+	else
+		*word = words[state];
+	if (state != SUBJECT_KEY_THERE && state != SUBJECT_KEY_ERASED)
+		opening->state = OPENED_LOCKED;
+	return state == SUBJECT_KEY_THERE;
+}
+
+/* Opens what is about each subject. */
+static void
+open_subjects(Opening *opening, JsonbContainer *envelope)
+{
+	JsonbIterator *iterator = JsonbIteratorInit(envelope);
+	JsonbValue	value;
+
+	(void) JsonbIteratorNext(&iterator, &value, true);
+	while (JsonbIteratorNext(&iterator, &value, true) == WJB_KEY)
+	{
+		text	   *subject = cstring_to_text_with_len(value.val.string.val, value.val.string.len);
+		const char *word;
+
+		(void) JsonbIteratorNext(&iterator, &value, true);
+		if (open_subject(opening, subject, &value, &word))
+			continue;
+		opening->subjects = lappend(opening->subjects, text_to_cstring(subject));
+		opening->words = lappend(opening->words, unconstify(char *, word));
+	}
+}
+
+/* Puts what was opened into data, and why not into metadata. */
+static void
+take_opened(Opening *opening)
+{
+	SealedEvent *event = opening->event;
+	ListCell   *cell;
+
+	if (JB_ROOT_IS_OBJECT(DatumGetJsonbP(event->data)))
+	{
+		foreach(cell, opening->objects)
+			event->data = DirectFunctionCall2(jsonb_concat, event->data,
+											  PointerGetDatum(lfirst(cell)));
+	}
+	event->metadata = open_strip_metadata(event->metadata);
+	if (opening->subjects != NIL)
+	{
+		Datum		said = envelope_metadata(opening->subjects, opening->words);
+
+		event->metadata = event->metadata == (Datum) 0 ? said :
+			DirectFunctionCall2(jsonb_concat, event->metadata, said);
+	}
+}
+
+OpenedState
+open_event(Oid log, SealedEvent *event, bool sees)
+{
+	Opening		opening = {.log = log,.event = event,.sees = sees};
+	JsonbValue	buffer;
+	JsonbValue *envelope;
+
+	if (event->metadata == (Datum) 0)
+		return OPENED_WHOLE;
+	envelope = find_envelope(event->metadata, &buffer);
+	if (envelope == NULL || envelope->type != jbvBinary ||
+		!JsonContainerIsObject(envelope->val.binary.data))
+		return OPENED_WHOLE;
+	opening.version = schema_version_read(event->metadata);
+	open_subjects(&opening, envelope->val.binary.data);
+	take_opened(&opening);
+	return opening.state;
+}
+
+void
+open_refuse(OpenedState state, const char *what)
+{
+	if (state == OPENED_HIDDEN)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("cannot %s", what),
+				 errdetail("It has personal attributes, which role \"%s\" may not see.",
+						   GetUserNameFromId(GetUserId(), false)),
+				 errhint("es_grant(role, 'personal') lets a role see them.")));
+	if (state == OPENED_LOCKED)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot %s", what),
+				 errdetail("It has personal attributes, which no key file that can be used here opens, or which are damaged."),
+				 errhint("See eventstore.key_file, and doc/operate/keys.md.")));
+}
