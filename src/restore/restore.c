@@ -569,6 +569,33 @@ repair_tags(const Restore *restore)
 							added, removed));
 }
 
+/* When the last person was erased that this store knows of. */
+static char *
+last_erasure(Oid log)
+{
+	(void) own_sql_run_on_all_rows(log,
+								   "SELECT coalesce(max(erased_at)::text, 'none') FROM @extschema@.es_erasures",
+								   0, NULL, NULL, NULL, true);
+	return own_sql_text(1);
+}
+
+/* Asks for erasures that are younger than what was restored, where any person has a key. */
+static void
+ask_for_erasures(const Restore *restore)
+{
+	CopiedDefinition erasures = {
+		.kind = "erasures",.table = "es_erasures",.name = "since the backup",
+		.statement = "SELECT es_replay_erasure(subject, erased_at, reason) FROM the newest es_erasures"
+	};
+
+	if (own_sql_run_on_all_rows(restore->log,
+								"SELECT FROM @extschema@.es_subject_keys WHERE key IS NOT NULL LIMIT 1",
+								0, NULL, NULL, NULL, true) > 0)
+		put_result(restore, &erasures, "to do",
+				   psprintf("The last erasure here is of %s. Replay those that came later.",
+							last_erasure(restore->log)));
+}
+
 /*
  * es_finish_restore(discard): replays what is left, and opens the store.
  */
@@ -588,6 +615,7 @@ es_finish_restore(PG_FUNCTION_ARGS)
 	lock_log_to_restore(restore.log);
 	replay_all(&restore);
 	repair_tags(&restore);
+	ask_for_erasures(&restore);
 	SPI_finish();
 	if (!log_relid_is_closed(restore.log))
 	{
