@@ -17,8 +17,16 @@
 
 #include "personal/personal.h"
 
-/* Kept for the session, without a key in it. */
+/* Kept for the session, without a key in it: making one costs more than what it does. */
 static EVP_CIPHER_CTX *cipher = NULL;
+
+/* Wipes the key. */
+static void
+forget_cipher(void)
+{
+	EVP_CIPHER_CTX_free(cipher);
+	cipher = NULL;
+}
 
 /* Raises that OpenSSL has failed.  Its reason tells nothing of keys and texts. */
 static void
@@ -26,8 +34,7 @@ fail_cipher(const char *what)
 {
 	unsigned long code = ERR_get_error();
 
-	if (cipher != NULL)
-		(void) EVP_CIPHER_CTX_reset(cipher);
+	forget_cipher();
 	ereport(ERROR,
 			(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
 			 errmsg("could not %s", what),
@@ -38,11 +45,23 @@ fail_cipher(const char *what)
 static EVP_CIPHER_CTX *
 get_cipher(void)
 {
-	if (cipher == NULL)
-		cipher = EVP_CIPHER_CTX_new();
-	if (cipher == NULL)
+	if (cipher != NULL)
+		return cipher;
+	cipher = EVP_CIPHER_CTX_new();
+	if (cipher == NULL ||
+		EVP_CipherInit_ex(cipher, EVP_aes_256_gcm(), NULL, NULL, NULL, 1) != 1)
 		fail_cipher("make a cipher");
 	return cipher;
+}
+
+/* Puts another key in the place of the one that was used. */
+static void
+wipe_key(EVP_CIPHER_CTX *used)
+{
+	static const uint8 none[CIPHER_KEY_BYTES] = {0};
+
+	if (EVP_CipherInit_ex(used, NULL, NULL, none, NULL, -1) != 1)
+		forget_cipher();
 }
 
 void
@@ -64,13 +83,13 @@ cipher_seal(const uint8 *key, CipherText known, CipherText plain, uint8 *sealed)
 	int			rest;
 
 	cipher_random(sealed, CIPHER_NONCE_BYTES);
-	if (EVP_EncryptInit_ex(c, EVP_aes_256_gcm(), NULL, key, sealed) != 1 ||
+	if (EVP_EncryptInit_ex(c, NULL, NULL, key, sealed) != 1 ||
 		EVP_EncryptUpdate(c, NULL, &length, known.bytes, known.length) != 1 ||
 		EVP_EncryptUpdate(c, text, &length, plain.bytes, plain.length) != 1 ||
 		EVP_EncryptFinal_ex(c, text + length, &rest) != 1 ||
 		EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_GCM_GET_TAG, CIPHER_TAG_BYTES, text + plain.length) != 1)
 		fail_cipher("encrypt");
-	(void) EVP_CIPHER_CTX_reset(c);
+	wipe_key(c);
 }
 
 bool
@@ -85,14 +104,14 @@ cipher_open(const uint8 *key, CipherText known, CipherText sealed, uint8 *plain)
 
 	if (length < 0)
 		return false;
-	if (EVP_DecryptInit_ex(c, EVP_aes_256_gcm(), NULL, key, sealed.bytes) != 1 ||
+	if (EVP_DecryptInit_ex(c, NULL, NULL, key, sealed.bytes) != 1 ||
 		EVP_DecryptUpdate(c, NULL, &done, known.bytes, known.length) != 1 ||
 		EVP_DecryptUpdate(c, plain, &done, text, length) != 1 ||
 		EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_GCM_SET_TAG, CIPHER_TAG_BYTES,
 							unconstify(uint8 *, text + length)) != 1)
 		fail_cipher("decrypt");
 	opened = EVP_DecryptFinal_ex(c, plain + done, &rest) == 1;
-	(void) EVP_CIPHER_CTX_reset(c);
+	wipe_key(c);
 	if (!opened)
 	{
 		ERR_clear_error();

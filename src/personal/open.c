@@ -68,16 +68,43 @@ open_is_needed(Oid log)
 	return event_type_has_personal(log);
 }
 
+/* The function whose privilege counts, and of which log. */
+static Oid	privilege_function = InvalidOid;
+static Oid	privilege_log = InvalidOid;
+
+/* Invalidation callback: a function was dropped, say. */
+static void
+forget_function(Datum arg, int cache, uint32 hash)
+{
+	privilege_log = InvalidOid;
+}
+
+static Oid
+find_function(Oid log)
+{
+	static bool registered = false;
+	oidvector  *none;
+
+	if (!registered)
+		CacheRegisterSyscacheCallback(PROCOID, forget_function, (Datum) 0);
+	registered = true;
+	if (privilege_log == log)
+		return privilege_function;
+	none = buildoidvector(NULL, 0);
+	privilege_log = log;		/* before the look-up, which may forget it */
+	privilege_function = GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid,
+										 CStringGetDatum(PRIVILEGE_FUNCTION),
+										 PointerGetDatum(none),
+										 ObjectIdGetDatum(get_rel_namespace(log)));
+	pfree(none);
+	return privilege_function;
+}
+
 bool
 open_may_see(Oid log, Oid role)
 {
-	oidvector  *none = buildoidvector(NULL, 0);
-	Oid			function = GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid,
-										   CStringGetDatum(PRIVILEGE_FUNCTION),
-										   PointerGetDatum(none),
-										   ObjectIdGetDatum(get_rel_namespace(log)));
+	Oid			function = find_function(log);
 
-	pfree(none);
 	return OidIsValid(function) &&
 		compat_check_acl(ProcedureRelationId, function, role, ACL_EXECUTE) == ACLCHECK_OK;
 }
@@ -114,12 +141,11 @@ open_is_sealed(Datum metadata)
 Datum
 open_strip_metadata(Datum metadata)
 {
-	Datum		rest;
-
 	if (metadata == (Datum) 0 || !open_is_sealed(metadata))
 		return metadata;
-	rest = DirectFunctionCall2(jsonb_delete, metadata, CStringGetTextDatum(ENVELOPE_KEY));
-	return JB_ROOT_COUNT(DatumGetJsonbP(rest)) == 0 ? (Datum) 0 : rest;
+	if (JB_ROOT_COUNT(DatumGetJsonbP(metadata)) == 1)
+		return (Datum) 0;
+	return DirectFunctionCall2(jsonb_delete, metadata, CStringGetTextDatum(ENVELOPE_KEY));
 }
 
 /* Opens what is about one subject.  Returns false, and a word, if that is not possible. */
@@ -147,7 +173,7 @@ open_subject(Opening *opening, text *subject, const JsonbValue *sealed, const ch
 		OPENSSL_cleanse(key, sizeof(key));
 	}
 	if (state == SUBJECT_KEY_THERE)
-		opening->objects = lappend(opening->objects, DatumGetPointer(object));
+		opening->objects = lappend(opening->objects, DatumGetJsonbP(object));
 	else
 		*word = words[state];
 	if (state != SUBJECT_KEY_THERE && state != SUBJECT_KEY_ERASED)
@@ -176,19 +202,55 @@ open_subjects(Opening *opening, JsonbContainer *envelope)
 	}
 }
 
+/* The value of a key in what was opened; NULL: it is not there. */
+static JsonbValue *
+find_opened(const Opening *opening, const JsonbValue *key, JsonbValue *buffer)
+{
+	ListCell   *cell;
+
+	foreach(cell, opening->objects)
+	{
+		JsonbValue *value = getKeyJsonValueFromContainer(&((Jsonb *) lfirst(cell))->root,
+														 key->val.string.val,
+														 key->val.string.len, buffer);
+
+		if (value != NULL)
+			return value;
+	}
+	return NULL;
+}
+
+/* Puts what was opened in the place of the nulls in data. */
+static Datum
+fill_data(const Opening *opening, Jsonb *data)
+{
+	JsonbIterator *iterator = JsonbIteratorInit(&data->root);
+	JsonbParseState *state = NULL;
+	JsonbValue	key;
+	JsonbValue	own;
+	JsonbValue	buffer;
+
+	(void) JsonbIteratorNext(&iterator, &key, true);
+	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	while (JsonbIteratorNext(&iterator, &key, true) == WJB_KEY)
+	{
+		JsonbValue *opened = find_opened(opening, &key, &buffer);
+
+		(void) JsonbIteratorNext(&iterator, &own, true);
+		(void) pushJsonbValue(&state, WJB_KEY, &key);
+		(void) pushJsonbValue(&state, WJB_VALUE, opened != NULL ? opened : &own);
+	}
+	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
+}
+
 /* Puts what was opened into data, and why not into metadata. */
 static void
 take_opened(Opening *opening)
 {
 	SealedEvent *event = opening->event;
-	ListCell   *cell;
 
-	if (JB_ROOT_IS_OBJECT(DatumGetJsonbP(event->data)))
-	{
-		foreach(cell, opening->objects)
-			event->data = DirectFunctionCall2(jsonb_concat, event->data,
-											  PointerGetDatum(lfirst(cell)));
-	}
+	if (opening->objects != NIL && JB_ROOT_IS_OBJECT(DatumGetJsonbP(event->data)))
+		event->data = fill_data(opening, DatumGetJsonbP(event->data));
 	event->metadata = open_strip_metadata(event->metadata);
 	if (opening->subjects != NIL)
 	{

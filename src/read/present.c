@@ -100,6 +100,9 @@ struct Presenter
 	ExpandedRecordHeader *record;	/* an empty one; NULL: not needed so far */
 };
 
+/* Metadata of more bytes is not kept from one call to the next. */
+#define MAX_KEPT_METADATA	65536
+
 /* What a call in a statement caches from one row to the next. */
 typedef struct CallCache
 {
@@ -464,6 +467,75 @@ cached_presentation(FunctionCallInfo fcinfo)
 	return &cache->how;
 }
 
+/*
+ * Metadata that es_upcast_data has found for an event, for es_upcast_metadata, which comes next in a
+ * row.  It has nothing of what was encrypted.
+ */
+static struct
+{
+	pg_uuid_t	id;
+	bool		sees;
+	uint64		changes;		/* of keys; 0: nothing was found */
+	StringInfoData stored;		/* the event's metadata, in the session's memory */
+	StringInfoData opened;		/* what became of it; empty: null */
+} found_metadata;
+
+/* Copies a value; 0 is empty. */
+static void
+copy_found(StringInfo copy, Datum value)
+{
+	if (copy->data == NULL)
+	{
+		MemoryContext oldcontext = MemoryContextSwitchTo(TopMemoryContext);
+
+		initStringInfo(copy);
+		MemoryContextSwitchTo(oldcontext);
+	}
+	resetStringInfo(copy);
+	if (value != (Datum) 0)
+		appendBinaryStringInfo(copy, DatumGetPointer(value), VARSIZE_ANY(DatumGetPointer(value)));
+}
+
+/* Opens the event, and keeps what becomes of its metadata. */
+static void
+open_and_keep(Presentation *how, PresentedEvent *event)
+{
+	SealedEvent *sealed = &event->sealed;
+	Datum		stored;
+
+	if (!how->opens || sealed->metadata == (Datum) 0 || sealed->id == NULL)
+		return;
+	found_metadata.changes = 0;
+	sealed->metadata = PointerGetDatum(PG_DETOAST_DATUM(sealed->metadata));
+	stored = sealed->metadata;
+	(void) open_event(how->log, sealed, how->sees);
+	if (sealed->metadata == stored || VARSIZE_ANY(DatumGetPointer(stored)) > MAX_KEPT_METADATA)
+		return;
+	copy_found(&found_metadata.stored, stored);
+	copy_found(&found_metadata.opened, sealed->metadata);
+	found_metadata.id = *sealed->id;
+	found_metadata.sees = how->sees;
+	found_metadata.changes = subject_key_changes(how->log);
+}
+
+/* Takes what was kept.  Returns false if that is of another event. */
+static bool
+take_kept_metadata(Presentation *how, SealedEvent *sealed)
+{
+	struct varlena *stored = PG_DETOAST_DATUM(sealed->metadata);
+
+	if (found_metadata.changes == 0 || found_metadata.sees != how->sees ||
+		memcmp(&found_metadata.id, sealed->id, sizeof(pg_uuid_t)) != 0 ||
+		found_metadata.stored.len != (int) VARSIZE_ANY(stored) ||
+		memcmp(found_metadata.stored.data, stored, found_metadata.stored.len) != 0 ||
+		found_metadata.changes != subject_key_changes(how->log))
+		return false;
+	sealed->metadata = found_metadata.opened.len == 0 ? (Datum) 0 :
+		PointerGetDatum(memcpy(palloc(found_metadata.opened.len), found_metadata.opened.data,
+							   found_metadata.opened.len));
+	return true;
+}
+
 /* An argument; 0 for null. */
 static Datum
 argument_or_zero(FunctionCallInfo fcinfo, int number)
@@ -502,8 +574,10 @@ es_upcast_data(PG_FUNCTION_ARGS)
 	if (is_plain(how) || PG_ARGISNULL(ARG_TYPE))
 		PG_RETURN_DATUM(PG_GETARG_DATUM(ARG_DATA));
 	event = event_of_arguments(fcinfo);
-	present_event(how, &event);
-	PG_RETURN_DATUM(event.sealed.data);
+	open_and_keep(how, &event);
+	PG_RETURN_DATUM(upcast_data(how->upcasting, event.position, event.sealed.stream,
+								event.sealed.type, event.sealed.data, event.sealed.metadata,
+								PG_INT32_MAX));
 }
 
 /*
@@ -520,7 +594,8 @@ es_upcast_metadata(PG_FUNCTION_ARGS)
 	{
 		PresentedEvent event = event_of_arguments(fcinfo);
 
-		if (how->opens && event.sealed.id != NULL)
+		if (how->opens && event.sealed.id != NULL && event.sealed.metadata != (Datum) 0 &&
+			!take_kept_metadata(how, &event.sealed))
 			(void) open_event(how->log, &event.sealed, how->sees);
 		metadata = upcast_metadata(how->upcasting, event.sealed.stream, event.sealed.type,
 								   event.sealed.metadata);
