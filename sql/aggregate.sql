@@ -11,8 +11,13 @@ CREATE TABLE es_snapshots (
     recorded_at timestamptz NOT NULL,
     state       jsonb,
     taken_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
-    of_tag      boolean     NOT NULL DEFAULT false
+    of_tag      boolean     NOT NULL DEFAULT false,
+    personal    boolean     NOT NULL DEFAULT false
 );
+-- States have personal attributes in plaintext.
+ALTER TABLE es_snapshots ENABLE ROW LEVEL SECURITY;
+CREATE POLICY es_personal ON es_snapshots
+    USING (NOT personal OR has_function_privilege('es_sees_personal_data()'::regprocedure, 'EXECUTE'));
 CREATE INDEX es_snapshots_stream_reducer_version_idx ON es_snapshots (stream, reducer, version);
 
 CREATE FUNCTION es_state(
@@ -71,6 +76,8 @@ COMMENT ON COLUMN es_snapshots.recorded_at IS 'when the latest of its events was
 COMMENT ON COLUMN es_snapshots.state IS 'the state; null: deleted';
 COMMENT ON COLUMN es_snapshots.taken_at IS 'when it was saved';
 COMMENT ON COLUMN es_snapshots.of_tag IS 'whether the state is that of the events with a tag';
+COMMENT ON COLUMN es_snapshots.personal IS 'events that it was folded from have personal attributes; only a role that sees them sees the row';
+COMMENT ON POLICY es_personal ON es_snapshots IS 'hides states that have personal attributes';
 COMMENT ON FUNCTION es_state(text, es_function, jsonb, bigint, timestamptz, text) IS
     'returns state and version of a stream: the fold of its events, all of them, up to a version or up to a time';
 COMMENT ON FUNCTION es_history(text, es_function, jsonb) IS

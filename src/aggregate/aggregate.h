@@ -64,6 +64,7 @@ typedef struct StreamState
 	TimestampTz recorded_at;	/* of the latest of its events */
 	NullableDatum state;		/* jsonb */
 	int64		snapshot;		/* id of the row it was found in */
+	bool		personal;		/* events had personal attributes */
 } StreamState;
 
 /* What a state is folded from, besides the events. */

@@ -378,7 +378,7 @@ static bool
 keeps_secrets(const Fold *fold)
 {
 	return fold->keys == 0 ||
-		(present_opened(fold->presenter) == OPENED_WHOLE &&
+		(present_opened(fold->presenter) <= OPENED_WHOLE &&
 		 subject_key_changes(fold->source.log) == fold->keys);
 }
 
@@ -396,6 +396,8 @@ fold_check_whole(const Fold *fold, const char *what)
 bool
 fold_save_now(Fold *fold)
 {
+	fold->state.personal = fold->base.personal ||
+		present_opened(fold->presenter) != OPENED_NOTHING;
 	return fold->deleted ||
 		((fold->locked || snapshot_check_events(fold, GetActiveSnapshot())) &&
 		 keeps_secrets(fold) &&

@@ -54,7 +54,8 @@ enum
 	Anum_es_snapshots_recorded_at,
 	Anum_es_snapshots_state,
 	Anum_es_snapshots_taken_at,
-	Anum_es_snapshots_of_tag
+	Anum_es_snapshots_of_tag,
+	Anum_es_snapshots_personal
 };
 
 /*
@@ -117,6 +118,7 @@ copy_state(TupleTableSlot *slot, StreamState *found)
 
 	found->snapshot = DatumGetInt64(snapshot_column(slot, Anum_es_snapshots_id));
 	found->version = DatumGetInt64(snapshot_column(slot, Anum_es_snapshots_version));
+	found->personal = DatumGetBool(snapshot_column(slot, Anum_es_snapshots_personal));
 	found->recorded_at =
 		DatumGetTimestampTz(snapshot_column(slot, Anum_es_snapshots_recorded_at));
 	found->state.value = found->state.isnull ? (Datum) 0 :
@@ -186,7 +188,8 @@ snapshot_find(const FoldSource *source, int64 upto, TimestampTz until,
 enum
 {
 	PARAM_STREAM, PARAM_REDUCER, PARAM_TAKEN_BY, PARAM_INITIAL,
-	PARAM_FINGERPRINT, PARAM_OF_TAG, PARAM_VERSION, PARAM_RECORDED_AT, PARAM_STATE, PARAMS
+	PARAM_FINGERPRINT, PARAM_OF_TAG, PARAM_VERSION, PARAM_RECORDED_AT, PARAM_STATE,
+	PARAM_PERSONAL, PARAMS
 };
 
 /* This role's snapshots of the stream, or the tag, by the reducer from the initial state. */
@@ -204,8 +207,8 @@ write_snapshot(Oid log, int nargs, Oid *types, Datum *values, const char *nulls)
 	(void) own_sql_run(log,
 					   "INSERT INTO @extschema@.es_snapshots"
 					   " (stream, reducer, taken_by, initial, fingerprint,"
-					   " of_tag, version, recorded_at, state)"
-					   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+					   " of_tag, version, recorded_at, state, personal)"
+					   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
 					   nargs, types, values, nulls);
 	if (IsolationUsesXactSnapshot())
 		return;
@@ -236,7 +239,7 @@ bool
 snapshot_save(const FoldSource *source, const StreamState *state)
 {
 	static Oid	types[PARAMS] = {TEXTOID, TEXTOID, OIDOID, INT8OID, INT8OID,
-	BOOLOID, INT8OID, TIMESTAMPTZOID, JSONBOID};
+	BOOLOID, INT8OID, TIMESTAMPTZOID, JSONBOID, BOOLOID};
 	CommitProgress before = async_commit_begin();
 	Datum		values[PARAMS] = {
 		PointerGetDatum(source->stream),
@@ -244,9 +247,9 @@ snapshot_save(const FoldSource *source, const StreamState *state)
 		Int64GetDatum((int64) source->initial),
 		Int64GetDatum((int64) source->reducer.fingerprint),
 		BoolGetDatum(source->of_query), Int64GetDatum(state->version), TimestampTzGetDatum(state->recorded_at),
-		state->state.value
+		state->state.value, BoolGetDatum(state->personal)
 	};
-	char		nulls[PARAMS + 1] = "         ";
+	char		nulls[PARAMS + 1] = "          ";
 
 	if (!OidIsValid(lock_at_once(source->log, SNAPSHOTS, RowExclusiveLock)))
 		return false;

@@ -264,16 +264,16 @@ take_opened(Opening *opening)
 OpenedState
 open_event(Oid log, SealedEvent *event, bool sees)
 {
-	Opening		opening = {.log = log,.event = event,.sees = sees};
+	Opening		opening = {.log = log,.event = event,.sees = sees,.state = OPENED_WHOLE};
 	JsonbValue	buffer;
 	JsonbValue *envelope;
 
 	if (event->metadata == (Datum) 0)
-		return OPENED_WHOLE;
+		return OPENED_NOTHING;
 	envelope = find_envelope(event->metadata, &buffer);
 	if (envelope == NULL || envelope->type != jbvBinary ||
 		!JsonContainerIsObject(envelope->val.binary.data))
-		return OPENED_WHOLE;
+		return OPENED_NOTHING;
 	opening.version = schema_version_read(event->metadata);
 	open_subjects(&opening, envelope->val.binary.data);
 	take_opened(&opening);

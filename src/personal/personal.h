@@ -156,7 +156,8 @@ extern bool open_is_sealed(Datum metadata);
 /* What an event lacks for a reader who is not given all that is stored. */
 typedef enum OpenedState
 {
-	OPENED_WHOLE,				/* nothing, or what was erased */
+	OPENED_NOTHING,				/* nothing was encrypted */
+	OPENED_WHOLE,				/* nothing that can ever be opened */
 	OPENED_HIDDEN,				/* what the reader may not see */
 	OPENED_LOCKED				/* what no key opens here and now */
 } OpenedState;

@@ -214,7 +214,11 @@ present_event(Presentation *how, PresentedEvent *event)
 	SealedEvent *sealed = &event->sealed;
 
 	if (how->opens && sealed->metadata != (Datum) 0 && sealed->id != NULL)
-		how->opened = Max(how->opened, open_event(how->log, sealed, how->sees));
+	{
+		OpenedState opened = open_event(how->log, sealed, how->sees);
+
+		how->opened = Max(how->opened, opened);
+	}
 	if (upcast_version(how->upcasting, sealed->stream, sealed->type, sealed->metadata) == 0)
 		return;
 	sealed->data = upcast_data(how->upcasting, event->position, sealed->stream, sealed->type,
