@@ -27,11 +27,12 @@ CREATE TABLE es_subject_keys (
     CHECK ((key IS NULL) = (erased_at IS NOT NULL)),
     CHECK ((key IS NULL) = (key_encryption_key IS NULL))
 );
--- Sessions cache keys; a change of a row makes them forget all.
+-- Sessions cache keys; a change of a row makes them forget all. On a logical replica the first key says that
+-- events are encrypted.
 CREATE FUNCTION es_subject_keys_changed() RETURNS trigger
     AS 'MODULE_PATHNAME' LANGUAGE C;
 REVOKE EXECUTE ON FUNCTION es_subject_keys_changed() FROM PUBLIC;
-CREATE TRIGGER es_subject_keys_changed AFTER UPDATE OR DELETE ON es_subject_keys
+CREATE TRIGGER es_subject_keys_changed AFTER INSERT OR UPDATE OR DELETE ON es_subject_keys
     FOR EACH ROW EXECUTE FUNCTION es_subject_keys_changed();
 ALTER TABLE es_subject_keys ENABLE ALWAYS TRIGGER es_subject_keys_changed;
 

@@ -135,7 +135,8 @@ typedef struct Fold
 	NullableDatum initial;		/* the state before the first event */
 	Presenter  *presenter;
 	bool		reads_all;		/* may the caller read all events? */
-	uint64		keys;			/* changes of subjects' keys before; 0: there are none */
+	uint64		keys;			/* changes of subjects' keys before; 0: there
+								 * are none */
 	int64		at;				/* version of the event that is being folded,
 								 * of a query its position */
 	bool		dense;			/* must each version follow the last one? */

@@ -86,8 +86,8 @@ cipher_seal(const uint8 *key, CipherText known, CipherText plain, uint8 *sealed)
 	if (EVP_EncryptInit_ex(c, NULL, NULL, key, sealed) != 1 ||
 		EVP_EncryptUpdate(c, NULL, &length, known.bytes, known.length) != 1 ||
 		EVP_EncryptUpdate(c, text, &length, plain.bytes, plain.length) != 1 ||
-		EVP_EncryptFinal_ex(c, text + length, &rest) != 1 ||
-		EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_GCM_GET_TAG, CIPHER_TAG_BYTES, text + plain.length) != 1)
+		EVP_EncryptFinal_ex(c, text +length, &rest) != 1 ||
+		EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_GCM_GET_TAG, CIPHER_TAG_BYTES, text +plain.length) != 1)
 		fail_cipher("encrypt");
 	wipe_key(c);
 }
@@ -108,7 +108,7 @@ cipher_open(const uint8 *key, CipherText known, CipherText sealed, uint8 *plain)
 		EVP_DecryptUpdate(c, NULL, &done, known.bytes, known.length) != 1 ||
 		EVP_DecryptUpdate(c, plain, &done, text, length) != 1 ||
 		EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_GCM_SET_TAG, CIPHER_TAG_BYTES,
-							unconstify(uint8 *, text + length)) != 1)
+							unconstify(uint8 *, text +length)) != 1)
 		fail_cipher("decrypt");
 	opened = EVP_DecryptFinal_ex(c, plain + done, &rest) == 1;
 	wipe_key(c);

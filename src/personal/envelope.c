@@ -82,14 +82,14 @@ decode_base64(const char *text, int length, int *decoded)
 	*decoded = EVP_DecodeBlock(bytes, (const uint8 *) text, length);
 	if (*decoded < 0)
 		return NULL;
-	*decoded -= (text[length - 1] == '=') + (text[length - 2] == '=');
+	*decoded -= (text[length - 1] == '=') +(text[length - 2] == '=');
 	return bytes;
 }
 
 bool
 envelope_open(const uint8 *key, CipherText known, const JsonbValue *sealed, Datum *object)
 {
-	CipherText	text;
+	CipherText text;
 	uint8	   *bytes;
 	uint8	   *plain;
 	char	   *json;
@@ -100,9 +100,10 @@ envelope_open(const uint8 *key, CipherText known, const JsonbValue *sealed, Datu
 	bytes = decode_base64(sealed->val.string.val, sealed->val.string.len, &length);
 	if (bytes == NULL || length < 1 + CIPHER_MORE_BYTES || bytes[0] != ENVELOPE_FORMAT)
 		return false;
-	text.bytes = bytes + 1;
-	text.length = length - 1;
+	text.		bytes = bytes + 1;
+	text.		length = length - 1;
 	length = text.length - CIPHER_MORE_BYTES;
+
 	plain = palloc(length + 1);
 	if (!cipher_open(key, known, text, plain))
 		return false;

@@ -230,7 +230,8 @@ read_key(const char *text, int length, uint8 *key)
 	if (length == KEY_DIGITS)
 		return read_hex(text, key);
 	done = length == (CIPHER_KEY_BYTES + 2) / 3 * 4 && text[length - 1] == '=' &&
-		EVP_DecodeBlock(decoded, (const uint8 *) text, length) == CIPHER_KEY_BYTES + 1;
+	EVP_DecodeBlock(decoded, (const uint8 *) text, length) == CIPHER_KEY_BYTES + 1;
+
 	if (done)
 		memcpy(key, decoded, CIPHER_KEY_BYTES);
 	OPENSSL_cleanse(decoded, sizeof(decoded));
@@ -243,7 +244,7 @@ set_fingerprint(FileKey *key)
 {
 	const char *words = "eventstore key-encryption key";
 	uint8		hash[CIPHER_KEY_BYTES];
-	CipherText	text = {(const uint8 *) words, strlen(words)};
+	CipherText text = {(const uint8 *) words, strlen(words)};
 
 	cipher_hash(key->key, text, hash);
 	(void) hex_encode((char *) hash, KEY_FINGERPRINT_LENGTH / 2, key->fingerprint);

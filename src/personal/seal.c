@@ -91,7 +91,7 @@ static text *
 find_subject(const NewEvent *event, Jsonb *data, const PersonalPart *part)
 {
 	text	   *subject = part->subject == NULL ? subject_of_stream(event->stream) :
-		subject_of_attribute(event, data, part->subject);
+	subject_of_attribute(event, data, part->subject);
 	int			length;
 
 	if (subject == NULL)

@@ -27,6 +27,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "commands/trigger.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -40,6 +41,7 @@
 #include "base/compat.h"
 #include "eventstore.h"
 #include "personal/personal.h"
+#include "type/type.h"
 
 PG_FUNCTION_INFO_V1(es_subject_keys_changed);
 
@@ -79,7 +81,8 @@ static Oid	keys_relid = InvalidOid;
 typedef struct KeyRow
 {
 	bool		found;
-	bool		is_own;			/* it was written by this transaction, and may go with it */
+	bool		is_own;			/* it was written by this transaction, and may
+								 * go with it */
 	bytea	   *wrapped;		/* NULL: erased */
 	char	   *fingerprint;
 	TimestampTz erased_at;
@@ -326,14 +329,20 @@ subject_key_rewrap(text *subject, bytea *wrapped, const char *fingerprint, const
 }
 
 /*
- * es_subject_keys_changed(): AFTER UPDATE or DELETE of es_subject_keys for each row, sends the
- * invalidation to all sessions.
+ * es_subject_keys_changed(): AFTER a change of es_subject_keys for each row, sends the
+ * invalidation to all sessions.  An INSERT by logical replication may bring the first key of all, and
+ * with it events that are encrypted.
  */
 Datum
 es_subject_keys_changed(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = own_trigger_data(fcinfo, KEYS_TABLE);
 
-	CacheInvalidateRelcache(trigger->tg_relation);
+	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
+
+	if (!TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+		CacheInvalidateRelcache(trigger->tg_relation);
+	else if (!open_is_needed(log))
+		event_type_note_personal(log);
 	return PointerGetDatum(NULL);
 }

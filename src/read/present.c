@@ -480,9 +480,10 @@ static struct
 	pg_uuid_t	id;
 	bool		sees;
 	uint64		changes;		/* of keys; 0: nothing was found */
-	StringInfoData stored;		/* the event's metadata, in the session's memory */
+	StringInfoData stored;		/* the event's metadata, in the session's
+								 * memory */
 	StringInfoData opened;		/* what became of it; empty: null */
-} found_metadata;
+}			found_metadata;
 
 /* Copies a value; 0 is empty. */
 static void

@@ -30,6 +30,7 @@
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
+#include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
@@ -46,6 +47,7 @@
 #define TYPES_TABLE		"es_event_types"
 #define UPCASTERS_TABLE	"es_upcasters"
 #define PERSONAL_TABLE	"es_personal_attributes"
+#define KEYS_TABLE		"es_subject_keys"
 
 /* Columns of es_event_types. */
 enum
@@ -108,6 +110,7 @@ typedef struct Definitions
 	int			type_room;
 	int			upcaster_room;
 	List	   *personal;		/* of PersonalRow */
+	bool		has_keys;		/* es_subject_keys is not empty */
 } Definitions;
 
 /* The words for attributes that do not stand for a type of the server. */
@@ -470,6 +473,7 @@ read_definitions(Definitions *all)
 									   AccessShareLock);
 	Relation	personal = table_open(own_table_relid(all->log, PERSONAL_TABLE),
 									  AccessShareLock);
+	Relation	keys = table_open(own_table_relid(all->log, KEYS_TABLE), AccessShareLock);
 
 	/* from here on every change counts, also while they are read */
 	types_relid = RelationGetRelid(types);
@@ -479,6 +483,8 @@ read_definitions(Definitions *all)
 	read_definition_rows(types, all, read_type_row);
 	read_definition_rows(upcasters, all, read_upcaster_row);
 	read_definition_rows(personal, all, read_personal_row);
+	all->has_keys = RelationGetNumberOfBlocks(keys) > 0;
+	table_close(keys, AccessShareLock);
 	table_close(types, AccessShareLock);
 	table_close(upcasters, AccessShareLock);
 	table_close(personal, AccessShareLock);
@@ -587,7 +593,16 @@ event_type_all(Oid log, int *count)
 bool
 event_type_has_personal(Oid log)
 {
-	return get_definitions(log)->personal != NIL;
+	const Definitions *all = get_definitions(log);
+
+	return all->personal != NIL || all->has_keys;
+}
+
+void
+event_type_note_personal(Oid log)
+{
+	CacheInvalidateRelcacheByRelid(own_table_relid(log, PERSONAL_TABLE));
+	CacheInvalidateRelcacheByRelid(log);
 }
 
 bool

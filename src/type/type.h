@@ -149,8 +149,11 @@ extern const EventType *event_type_find(Oid log, text *stream, text *type);
 /* Returns all definitions, by type and category, that of all categories first. */
 extern const EventType *event_type_all(Oid log, int *count);
 
-/* Returns true if attributes of any type are personal, or ever were. */
+/* Returns true if attributes of any type are personal, or ever were, also in another store. */
 extern bool event_type_has_personal(Oid log);
+
+/* Makes all sessions find out again whether that is so. */
+extern void event_type_note_personal(Oid log);
 
 /* Returns true if the attribute of the type is personal. */
 extern bool event_type_is_personal(const EventType *type, const char *attribute);
