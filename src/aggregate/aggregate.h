@@ -13,6 +13,7 @@
 
 #include "append/append.h"
 #include "type/type.h"
+#include "read/present.h"
 #include "read/read.h"
 
 /* reducer_call.c */

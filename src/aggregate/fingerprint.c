@@ -39,6 +39,7 @@
 #include "base/base.h"
 #include "base/role.h"
 #include "type/type.h"
+#include "type/upcast.h"
 #include "aggregate/aggregate.h"
 
 /* Three names, quoted, and the type jsonb. */

@@ -41,6 +41,7 @@
 #include "base/role.h"
 #include "log/log.h"
 #include "type/type.h"
+#include "read/present.h"
 #include "read/read.h"
 #include "aggregate/aggregate.h"
 #include "aggregate/fold_notice.h"

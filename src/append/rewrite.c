@@ -54,6 +54,7 @@
 #include "log/snapshot_lock.h"
 #include "log/tags.h"
 #include "type/type.h"
+#include "type/upcast.h"
 #include "personal/personal.h"
 #include "append/append.h"
 

@@ -32,13 +32,11 @@
 /* Makes a UUID of version 7, greater than the one before in this backend. */
 extern void uuid_generate_v7(pg_uuid_t *uuid);
 
-/* The namespace of object identifiers (RFC 9562). */
-extern const pg_uuid_t uuid_namespace_oid;
-
 /* The UUID of version 5 of a name in the server's encoding. */
 extern pg_uuid_t *uuid_generate_v5(const pg_uuid_t *namespace, const char *name,
 								   int length);
 extern char *uuid_to_cstring(const pg_uuid_t *uuid);
+extern const pg_uuid_t uuid_namespace_oid;	/* RFC 9562 */
 
 /* subtransaction.c */
 
@@ -132,10 +130,10 @@ extern uint64 own_sql_run(Oid log, const char *sql, int nargs, Oid *types,
 extern uint64 own_sql_select(Oid log, const char *sql, int nargs, Oid *types,
 							 Datum *values, const char *nulls);
 
-/* A column of the result's first row; 0 or NULL for null. */
 /* Counts changes of schemas that this session has noticed, since its first such statement. */
 extern uint64 own_sql_schema_changes(void);
 
+/* A column of the result's first row; 0 or NULL for null. */
 extern Datum own_sql_value(int column);
 extern char *own_sql_text(int column);
 

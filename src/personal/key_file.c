@@ -313,7 +313,7 @@ read_file(KeyFile *file)
 
 /* Returns true if the file is as it was when it was read, and could be used. */
 static bool
-is_current(const KeyFile *file)
+file_is_current(const KeyFile *file)
 {
 	struct stat found;
 
@@ -333,7 +333,7 @@ look_at_files(void)
 		make_list();
 	for (i = 0; i < file_count; i++)
 	{
-		if (!is_current(&files[i]))
+		if (!file_is_current(&files[i]))
 			read_file(&files[i]);
 	}
 }

@@ -80,7 +80,7 @@ forget_function(Datum arg, int cache, uint32 hash)
 }
 
 static Oid
-find_function(Oid log)
+find_privilege_function(Oid log)
 {
 	static bool registered = false;
 	oidvector  *none;
@@ -103,7 +103,7 @@ find_function(Oid log)
 bool
 open_may_see(Oid log, Oid role)
 {
-	Oid			function = find_function(log);
+	Oid			function = find_privilege_function(log);
 
 	return OidIsValid(function) &&
 		compat_check_acl(ProcedureRelationId, function, role, ACL_EXECUTE) == ACLCHECK_OK;

@@ -44,6 +44,7 @@
 #include "base/role.h"
 #include "log/log.h"
 #include "type/type.h"
+#include "read/present.h"
 #include "read/read.h"
 #include "projection/projection.h"
 #include "projection/projection_failure.h"

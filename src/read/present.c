@@ -44,6 +44,8 @@
 #include "log/log.h"
 #include "personal/personal.h"
 #include "type/type.h"
+#include "type/upcast.h"
+#include "read/present.h"
 #include "read/read.h"
 
 PG_FUNCTION_INFO_V1(es_recorded_event);
@@ -550,7 +552,7 @@ argument_or_zero(FunctionCallInfo fcinfo, int number)
 
 /* The event that the arguments are; one without a stream is not opened. */
 static PresentedEvent
-event_of_arguments(FunctionCallInfo fcinfo)
+presented_arguments(FunctionCallInfo fcinfo)
 {
 	PresentedEvent event = {.position = DatumGetInt64(argument_or_zero(fcinfo, ARG_POSITION))};
 
@@ -578,7 +580,7 @@ es_upcast_data(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	if (is_plain(how) || PG_ARGISNULL(ARG_TYPE))
 		PG_RETURN_DATUM(PG_GETARG_DATUM(ARG_DATA));
-	event = event_of_arguments(fcinfo);
+	event = presented_arguments(fcinfo);
 	open_and_keep(how, &event);
 	PG_RETURN_DATUM(upcast_data(how->upcasting, event.position, event.sealed.stream,
 								event.sealed.type, event.sealed.data, event.sealed.metadata,
@@ -597,7 +599,7 @@ es_upcast_metadata(PG_FUNCTION_ARGS)
 
 	if (!is_plain(how) && !PG_ARGISNULL(ARG_TYPE) && !PG_ARGISNULL(ARG_DATA))
 	{
-		PresentedEvent event = event_of_arguments(fcinfo);
+		PresentedEvent event = presented_arguments(fcinfo);
 
 		if (how->opens && event.sealed.id != NULL && event.sealed.metadata != (Datum) 0 &&
 			!take_kept_metadata(how, &event.sealed))

@@ -45,6 +45,7 @@
 #include "log/closed.h"
 #include "log/log.h"
 #include "log/tags.h"
+#include "read/present.h"
 #include "read/read.h"
 #include "tag/tag.h"
 

@@ -48,6 +48,7 @@
 #include "log/log.h"
 #include "identity/identity.h"
 #include "notify/notify.h"
+#include "read/present.h"
 #include "read/read.h"
 #include "read/source.h"
 #include "subscription/delivery.h"

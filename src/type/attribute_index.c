@@ -35,6 +35,7 @@
 #include "base/base.h"
 #include "log/log.h"
 #include "type/event_index.h"
+#include "type/personal_define.h"
 #include "type/type.h"
 
 /* An attribute's name is a word, as a type's is. */

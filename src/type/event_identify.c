@@ -21,6 +21,7 @@
 
 #include "log/log.h"
 #include "type/type.h"
+#include "type/upcast.h"
 
 /* Returns true if the data has all attributes that an id is made of. */
 static bool

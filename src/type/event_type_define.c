@@ -26,7 +26,9 @@
 #include "base/base.h"
 #include "base/role.h"
 #include "log/log.h"
+#include "type/personal_define.h"
 #include "type/type.h"
+#include "type/upcast.h"
 
 PG_FUNCTION_INFO_V1(es_define_event_type);
 PG_FUNCTION_INFO_V1(es_drop_event_type);

@@ -27,6 +27,7 @@
 
 #include "base/base.h"
 #include "log/log.h"
+#include "type/personal_define.h"
 #include "type/type.h"
 
 PG_FUNCTION_INFO_V1(es_define_personal_attributes);

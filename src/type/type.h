@@ -168,29 +168,6 @@ extern void event_type_check_filter(Oid log, ArrayType *types);
 /* Returns all upcasters, by type, category and from_version. */
 extern const Upcaster *event_type_upcasters(Oid log, int *count);
 
-/* personal_define.c */
-
-/* Attributes of a type that are to be personal. */
-typedef struct PersonalDefinition
-{
-	Oid			log;
-	text	   *type;
-	text	   *category;		/* NULL: all */
-	text	   *subject;		/* NULL: the stream's id */
-	ArrayType  *attributes;		/* none: they are given up */
-} PersonalDefinition;
-
-/* Stores it.  The type is defined; SPI is connected.  Errors: an attribute cannot be personal. */
-extern void personal_define(const PersonalDefinition *definition);
-
-/* Refuses to define a type anew without its personal attributes, or to drop it. */
-extern void personal_refuse_forgotten(Oid log, text *type);
-
-/* attribute_index.c */
-
-/* Returns true if es_index_attribute() has made the index. */
-extern bool attribute_index_exists(Oid log, const char *type, const char *attribute);
-
 /* schema_version.c */
 
 /* What metadata says if it is no version. */
@@ -208,53 +185,6 @@ extern Datum schema_version_metadata(int version);
 
 /* Returns metadata, which may be 0, with such metadata added. */
 extern Datum schema_version_add(Datum metadata, Datum version_metadata);
-
-/* upcast.c */
-
-/* The upcasters for one statement or batch. */
-typedef struct Upcasting Upcasting;
-
-/*
- * Returns copies of all upcasters, by type, category and from_version: a List of
- * Upcaster in the current memory context.
- */
-extern List *upcast_functions(Oid log);
-
-/*
- * Finds the upcaster that an es_function or a stored signature names.  Errors: it
- * names none that the current user may execute.
- */
-extern Oid	upcast_find_function(const char *name);
-
-/*
- * Prepares to upcast events, in the current memory context; returns NULL if there
- * are no upcasters.  Ends it; NULL is possible.
- */
-extern Upcasting *upcast_begin(Oid log);
-extern void upcast_end(Upcasting *upcasting);
-
-/*
- * Returns the schema version to which upcasting leads the event; 0 if it changes
- * nothing, or upcasting is NULL.  stream: NULL for none.  metadata: 0 for none.
- */
-extern int	upcast_version(const Upcasting *upcasting, text *stream, text *type,
-						   Datum metadata);
-
-/*
- * Returns data upcast to a version, or as far as upcasters lead; the same data if
- * there is nothing to do, or upcasting is NULL.  position: for the context of an
- * error; 0: it has none yet.  metadata: 0 for none.  Errors: the upcaster's own;
- * it does not exist, its owner does not, or it returned null.
- */
-extern Datum upcast_data(Upcasting *upcasting, int64 position, text *stream,
-						 text *type, Datum data, Datum metadata, int version);
-
-/*
- * Returns metadata that says the version to which upcast_data leads; the same
- * metadata, which may be 0, if there is nothing to do, or upcasting is NULL.
- */
-extern Datum upcast_metadata(Upcasting *upcasting, text *stream, text *type,
-							 Datum metadata);
 
 /* event_identify.c */
 

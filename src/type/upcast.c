@@ -32,6 +32,7 @@
 #include "base/context.h"
 #include "base/role.h"
 #include "type/type.h"
+#include "type/upcast.h"
 
 /* An upcaster that is called. */
 typedef struct UpcasterCall
