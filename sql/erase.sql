@@ -28,7 +28,7 @@ CREATE VIEW es_erasure_places AS
 
 CREATE FUNCTION es_erasure_report(subject text)
     RETURNS TABLE (place text, name text, detail text)
-    LANGUAGE sql STABLE PARALLEL UNSAFE
+    LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
     SELECT p.place, p.name, p.detail FROM es_erasure_places p;
 END;

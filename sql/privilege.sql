@@ -41,6 +41,7 @@ CREATE VIEW es_privileges AS
         ('es_snapshots_id_seq',     'SELECT', '{operator}'),
         ('es_stats',                'SELECT', '{operator}'),
         ('es_subscription_status',  'SELECT', '{reader,operator}'),
+        ('es_subject_keys',         'SELECT', '{operator}'),
         ('es_subscriptions',        'SELECT', '{operator}'),
         ('es_upcasters',            'SELECT', '{operator}'),
         ('es_user_definitions',     'SELECT', '{operator}'),
