@@ -29,6 +29,7 @@
 #include "storage/bufmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -46,7 +47,7 @@
 static const char *const emptied[] = {
 	"es_events", "es_tags", "es_rewrites", "es_removals", "es_removed_ids",
 	"es_archived_events", "es_snapshots", "es_failures", "es_skipped_events", "es_inbox",
-	"es_partitions", "es_notified"
+	"es_partitions", "es_notified", "es_subject_keys", "es_erasures"
 };
 
 /* Tables whose rows are changed. */
@@ -233,6 +234,8 @@ void
 reset_empty_tables(Oid log)
 {
 	truncate_as(run_as_owner(log), list_large_tables(log));
+	/* no trigger tells sessions to forget the keys that are gone */
+	CacheInvalidateRelcacheByRelid(own_table_relid(log, "es_subject_keys"));
 	restart_sequences(log);
 	CommandCounterIncrement();
 }

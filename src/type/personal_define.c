@@ -26,6 +26,7 @@
 #include "utils/inval.h"
 
 #include "base/base.h"
+#include "eventstore.h"
 #include "log/log.h"
 #include "type/personal_define.h"
 #include "type/type.h"
@@ -161,6 +162,12 @@ check_personal_subject(text *subject)
 				 errmsg("subject must not be empty"),
 				 errdetail("It names the attribute whose value names the person."),
 				 errhint("Leave it out where the stream's id does, such as 17 in person-17.")));
+	if (subject != NULL && VARSIZE_ANY_EXHDR(subject) > ES_MAX_TYPE_LENGTH)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the name of a subject's attribute is too long"),
+				 errdetail("It has %d bytes, the limit is %d.",
+						   (int) VARSIZE_ANY_EXHDR(subject), ES_MAX_TYPE_LENGTH)));
 }
 
 static void

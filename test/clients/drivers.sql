@@ -12,6 +12,8 @@ SELECT 'CREATE ROLE es_drivers_role' WHERE to_regrole('es_drivers_role') IS NULL
 SELECT es_append('a-1', 'any', 'a', jsonb_build_object('k', n), id => ('00000000-0000-4000-8000-00000000000' || n)::uuid)
   FROM generate_series(1, 4) AS n;
 SELECT es_define_event_type('defined', attributes => '{"k": "n"}');
+SELECT es_define_event_type('joined', personal => '{name}');
+SELECT count(*) FROM es_erase_subject('2');
 SELECT es_create_subscription('s', lease => '1 h');
 SELECT es_create_subscription('fresh');
 SELECT es_poll('s', 'c', 3);

@@ -39,7 +39,7 @@ NAMED = [
     ("topic|group", ["t1", "t2"]),
     ("payload", ['{"header": {"message_id": "%d", "event_type": "a", "entity_id": "e"}, "payload": {"a": 1}}']),
     ("query", ["INSERT INTO read_model SELECT stream, 1 FROM new_events ON CONFLICT DO NOTHING"]),
-    ("by|basis", ["recorded", "occurred"]), ("^tags$", ["t:1", "t:2", "t:3", "all", "t:%d"])]
+    ("by|basis", ["recorded", "occurred"]), ("^subject$", ["1", "2", "3", "k", "x%d"]), ("^tags$", ["t:1", "t:2", "t:3", "all", "t:%d"])]
 TAGS = ["t:1", "t:2", "t:3", "all", "no", "a%", "b'", '"', "\\", "\u00e9", "\t", " ", "", "x" * 255, "x" * 256]
 STREAMS = ["a-1", "a-2", "a-3", "a-4", "full-1", "b-1", "new-%d"]
 NAMES = ["a", "b", "moved", "p1", "p2", "s1", "s2", "k", "up", "es_events", "handlers"]

@@ -43,8 +43,11 @@ SELECT es_append('a-' || n % 5, 'any', CASE n % 3 WHEN 0 THEN 'a' WHEN 1 THEN 'b
   FROM generate_series(1, 60) n;
 SELECT es_define_event_type('moved', composite_key => '{k}', attributes => '{"u": "uuid", "k": "n"}');
 SELECT es_define_event_type('a');
-SELECT es_define_event_type('b', attributes => '{"a": "any"}', schema_version => 2);
+SELECT es_define_event_type('b', attributes => '{"a": "any"}', schema_version => 2, personal => '{u,data}');
+SELECT es_define_personal_attributes('b', '{t}', 'k');
 SELECT es_define_upcaster('b', 1, 'up(jsonb)');
+SELECT es_append(s || '-' || n % 5, 'any', 'b', jsonb_build_object('k', n, 'u', 'x', 't', '{}'::jsonb)) FROM generate_series(1, 9) n, unnest('{a,b}'::text[]) s;
+SELECT es_erase_subject('2');
 SELECT es_reducer('handlers');
 
 SELECT es_create_subscription('s1', lease => '1 s');

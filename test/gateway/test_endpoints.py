@@ -492,6 +492,15 @@ def test_removed(world):
     assert retention("DELETE", "/v1/streams/there-is-none").status_code == 404
 
 
+def test_erased_person(world):
+    """Nothing personal is stored of a person who was erased."""
+    subject = f"erased-{next(world.numbers)}"
+    world.database.query("SELECT es_define_event_type('member_joined', personal => '{name}')")
+    world.database.query("SELECT count(*) FROM es_erase_subject(%s)", (subject,))
+    answer = world.client["writer"].post(f"/v1/streams/member-{subject}", {"type": "member_joined", "data": {"name": "Ann"}}, expect=410)
+    assert answer.json()["sqlstate"] == "ES008"
+
+
 def test_stream_of_another_store(world):
     """Every write to a stream that is not in the slots is misdirected."""
     made, writer = world.account(), world.client["writer"]

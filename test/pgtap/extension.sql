@@ -19,9 +19,9 @@ SELECT bag_eq(
     $$ SELECT unnest(extconfig)::regclass::text AS name, unnest(extcondition) AS condition
          FROM pg_extension WHERE extname = 'eventstore' $$,
     $$ VALUES ('es_events', ''), ('es_position', ''), ('es_incarnation_entries', ''), ('es_rewrites', ''), ('es_removals', ''), ('es_removals_id_seq', ''), ('es_removed_ids', ''), ('es_archived_events', ''), ('es_retention', ''), ('es_projections', ''),
-              ('es_subscriptions', ''), ('es_partitions', ''), ('es_event_types', ''), ('es_upcasters', ''),
+              ('es_subscriptions', ''), ('es_partitions', ''), ('es_event_types', ''), ('es_upcasters', ''), ('es_personal_attributes', ''), ('es_subject_keys', ''), ('es_erasures', ''),
               ('es_failures', ''), ('es_failures_id_seq', ''), ('es_skipped_events', ''), ('es_inbox', ''), ('es_inbox_id_seq', ''), ('es_user_definitions', '') $$,
-    'pg_dump takes all events, rewrites, removals, types, projections, failures, skipped events, messages, definitions and the sequences');
+    'pg_dump takes all events, rewrites, removals, types, personal attributes, keys, erasures, projections, failures, skipped events, messages, definitions and the sequences');
 -- es_notified is no user's data: what was announced here was not announced to
 -- who listens elsewhere. Nor is es_published_horizon: another cluster decides anew.
 -- Snapshots are a cache, and es_tags is made of the events. es_identity says that a restored log is another copy.
@@ -51,7 +51,7 @@ SELECT is_empty(
         WHERE attrelid IN ('es_events'::regclass, 'es_projections'::regclass, 'es_failures'::regclass, 'es_skipped_events'::regclass,
                            'es_projection_status'::regclass, 'es_health'::regclass, 'es_subscriptions'::regclass, 'es_partitions'::regclass,
                            'es_subscription_status'::regclass, 'es_inbox'::regclass, 'es_ack_event'::regclass, 'es_recorded_event'::regclass,
-                           'es_event_types'::regclass, 'es_upcasters'::regclass, 'es_snapshots'::regclass, 'es_user_definitions'::regclass,
+                           'es_event_types'::regclass, 'es_upcasters'::regclass, 'es_personal_attributes'::regclass, 'es_subject_keys'::regclass, 'es_erasures'::regclass, 'es_erasure_places'::regclass, 'es_snapshots'::regclass, 'es_user_definitions'::regclass,
                            'es_identity'::regclass, 'es_incarnation_entries'::regclass, 'es_incarnations'::regclass, 'es_stats'::regclass, 'es_inbox_stats'::regclass, 'es_privileges'::regclass)
           AND attnum > 0 AND NOT attisdropped
           AND coalesce(col_description(attrelid, attnum), '') = '' $$,

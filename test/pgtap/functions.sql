@@ -189,7 +189,16 @@ SELECT bag_eq(
     ('es_partition', 'stream text, partitions bigint', 'integer'),
     ('es_define_event_type',
      'type text, required text[] DEFAULT ''{}''::text[], composite_key text[] DEFAULT NULL::text[],'
-     ' attributes jsonb DEFAULT NULL::jsonb, schema_version bigint DEFAULT 1, description text DEFAULT NULL::text, category text DEFAULT NULL::text', 'void'),
+     ' attributes jsonb DEFAULT NULL::jsonb, schema_version bigint DEFAULT 1, description text DEFAULT NULL::text, category text DEFAULT NULL::text,'
+     ' personal text[] DEFAULT NULL::text[], subject text DEFAULT NULL::text', 'void'),
+    ('es_define_personal_attributes', 'type text, attributes text[], subject text DEFAULT NULL::text, category text DEFAULT NULL::text', 'void'),
+    ('es_sees_personal_data', '', 'boolean'),
+    ('es_personal_hash', 'subject text, value text', 'text'),
+    ('es_rotate_keys', 'max_keys bigint DEFAULT 1000', 'bigint'),
+    ('es_erase', 'subject text, reason text, erased_at timestamp with time zone', 'timestamp with time zone'),
+    ('es_erase_subject', 'subject text, reason text DEFAULT NULL::text', 'TABLE(place text, name text, detail text)'),
+    ('es_erasure_report', 'subject text', 'TABLE(place text, name text, detail text)'),
+    ('es_replay_erasure', 'subject text, erased_at timestamp with time zone, reason text DEFAULT NULL::text', 'timestamp with time zone'),
     ('es_drop_event_type', 'type text, category text DEFAULT NULL::text', 'void'),
     ('es_describe_event_type',
      'INOUT type text, INOUT category text DEFAULT NULL::text, OUT required text[], OUT composite_key text[], OUT attributes jsonb, OUT schema_version integer,'
@@ -198,8 +207,8 @@ SELECT bag_eq(
     ('es_upcast', 'event es_recorded_event', 'es_recorded_event'),
     ('es_grant', 'role regrole, kind text', 'void'),
     ('es_revoke', 'role regrole, kind text', 'void'),
-    ('es_upcast_data', '"position" bigint, stream text, type text, data jsonb, metadata jsonb', 'jsonb'),
-    ('es_upcast_metadata', '"position" bigint, stream text, type text, data jsonb, metadata jsonb', 'jsonb'),
+    ('es_upcast_data', '"position" bigint, id uuid, stream text, type text, data jsonb, metadata jsonb', 'jsonb'),
+    ('es_upcast_metadata', '"position" bigint, id uuid, stream text, type text, data jsonb, metadata jsonb', 'jsonb'),
     ('es_by_index', 'value text, wanted text', 'boolean'),
     ('es_append_support', 'internal', 'internal'),
     ('es_by_index_support', 'internal', 'internal'),
@@ -236,7 +245,7 @@ SELECT bag_eq(
 SELECT bag_eq(
     $$ SELECT oid::regprocedure::text FROM members WHERE prorettype IN ('trigger'::regtype, 'event_trigger'::regtype) $$,
     $$ VALUES ('es_events_complete()'), ('es_events_accept()'), ('es_events_refuse()'), ('es_events_tag()'), ('es_guard_drop()'), ('es_import_row()'), ('es_import_flush()'),
-              ('es_projection_sync()'), ('es_projection_restore()'), ('es_event_types_changed()'), ('es_removals_changed()'), ('es_published_horizon_applied()'),
+              ('es_projection_sync()'), ('es_projection_restore()'), ('es_event_types_changed()'), ('es_subject_keys_changed()'), ('es_removals_changed()'), ('es_published_horizon_applied()'),
               ('es_definitions_replay()'), ('es_definitions_altered()') $$,
     'functions of triggers');
 
@@ -388,6 +397,15 @@ SELECT bag_eq(
               ('es_partition',          'c',   'i', 's', true),
               ('es_define_event_type',  'c',   'v', 'u', false),
               ('es_drop_event_type',    'c',   'v', 'u', false),
+              ('es_define_personal_attributes', 'c', 'v', 'u', false),
+              ('es_sees_personal_data', 'c',   's', 's', false),
+              ('es_personal_hash',      'c',   'v', 'u', false),
+              ('es_rotate_keys',        'c',   'v', 'u', false),
+              ('es_subject_keys_changed', 'c', 'v', 'u', false),
+              ('es_erase',              'c',   'v', 'u', false),
+              ('es_erase_subject',      'sql', 'v', 'u', false),
+              ('es_erasure_report',     'sql', 's', 'r', false),
+              ('es_replay_erasure',     'sql', 'v', 'u', false),
               ('es_describe_event_type', 'c',  's', 'u', false),
               ('es_define_upcaster',    'c',   'v', 'u', false),
               ('es_upcast',             'c',   's', 'r', true),

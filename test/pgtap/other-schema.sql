@@ -1,7 +1,7 @@
 -- The extension works from a schema that is not in search_path, and is not led
 -- astray by objects of its names in one that is.
 BEGIN;
-SELECT plan(90);
+SELECT plan(101);
 
 DROP EXTENSION eventstore;
 CREATE SCHEMA es2;
@@ -76,7 +76,7 @@ SELECT ok('any'::es2.es_expected_version OPERATOR(es2.*<>) 1, 'es_expected_versi
 
 CREATE TABLE es_event_types (type text);
 CREATE TABLE es_upcasters (type text);
-CREATE FUNCTION es_upcast_data(bigint, text, text, jsonb, jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT NULL::jsonb';
+CREATE FUNCTION es_upcast_data(bigint, uuid, text, text, jsonb, jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT NULL::jsonb';
 CREATE FUNCTION up(data jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT data || ''{"up": true}''';
 SELECT lives_ok($$ SELECT es2.es_define_event_type('typed', '{n}', schema_version => 2) $$, 'es_define_event_type');
 SELECT throws_ok($$ SELECT es2.es_append('typed-1', 'none', 'typed') $$, 'ES004', NULL, 'an event that is checked');
@@ -84,6 +84,24 @@ SELECT lives_ok($$ SELECT es2.es_define_upcaster('opened', 1, 'up(jsonb)') $$, '
 SELECT is((es2.es_describe_event_type('opened')).upcasters, '{"1": "public.up(pg_catalog.jsonb)"}', 'es_describe_event_type');
 SELECT is(data, '{"n": 1, "up": true}', 'an event that is upcast') FROM es2.es_load('account-1', 0, 1);
 SELECT is((es2.es_upcast(e)).data, '{"n": 1, "up": true}', 'es_upcast') FROM es2.es_events e WHERE position = 1;
+
+CREATE TABLE es_personal_attributes (type text);
+CREATE TABLE es_subject_keys (subject text);
+CREATE TABLE es_erasures (subject text);
+CREATE VIEW es_erasure_places AS SELECT 1 AS one;
+CREATE FUNCTION es_sees_personal_data() RETURNS boolean LANGUAGE sql AS 'SELECT false';
+SELECT lives_ok($$ SELECT es2.es_define_event_type('joined', personal => '{name}') $$, 'es_define_event_type with personal attributes');
+SELECT lives_ok($$ SELECT es2.es_define_personal_attributes('joined', '{by_name}', 'by') $$, 'es_define_personal_attributes');
+SELECT lives_ok($$ SELECT es2.es_append('person-1', 'none', 'joined', '{"name": "Ann", "by": "2", "by_name": "Ben"}') $$, 'an event with personal attributes');
+SELECT is((SELECT data FROM es2.es_events WHERE stream = 'person-1'), '{"name": null, "by": "2", "by_name": null}', 'which are encrypted');
+SELECT is((SELECT data FROM es2.es_load('person-1')), '{"name": "Ann", "by": "2", "by_name": "Ben"}', 'and opened');
+SELECT ok(es2.es_sees_personal_data(), 'es_sees_personal_data');
+SELECT is(length(es2.es_personal_hash('1', 'Ann')), 64, 'es_personal_hash');
+SELECT is(es2.es_rotate_keys(), 0::bigint, 'es_rotate_keys');
+SELECT isnt_empty($$ SELECT * FROM es2.es_erase_subject('1') UNION ALL SELECT * FROM es2.es_erasure_report('1') $$, 'es_erase_subject, es_erasure_report');
+SELECT isnt(es2.es_replay_erasure('2', '2026-01-01Z', 'why'), NULL, 'es_replay_erasure');
+SELECT is((SELECT string_agg(subject || ' ' || (key IS NULL), ', ' ORDER BY subject) FROM es2.es_subject_keys JOIN es2.es_erasures USING (subject)),
+    '1 true, 2 true', 'which destroy keys');
 SELECT lives_ok($$ SELECT es2.es_drop_event_type(t) FROM unnest('{typed,opened}'::text[]) t $$, 'es_drop_event_type');
 
 CREATE TABLE seen (position bigint, stream text);

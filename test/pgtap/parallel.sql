@@ -35,6 +35,7 @@ INSERT INTO calls VALUES
     -- what reads tables, as the caller
     ('es_failures', '(SELECT count(*) FROM es_failures(stream => n::text))', 'reads'),
     ('es_import_fires', 'es_import_fires() AND n > 0', 'reads'),
+    ('es_sees_personal_data', 'es_sees_personal_data() AND n > 0', 'reads'),
     ('es_kept_after', 'es_kept_after(''account-'' || n, n)', 'reads'),
     ('es_load_archived', '(SELECT count(data) FROM es_load_archived(''a-1''))', 'upcasts'),
     ('es_closed', 'es_closed() AND n > 0', 'reads'),
@@ -52,8 +53,8 @@ INSERT INTO calls VALUES
     ('es_read', '(SELECT count(data) FROM es_read(0))', 'upcasts'),
     ('es_read_category', '(SELECT count(data) FROM es_read_category(''a'', 0))', 'upcasts'),
     ('es_upcast', '(SELECT (es_upcast(e)).data FROM es_events e WHERE position = 1)', 'upcasts'),
-    ('es_upcast_data', '(SELECT es_upcast_data(position, stream, type, data, metadata) FROM es_events WHERE position = 1)', 'upcasts'),
-    ('es_upcast_metadata', '(SELECT es_upcast_metadata(position, stream, type, data, metadata) FROM es_events WHERE position = 1)', 'upcasts'),
+    ('es_upcast_data', '(SELECT es_upcast_data(position, id, stream, type, data, metadata) FROM es_events WHERE position = 1)', 'upcasts'),
+    ('es_upcast_metadata', '(SELECT es_upcast_metadata(position, id, stream, type, data, metadata) FROM es_events WHERE position = 1)', 'upcasts'),
     ('es_horizon', 'es_horizon()', 'caches in the session'),
     ('es_matching_positions', 'cardinality(es_matching_positions(''[{}]'', 0, 5))', 'searches the horizon'),
     ('es_slots', 'es_slots() IS NULL AND n > 0', 'reads'),
@@ -65,6 +66,7 @@ INSERT INTO calls VALUES
     ('es_subscription_lag', '(SELECT count(*) FROM es_subscription_lag())', 'runs as the owner'),
     ('es_source_positions', 'es_source_positions(''[{}]'', NULL, NULL, 0, 100, 1)', 'reads by SQL where rights are limited'),
     ('es_replaying', 'es_replaying()', 'is about the session'),
+    ('es_erasure_report', '(SELECT count(*) FROM es_erasure_report(''s''))', 'reads about other processes'),
     ('es_uuid7', 'es_uuid7() IS NOT NULL', 'is about the session');
 
 -- A log of which readers see something.

@@ -1,6 +1,6 @@
 -- Who may do what before anything is granted, and what single grants give.
 BEGIN;
-SELECT plan(145);
+SELECT plan(157);
 
 CREATE TEMP VIEW members AS
 SELECT classid, objid
@@ -80,7 +80,11 @@ SELECT bag_eq(
               ('es_poll(text,text,bigint,interval,bigint,bigint)'),
               ('es_ack(text,bigint,bigint)'),
               ('es_nack(text,bigint,bigint,text,text)'),
-              ('es_define_event_type(text,text[],text[],jsonb,bigint,text,text)'),
+              ('es_define_event_type(text,text[],text[],jsonb,bigint,text,text,text[],text)'),
+              ('es_define_personal_attributes(text,text[],text,text)'), ('es_sees_personal_data()'), ('es_personal_hash(text,text)'),
+              ('es_rotate_keys(bigint)'), ('es_subject_keys_changed()'),
+              ('es_erase(text,text,timestamp with time zone)'), ('es_erase_subject(text,text)'), ('es_erasure_report(text)'),
+              ('es_replay_erasure(text,timestamp with time zone,text)'),
               ('es_drop_event_type(text,text)'),
               ('es_describe_event_type(text,text)'),
               ('es_define_upcaster(text,bigint,es_function,text)'),
@@ -203,6 +207,18 @@ SELECT throws_ok($$ SELECT es_describe_event_type('t') $$, '42501', NULL, 'nobod
 SELECT throws_ok($$ SELECT es_define_upcaster('t', 1, NULL) $$, '42501', NULL, 'nobody: es_define_upcaster');
 SELECT throws_ok('SELECT * FROM es_event_types', '42501', NULL, 'nobody: the table of types');
 SELECT throws_ok('SELECT * FROM es_upcasters', '42501', NULL, 'nobody: the table of upcasters');
+SELECT throws_ok($$ SELECT es_define_personal_attributes('t', '{a}') $$, '42501', NULL, 'nobody: es_define_personal_attributes');
+SELECT throws_ok('SELECT es_sees_personal_data()', '42501', NULL, 'nobody: es_sees_personal_data');
+SELECT throws_ok($$ SELECT es_personal_hash('s', 'v') $$, '42501', NULL, 'nobody: es_personal_hash');
+SELECT throws_ok('SELECT es_rotate_keys()', '42501', NULL, 'nobody: es_rotate_keys');
+SELECT throws_ok($$ SELECT es_erase('s', NULL, NULL) $$, '42501', NULL, 'nobody: es_erase');
+SELECT throws_ok($$ SELECT es_erase_subject('s') $$, '42501', NULL, 'nobody: es_erase_subject');
+SELECT throws_ok($$ SELECT es_erasure_report('s') $$, '42501', NULL, 'nobody: es_erasure_report');
+SELECT throws_ok($$ SELECT es_replay_erasure('s', now()) $$, '42501', NULL, 'nobody: es_replay_erasure');
+SELECT throws_ok('SELECT * FROM es_personal_attributes', '42501', NULL, 'nobody: the table of personal attributes');
+SELECT throws_ok('SELECT * FROM es_subject_keys', '42501', NULL, 'nobody: the table of keys');
+SELECT throws_ok('SELECT * FROM es_erasures', '42501', NULL, 'nobody: the table of erasures');
+SELECT throws_ok('SELECT * FROM es_erasure_places', '42501', NULL, 'nobody: es_erasure_places');
 SELECT throws_ok('SET eventstore.strict_types = on', '42501', NULL, 'nobody: the setting that makes types a must');
 SELECT throws_ok('SET eventstore.tag_metadata = a', '42501', NULL, 'nobody: the setting that makes tags');
 SELECT throws_ok('SELECT * FROM es_inbox()', '42501', NULL, 'nobody: es_inbox');

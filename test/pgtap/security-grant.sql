@@ -1,12 +1,13 @@
 -- What es_grant grants: doc/operate/security.md, es_privileges and the catalogs say the
 -- same, for every object of the extension; what es_revoke takes away.
 BEGIN;
-SELECT plan(107);
+SELECT plan(121);
 
 CREATE ROLE es_test_reader;
 CREATE ROLE es_test_writer;
 CREATE ROLE es_test_operator;
 CREATE ROLE es_test_retention;
+CREATE ROLE es_test_personal;
 CREATE ROLE "es test ""R'";
 CREATE ROLE es_test_nobody;
 CREATE ROLE es_test_granted IN ROLE es_test_reader;
@@ -39,7 +40,7 @@ SELECT 'type', t.typname, t.typowner, coalesce(t.typacl, acldefault('T', t.typow
 CREATE FUNCTION pg_temp.given(acl aclitem[], role oid) RETURNS text LANGUAGE sql AS $$
     SELECT coalesce(string_agg(privilege_type, ', ' ORDER BY privilege_type DESC), '') FROM aclexplode(acl) WHERE grantee = role $$;
 -- One row of the table in doc/operate/security.md for each; functions of one name share it.
--- Retention has a table of its own, since it has little.
+-- Retention has a table of its own, since it has little, and so has the kind that sees personal attributes.
 CREATE TEMP VIEW doc_rows AS
 SELECT DISTINCT format('| %s `%s` | %s | %s | %s | %s |', type, name,
            pg_temp.given(acl, to_regrole('es_test_reader')), pg_temp.given(acl, to_regrole('es_test_writer')),
@@ -48,6 +49,10 @@ SELECT DISTINCT format('| %s `%s` | %s | %s | %s | %s |', type, name,
 UNION
 SELECT format('| %s `%s` | %s |', type, name, given)
   FROM acls, pg_temp.given(acl, to_regrole('es_test_retention')) given
+ WHERE given <> ''
+UNION
+SELECT format('| %s `%s` | %s |', type, name, given)
+  FROM acls, pg_temp.given(acl, to_regrole('es_test_personal')) given
  WHERE given <> '';
 CREATE TEMP VIEW grants AS
 SELECT a.type, a.name, e.grantee, e.privilege_type, e.is_grantable
@@ -66,6 +71,7 @@ SELECT lives_ok($$ SELECT es_grant('es_test_reader', 'reader') $$, 'a reader');
 SELECT lives_ok($$ SELECT es_grant('es_test_writer', 'writer') $$, 'a writer');
 SELECT lives_ok($$ SELECT es_grant('es_test_operator', 'operator') $$, 'an operator');
 SELECT lives_ok($$ SELECT es_grant('es_test_retention', 'retention') $$, 'retention');
+SELECT lives_ok($$ SELECT es_grant('es_test_personal', 'personal') $$, 'a role that sees personal attributes');
 \set doc `cat doc/operate/security.md`
 CREATE TEMP TABLE documented AS
 SELECT line FROM regexp_split_to_table(:'doc', '\n') line
@@ -78,7 +84,7 @@ SELECT is_empty(
           AND classid NOT IN ('pg_cast'::regclass, 'pg_operator'::regclass, 'pg_opclass'::regclass, 'pg_opfamily'::regclass, 'pg_event_trigger'::regclass) $$,
     'there is no object of another kind that could have privileges');
 SELECT bag_eq(
-    $$ SELECT CASE kind WHEN 'reader' THEN 'es_test_reader' WHEN 'writer' THEN 'es_test_writer' WHEN 'retention' THEN 'es_test_retention' ELSE 'es_test_operator' END || ' ' ||
+    $$ SELECT CASE kind WHEN 'reader' THEN 'es_test_reader' WHEN 'writer' THEN 'es_test_writer' WHEN 'retention' THEN 'es_test_retention' WHEN 'personal' THEN 'es_test_personal' ELSE 'es_test_operator' END || ' ' ||
               CASE type WHEN 'TABLE' THEN (SELECT relname FROM pg_class WHERE oid = object::regclass)
                         ELSE (SELECT proname FROM pg_proc WHERE oid = object::regprocedure) END || ' ' || privilege
          FROM es_privileges WHERE type <> 'SCHEMA' $$,
@@ -86,7 +92,7 @@ SELECT bag_eq(
     'and es_privileges has it');
 SELECT bag_eq(
     $$ SELECT DISTINCT type, privilege, kind FROM es_privileges WHERE type = 'SCHEMA' $$,
-    $$ VALUES ('SCHEMA', 'USAGE', 'reader'), ('SCHEMA', 'USAGE', 'writer'), ('SCHEMA', 'USAGE', 'operator'), ('SCHEMA', 'USAGE', 'retention') $$,
+    $$ VALUES ('SCHEMA', 'USAGE', 'reader'), ('SCHEMA', 'USAGE', 'writer'), ('SCHEMA', 'USAGE', 'operator'), ('SCHEMA', 'USAGE', 'retention'), ('SCHEMA', 'USAGE', 'personal') $$,
     'the schema is for all');
 SELECT is_empty('SELECT * FROM grants WHERE is_grantable', 'no role can pass anything on');
 SELECT is_empty(
@@ -148,7 +154,8 @@ SELECT is(has_table_privilege('es_test_operator', 'es_events', 'SELECT'), false,
 -- Nothing but retention removes events, and what it shares with others stays with them.
 SELECT is_empty($$ SELECT grantee::regrole, name FROM grants
                     WHERE name IN ('es_delete_stream', 'es_truncate_stream', 'es_compact_stream', 'es_archive_stream', 'es_archive',
-                                   'es_unarchive_stream', 'es_set_retention', 'es_run_retention', 'es_remove_foreign_streams')
+                                   'es_unarchive_stream', 'es_set_retention', 'es_run_retention', 'es_remove_foreign_streams',
+                                   'es_erase', 'es_erase_subject', 'es_replay_erasure')
                       AND grantee <> 'es_test_retention'::regrole $$, 'no reader, writer or operator removes events');
 SELECT es_grant('es_test_retention', 'operator'), es_revoke('es_test_retention', 'operator');
 SELECT bag_eq($$ SELECT pg_temp.all_of('es_test_retention') $$, 'SELECT what FROM retention', 'retention that was an operator is retention');
@@ -159,6 +166,15 @@ SELECT bag_eq($$ SELECT pg_temp.all_of('es_test_retention') $$,
     'SELECT what FROM operator WHERE what NOT IN (SELECT what FROM reader) UNION SELECT what FROM retention', 'a revoked reader keeps what retention needs');
 SELECT es_revoke('es_test_retention', 'operator'), es_revoke('es_test_retention', 'retention');
 SELECT is_empty($$ SELECT pg_temp.all_of('es_test_retention') $$, 'nothing is left of it');
+
+-- Seeing personal attributes is a privilege beside the others, and none of them has it.
+SELECT is_empty($$ SELECT grantee::regrole FROM grants WHERE name = 'es_sees_personal_data' AND grantee <> 'es_test_personal'::regrole $$, 'no other kind sees personal attributes');
+SELECT es_grant('es_test_personal', 'reader'), es_revoke('es_test_personal', 'personal');
+SELECT bag_eq($$ SELECT pg_temp.all_of('es_test_personal') $$, 'SELECT what FROM reader', 'a reader that sees them no more is a reader');
+SELECT es_grant('es_test_personal', 'personal'), es_revoke('es_test_personal', 'reader');
+SELECT bag_eq($$ SELECT pg_temp.all_of('es_test_personal') $$, $$ VALUES ('schema USAGE'), ('function es_sees_personal_data EXECUTE') $$, 'and the other way round');
+SELECT es_revoke('es_test_personal', 'personal');
+SELECT is_empty($$ SELECT pg_temp.all_of('es_test_personal') $$, 'nothing is left of that either');
 
 -- A part of a kind is not the kind: what was granted by hand does not hold back anything.
 GRANT SELECT ON es_events TO es_test_granted;
@@ -176,7 +192,7 @@ SELECT throws_ok($$ SELECT es_grant('es_test_none', 'reader') $$, '42704', NULL,
 SELECT throws_ok($$ SELECT es_grant('public', 'reader') $$, '42704', NULL, 'PUBLIC is no role');
 SELECT throws_ok($$ SELECT es_grant(0::regrole, 'reader') $$, '42704', NULL, 'nor is an oid of none');
 SELECT throws_ok($$ SELECT es_revoke(0::regrole, 'reader') $$, '42704', NULL, 'also to revoke');
-SELECT throws_ok($$ SELECT es_grant('es_test_reader', 'owner') $$, '22023', 'kind must be ''reader'', ''writer'', ''operator'' or ''retention''', 'a kind that is none');
+SELECT throws_ok($$ SELECT es_grant('es_test_reader', 'owner') $$, '22023', 'kind must be ''reader'', ''writer'', ''operator'', ''retention'' or ''personal''', 'a kind that is none');
 SELECT throws_ok($$ SELECT es_grant('es_test_reader', NULL) $$, '22004', NULL, 'a kind that is null');
 SELECT throws_ok($$ SELECT es_revoke(NULL, 'reader') $$, '22004', NULL, 'a role that is null');
 SELECT throws_ok(format('SELECT es_revoke(%L, %L)', relowner::regrole, 'reader'), '0LP01', NULL, 'nothing is revoked from the owner')
@@ -209,7 +225,8 @@ BEGIN
         EXECUTE format('REVOKE EXECUTE ON ROUTINE %s FROM PUBLIC', f);
     END LOOP;
 END $$;
-SELECT es_grant('es_test_reader', 'reader'), es_grant('es_test_writer', 'writer'), es_grant('es_test_retention', 'retention'), es_index_attribute('opened', 'n'), es_index_type('opened');
+SELECT es_grant('es_test_reader', 'reader'), es_grant('es_test_writer', 'writer'), es_grant('es_test_retention', 'retention'),
+       es_grant('es_test_personal', 'personal'), es_grant('es_test_personal', 'reader'), es_index_attribute('opened', 'n'), es_index_type('opened');
 CREATE TABLE seen (position bigint);
 ALTER TABLE seen OWNER TO es_test_operator;
 CREATE FUNCTION note(event es_recorded_event) RETURNS void LANGUAGE sql AS 'INSERT INTO seen VALUES (event.position)';
@@ -219,11 +236,13 @@ CREATE FUNCTION up(data jsonb) RETURNS jsonb LANGUAGE sql RETURN data;
 SET LOCAL ROLE es_test_operator;
 SELECT lives_ok(q, 'an operator: ' || q) FROM unnest(ARRAY[
     'SELECT es_define_event_type(''opened'', ''{n}'', ''{n}'')', 'SELECT es_define_upcaster(''opened'', 1, ''up(jsonb)'')',
+    'SELECT es_define_event_type(''joined'', personal => ''{name}''), es_define_personal_attributes(''joined'', ''{by_name}'', ''by'')',
     'SELECT es_create_projection(''p'', ''note(es_recorded_event)'', tables => ''{seen}'', mode => ''sync'')']) q;
 SET LOCAL ROLE es_test_writer;
 SELECT lives_ok(q, 'a writer: ' || q) FROM unnest(ARRAY[
     'SELECT es_append(''account-1'', 0, ''opened'', ''{"n": 1}'')', 'SELECT es_append_batch(''account-1'', 1::bigint, ''[{"type": "x"}]'')',
     'SELECT es_append_batch(''account-1'', ''exists'', ''{x}'', ''{"{}"}'')', 'INSERT INTO es_import (stream, type) VALUES (''account-1'', ''x'')',
+    'SELECT es_append(''person-1'', 0, ''joined'', ''{"name": "Ann"}'', tags => ARRAY[es_personal_hash(''1'', ''Ann'')])',
     'SELECT es_receive(''t'', ''g'', ''p'', ''receive(text, jsonb)'')', 'SELECT es_wait(''p'', 1)', 'SELECT es_describe_event_type(''opened'')',
     'SELECT es_uuid7(), es_digest(''t'', ''{"n": 1}'', ''{n}''), es_channel(es_category(''a-1''))']) q;
 SELECT throws_ok($$ SELECT es_execute('account-1', 'decide(jsonb, jsonb)', '{}', 'es_merge(jsonb, es_recorded_event)') $$, '42501', NULL, 'a writer does not execute commands without reading');
@@ -238,18 +257,22 @@ SELECT lives_ok(q, 'a reader: ' || q) FROM unnest(ARRAY[
     'SELECT es_history(''account-1'', ''es_last(jsonb, es_recorded_event)'')', 'SELECT es_upcast(e) FROM es_events e', 'SELECT es_create_subscription(''s'')',
     'SELECT es_ack(''s'', token) FROM es_poll(''s'') LIMIT 1', 'SELECT es_seek(''s'', 0), es_drop_subscription(''s'')', 'SELECT * FROM es_event_types']) q;
 SELECT throws_ok($$ SELECT es_append('account-1', 'any', 'x') $$, '42501', NULL, 'it does not append');
+SELECT is((SELECT data FROM es_load('person-1')), '{"name": null}', 'it does not see personal attributes');
+SET LOCAL ROLE es_test_personal;
+SELECT is((SELECT data FROM es_load('person-1')), '{"name": "Ann"}', 'and does if it is granted that');
 SET LOCAL ROLE es_test_operator;
 SELECT lives_ok(q, 'an operator: ' || q) FROM unnest(ARRAY[
     'SELECT * FROM es_projection_status', 'SELECT * FROM es_subscription_status', 'SELECT * FROM es_failures()', 'SELECT * FROM es_inbox()',
     'SELECT es_alter_projection(''p'', ''async'')', 'SELECT es_run_projections()', 'SELECT es_pause_projection(''p''), es_resume_projection(''p''), es_drop_projection(''p'')',
     'SELECT es_snapshot(''account-1'', ''es_merge(jsonb, es_recorded_event)'')', 'SELECT es_rewrite(id, ''{"n": 2}'', schema_version => 2) FROM es_events WHERE version = 1 AND stream = ''account-1''',
     'SELECT es_index_attribute(''opened'', ''m'')', 'SELECT es_index_type(''noted'')', 'SELECT es_drop_event_type(''opened'')', 'DELETE FROM es_snapshots WHERE true', 'DELETE FROM es_inbox WHERE id > 0',
-    'SELECT * FROM es_privileges']) q;
+    'SELECT * FROM es_privileges', 'SELECT es_rotate_keys()', 'SELECT * FROM es_personal_attributes, es_subject_keys, es_erasures, es_erasure_places']) q;
 SELECT throws_ok($$ SELECT es_append('account-1', 'any', 'x') $$, '42501', NULL, 'it does not append');
 SET LOCAL ROLE es_test_retention;
 SELECT lives_ok(q, 'retention: ' || q) FROM unnest(ARRAY[
     'SELECT es_set_retention(''account'', max_count => 1)', 'SELECT * FROM es_run_retention()', 'SELECT * FROM es_retention_status, es_retention',
-    'SELECT es_truncate_stream(''account-1'', 2)', 'SELECT es_delete_stream(''account-1'', ''any'')', 'SELECT * FROM es_removals, es_removed_ids']) q;
+    'SELECT es_truncate_stream(''account-1'', 2)', 'SELECT es_delete_stream(''account-1'', ''any'')', 'SELECT * FROM es_removals, es_removed_ids',
+    'SELECT es_erase_subject(''1'', ''asked for''), es_erasure_report(''1'')', 'SELECT es_replay_erasure(''2'', now())', 'SELECT * FROM es_erasures, es_erasure_places']) q;
 SELECT throws_ok($$ SELECT * FROM es_load('account-1') $$, '42501', NULL, 'it does not read');
 RESET ROLE;
 

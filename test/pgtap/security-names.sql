@@ -7,7 +7,7 @@ SELECT plan(9);
 
 CREATE ROLE es_test_attacker;
 CREATE ROLE es_test_user;
-SELECT es_grant('es_test_user', 'writer'), es_grant('es_test_user', 'operator'), es_grant('es_test_user', 'retention');
+SELECT es_grant('es_test_user', 'writer'), es_grant('es_test_user', 'operator'), es_grant('es_test_user', 'retention'), es_grant('es_test_user', 'personal');
 CREATE SCHEMA es_test AUTHORIZATION es_test_user;
 CREATE SCHEMA es_test_super;
 CREATE SCHEMA es_test_evil AUTHORIZATION es_test_attacker;
@@ -127,7 +127,7 @@ SELECT public.es_stream_version('account-:user')
 SELECT public.es_last_event('account-:user', 'opened')
 SELECT public.es_event('00000000-0000-0000-0000-0000000000:nr')
 SELECT public.es_upcast(e), public.es_recorded_event(e) FROM public.es_events e
-SELECT public.es_upcast_data(e.position, e.stream, e.type, e.data, e.metadata), public.es_upcast_metadata(e.position, e.stream, e.type, e.data, e.metadata) FROM public.es_events e
+SELECT public.es_upcast_data(e.position, e.id, e.stream, e.type, e.data, e.metadata), public.es_upcast_metadata(e.position, e.id, e.stream, e.type, e.data, e.metadata) FROM public.es_events e
 SELECT public.es_horizon()
 SELECT public.es_store_id(), public.es_incarnation(), public.es_position_valid(public.es_incarnation(), 1)
 SELECT * FROM public.es_finish_restore()
@@ -176,6 +176,14 @@ SELECT public.es_alter_subscription('sub:nr', '{account,order}', '{opened,decide
 SELECT public.es_rename_subscription('sub:nr', 'subs:nr'), public.es_rename_subscription('subs:nr', 'sub:nr')
 SELECT public.es_seek('sub:nr', 0), public.es_drop_subscription('sub:nr')
 SELECT public.es_drop_event_type('opened')
+SELECT public.es_define_event_type('joined', personal => '{name}'), public.es_define_personal_attributes('joined', '{by_name}', 'by')
+SELECT public.es_append('person-:user', 'none', 'joined', '{"name": "Ann", "by": "b:nr", "by_name": "Ben"}')
+SELECT public.es_personal_hash(':user', 'Ann'), public.es_rotate_keys(10), public.es_sees_personal_data()
+SELECT e.data OPERATOR(pg_catalog.->>) 'name' FROM public.es_load('person-:user') e
+SELECT * FROM public.es_erase_subject(':user', 'why')
+SELECT * FROM public.es_erasure_report(':user'), public.es_erasure_places
+SELECT public.es_replay_erasure('b:nr', '2026-01-01Z'), public.es_erase('c:nr', NULL, NULL)
+SELECT public.es_define_event_type('joined', personal => '{}')
 SELECT 1::public.es_expected_version OPERATOR(public.*=) 2::pg_catalog.int8::public.es_expected_version, 'any'::public.es_expected_version OPERATOR(public.*<>) 'none'
 SELECT * FROM public.es_privileges
 SELECT * FROM public.es_stats(), public.es_inbox_stats()
@@ -216,6 +224,10 @@ CREATE TEMP TABLE es_subscriptions (name text);
 CREATE TEMP TABLE es_partitions (name text);
 CREATE TEMP TABLE es_event_types (name text);
 CREATE TEMP TABLE es_upcasters (name text);
+CREATE TEMP TABLE es_personal_attributes (name text);
+CREATE TEMP TABLE es_subject_keys (name text);
+CREATE TEMP TABLE es_erasures (name text);
+CREATE TEMP TABLE es_erasure_places (name text);
 CREATE TEMP TABLE es_privileges (name text);
 CREATE TEMP TABLE pg_class (relname text);
 CREATE TEMP TABLE pg_index (relname text);
@@ -277,7 +289,7 @@ SELECT is_empty(
 SELECT * FROM finish();
 DROP TABLE calls, done;
 DROP TABLE pg_temp.es_events, pg_temp.es_projections, pg_temp.es_snapshots, pg_temp.es_failures, pg_temp.es_skipped_events, pg_temp.es_inbox, pg_temp.es_subscriptions,
-    pg_temp.es_partitions, pg_temp.es_event_types, pg_temp.es_upcasters, pg_temp.es_privileges;
+    pg_temp.es_partitions, pg_temp.es_event_types, pg_temp.es_upcasters, pg_temp.es_personal_attributes, pg_temp.es_subject_keys, pg_temp.es_erasures, pg_temp.es_erasure_places, pg_temp.es_privileges;
 DROP TABLE pg_temp.pg_class, pg_temp.pg_index, pg_temp.pg_constraint, pg_temp.pg_attribute, pg_temp.pg_locks;
 DROP EXTENSION eventstore CASCADE;
 DROP SCHEMA es_test, es_test_super, es_test_evil CASCADE;

@@ -257,7 +257,9 @@ SELECT is_empty(
               -- calls another one, as the caller
               'es_call',
               -- of definitions alone
-              'es_closed', 'es_slots', 'es_definitions', 'es_finish_restore', 'es_promote', 'es_published_horizon_applied',
+              'es_closed', 'es_slots', 'es_definitions', 'es_finish_restore', 'es_promote', 'es_published_horizon_applied', 'es_define_personal_attributes', 'es_sees_personal_data',
+              -- of keys of persons; for retention, which is told of no event that is erased
+              'es_personal_hash', 'es_rotate_keys', 'es_subject_keys_changed', 'es_erase', 'es_erase_subject', 'es_erasure_report', 'es_replay_erasure',
               -- for operators and owners: names the events that their projections and subscriptions wait at; its parts are for nobody
               'es_projection_lag', 'es_subscription_lag', 'es_source_positions',
               'es_health', 'es_health_external', 'es_health_path', 'es_health_grant', 'es_health_settings', 'es_health_reach', 'es_health_types', 'es_health_log', 'es_health_horizon', 'es_health_projections',

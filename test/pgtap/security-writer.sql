@@ -2,7 +2,7 @@
 -- read what it may not, append around the version check, touch what belongs to
 -- another role, run code as another role.
 SET client_min_messages = warning;
-SELECT plan(105);
+SELECT plan(115);
 
 CREATE ROLE es_test_writer;
 CREATE ROLE es_test_all;
@@ -49,7 +49,8 @@ SELECT throws_ok(q, '42501', NULL, 'a writer does not: ' || q) FROM unnest(ARRAY
     'SELECT es_poll(''victims'')', 'SELECT es_snapshot(''account-1'', ''es_last(jsonb, es_recorded_event)'')', 'SELECT * FROM es_import', 'SELECT * FROM es_inbox()',
     'SELECT * FROM es_failures', 'SELECT * FROM es_projection_status', 'SELECT last_value FROM es_position',
     'INSERT INTO es_import (stream, type) VALUES (''a'', ''x'') RETURNING *', 'SELECT es_create_projection(''p'', query => ''SELECT 1'')',
-    'SELECT es_define_upcaster(''opened'', 1, NULL)', 'SELECT es_define_event_type(''opened'')', 'SELECT es_start_worker()']) q;
+    'SELECT es_define_upcaster(''opened'', 1, NULL)', 'SELECT es_define_event_type(''opened'')', 'SELECT es_start_worker()',
+    'SELECT es_define_personal_attributes(''opened'', ''{k}'')', 'SELECT es_sees_personal_data()', 'SELECT es_rotate_keys()', 'SELECT es_erase_subject(''1'')', 'SELECT * FROM es_subject_keys']) q;
 
 --
 -- A role that is all three: around the version check
@@ -66,7 +67,8 @@ SELECT throws_ok(q, '42501', NULL, 'no role does: ' || q) FROM unnest(ARRAY[
     'CREATE TRIGGER t AFTER INSERT ON es_events FOR EACH ROW EXECUTE FUNCTION es_events_refuse()', 'UPDATE es_import SET type = ''x''', 'DELETE FROM es_import',
     'INSERT INTO es_snapshots (stream, reducer, version, taken_by, fingerprint, initial, recorded_at) VALUES (''a'', ''r'', 1, ''x'', 1, 1, now())',
     'UPDATE es_snapshots SET state = ''1''', 'UPDATE es_projections SET owner = ''x''', 'UPDATE es_upcasters SET owner = ''x''', 'UPDATE es_failures SET receiver = ''x''',
-    'INSERT INTO es_event_types VALUES (1)', 'UPDATE es_partitions SET position = 0', 'UPDATE es_inbox SET position = 0', 'UPDATE es_subscriptions SET owner = ''x''',
+    'INSERT INTO es_event_types VALUES (1)', 'DELETE FROM es_personal_attributes', 'UPDATE es_subject_keys SET key = NULL', 'DELETE FROM es_erasures',
+    'SELECT es_erase_subject(''1'')', 'SELECT es_sees_personal_data()', 'UPDATE es_partitions SET position = 0', 'UPDATE es_inbox SET position = 0', 'UPDATE es_subscriptions SET owner = ''x''',
     'ALTER EXTENSION eventstore DROP TABLE es_events', 'DROP EXTENSION eventstore', 'ALTER FUNCTION es_append_batch(text, es_expected_version, jsonb) RENAME TO x']) q;
 SELECT throws_ok(v.q, v.code, NULL, v.q) FROM (VALUES
     ('42703', 'INSERT INTO es_import (stream, type, version) VALUES (''account-1'', ''x'', 1)'),

@@ -1,7 +1,7 @@
 -- The log: its table, sequence and import view, column by column. Whoever
 -- changes one of them changes what users' queries, dumps and tools rely on.
 BEGIN;
-SELECT plan(60);
+SELECT plan(64);
 
 --
 -- Columns
@@ -130,17 +130,25 @@ SELECT is_empty(
 SELECT bag_eq(
     $$ SELECT pg_get_triggerdef(oid, true), tgenabled::text
          FROM pg_trigger
-        WHERE tgrelid IN ('es_event_types'::regclass, 'es_upcasters'::regclass) AND NOT tgisinternal $$,
+        WHERE tgrelid IN ('es_event_types'::regclass, 'es_upcasters'::regclass, 'es_personal_attributes'::regclass, 'es_subject_keys'::regclass,
+                          'es_erasures'::regclass) AND NOT tgisinternal $$,
     $$ VALUES ('CREATE TRIGGER es_event_types_changed AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON es_event_types'
                ' FOR EACH STATEMENT EXECUTE FUNCTION es_event_types_changed()', 'A'),
               ('CREATE TRIGGER es_event_types_changed AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON es_upcasters'
-               ' FOR EACH STATEMENT EXECUTE FUNCTION es_event_types_changed()', 'A') $$,
-    'the tables of types and upcasters have these triggers, which fire always');
+               ' FOR EACH STATEMENT EXECUTE FUNCTION es_event_types_changed()', 'A'),
+              ('CREATE TRIGGER es_event_types_changed AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON es_personal_attributes'
+               ' FOR EACH STATEMENT EXECUTE FUNCTION es_event_types_changed()', 'A'),
+              ('CREATE TRIGGER es_event_types_changed_row AFTER INSERT OR DELETE OR UPDATE ON es_personal_attributes'
+               ' FOR EACH ROW EXECUTE FUNCTION es_event_types_changed()', 'A'),
+              ('CREATE TRIGGER es_subject_keys_changed AFTER DELETE OR UPDATE ON es_subject_keys'
+               ' FOR EACH ROW EXECUTE FUNCTION es_subject_keys_changed()', 'A') $$,
+    'the tables of types, upcasters, personal attributes and keys have these triggers, which fire always');
 
 SELECT bag_eq(
     $$ SELECT a.attrelid::regclass::text, a.attnum::int, a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull
          FROM pg_attribute a
-        WHERE a.attrelid IN ('es_event_types'::regclass, 'es_upcasters'::regclass) AND a.attnum > 0 $$,
+        WHERE a.attrelid IN ('es_event_types'::regclass, 'es_upcasters'::regclass, 'es_personal_attributes'::regclass, 'es_subject_keys'::regclass,
+                              'es_erasures'::regclass) AND a.attnum > 0 $$,
     $$ VALUES ('es_event_types', 1, 'type',           'text',                     true),
               ('es_event_types', 2, 'required',       'text[]',                   true),
               ('es_event_types', 3, 'composite_key',  'text[]',                   false),
@@ -156,12 +164,39 @@ SELECT bag_eq(
               ('es_upcasters',   5, 'search_path',    'text',                     true),
               ('es_upcasters',   6, 'settings',       'text[]',                   true),
               ('es_upcasters',   7, 'category',       'text',                     false),
-              ('es_upcasters',   8, 'defined_at',     'timestamp with time zone', true) $$,
-    'the tables of types and upcasters have these columns');
+              ('es_upcasters',   8, 'defined_at',     'timestamp with time zone', true),
+              ('es_personal_attributes', 1, 'type',       'text',                     true),
+              ('es_personal_attributes', 2, 'category',   'text',                     false),
+              ('es_personal_attributes', 3, 'subject',    'text',                     false),
+              ('es_personal_attributes', 4, 'attributes', 'text[]',                   true),
+              ('es_personal_attributes', 5, 'defined_at', 'timestamp with time zone', true),
+              ('es_subject_keys', 1, 'subject',            'text',                     true),
+              ('es_subject_keys', 2, 'key',                'bytea',                    false),
+              ('es_subject_keys', 3, 'key_encryption_key', 'text',                     false),
+              ('es_subject_keys', 4, 'created_at',         'timestamp with time zone', true),
+              ('es_subject_keys', 5, 'erased_at',          'timestamp with time zone', false),
+              ('es_erasures', 1, 'subject',   'text',                     true),
+              ('es_erasures', 2, 'erased_at', 'timestamp with time zone', true),
+              ('es_erasures', 3, 'reason',    'text',                     false),
+              ('es_erasures', 4, 'erased_by', 'name',                     true) $$,
+    'the tables of types, upcasters, personal attributes, keys and erasures have these columns');
 SELECT throws_ok($$ INSERT INTO es_event_types VALUES ('t', '{}', NULL, NULL, 0) $$, '23514', NULL,
     'schema versions count from 1');
 SELECT throws_ok($$ INSERT INTO es_upcasters VALUES ('t', 0, 'f(jsonb)', 'me', 'public') $$, '23514', NULL,
     'those that upcasters begin with, too');
+SELECT bag_eq(
+    $$ SELECT a.attrelid::regclass::text, a.attname::text
+         FROM pg_attribute a
+         JOIN pg_collation c ON c.oid = a.attcollation AND c.collname = 'C'
+        WHERE a.attrelid IN ('es_personal_attributes'::regclass, 'es_subject_keys'::regclass, 'es_erasures'::regclass) AND a.attnum > 0 $$,
+    $$ VALUES ('es_personal_attributes', 'type'), ('es_personal_attributes', 'category'), ('es_personal_attributes', 'subject'),
+              ('es_personal_attributes', 'attributes'), ('es_subject_keys', 'subject'), ('es_subject_keys', 'key_encryption_key'),
+              ('es_erasures', 'subject'), ('es_erasures', 'erased_by') $$,
+    'names of types, attributes and persons are compared by their bytes');
+SELECT throws_ok($$ INSERT INTO es_subject_keys (subject) VALUES ('s') $$, '23514', NULL, 'a key is there or was erased');
+SELECT throws_ok($$ INSERT INTO es_subject_keys (subject, key, key_encryption_key, erased_at) VALUES ('s', '', '', now()) $$, '23514', NULL,
+    'and not both');
+SELECT throws_ok($$ INSERT INTO es_subject_keys (subject, key) VALUES ('s', '') $$, '23514', NULL, 'a key is wrapped by another one');
 
 SET LOCAL session_replication_role = replica;
 SELECT throws_ok('DELETE FROM es_events', '55000', NULL, 'also in a session that replicates');
@@ -199,6 +234,10 @@ SELECT bag_eq(
               ('es_published_horizon',           'r', 'p', 'heap', false, NULL),
               ('es_event_types',       'r', 'p', 'heap', false, NULL),
               ('es_upcasters',         'r', 'p', 'heap', false, NULL),
+              ('es_personal_attributes', 'r', 'p', 'heap', false, NULL),
+              ('es_subject_keys',      'r', 'p', 'heap', false, NULL),
+              ('es_erasures',          'r', 'p', 'heap', false, NULL),
+              ('es_erasure_places',    'v', 'p', NULL,   false, NULL),
               ('es_import',            'v', 'p', NULL,   false, NULL),
               ('es_import_log',        'v', 'p', NULL,   false, NULL),
               ('es_privileges',        'v', 'p', NULL,   false, NULL),

@@ -84,6 +84,7 @@ INSERT INTO plain VALUES
     ('es_unskip_event.projection', '''parks'''), ('es_unskip_event.position', '6'),
     ('es_recorded_event.event', '(SELECT e FROM es_events AS e LIMIT 1)'), ('es_retry.failure_id', '(SELECT min(id) FROM es_failures WHERE projection = ''parks'')'),
     ('es_drop_subscription.name', '''s'''), ('es_alter_subscription.name', '''s'''), ('es_rename_subscription.name', '''s'''), ('new_name', '''renamed'''), ('es_poll.consumer', '''c'''), ('es_wait.position', '0'), ('es_wait.timeout', '''0'''), ('es_inbox.entity_id', 'NULL'),
+    ('subject', '''17'''), ('value', '''x'''), ('es_define_personal_attributes.type', '''defined'''), ('es_define_personal_attributes.attributes', '''{k}'''),
     ('es_load_archived.stream', '''archived-1'''), ('es_failures.stream', 'NULL'), ('es_failures.type', 'NULL'), ('es_failures.projection', 'NULL'),
     ('es_failures.subscription', 'NULL'), ('es_failures.topic', 'NULL'), ('es_failures.group_id', 'NULL');
 

@@ -63,7 +63,7 @@ SELECT type, category, from_version, upcaster FROM es_upcasters ORDER BY 1, 2 NU
 SELECT e.data->>'up' FROM es_event((SELECT id FROM es_events WHERE stream = 'invoice-1')) AS e;
 SELECT (es_last_event('invoice-1')).metadata, (es_last_event('order-1')).metadata;
 SELECT stream, (es_upcast(e)).data->>'up' AS up FROM es_events e WHERE stream IN ('invoice-1', 'order-1') ORDER BY 1;
-SELECT es_upcast_data(1, s, 'paid', '{}', NULL), es_upcast_metadata(1, s, 'paid', '{}', NULL) FROM unnest('{invoice-1,order-1,invoice,NULL}'::text[]) AS s;
+SELECT es_upcast_data(1, es_uuid7(), s, 'paid', '{}', NULL), es_upcast_metadata(1, es_uuid7(), s, 'paid', '{}', NULL) FROM unnest('{invoice-1,order-1,invoice,NULL}'::text[]) AS s;
 SELECT state FROM es_state('invoice-1', 'es_merge');
 SELECT state FROM es_state('order-1', 'es_merge');
 SELECT stream, data->>'up' AS up FROM es_poll('s', 'me', 2) ORDER BY 1;

@@ -115,6 +115,7 @@ SELECT es_create_projection('streams', refresh => 'streams');
 SELECT es_create_subscription('late', 'a', start_position => NULL, partitions => 9);
 SELECT es_set_retention('b', max_count => 1);
 SELECT es_define_event_type('opened', composite_key => '{name}', attributes => '{"name": "string"}');
+SELECT es_define_event_type('joined', personal => '{name}');
 CREATE FUNCTION on_payment(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql AS $$
     SELECT payload, NULL::timestamptz, 'paid', 'v1', 'payment-' || payload, NULL, '{payment}'::text[] $$;
 CREATE PROCEDURE work() LANGUAGE plpgsql AS $$
@@ -122,6 +123,8 @@ BEGIN
     PERFORM es_append('a-' || n % 11, 'any', 'x', tags => CASE WHEN n % 11 <> 3 THEN ARRAY['n:' || n] END) FROM generate_series(1, 300) n;
     PERFORM es_append('b-1', 'any', 'y') FROM generate_series(1, 5);
     PERFORM es_append('c-1', 'none', 'opened', '{"name": "Ann"}');
+    PERFORM es_append('person-' || n, 'none', 'joined', '{"name": "Ann"}') FROM generate_series(1, 2) n;
+    PERFORM es_erase_subject('2');
     PERFORM es_state('a-1', 'es_merge'), es_snapshot('a-1', 'es_merge');
     PERFORM es_receive('payments', 'shop', n::text, 'on_payment(text, jsonb)') FROM generate_series(1, 3) n;
     PERFORM es_run_projections();
@@ -150,6 +153,9 @@ CREATE PROCEDURE answer(run int) LANGUAGE sql AS $$
     UNION ALL SELECT run, 'failures', string_agg(format('%s %s %s', id, position, stream), ', ' ORDER BY id) FROM es_failures
     UNION ALL SELECT run, 'inbox', string_agg(format('%s %s', id, position), ', ' ORDER BY id) FROM es_inbox
     UNION ALL SELECT run, 'removals', string_agg(format('%s %s %s %s', id, action, stream, position), ', ' ORDER BY id) FROM es_removals
+    UNION ALL SELECT run, 'persons', string_agg(e.data::text, ', ') FROM es_read_category('person') e
+    UNION ALL SELECT run, 'keys', string_agg(format('%s %s', subject, key IS NOT NULL), ', ' ORDER BY subject) FROM es_subject_keys
+    UNION ALL SELECT run, 'erasures', string_agg(subject, ', ') FROM es_erasures
     UNION ALL SELECT run, 'removed ids', count(*)::text FROM es_removed_ids
     UNION ALL SELECT run, 'archive', count(*)::text FROM es_archived_events
     UNION ALL SELECT run, 'snapshots', string_agg(format('%s %s %s', id, stream, version), ', ' ORDER BY id) FROM es_snapshots
@@ -173,7 +179,10 @@ SELECT streams FROM streams;
 SELECT name, state, position, start_position, handled FROM es_projections ORDER BY name;
 SELECT count(*), max(position), max(token), count(leased_until) FROM es_partitions;
 SELECT category, max_count, removed FROM es_retention;
-SELECT type FROM es_event_types;
+SELECT type FROM es_event_types ORDER BY type;
+SELECT type, attributes FROM es_personal_attributes;
+SELECT count(*) FROM es_subject_keys;
+SELECT count(*) FROM es_erasures;
 -- a position and a token from before are void
 SELECT number, position, reason FROM es_incarnations;
 SELECT es_position_valid(:'incarnation', 1), es_position_valid(es_incarnation(), 0), es_store_id() = es_incarnation() AS same;

@@ -14,7 +14,7 @@ use Test::More;
 use_seed();
 my $publisher = new_store('publisher', fsync => 'off', streaming => 1, workers => 1, conf => 'wal_level = logical');
 my $replica = new_store('replica', fsync => 'off', streaming => 1, conf => 'wal_level = logical');
-my $tables = 'es_events, es_published_horizon, es_incarnation_entries, es_rewrites, es_removals, es_removed_ids, es_archived_events';
+my $tables = 'es_events, es_published_horizon, es_incarnation_entries, es_rewrites, es_removals, es_removed_ids, es_archived_events, es_personal_attributes, es_subject_keys, es_erasures';
 my $problems = q{SET eventstore.health_delay = 0; SELECT string_agg(problem, ',' ORDER BY problem) FROM es_health WHERE problem LIKE 'replica%'};
 my $subscribe = q{CREATE SUBSCRIPTION s CONNECTION '} . $publisher->connstr . q{ dbname=postgres' PUBLICATION p};
 
@@ -143,6 +143,24 @@ $publisher->wait_for_catchup('s');
 my $stream = q{SELECT string_agg(position || ' ' || version || ' ' || type, ', ' ORDER BY version) FROM es_load('tagged-1')};
 is(on_replica($stream), on_publisher($stream), 'and come back');
 is(on_replica($entries), on_publisher($entries), 'with their tags');
+
+#
+# Persons
+#
+my $persons = q{SELECT string_agg(coalesce(data->>'name', metadata::text), ', ' ORDER BY stream) FROM es_read_category('person')};
+on_publisher(q{SELECT es_define_event_type('joined', personal => '{name}')});
+on_publisher(q{SELECT es_append('person-' || i, 'none', 'joined', '{"name": "Ann"}') FROM generate_series(1, 2) AS i});
+becomes($persons, 'Ann, Ann', 'personal attributes are opened there, with the same key file');
+my $idle = $replica->background_psql('postgres');
+is($idle->query_safe($persons), 'Ann, Ann', 'by a session that remembers the keys');
+refuses(q{SELECT es_erase_subject('1')}, $another, 'an erasure');
+refuses('SELECT es_rotate_keys()', $another, 'a rotation of keys');
+refuses(q{SELECT es_personal_hash('3', 'x')}, $another, 'a new key');
+on_publisher(q{SELECT count(*) FROM es_erase_subject('1')});
+$publisher->wait_for_catchup('s');
+is($idle->query_safe($persons), '{"$personal": {"1": "erased"}}, Ann', 'and not once the person is erased');
+is(on_replica('SELECT subject FROM es_erasures'), '1', 'which is known there');
+$idle->quit;
 
 #
 # Two subscriptions

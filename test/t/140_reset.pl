@@ -30,6 +30,7 @@ SELECT es_create_projection('at_once', mode => 'sync', tables => '{at_once}', qu
 SELECT es_pause_projection('still');
 CREATE FUNCTION paid_from_1(data jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT data || '{"to": "x"}' $$;
 SELECT es_define_event_type('paid', category => 'parcel', schema_version => 2), es_define_upcaster('paid', 1, 'paid_from_1', category => 'parcel');
+SELECT es_define_event_type('joined', personal => '{name}');
 SELECT es_create_subscription('consumer', partitions => 3, lease => '1 hour'), es_create_subscription('now', start_position => NULL);
 SELECT es_set_retention('trimmed', max_count => 1), es_set_retention('kept', max_age => '1 year');
 CREATE FUNCTION on_payment(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql AS $$
@@ -53,10 +54,12 @@ INSERT INTO es_notified (position) VALUES (1);
 INSERT INTO es_published_horizon VALUES (1, es_incarnation());
 SELECT count(*) FROM es_run_retention(force => true);
 SELECT es_delete_stream('account-2', 'any'), es_archive_stream('account-3');
+SELECT count(es_append('person-' || i, 'none', 'joined', '{"name": "Ann"}')) FROM generate_series(1, 2) i;
+SELECT count(*) FROM es_erase_subject('2');
 END
 
 # Changed by definitions alone, or by CREATE EXTENSION.
-my %only_defined = map { $_ => 1 } qw(es_event_types es_upcasters es_identity es_user_definitions);
+my %only_defined = map { $_ => 1 } qw(es_event_types es_upcasters es_personal_attributes es_identity es_user_definitions);
 
 # What is the same in no two stores.
 my %never_the_same = map { $_ => 1 } qw(es_identity es_incarnation_entries es_user_definitions);
@@ -181,7 +184,7 @@ $node->safe_psql('postgres', q{SELECT pg_drop_replication_slot('decodes')});
 #
 
 # Everything that sessions keep: versions and ids, places in indexes, the horizon, snapshots,
-# partitions of a subscription with many, the incarnation.
+# partitions of a subscription with many, the incarnation, keys of persons.
 my $remember = q{
 	SELECT string_agg(concat_ws(' ', (a.e).version, (a.e).position), ',') FROM (SELECT es_append('s-' || i % 3, 'any', 'x') AS e FROM generate_series(1, 50) i OFFSET 0) a;
 	SELECT es_horizon(), count(*), max(version) FROM es_load('s-1');
@@ -191,11 +194,14 @@ my $remember = q{
 	SELECT es_ack('many', token) FROM (SELECT token FROM es_poll('many', 'ann', 9) GROUP BY 1) d;
 	SELECT string_agg(position::text, ',' ORDER BY position) FROM es_partitions;
 	SELECT version FROM es_delete_stream('s-2', 'any');
-	SELECT count(*) FROM es_load('s-2')};
+	SELECT count(*) FROM es_load('s-2');
+	SELECT version FROM es_append('person-1', 'any', 'joined', '{"name": "Ann"}');
+	SELECT data, metadata FROM es_load('person-1')};
+$node->safe_psql('postgres', q{SELECT es_define_event_type('joined', personal => '{name}')});
 
 is(reset_says(), 'done', 'emptied');
 my $first = $other->query_safe($remember);
-like($first, qr/^1 1,1 2,1 3,2 4/, 'a store from position 1');
+like($first, qr/^1 1,1 2,1 3,2 4.*\n\{"name": "Ann"\}\|$/s, 'a store from position 1');
 foreach my $time (2 .. 4)
 {
 	is(reset_says(), 'done', "emptied beside a session that is idle: $time");

@@ -15,7 +15,7 @@ use Time::HiRes qw(sleep time);
 
 our @EXPORT = qw(
   few_or_many use_seed
-  new_store new_standby
+  key_file new_store new_standby
   start_psql finish_psql wait_until await_server median log_digest burn_xids
   sql is_query becomes_true holds_versions_dense holds_horizon_at_end);
 
@@ -53,7 +53,26 @@ eventstore.autostart_workers = 0
 eventstore.allow_drop = on
 END
 
-# A new server, running, with the extension in its database postgres.
+my $keys;
+
+# The path of a file with a random key for eventstore.key_file, which is made once for each
+# name.
+sub key_file
+{
+	my ($name) = @_;
+
+	$keys //= PostgreSQL::Test::Utils::tempdir();
+	my $file = "$keys/" . ($name // 'key');
+	return $file if -e $file;
+	open my $random, '<:raw', '/dev/urandom' or die "/dev/urandom: $!";
+	read($random, my $bytes, 32) == 32 or die "/dev/urandom: $!";
+	close $random;
+	append_to_file($file, unpack('H*', $bytes));
+	chmod 0600, $file or die "$file: $!";
+	return $file;
+}
+
+# A new server, running, with the extension in its database postgres, and a key file.
 #   fsync      on or off
 #   streaming  standbys can be made from it
 #   workers    so many of the database postgres; the library is preloaded for them
@@ -70,7 +89,7 @@ sub new_store
 	$node->init(
 		allows_streaming => $params{streaming} // 0,
 		extra            => [ '--no-locale', '-E', 'UTF8', @{ $params{initdb} // [] } ]);
-	$node->append_conf('postgresql.conf', $settings);
+	$node->append_conf('postgresql.conf', $settings . "eventstore.key_file = '" . key_file() . "'\n");
 	$node->append_conf('postgresql.conf', "fsync = $params{fsync}")
 	  if defined $params{fsync};
 	$node->append_conf('postgresql.conf',

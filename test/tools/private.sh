@@ -37,6 +37,9 @@
 #                           ends it at once, with everything it has started
 #   private_folder NAME     make a folder in the scratch folder that belongs to
 #                           the unprivileged user, and print its path
+#   private_key_file NAME   make a file with a key for eventstore.key_file, and
+#                           print its path; always the same key, so that what
+#                           shows its fingerprint does not change
 #   private_keep NAME       let the server outlive the script
 #   private_kept NAME       print the scratch folder of a kept server, or fail
 #   private_end_kept NAME   stop a kept server and delete its folder; fails if
@@ -125,6 +128,15 @@ private_folder()
 	chmod 700 "$PRIVATE_DIR/$1"
 	if [ "$(id -u)" = 0 ]; then chown "$private_user:" "$PRIVATE_DIR/$1"; fi
 	echo "$PRIVATE_DIR/$1"
+}
+
+private_key_file()
+{
+	local file
+
+	file=$(private_folder keys)/$1
+	run_as sh -c "umask 077; printf '%064d\n' 7 >'$file'"
+	echo "$file"
 }
 
 private_init()

@@ -69,6 +69,17 @@ export class ConditionFailedError extends EventStoreError {
   }
 }
 
+/** ES008. The person was erased, and nothing personal is stored of them any more. */
+export class SubjectErasedError extends EventStoreError {
+  /** Name of the person. */
+  readonly subject: string | undefined;
+
+  constructor(cause: DatabaseError) {
+    super(cause);
+    this.subject = /^subject "(.*)" was erased$/s.exec(cause.message)?.[1];
+  }
+}
+
 /** ES009. The stream is of another store: get a new map of slots, and write there with the same ids. */
 export class WrongShardError extends EventStoreError {
   readonly stream: string | undefined;
@@ -103,6 +114,7 @@ const classes: Record<string, new (cause: DatabaseError) => EventStoreError> = {
   ES005: ProjectionFailedError,
   ES006: NotClaimedError,
   ES007: ConditionFailedError,
+  ES008: SubjectErasedError,
   ES009: WrongShardError,
 };
 

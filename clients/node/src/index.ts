@@ -21,6 +21,7 @@ export {
   PositionLostError,
   ProjectionFailedError,
   StreamClosedError,
+  SubjectErasedError,
   WrongExpectedVersionError,
   WrongShardError,
 } from './errors.js';

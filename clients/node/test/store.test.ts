@@ -12,6 +12,7 @@ import {
   NotClaimedError,
   ProjectionFailedError,
   StreamClosedError,
+  SubjectErasedError,
   WrongExpectedVersionError,
   WrongShardError,
 } from 'eventstore-postgres';
@@ -198,6 +199,13 @@ test('errors are typed, and carry what the server says', async () => {
   assert(invalid instanceof InvalidEventError);
   assert(invalid.violations.length >= 2);
   assert(!isConflict(invalid) && !isTransient(invalid));
+  await admin.query(`SELECT es_define_event_type('joined', personal => '{name}'), es_erase_subject('17')`);
+  const erased = await store
+    .append('person-17', 'any', { type: 'joined', data: { name: 'Ann' } })
+    .catch((error: unknown) => error);
+  assert(erased instanceof SubjectErasedError);
+  assert.deepEqual([erased.code, erased.subject], ['ES008', '17']);
+  assert(!isConflict(erased) && !isTransient(erased));
   await admin.query(`SELECT es_set_slots('{[0,512)}')`);
   const elsewhere = await store.append('account-1', 'any', { type: 'said' }).catch((error: unknown) => error);
   await admin.query('SELECT es_set_slots(NULL)');

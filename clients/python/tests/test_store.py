@@ -104,6 +104,11 @@ def test_each_code_has_its_type(database: Any) -> None:
     with pytest.raises(eventstore.StreamClosed) as closed:
         store.append("account-1", "any", moved(1))
     assert closed.value.stream == "account-1"
+    database.query("SELECT es_define_event_type('joined', personal => '{name}'), es_erase_subject('17')")
+    with pytest.raises(eventstore.SubjectErased) as erased:
+        store.append("person-17", "any", NewEvent("joined", {"name": "Ann"}))
+    assert (erased.value.sqlstate, erased.value.subject) == ("ES008", "17")
+    assert not eventstore.is_transient(erased.value)
     database.query("SELECT es_set_slots('{[0,512)}')")
     with pytest.raises(eventstore.WrongShard) as elsewhere:
         store.append("account-1", "any", moved(1))

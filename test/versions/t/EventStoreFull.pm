@@ -107,6 +107,13 @@ SELECT es_rewrite(id, '{"person": 7, "date": "2026-01-01", "city": "removed"}', 
   FROM es_events WHERE stream = 'person-7' AND version = 1;
 END
 
+# Persons of whom one was erased.
+my $persons = <<'END';
+SELECT es_define_event_type('joined', personal => '{name}'), es_define_personal_attributes('joined', '{by_name}', 'by');
+SELECT es_append('member-' || i, 'none', 'joined', jsonb_build_object('name', 'Ann ' || i, 'by', 1, 'by_name', 'Ben', 'plan', 'gold')) FROM generate_series(1, 5) AS i;
+SELECT count(*) FROM es_erase_subject('3', 'asked for');
+END
+
 my $purses = <<'END';
 CREATE SCHEMA purse;
 CREATE FUNCTION purse.apply_put(state jsonb, data jsonb) RETURNS jsonb IMMUTABLE LANGUAGE sql
@@ -249,7 +256,7 @@ sub fill
 	$node->safe_psql('postgres', $removals);
 	fill_projections($node);
 	$appenders = start_appenders($node, clients => 3, seconds => 3, rate => 120);
-	$node->safe_psql('postgres', $_) foreach $events, $types, $purses, $inbox;
+	$node->safe_psql('postgres', $_) foreach $events, $types, $persons, $purses, $inbox;
 	$node->safe_psql('postgres', "CREATE TABLE first_result (result text); INSERT INTO first_result VALUES (\$\$"
 		  . $node->safe_psql('postgres', $repeated) . '$$)');
 	$appenders->finish;
@@ -393,6 +400,20 @@ sub types_go_on
 	return;
 }
 
+sub persons_go_on
+{
+	my ($node, $name) = @_;
+
+	is_query($node, q{SELECT stream, data->>'name', data->>'by_name', metadata FROM es_read_category('member')},
+		join("\n", 'member-1|Ann 1|Ben|', 'member-2|Ann 2|Ben|', 'member-3||Ben|{"$personal": {"3": "erased"}}', 'member-4|Ann 4|Ben|', 'member-5|Ann 5|Ben|'),
+		"$name: personal attributes are opened, but for those of a person who was erased");
+	is_query($node, q{SELECT version FROM es_append('member-4', 1, 'joined', '{"name": "Ann 4"}')}, '2', "$name: others are stored");
+	like(($node->psql('postgres', q{SELECT es_append('member-3', 'any', 'joined', '{"name": "Ann 3"}')}, extra_params => [ '-v', 'VERBOSITY=verbose' ]))[2],
+		qr/ERROR:  ES008:/, "$name: and none of a person who was erased");
+	is_query($node, 'SELECT subject, reason FROM es_erasures', '3|asked for', "$name: the erasure is known");
+	return;
+}
+
 sub removals_go_on
 {
 	my ($node, $name) = @_;
@@ -488,6 +509,7 @@ sub goes_on
 	is_readable($node, $name);
 	appends_go_on($node, $name);
 	types_go_on($node, $name);
+	persons_go_on($node, $name);
 	inbox_goes_on($node, $name);
 	projections_go_on($node, $name);
 	subscriptions_go_on($node, $name);

@@ -15,7 +15,7 @@ use Time::HiRes qw(sleep time);
 
 # Not streaming => 1: the later server's test library writes settings for it that an older server has not.
 my $conf = "wal_level = logical\nmax_wal_senders = 8\nmax_replication_slots = 8\ndeadlock_timeout = 50ms\n";
-my $tables = 'es_events, es_published_horizon, es_incarnation_entries, es_rewrites, es_removals, es_removed_ids, es_archived_events';
+my $tables = 'es_events, es_published_horizon, es_incarnation_entries, es_rewrites, es_removals, es_removed_ids, es_archived_events, es_personal_attributes, es_subject_keys, es_erasures';
 
 # What the projection has handled, and what it is to have, in their order.
 my $handled = q{SELECT md5(string_agg(position::text, ',' ORDER BY ordinal)) FROM handled};

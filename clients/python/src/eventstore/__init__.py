@@ -9,8 +9,8 @@ from eventstore._sync.io import Stop
 from eventstore._sync.live import Listener, follow
 from eventstore._sync.store import EventStore
 from eventstore.errors import (ConditionFailed, DuplicateEvent, EventStoreError, InvalidEvent, NotClaimed,
-                               PositionLost, ProjectionFailed, StreamClosed, WrongExpectedVersion,
-                               WrongShard, is_connection_lost, is_transient)
+                               PositionLost, ProjectionFailed, StreamClosed, SubjectErased,
+                               WrongExpectedVersion, WrongShard, is_connection_lost, is_transient)
 from eventstore.model import (Appended, AppendedIf, Decided, Delivery, Executed, Expected, NewEvent, Park, Query,
                               RecordedEvent, Retry, Settle, Skip, State)
 
@@ -18,6 +18,6 @@ __all__ = [
     "Appended", "AppendedIf", "AsyncConsumer", "AsyncEventStore", "AsyncListener", "AsyncStop", "ConditionFailed",
     "Consumer", "Decided", "Delivery", "DuplicateEvent", "EventStore", "EventStoreError", "Executed", "Expected",
     "InvalidEvent", "Listener", "NewEvent", "NotClaimed", "Park", "PositionLost", "ProjectionFailed", "Query",
-    "RecordedEvent", "Retry", "Settle", "Skip", "State", "Stop", "StreamClosed", "WrongExpectedVersion", "WrongShard",
-    "async_follow", "follow", "is_connection_lost", "is_transient",
+    "RecordedEvent", "Retry", "Settle", "Skip", "State", "Stop", "StreamClosed", "SubjectErased",
+    "WrongExpectedVersion", "WrongShard", "async_follow", "follow", "is_connection_lost", "is_transient",
 ]

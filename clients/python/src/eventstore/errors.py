@@ -15,6 +15,7 @@ _WRONG_VERSION = re.compile(r"is (any|none|exists|\d+), its actual version is (\
 _FIRST_MATCH = re.compile(r"at position (\d+)\.$")
 _SLOT = re.compile(r"^Its slot is (\d+)\.")
 _QUOTED = re.compile(r'stream "(.*)"', re.DOTALL)
+_SUBJECT = re.compile(r'^subject "(.*)" was erased$', re.DOTALL)
 
 
 class EventStoreError(psycopg.DatabaseError):
@@ -89,6 +90,17 @@ class ConditionFailed(EventStoreError):
         self.position = int(match[1]) if match else None
 
 
+class SubjectErased(EventStoreError):
+    """ES008: the person was erased, and nothing personal is stored of them any more. `subject` names the person."""
+
+    sqlstate = "ES008"
+
+    def __init__(self, message: str, detail: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message, detail, hint)
+        match = _SUBJECT.search(message)
+        self.subject = match[1] if match else None
+
+
 class WrongShard(EventStoreError):
     """ES009: the stream is of another store. `slot` is that of the stream, from 0 to 1023."""
 
@@ -111,7 +123,7 @@ class PositionLost(Exception):
 BY_SQLSTATE: dict[str | None, type[EventStoreError]] = {
     error.sqlstate: error
     for error in (WrongExpectedVersion, DuplicateEvent, StreamClosed, InvalidEvent, ProjectionFailed,
-                  NotClaimed, ConditionFailed, WrongShard)
+                  NotClaimed, ConditionFailed, SubjectErased, WrongShard)
 }
 
 
