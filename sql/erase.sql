@@ -2,36 +2,35 @@
 CREATE FUNCTION es_erase(subject text, reason text, erased_at timestamptz) RETURNS timestamptz
     AS 'MODULE_PATHNAME', 'es_erase_subject' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-CREATE FUNCTION es_erasure_report(subject text)
-    RETURNS TABLE (place text, name text, detail text)
-    LANGUAGE sql STABLE PARALLEL UNSAFE
-BEGIN ATOMIC
-    SELECT 'read model', p.name, 'its projection may have read personal attributes; rows about the person are the program''s to delete'
+-- A view, since it shows names of projections and slots to a role that may erase and not look at these.
+CREATE VIEW es_erasure_places AS
+    SELECT 'read model' AS place, p.name,
+           'its projection may have read personal attributes; rows about the person are the program''s to delete' AS detail
       FROM es_projections p
-     
      UNION ALL
-    SELECT 'statistics', s.schemaname || '.' || s.tablename, 'ANALYZE takes what is deleted out of them'
-      FROM (SELECT DISTINCT st.schemaname, st.tablename
-              FROM pg_catalog.pg_stats st
-              JOIN es_projections p ON true
-              JOIN LATERAL pg_catalog.unnest(p.tables) t (relid) ON true
-              JOIN pg_catalog.pg_class c ON c.oid = t.relid::oid AND c.relname = st.tablename
-              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = st.schemaname) s
+    SELECT 'statistics', t.relid::text, 'ANALYZE takes what is deleted out of them'
+      FROM (SELECT DISTINCT u.relid FROM es_projections p CROSS JOIN LATERAL pg_catalog.unnest(p.tables) u (relid)) t
      UNION ALL
     SELECT 'wrapped key', 'es_subject_keys', 'the old row, until VACUUM es_subject_keys; who has it and the key file can open what was stored before'
      UNION ALL
     SELECT 'WAL', 'pg_wal', 'the wrapped key, until the segments are recycled'
      UNION ALL
-    SELECT 'replication slot', s.slot_name::text, 'keeps WAL from ' || s.restart_lsn::text
+    SELECT 'replication slot', s.slot_name::text, 'keeps WAL from ' || coalesce(s.restart_lsn::text, 'nowhere')
       FROM pg_catalog.pg_replication_slots s
      UNION ALL
-    SELECT 'standby', r.application_name, 'reads the wrapped key until it has replayed the erasure'
+    SELECT 'standby', coalesce(r.application_name, r.pid::text), 'reads the wrapped key until it has replayed the erasure'
       FROM pg_catalog.pg_stat_replication r
      UNION ALL
     SELECT 'archive', 'archive_command', 'archived WAL and base backups have the wrapped key; destroy them, or rotate keys and destroy the old key file'
      WHERE pg_catalog.current_setting('archive_mode') <> 'off'
      UNION ALL
     SELECT 'backup', 'dumps and base backups', 'those from before the erasure have the wrapped key; replay erasures after a restore';
+
+CREATE FUNCTION es_erasure_report(subject text)
+    RETURNS TABLE (place text, name text, detail text)
+    LANGUAGE sql STABLE PARALLEL UNSAFE
+BEGIN ATOMIC
+    SELECT p.place, p.name, p.detail FROM es_erasure_places p;
 END;
 
 CREATE FUNCTION es_erase_subject(subject text, reason text DEFAULT NULL)
@@ -48,6 +47,10 @@ RETURN es_erase(subject, reason, erased_at);
 REVOKE EXECUTE ON FUNCTION es_erase(text, text, timestamptz), es_erase_subject(text, text), es_erasure_report(text),
     es_replay_erasure(text, timestamptz, text) FROM PUBLIC;
 
+COMMENT ON VIEW es_erasure_places IS 'where what events said of persons who were erased may still be readable';
+COMMENT ON COLUMN es_erasure_places.place IS 'kind of place';
+COMMENT ON COLUMN es_erasure_places.name IS 'its name';
+COMMENT ON COLUMN es_erasure_places.detail IS 'what is there, and what ends it';
 COMMENT ON FUNCTION es_erase(text, text, timestamptz) IS 'part of es_erase_subject: destroys the key; returns when it was destroyed';
 COMMENT ON FUNCTION es_erase_subject(text, text) IS
     'makes what events say of a person unreadable, by destroying the key; returns where it may still be readable';

@@ -11,6 +11,7 @@ CREATE VIEW es_privileges AS
         ('es_import',               'INSERT', '{writer}'),
         ('es_incarnation_entries',  'SELECT', '{operator}'),
         ('es_incarnations',         'SELECT', '{reader,operator}'),
+        ('es_erasure_places',       'SELECT', '{operator,retention}'),
         ('es_erasures',             'SELECT', '{operator,retention}'),
         ('es_failures',             'SELECT', '{operator}'),
         ('es_failures_id_seq',      'SELECT', '{operator}'),
