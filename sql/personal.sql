@@ -78,7 +78,7 @@ COMMENT ON COLUMN es_erasures.reason IS 'why, as the caller said';
 COMMENT ON COLUMN es_erasures.erased_by IS 'role that erased the person';
 COMMENT ON FUNCTION es_subject_keys_changed() IS 'trigger that makes all sessions forget keys';
 COMMENT ON FUNCTION es_define_personal_attributes(text, text[], text, text) IS
-    'defines which attributes of events of a type are about a person, and are encrypted; none gives them up';
+    'defines which attributes of events of a type are about a person, and are encrypted; none discards the definition';
 COMMENT ON FUNCTION es_sees_personal_data() IS 'returns true; EXECUTE on it is the privilege to see personal attributes';
 COMMENT ON FUNCTION es_personal_hash(text, text) IS
     'returns a hash of a value by the key of a person, for tags; nobody can make it again once the person is erased';

@@ -37,7 +37,6 @@ extern pg_uuid_t *uuid_generate_v5(const pg_uuid_t *namespace, const char *name,
 								   int length);
 extern char *uuid_to_cstring(const pg_uuid_t *uuid);
 extern const pg_uuid_t uuid_namespace_oid;	/* RFC 9562 */
-
 /* subtransaction.c */
 
 /*

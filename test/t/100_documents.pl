@@ -15,7 +15,12 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $top  = abs_path("$FindBin::RealBin/../..");
-my $node = new_store('documents', fsync => 'off', extension => 0, conf => "timezone = 'UTC'\nautovacuum = off");
+my $key  = PostgreSQL::Test::Utils::tempdir('documents') . '/key';
+
+append_to_file($key, "0f" x 32);
+chmod 0600, $key or die "$key: $!\n";
+my $node = new_store('documents', fsync => 'off', extension => 0,
+	conf => "timezone = 'UTC'\nautovacuum = off\neventstore.key_file = '$key'");
 
 $node->safe_psql('postgres', 'CREATE DATABASE store');
 $node->safe_psql('store', 'CREATE EXTENSION eventstore');
