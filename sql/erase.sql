@@ -8,7 +8,10 @@ CREATE FUNCTION es_erasure_report(subject text)
 BEGIN ATOMIC
     SELECT 'read model', p.name, 'its projection may have read personal attributes; rows about the person are the program''s to delete'
       FROM es_projections p
-     
+     UNION ALL
+    SELECT 'message', 'es_failures, es_inbox', 'payloads of messages that failed, or whose events were removed'
+     UNION ALL
+    SELECT 'server log', 'log_destination', 'what handlers and reducers have raised, and statements, as far as they are logged'
      UNION ALL
     SELECT 'statistics', s.schemaname || '.' || s.tablename, 'ANALYZE takes what is deleted out of them'
       FROM (SELECT DISTINCT st.schemaname, st.tablename

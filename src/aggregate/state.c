@@ -181,6 +181,7 @@ es_snapshot(PG_FUNCTION_ARGS)
 	check_reads_all(&fold);
 	fold_from_snapshot(&fold, GetActiveSnapshot(), PG_INT64_MAX, DT_NOEND);
 	fold_stream(&fold, GetActiveSnapshot(), PG_INT64_MAX, DT_NOEND);
+	fold_check_whole(&fold, "save a snapshot of the stream");
 	if (fold.folded > 0 && !fold_save_now(&fold))
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),

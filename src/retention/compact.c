@@ -163,7 +163,7 @@ refuse_personal_events(const Compaction *compaction)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot compact stream \"%s\"", text_to_cstring(removal->stream)),
 				 errdetail("It has events with personal attributes, which would be stored as a part of the state."),
-				 errhint("Truncate the stream, or delete it.")));
+				 errhint("Archive the stream, or delete it.")));
 }
 
 /* Step 2. */
