@@ -21,9 +21,12 @@ BEGIN ATOMIC
               JOIN pg_catalog.pg_class c ON c.oid = t.relid::oid AND c.relname = st.tablename
               JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = st.schemaname) s
      UNION ALL
-    SELECT 'wrapped key', 'es_subject_keys', 'the old row, until VACUUM es_subject_keys; who has it and the key file can open what was stored before'
+    SELECT 'wrapped key', 'es_subject_keys', 'the old row, in the free space of its page until VACUUM FULL es_subject_keys; who has it and the key file can open what was stored before'
      UNION ALL
-    SELECT 'WAL', 'pg_wal', 'the wrapped key, until the segments are recycled'
+    SELECT 'deleted rows', 'es_snapshots, es_failures, es_inbox',
+           'states, failures and messages that were deleted, in the free space of pages until VACUUM FULL'
+     UNION ALL
+    SELECT 'WAL', 'pg_wal', 'the wrapped key, and states, failures and messages with plaintext, until the segments are recycled'
      UNION ALL
     SELECT 'replication slot', s.slot_name::text, 'keeps WAL from ' || s.restart_lsn::text
       FROM pg_catalog.pg_replication_slots s
