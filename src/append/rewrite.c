@@ -273,6 +273,15 @@ check_version_of_personal(const Rewrite *rewrite, Datum metadata)
 					 type->schema_version)));
 }
 
+/* Refuses a role that got the event with nulls, and would store these. */
+static void
+check_sees_rewritten(const Rewrite *rewrite)
+{
+	if (rewrite->stored != (Datum) 0 && open_is_sealed(rewrite->stored) &&
+		!open_may_see(rewrite->log, GetUserId()))
+		open_refuse(OPENED_HIDDEN, "rewrite the event");
+}
+
 /* Step 4. */
 static void
 seal_rewritten(Rewrite *rewrite)
@@ -289,6 +298,7 @@ seal_rewritten(Rewrite *rewrite)
 
 	if (!open_is_needed(rewrite->log))
 		return;
+	check_sees_rewritten(rewrite);
 	check_version_of_personal(rewrite, event.metadata);
 	seal_identify(rewrite->log, &event, 1);
 	if (!tags_equal(event.tags, rewrite->tags))

@@ -45,18 +45,27 @@ typedef struct SubjectPart
 	List	   *attributes;		/* of their names */
 } SubjectPart;
 
-/* Where an event is among others, for an error. */
+/* Raises that an event cannot be stored.  detail: a sentence. */
+static void fail_event(const NewEvent *event, const char *detail,
+					   const char *hint) pg_attribute_noreturn();
 static void
-			fail_subject(const NewEvent *event, const char *detail) pg_attribute_noreturn();
-static void
-fail_subject(const NewEvent *event, const char *detail)
+fail_event(const NewEvent *event, const char *detail, const char *hint)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_ES_INVALID_EVENT),
 			 errmsg("invalid event of type \"%s\"", text_to_cstring(event->type)),
 			 errdetail_internal("%s", detail),
-			 errhint("An event with personal attributes needs the name of the person that they are about, a pseudonym."),
+			 errhint("%s", hint),
 			 event->row > 0 ? errcontext("row " INT64_FORMAT " of the import", event->row) : 0));
+}
+
+static void
+			fail_subject(const NewEvent *event, const char *detail) pg_attribute_noreturn();
+static void
+fail_subject(const NewEvent *event, const char *detail)
+{
+	fail_event(event, detail,
+			   "An event with personal attributes needs the name of the person that they are about, a pseudonym.");
 }
 
 /* Returns true if the data has the attribute, and it is not null. */
@@ -176,6 +185,20 @@ seal_check_metadata(Datum metadata)
 			 errhint("Pass the attributes in data.")));
 }
 
+/* Refuses an event of a schema version that nothing has brought to its type's. */
+static void
+check_sealed_version(const NewEvent *event, const EventType *type)
+{
+	int			version = schema_version_read(event->metadata);
+
+	if (event->upcast == (Datum) 0 && version != SCHEMA_VERSION_BAD &&
+		Max(version, 1) < type->schema_version)
+		fail_event(event,
+				   psprintf("It is of schema version %d, and personal attributes have the names of version %d.",
+							Max(version, 1), type->schema_version),
+				   "Define an upcaster, or bring the data to the current version. es_import_log does not upcast.");
+}
+
 void
 seal_identify(Oid log, NewEvent *events, int count)
 {
@@ -190,6 +213,8 @@ seal_identify(Oid log, NewEvent *events, int count)
 
 		CHECK_FOR_INTERRUPTS();
 		seal_check_metadata(events[i].metadata);
+		if (type != NULL)
+			check_sealed_version(&events[i], type);
 		foreach(cell, type == NULL ? NIL : find_parts(&events[i], type))
 		{
 			Datum		tag = PointerGetDatum(subject_tag(((SubjectPart *) lfirst(cell))->subject));

@@ -87,14 +87,17 @@ static const char *const erase_key =
 static const char *const delete_states =
 "DELETE FROM @extschema@.es_snapshots WHERE stream = ANY ($1)";
 
-/* $1: the subject's tag. */
+/* $1: the subject's tag.  Tags of events that are archived are in no other table. */
+#define ERASED_POSITIONS \
+"(SELECT t.position FROM @extschema@.es_tags t WHERE t.tag = $1" \
+" UNION ALL SELECT a.position FROM @extschema@.es_archived_events a WHERE a.tags @> ARRAY[$1])"
+
 static const char *const clear_failures =
 "UPDATE @extschema@.es_failures f SET message = '(erased)', detail = NULL, context = NULL"
-" FROM @extschema@.es_tags t WHERE t.tag = $1 AND f.position = t.position";
+" WHERE f.message IS NOT NULL AND f.position IN " ERASED_POSITIONS;
 
 static const char *const clear_inbox =
-"UPDATE @extschema@.es_inbox i SET payload = NULL"
-" FROM @extschema@.es_tags t WHERE t.tag = $1 AND i.position = t.position";
+"UPDATE @extschema@.es_inbox i SET payload = NULL WHERE i.position IN " ERASED_POSITIONS;
 
 /* $1: the subject, $2: when, $3: why, $4: by whom. */
 static const char *const record_erasure =
