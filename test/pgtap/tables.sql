@@ -1,7 +1,7 @@
 -- The log: its table, sequence and import view, column by column. Whoever
 -- changes one of them changes what users' queries, dumps and tools rely on.
 BEGIN;
-SELECT plan(64);
+SELECT plan(65);
 
 --
 -- Columns
@@ -255,7 +255,7 @@ SELECT bag_eq(
               ('es_subscription_status', 'v', 'p', NULL, false, '{security_barrier=true}'),
               ('es_inbox',             'r', 'p', 'heap', false, '{fillfactor=95}'),
               ('es_inbox_id_seq',      'S', 'p', NULL,   false, NULL),
-              ('es_snapshots',         'r', 'p', 'heap', false, NULL),
+              ('es_snapshots',         'r', 'p', 'heap', true,  NULL),
               ('es_snapshots_id_seq',  'S', 'p', NULL,   false, NULL),
               ('es_stats',             'v', 'p', NULL,   false, NULL),
               ('es_inbox_stats',       'v', 'p', NULL,   false, NULL),
@@ -595,8 +595,14 @@ SELECT bag_eq(
               (8, 'recorded_at', 'timestamp with time zone', true,  '',  NULL),
               (9, 'state',       'jsonb',                    false, '',  NULL),
               (10, 'taken_at',   'timestamp with time zone', true,  '',  'clock_timestamp()'),
-              (11, 'of_tag',     'boolean',                  true,  '',  'false') $$,
+              (11, 'of_tag',     'boolean',                  true,  '',  'false'),
+              (12, 'personal',   'boolean',                  true,  '',  'false') $$,
     'es_snapshots has these columns');
+SELECT bag_eq(
+    $$ SELECT polname::text, polcmd::text, polpermissive, polroles::text, pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid)
+         FROM pg_policy WHERE polrelid = 'es_snapshots'::regclass $$,
+    $$ VALUES ('es_personal', '*', true, '{0}', '((NOT personal) OR has_function_privilege((''es_sees_personal_data()''::regprocedure)::oid, ''EXECUTE''::text))', NULL) $$,
+    'it has this policy, which hides states that have personal attributes');
 SELECT bag_eq(
     $$ SELECT a.attname::text
          FROM pg_attribute a

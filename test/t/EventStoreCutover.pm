@@ -54,6 +54,9 @@ SELECT es_append_batch('kept-1', 'none', '[{"type": "e"}, {"type": "e", "tags": 
 SELECT es_append('secret-1', 'none', 'e');
 SELECT es_delete_stream('gone-1', 1);
 SELECT es_set_retention('sensor', max_count => 4);
+SELECT es_define_event_type('joined', personal => '{name}');
+SELECT es_append('person-' || i, 'none', 'joined', '{"name": "Ann"}') FROM generate_series(1, 2) i;
+SELECT count(*) FROM es_erase_subject('2');
 END
 
 # A store on one server, an empty database on another one, and the script's settings for both.
@@ -216,7 +219,9 @@ sub has_everything_once
 		'sync 0', "$name: so has the sync one, which is sync again");
 	is($server->safe_psql('shop', q{SET ROLE app; SELECT count(*) FROM es_events WHERE stream LIKE 'secret-%'}), '0', "$name: row security is there");
 	is($server->safe_psql('shop', q{SELECT count(*) FROM pg_class WHERE relname = 'by_time'}), '1', "$name: an index of the administrator, too");
-	is($server->safe_psql('shop', q{SELECT description FROM es_event_types}), 'something happened', "$name: types are");
+	is($server->safe_psql('shop', q{SELECT description FROM es_event_types WHERE type = 'e'}), 'something happened', "$name: types are");
+	is($server->safe_psql('shop', q{SELECT string_agg(coalesce(data->>'name', metadata::text), ', ' ORDER BY stream) FROM es_read_category('person')}),
+		'Ann, {"$personal": {"2": "erased"}}', "$name: personal attributes are, but for those of a person who was erased");
 	is($server->safe_psql('shop', q{SELECT string_agg(stream, ',') FROM es_query('[{"tags": ["t:1"]}]')}), 'kept-1', "$name: tags are");
 	is($server->safe_psql('shop', q{SELECT max_count FROM es_retention}), '4', "$name: rules of retention are");
 	is($server->safe_psql('shop', q{SELECT count(*) FROM es_inbox}), $self->{messages}, "$name: messages of the inbox are") if defined $self->{messages};
