@@ -76,7 +76,7 @@ COMMENT ON COLUMN es_snapshots.recorded_at IS 'when the latest of its events was
 COMMENT ON COLUMN es_snapshots.state IS 'the state; null: deleted';
 COMMENT ON COLUMN es_snapshots.taken_at IS 'when it was saved';
 COMMENT ON COLUMN es_snapshots.of_tag IS 'whether the state is that of the events with a tag';
-COMMENT ON COLUMN es_snapshots.personal IS 'events that it was folded from have personal attributes; only a role that sees them sees the row';
+COMMENT ON COLUMN es_snapshots.personal IS 'whether it has personal attributes; only a role that sees these sees the row';
 COMMENT ON POLICY es_personal ON es_snapshots IS 'hides states that have personal attributes';
 COMMENT ON FUNCTION es_state(text, es_function, jsonb, bigint, timestamptz, text) IS
     'returns state and version of a stream: the fold of its events, all of them, up to a version or up to a time';

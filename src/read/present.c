@@ -482,6 +482,7 @@ static struct
 	pg_uuid_t	id;
 	bool		sees;
 	uint64		changes;		/* of keys; 0: nothing was found */
+	uint64		file_changes;	/* of key files */
 	StringInfoData stored;		/* the event's metadata, in the session's
 								 * memory */
 	StringInfoData opened;		/* what became of it; empty: null */
@@ -515,7 +516,9 @@ open_and_keep(Presentation *how, PresentedEvent *event)
 	found_metadata.changes = 0;
 	sealed->metadata = PointerGetDatum(PG_DETOAST_DATUM(sealed->metadata));
 	stored = sealed->metadata;
-	(void) open_event(how->log, sealed, how->sees);
+	/* what no key opens is looked at again, as a key file may have come */
+	if (open_event(how->log, sealed, how->sees) == OPENED_LOCKED)
+		return;
 	if (sealed->metadata == stored || VARSIZE_ANY(DatumGetPointer(stored)) > MAX_KEPT_METADATA)
 		return;
 	copy_found(&found_metadata.stored, stored);
@@ -523,6 +526,7 @@ open_and_keep(Presentation *how, PresentedEvent *event)
 	found_metadata.id = *sealed->id;
 	found_metadata.sees = how->sees;
 	found_metadata.changes = subject_key_changes(how->log);
+	found_metadata.file_changes = key_file_changes();
 }
 
 /* Takes what was kept.  Returns false if that is of another event. */
@@ -535,7 +539,8 @@ take_kept_metadata(Presentation *how, SealedEvent *sealed)
 		memcmp(&found_metadata.id, sealed->id, sizeof(pg_uuid_t)) != 0 ||
 		found_metadata.stored.len != (int) VARSIZE_ANY(stored) ||
 		memcmp(found_metadata.stored.data, stored, found_metadata.stored.len) != 0 ||
-		found_metadata.changes != subject_key_changes(how->log))
+		found_metadata.changes != subject_key_changes(how->log) ||
+		found_metadata.file_changes != key_file_changes())
 		return false;
 	sealed->metadata = found_metadata.opened.len == 0 ? (Datum) 0 :
 		PointerGetDatum(memcpy(palloc(found_metadata.opened.len), found_metadata.opened.data,
