@@ -37,6 +37,7 @@ extern pg_uuid_t *uuid_generate_v5(const pg_uuid_t *namespace, const char *name,
 								   int length);
 extern char *uuid_to_cstring(const pg_uuid_t *uuid);
 extern const pg_uuid_t uuid_namespace_oid;	/* RFC 9562 */
+
 /* subtransaction.c */
 
 /*
@@ -78,7 +79,6 @@ typedef struct Deadline
 
 /* Sleeps for this time or until the latch is set; pg_stat_activity shows the event. */
 extern void sleep_until_latch(long milliseconds, const char *event);
-
 extern void sleep_nap(long milliseconds, const char *event);	/* with interrupts */
 
 /* An interval from now, whatever the wall clock does, and what is left of it in ms. */

@@ -243,7 +243,7 @@ personal_refuse_forgotten(Oid log, text *type)
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("type \"%s\" has personal attributes", name),
 					 errdetail("They would be stored in plaintext from now on."),
-					 errhint("Pass the arguments personal and subject, or personal => '{}' to give them up.")));
+					 errhint("Pass the arguments personal and subject, or personal => '{}' to take them back.")));
 		}
 	}
 }

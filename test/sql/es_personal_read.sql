@@ -40,7 +40,7 @@ SELECT stream, data, metadata FROM es_read();
 SELECT state FROM es_state('person-1', 'merged');
 SELECT data, metadata FROM es_query('[{"tags": ["subject:2"]}]');
 SELECT data, metadata FROM es_event('00000000-0000-7000-8000-000000000001');
--- The key is not to be had, nor is a call of what reads.
+-- An operator has the wrapped key, as a dump has, and a call of what reads opens nothing.
 SELECT count(*) FROM es_subject_keys;
 SELECT es_upcast_data(position, id, stream, type, data, metadata) FROM es_events WHERE stream = 'person-1';
 SELECT (es_upcast(e)).data FROM es_load('person-1') e;
