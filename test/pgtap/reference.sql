@@ -70,7 +70,7 @@ SELECT p.proname::text AS name, obj_description(p.oid, 'pg_proc') AS comment,
        regexp_replace(
            p.proname || '(' || replace(regexp_replace(a.arguments, '(, )?\mOUT .*', ''), 'INOUT ', '') || ')'
            || CASE WHEN p.prokind = 'p' THEN ''
-                   WHEN r.columns IS NULL THEN ' RETURNS ' || pg_get_function_result(p.oid)
+                   WHEN r.columns IS NULL THEN ' RETURNS ' || replace(pg_get_function_result(p.oid), 'timestamp with time zone', 'timestamptz')
                    ELSE ' RETURNS ' || CASE WHEN p.proretset THEN 'SETOF ' ELSE '' END || '(' || r.columns || ')' END,
            '(''[^'']*''|NULL)::[a-z0-9_]+(\[\])?', '\1', 'g') AS signature
   FROM members AS m
