@@ -25,7 +25,7 @@ CREATE VIEW es_privileges AS
         ('es_position',             'SELECT', '{operator}'),
         ('es_privileges',           'SELECT', '{operator}'),
         ('es_projection_status',    'SELECT', '{reader,operator}'),
-        ('es_projections',          'SELECT', '{operator,retention}'),
+        ('es_projections',          'SELECT', '{operator}'),
         ('es_published_horizon',    'SELECT', '{operator}'),
         ('es_all_events',           'SELECT', '{operator}'),
         ('es_archived_events',      'SELECT', '{operator}'),

@@ -140,7 +140,7 @@ SELECT bag_eq(
                ' FOR EACH STATEMENT EXECUTE FUNCTION es_event_types_changed()', 'A'),
               ('CREATE TRIGGER es_event_types_changed_row AFTER INSERT OR DELETE OR UPDATE ON es_personal_attributes'
                ' FOR EACH ROW EXECUTE FUNCTION es_event_types_changed()', 'A'),
-              ('CREATE TRIGGER es_subject_keys_changed AFTER DELETE OR UPDATE ON es_subject_keys'
+              ('CREATE TRIGGER es_subject_keys_changed AFTER INSERT OR DELETE OR UPDATE ON es_subject_keys'
                ' FOR EACH ROW EXECUTE FUNCTION es_subject_keys_changed()', 'A') $$,
     'the tables of types, upcasters, personal attributes and keys have these triggers, which fire always');
 
@@ -599,7 +599,7 @@ SELECT bag_eq(
               (12, 'personal',   'boolean',                  true,  '',  'false') $$,
     'es_snapshots has these columns');
 SELECT bag_eq(
-    $$ SELECT polname::text, polcmd::text, polpermissive, polroles::text, pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid)
+    $$ SELECT polname::text, polcmd::text, polpermissive, polroles::text, pg_get_expr(polqual, polrelid) AS qual, pg_get_expr(polwithcheck, polrelid) AS with_check
          FROM pg_policy WHERE polrelid = 'es_snapshots'::regclass $$,
     $$ VALUES ('es_personal', '*', true, '{0}', '((NOT personal) OR has_function_privilege((''es_sees_personal_data()''::regprocedure)::oid, ''EXECUTE''::text))', NULL) $$,
     'it has this policy, which hides states that have personal attributes');
