@@ -149,6 +149,22 @@ fold_end(Fold *fold)
 }
 
 /*
+ * Returns true if the state is saved now, too.  One that was deleted since the caller's snapshot may
+ * have what was erased (retention/erase_subject.c).
+ */
+static bool
+is_still_saved(const Fold *fold, const StreamState *saved)
+{
+	Snapshot	latest = RegisterSnapshot(GetLatestSnapshot());
+	StreamState now;
+	bool		there = snapshot_find(&fold->source, saved->version, DT_NOEND, latest, &now) &&
+	now.snapshot == saved->snapshot;
+
+	UnregisterSnapshot(latest);
+	return there;
+}
+
+/*
  * Takes the state of a snapshot.  A caller that may not read all events folds
  * from the first one, since a snapshot would show what it must not see.
  */
@@ -160,7 +176,8 @@ fold_from_snapshot(Fold *fold, Snapshot snapshot, int64 upto,
 	StreamState found;
 
 	if (fold->reads_all && fold->source.stream != NULL &&
-		snapshot_find(&fold->source, upto, until, snapshot, &found))
+		snapshot_find(&fold->source, upto, until, snapshot, &found) &&
+		(fold->keys == 0 || is_still_saved(fold, &found)))
 		fold->base = fold->state = found;
 	MemoryContextSwitchTo(oldcontext);
 }
