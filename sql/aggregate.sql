@@ -16,8 +16,9 @@ CREATE TABLE es_snapshots (
 );
 -- States have personal attributes in plaintext.
 ALTER TABLE es_snapshots ENABLE ROW LEVEL SECURITY;
-CREATE POLICY es_personal ON es_snapshots
+CREATE POLICY es_personal ON es_snapshots FOR SELECT
     USING (NOT personal OR has_function_privilege('es_sees_personal_data()'::regprocedure, 'EXECUTE'));
+CREATE POLICY es_personal_delete ON es_snapshots FOR DELETE USING (true);
 CREATE INDEX es_snapshots_stream_reducer_version_idx ON es_snapshots (stream, reducer, version);
 
 CREATE FUNCTION es_state(
@@ -78,6 +79,7 @@ COMMENT ON COLUMN es_snapshots.taken_at IS 'when it was saved';
 COMMENT ON COLUMN es_snapshots.of_tag IS 'whether the state is that of the events with a tag';
 COMMENT ON COLUMN es_snapshots.personal IS 'whether it has personal attributes; only a role that sees these sees the row';
 COMMENT ON POLICY es_personal ON es_snapshots IS 'hides states that have personal attributes';
+COMMENT ON POLICY es_personal_delete ON es_snapshots IS 'who may delete states may delete all';
 COMMENT ON FUNCTION es_state(text, es_function, jsonb, bigint, timestamptz, text) IS
     'returns state and version of a stream: the fold of its events, all of them, up to a version or up to a time';
 COMMENT ON FUNCTION es_history(text, es_function, jsonb) IS

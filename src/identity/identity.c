@@ -570,6 +570,22 @@ raise_removals(Oid log, Snapshot snapshot)
 		log_sequence_raise(own_table_relid(log, "es_removals_id_seq"), last);
 }
 
+/* Warns where what is about persons would be stored in plaintext: definitions do not travel. */
+static void
+warn_of_plaintext(Oid log)
+{
+	SPI_connect();
+	if (own_sql_run(log,
+					"SELECT FROM @extschema@.es_subject_keys k WHERE k.key IS NOT NULL"
+					" AND NOT EXISTS (SELECT FROM @extschema@.es_personal_attributes) LIMIT 1",
+					0, NULL, NULL, NULL) > 0)
+		ereport(WARNING,
+				(errmsg("no attributes are defined as personal"),
+				 errdetail("The replica has keys of persons. What is about them is stored in plaintext from now on."),
+				 errhint("Define the types of events, as on the publisher.")));
+	SPI_finish();
+}
+
 /*
  * es_promote(OUT incarnation uuid, OUT "position" bigint): lets a logical replica go on by
  * itself.  All that it has is stable from now on.
@@ -602,6 +618,7 @@ es_promote(PG_FUNCTION_ARGS)
 	id = begin_next(log, snapshot, found ? &last : NULL, &marks, "promoted");
 	UnregisterSnapshot(snapshot);
 	published_horizon_raise(log, position);
+	warn_of_plaintext(log);
 	values[0] = UUIDPGetDatum(&id);
 	values[1] = Int64GetDatum(position);
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)

@@ -3,7 +3,7 @@
  * envelope.h
  *		The form in which encrypted attributes are stored.
  *
- * The attributes of each subject are an object of JSON, in UTF-8, without blanks.  What it is sealed
+ * The attributes of each subject are an object of JSON, in UTF-8.  What it is sealed
  * to is stored as base64, behind a byte for the format:
  *
  *		metadata: {"$personal": {"person-17": "AQ..."}}

@@ -8,7 +8,7 @@
  * has these, and only its owner may read it, as the server wants it of a key for TLS.
  *
  * A session reads a file when it first needs it, and again when the setting has changed, or the
- * file's inode, size or time.  Whoever reads with a key gets none from a file that cannot be used,
+ * file's inode, size or time of its last change, of its permissions, too.  Whoever reads with a key gets none from a file that cannot be used,
  * and goes on without; a writer gets the error.  Errors name the file, and never what is in it.
  *
  *-------------------------------------------------------------------------
@@ -270,8 +270,8 @@ read_bytes(KeyFile *file, char *bytes, int *length)
 		file->device = found.st_dev;
 		file->inode = found.st_ino;
 		file->size = found.st_size;
-		file->time = found.st_mtim.tv_sec;
-		file->nanoseconds = found.st_mtim.tv_nsec;
+		file->time = found.st_ctim.tv_sec;
+		file->nanoseconds = found.st_ctim.tv_nsec;
 	}
 	if (fault == NULL)
 	{
@@ -319,8 +319,8 @@ file_is_current(const KeyFile *file)
 
 	return file->is_read && file->problem == NULL && stat(file->path, &found) == 0 &&
 		found.st_dev == file->device && found.st_ino == file->inode &&
-		found.st_size == file->size && found.st_mtim.tv_sec == file->time &&
-		found.st_mtim.tv_nsec == file->nanoseconds;
+		found.st_size == file->size && found.st_ctim.tv_sec == file->time &&
+		found.st_ctim.tv_nsec == file->nanoseconds;
 }
 
 /* Looks at the files. */

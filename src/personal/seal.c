@@ -212,6 +212,8 @@ seal_identify(Oid log, NewEvent *events, int count)
 		ListCell   *cell;
 
 		CHECK_FOR_INTERRUPTS();
+		if (type == NULL)
+			event_type_check_personal(log, events[i].type);
 		seal_check_metadata(events[i].metadata);
 		if (type != NULL)
 			check_sealed_version(&events[i], type);

@@ -110,6 +110,7 @@ typedef struct Definitions
 	int			type_room;
 	int			upcaster_room;
 	List	   *personal;		/* of PersonalRow */
+	List	   *lost;			/* of PersonalRow, whose types are not defined */
 	bool		has_keys;		/* es_subject_keys is not empty */
 } Definitions;
 
@@ -453,13 +454,19 @@ assign_personal(Definitions *all)
 	foreach(cell, all->personal)
 	{
 		PersonalRow *row = lfirst(cell);
+		bool		assigned = row->part.attributes == NIL;
 
 		for (i = 0; i < all->type_count; i++)
 		{
 			if (strcmp(all->types[i].type, row->type) == 0 &&
 				compare_categories(all->types[i].category, row->category) == 0)
+			{
 				add_personal(&all->types[i], &row->part);
+				assigned = true;
+			}
 		}
+		if (!assigned)
+			all->lost = lappend(all->lost, row);
 	}
 }
 
@@ -596,6 +603,25 @@ event_type_has_personal(Oid log)
 	const Definitions *all = get_definitions(log);
 
 	return all->personal != NIL || all->has_keys;
+}
+
+void
+event_type_check_personal(Oid log, text *type)
+{
+	const Definitions *all = get_definitions(log);
+	ListCell   *cell;
+
+	foreach(cell, all->lost)
+	{
+		char	   *name = ((PersonalRow *) lfirst(cell))->type;
+
+		if (strcmp(name, text_to_cstring(type)) == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("type \"%s\" has personal attributes, and no definition", name),
+					 errdetail("They would be stored in plaintext."),
+					 errhint("Define the type by es_define_event_type(), with personal and subject.")));
+	}
 }
 
 void

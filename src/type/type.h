@@ -152,6 +152,9 @@ extern const EventType *event_type_all(Oid log, int *count);
 /* Returns true if attributes of any type are personal, or ever were, also in another store. */
 extern bool event_type_has_personal(Oid log);
 
+/* Refuses a type of events whose personal attributes are known, but not its definition. */
+extern void event_type_check_personal(Oid log, text *type);
+
 /* Makes all sessions find out again whether that is so. */
 extern void event_type_note_personal(Oid log);
 

@@ -601,7 +601,7 @@ SELECT bag_eq(
 SELECT bag_eq(
     $$ SELECT polname::text, polcmd::text, polpermissive, polroles::text, pg_get_expr(polqual, polrelid) AS qual, pg_get_expr(polwithcheck, polrelid) AS with_check
          FROM pg_policy WHERE polrelid = 'es_snapshots'::regclass $$,
-    $$ VALUES ('es_personal', '*', true, '{0}', '((NOT personal) OR has_function_privilege((''es_sees_personal_data()''::regprocedure)::oid, ''EXECUTE''::text))', NULL) $$,
+    $$ VALUES ('es_personal_delete', 'd', true, '{0}', 'true', NULL), ('es_personal', 'r', true, '{0}', '((NOT personal) OR has_function_privilege((''es_sees_personal_data()''::regprocedure)::oid, ''EXECUTE''::text))', NULL) $$,
     'it has this policy, which hides states that have personal attributes');
 SELECT bag_eq(
     $$ SELECT a.attname::text
