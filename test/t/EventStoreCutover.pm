@@ -214,7 +214,9 @@ sub has_everything_once
 	is(join("\n", lines_of('followed')), $server->safe_psql('shop', q{SELECT string_agg(position || ' ' || id, E'\n' ORDER BY position) FROM es_events WHERE stream NOT LIKE 'secret-%'}),
 		"$name: the consumer with its own position has read each event once, in order");
 	ok($server->poll_query_until('shop', q{SELECT es_wait('listed', es_horizon(), '1s')}), "$name: the async projection goes on");
-	is($server->safe_psql('shop', q{SELECT (SELECT count(*) FROM shop.listed) - count(*) FROM es_events}), '0', "$name: it has each event once");
+	# a worker may have seen the event of the setup that is removed at once
+	is($server->safe_psql('shop', q{SELECT (SELECT count(*) FROM shop.listed WHERE position NOT IN (SELECT position FROM es_removed_ids)) - count(*) FROM es_events}),
+		'0', "$name: it has each event once");
 	is($server->safe_psql('shop', q{SELECT mode || ' ' || ((SELECT sum(events) FROM shop.counted WHERE stream NOT LIKE 'gone-%') - (SELECT count(*) FROM es_events WHERE stream NOT LIKE 'gone-%')) FROM es_projections WHERE name = 'counted'}),
 		'sync 0', "$name: so has the sync one, which is sync again");
 	is($server->safe_psql('shop', q{SET ROLE app; SELECT count(*) FROM es_events WHERE stream LIKE 'secret-%'}), '0', "$name: row security is there");
