@@ -19,7 +19,7 @@ my $count = few_or_many(300, 5000);
 my $folder = PostgreSQL::Test::Utils::tempdir();
 
 use_seed();
-my $node = new_store('evidence', streaming => 1, conf => "eventstore.key_file = '" . key_file('first') . "'\nautovacuum = off\n");
+my $node = new_store('evidence', streaming => 1, conf => "eventstore.key_file = '" . new_key_file('first') . "'\nautovacuum = off\n");
 
 # Every tenth value is long, and is in TOAST.  Nothing of it can be compressed.
 sub value_of

@@ -19,8 +19,8 @@ use Time::HiRes qw(sleep time);
 my $folder = PostgreSQL::Test::Utils::tempdir();
 
 use_seed();
-my $first = key_file('first');
-my $second = key_file('second', encode_base64(join('', map { chr rand 256 } 1 .. 32)));
+my $first = new_key_file('first');
+my $second = new_key_file('second', encode_base64(join('', map { chr rand 256 } 1 .. 32)));
 my $node = new_store('keys', fsync => 'off', streaming => 1, conf => "eventstore.key_file = '$first'\nrestart_after_crash = on\nhot_standby_feedback = on\n");
 
 # The SQLSTATE of a statement, or what it returns.
@@ -62,9 +62,9 @@ is(outcome(name_of(1)), 'name 1', 'with the key file it is read');
 
 my $inside = $node->data_dir . '/key';
 my $tablespace = "$folder/space";
-my $open = key_file('open');
-my $group = key_file('group');
-my $secret = key_file('unreadable');
+my $open = new_key_file('open');
+my $group = new_key_file('group');
+my $secret = new_key_file('unreadable');
 my $link = "$folder/link";
 
 append_to_file($inside, slurp_file($first));
@@ -91,12 +91,12 @@ foreach my $case (
 	[ 'a file below the data directory', $inside, 'lies in the data directory' ],
 	[ 'a link to one there', $link, 'lies in the data directory' ],
 	[ 'a file in a tablespace', "$tablespace/key", 'lies in a tablespace' ],
-	[ 'an empty file', key_file('empty', ''), 'It has 0 characters' ],
-	[ 'a file that is too short', key_file('short', 'ab' x 31), 'It has 62 characters' ],
-	[ 'a file that is too long', key_file('long', 'ab' x 33), 'It has 66 characters' ],
-	[ 'a file with another letter', key_file('letter', 'ab' x 31 . 'ag'), 'It has 64 characters' ],
-	[ 'a large file', key_file('large', 'ab' x 10000), 'It has 128 or more characters' ],
-	[ 'a wrong file', key_file('wrong'), undef ])
+	[ 'an empty file', new_key_file('empty', ''), 'It has 0 characters' ],
+	[ 'a file that is too short', new_key_file('short', 'ab' x 31), 'It has 62 characters' ],
+	[ 'a file that is too long', new_key_file('long', 'ab' x 33), 'It has 66 characters' ],
+	[ 'a file with another letter', new_key_file('letter', 'ab' x 31 . 'ag'), 'It has 64 characters' ],
+	[ 'a large file', new_key_file('large', 'ab' x 10000), 'It has 128 or more characters' ],
+	[ 'a wrong file', new_key_file('wrong'), undef ])
 {
 	my ($name, $path, $why) = @$case;
 	my $before = state_of_log();
@@ -205,6 +205,35 @@ is_query($node, q{SELECT count(*), count(metadata->'$personal') FROM es_read() W
 set_key_files($node, $second, $first);
 
 #
+# An erasure that is open, and a rotation; and the other way round
+#
+
+$node->safe_psql('postgres', append(5) . ';' . append(6));
+set_key_files($node, $first, $second);
+foreach my $case (
+	[ 5, q{SELECT count(*) FROM es_erase_subject('5')}, 'SELECT es_rotate_keys(1000000)' ],
+	[ 6, 'SELECT es_rotate_keys(1000000)', q{SELECT count(*) FROM es_erase_subject('6')} ])
+{
+	my ($n, $open, $waits) = @$case;
+
+	set_key_files($node, $n == 5 ? ($first, $second) : ($second, $first));
+	$session = $node->background_psql('postgres', on_error_stop => 0);
+	in_session("BEGIN; $open");
+	append_to_file("$folder/waits$n.sql", $waits);
+	local $ENV{PGAPPNAME} = 'waits';
+	my $waiting = start_psql($node, "$folder/waits$n.sql", "$folder/waits$n");
+
+	wait_until('it waits', sub { $node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'waits' AND wait_event_type = 'Lock'}) });
+	in_session('COMMIT');
+	$session->quit;
+	ok(finish_psql($waiting), "$waits waits for $open, and goes on");
+	is_query($node, "SELECT key IS NULL AND key_encryption_key IS NULL FROM es_subject_keys WHERE subject = '$n'", 't', 'the key is erased');
+	is(outcome(name_of($n)), 'erased', 'and so is what it opened');
+	is_query($node, q{SELECT count(*) FROM es_read() WHERE metadata->>'$personal' ~ 'no key|damaged'}, '0', 'all else is opened');
+}
+1 while $node->safe_psql('postgres', 'SELECT es_rotate_keys()') > 0;
+
+#
 # Kills in appends and erasures
 #
 
@@ -262,7 +291,7 @@ is(in_session(name_of(1)), 'name 1', 'so does a session of it');
 is(there(q{SELECT es_personal_hash('1', 'x')}), '25006', 'it makes no hashes');
 is(there(q{SELECT es_erase_subject('1')}), '25006', 'nor erasures');
 is(there(q{SELECT es_rotate_keys()}), '25006', 'nor rotates');
-set_key_files($standby, key_file('other'));
+set_key_files($standby, new_key_file('other'));
 is(there(name_of(1)), 'no key', 'with another key file it does not');
 is(there(q{SELECT data->>'name' FROM es_load('other-1')}), 'plain', 'but all else');
 is(in_session(name_of(1)), 'no key', 'nor does a session that has read before');

@@ -177,7 +177,7 @@ foreach my $case (
 # What the store has
 #
 
-my $file = key_file('first');
+my $file = new_key_file('first');
 my $file_key = pack 'H*', slurp_file($file) =~ s/\s//gr;
 my $node = new_store('format', fsync => 'off', conf => "eventstore.key_file = '$file'\n");
 

@@ -11,12 +11,12 @@ use PostgreSQL::Test::Utils;
 
 use EventStoreTest;
 
-our @EXPORT = qw(key_file set_key_files new_mark marks_in_text marks_in_files mark_places);
+our @EXPORT = qw(new_key_file set_key_files new_mark marks_in_text marks_in_files mark_places);
 
 my $folder = abs_path(PostgreSQL::Test::Utils::tempdir());
 
 # A file with a random key, or with the content that is given, that its owner alone may read.
-sub key_file
+sub new_key_file
 {
 	my ($name, $content) = @_;
 	my $path = "$folder/$name";
