@@ -77,6 +77,17 @@ set_schema_version(NewEvent *event, const EventType *type)
 }
 
 /*
+ * Returns true if upcasters lead the event as far as is needed: personal attributes have the names
+ * of the type's version.
+ */
+static bool
+leads_far_enough(const Upcasting *upcasting, const NewEvent *event, const EventType *type)
+{
+	return type->personal == NIL ||
+		upcast_version(upcasting, event->stream, event->type, event->metadata) >= type->schema_version;
+}
+
+/*
  * Upcasts data to the type's schema version, in the memory context; 0 if that
  * changes nothing.
  */
@@ -118,7 +129,8 @@ identify_event(Oid log, Upcasting *upcasting, NewEvent *event,
 		set_schema_version(event, type);
 		MemoryContextSwitchTo(oldcontext);
 	}
-	else if (version != SCHEMA_VERSION_BAD && version < type->schema_version)
+	else if (version != SCHEMA_VERSION_BAD && version < type->schema_version &&
+			 leads_far_enough(upcasting, event, type))
 	{
 		event->upcast = upcast_new_data(upcasting, event, type, context);
 		/* users' code has run */
