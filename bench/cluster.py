@@ -1,63 +1,17 @@
 """The measurements of bench/cluster: microseconds of processor time a call."""
 import json
-import os
 import statistics
 import sys
 
 import psycopg
 
+from sessions import Server, Session
+
 DATA = '{"value": 21.5, "unit": "C", "place": "hall 7, east"}'
 BATCH = json.dumps([{"type": "measured", "data": json.loads(DATA)}] * 100)
 
-with open(sys.argv[1], encoding="ascii") as pid_file:
-    POSTMASTER = int(pid_file.readline())
+SERVER = Server(sys.argv[1])
 ROUNDS, CALLS = int(sys.argv[2]), int(sys.argv[3])
-
-
-def times():
-    """Nanoseconds that each session has run for, by process id."""
-    result = {}
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:
-                parent = int(stat.read().rsplit(")", 1)[1].split()[1])
-            if parent == POSTMASTER:
-                with open(f"/proc/{pid}/schedstat", encoding="ascii") as schedstat:
-                    result[int(pid)] = int(schedstat.read().split()[0])
-        except OSError:
-            pass  # it has ended
-    return result
-
-
-class Session:
-    """A session that makes one call again and again."""
-
-    def __init__(self, database, prepared, sql, arguments, fails):
-        self.connection = psycopg.connect(dbname=database, autocommit=True)
-        self.connection.prepare_threshold = 0 if prepared else None
-        self.cursor = self.connection.cursor()
-        self.sql, self.arguments, self.fails, self.number = sql, arguments, fails, 0
-        self.call(60)
-
-    def call(self, count):
-        for _ in range(count):
-            self.number += 1
-            try:
-                self.cursor.execute(self.sql, self.arguments(self.number))
-                self.cursor.fetchall()
-            except psycopg.Error as error:
-                if not self.fails or error.sqlstate != "ES001":
-                    raise
-
-    def measure(self, count):
-        """Microseconds a call: of this session, and of the others."""
-        before = times()
-        self.call(count)
-        after = times()
-        pid = self.connection.info.backend_pid
-        own = after[pid] - before[pid]
-        others = sum(time - before.get(other, 0) for other, time in after.items() if other != pid)
-        return own / count / 1000, others / count / 1000
 
 
 def main():
@@ -76,7 +30,8 @@ def main():
         "conflict": ("SELECT * FROM es_append(%s, 'none', 'measured', %s)", lambda i: (short, DATA), CALLS),
     }
     ways = {"prepared": ("shard0", True), "not prepared": ("shard0", False), "routed": ("router", True)}
-    sessions = {(call, way): Session(*ways[way], *calls[call][:2], call == "conflict") for call in calls for way in ways}
+    sessions = {(call, way): Session(SERVER, *ways[way], *calls[call][:2], "ES001" if call == "conflict" else None)
+                for call in calls for way in ways}
     measured = {key: [] for key in sessions}
     for _ in range(ROUNDS):
         for (call, way), session in sessions.items():

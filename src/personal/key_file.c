@@ -251,11 +251,14 @@ set_fingerprint(FileKey *key)
 	key->fingerprint[KEY_FINGERPRINT_LENGTH] = '\0';
 }
 
-/* Reads the bytes of the file.  Returns why that is not possible; NULL: it was. */
+/*
+ * Reads the bytes of the file.  Returns why that is not possible; NULL: it was.  A pipe, which is refused,
+ * must not make the session wait.
+ */
 static const char *
 read_bytes(KeyFile *file, char *bytes, int *length)
 {
-	int			fd = OpenTransientFile(file->path, O_RDONLY | PG_BINARY);
+	int			fd = OpenTransientFile(file->path, O_RDONLY | O_NONBLOCK | PG_BINARY);
 	struct stat found;
 	const char *fault;
 	ssize_t		count;

@@ -278,6 +278,23 @@ take_current_version(NewEvent *event, const EventType *type)
 	event->metadata = schema_version_add(event->metadata, type->version_metadata);
 }
 
+/* Refuses a subject whose tag is not locked: the type was defined anew since the event got its tags. */
+static void
+check_subject_is_locked(const NewEvent *event, text *subject)
+{
+	Datum		tag = PointerGetDatum(subject_tag(subject));
+	Datum	   *missing;
+
+	if (tags_missing(tags_add((Datum) 0, &tag, 1), event->tags, &missing) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("type \"%s\" was defined anew while an event of it was appended",
+						text_to_cstring(event->type)),
+				 errdetail("The event is about subject \"%s\" by the new definition alone.",
+						   text_to_cstring(subject)),
+				 errhint("Append it again.")));
+}
+
 static void
 seal_event(Oid log, NewEvent *event, const EventType *type)
 {
@@ -297,6 +314,7 @@ seal_event(Oid log, NewEvent *event, const EventType *type)
 	{
 		SubjectPart *part = lfirst(cell);
 
+		check_subject_is_locked(event, part->subject);
 		subjects = lappend(subjects, text_to_cstring(part->subject));
 		values = lappend(values, seal_part(log, event, part));
 	}
