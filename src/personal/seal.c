@@ -46,8 +46,6 @@ typedef struct SubjectPart
 } SubjectPart;
 
 /* Raises that an event cannot be stored.  detail: a sentence. */
-static void fail_event(const NewEvent *event, const char *detail,
-					   const char *hint) pg_attribute_noreturn();
 static void
 fail_event(const NewEvent *event, const char *detail, const char *hint)
 {
@@ -59,8 +57,6 @@ fail_event(const NewEvent *event, const char *detail, const char *hint)
 			 event->row > 0 ? errcontext("row " INT64_FORMAT " of the import", event->row) : 0));
 }
 
-static void
-			fail_subject(const NewEvent *event, const char *detail) pg_attribute_noreturn();
 static void
 fail_subject(const NewEvent *event, const char *detail)
 {
