@@ -41,5 +41,6 @@ foreach my $old (old_servers())
 	moves("from $version", [ server => $server ], []);
 	forget_clients();
 	moves("to $version", [], [ server => $server ]);
+	forget_clients();
 }
 done_testing();
