@@ -18,6 +18,12 @@ sub moves
 	my ($name, $from, $to) = @_;
 	my ($old, $new) = map { new_store("$_->[0] $name" =~ s/\W+/_/gr, extension => 0, fsync => 'off',
 		conf => "${cutover_conf}eventstore.autostart_workers = 2\nautovacuum = off\n", @{ $_->[1] }) } [ old => $from ], [ new => $to ];
+
+	if (cannot_move($old, $new, $name))
+	{
+		$_->stop foreach $old, $new;
+		return;
+	}
 	my $move = new_cutover($name, $old, $new);
 
 	start_clients($move);
