@@ -87,6 +87,9 @@ extern bool snapshot_find(const FoldSource *source, int64 upto,
 						  TimestampTz until, Snapshot snapshot,
 						  StreamState *found);
 
+/* Returns true if a state that was found is saved now, too, and was not deleted since. */
+extern bool snapshot_is_saved_now(const FoldSource *source, const StreamState *state);
+
 /*
  * Saves a state, as taken by the current user.  Returns false, without waiting,
  * if the table is locked as a whole.

@@ -99,7 +99,7 @@ fold_begin(Fold *fold, Oid log, text *stream, text *reducer, Datum initial,
 	fold->source.initial = hash_initial(fold->initial);
 	fold->presenter = present_begin(log);
 	fold->reads_all = role_may_read_all(log, GetUserId());
-	fold->keys = open_is_needed(log) ? subject_key_changes(log) : 0;
+	fold->keys = event_type_has_personal(log) ? subject_key_changes(log) : 0;
 	if (present_hides(fold->presenter))
 		fold->source.reducer.fingerprint = hash_combine64(fold->source.reducer.fingerprint, 1);
 	fmgr_info(function, &fold->function);
@@ -149,24 +149,9 @@ fold_end(Fold *fold)
 }
 
 /*
- * Returns true if the state is saved now, too.  One that was deleted since the caller's snapshot may
- * have what was erased (retention/erase_subject.c).
- */
-static bool
-is_still_saved(const Fold *fold, const StreamState *saved)
-{
-	Snapshot	latest = RegisterSnapshot(GetLatestSnapshot());
-	StreamState now;
-	bool		there = snapshot_find(&fold->source, saved->version, DT_NOEND, latest, &now) &&
-	now.snapshot == saved->snapshot;
-
-	UnregisterSnapshot(latest);
-	return there;
-}
-
-/*
  * Takes the state of a snapshot.  A caller that may not read all events folds
- * from the first one, since a snapshot would show what it must not see.
+ * from the first one, since a snapshot would show what it must not see.  One that was deleted since may
+ * have what was erased (retention/erase_subject.c).
  */
 void
 fold_from_snapshot(Fold *fold, Snapshot snapshot, int64 upto,
@@ -177,7 +162,7 @@ fold_from_snapshot(Fold *fold, Snapshot snapshot, int64 upto,
 
 	if (fold->reads_all && fold->source.stream != NULL &&
 		snapshot_find(&fold->source, upto, until, snapshot, &found) &&
-		(fold->keys == 0 || is_still_saved(fold, &found)))
+		(fold->keys == 0 || snapshot_is_saved_now(&fold->source, &found)))
 		fold->base = fold->state = found;
 	MemoryContextSwitchTo(oldcontext);
 }

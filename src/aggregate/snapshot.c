@@ -31,6 +31,7 @@
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
@@ -182,6 +183,18 @@ snapshot_find(const FoldSource *source, int64 upto, TimestampTz until,
 	index_close(index, AccessShareLock);
 	table_close(rel, AccessShareLock);
 	return fits;
+}
+
+bool
+snapshot_is_saved_now(const FoldSource *source, const StreamState *state)
+{
+	Snapshot	latest = RegisterSnapshot(GetLatestSnapshot());
+	StreamState found;
+	bool		saved = snapshot_find(source, state->version, DT_NOEND, latest, &found) &&
+	found.snapshot == state->snapshot;
+
+	UnregisterSnapshot(latest);
+	return saved;
 }
 
 /* The parameters of the statements that write. */

@@ -105,17 +105,6 @@ events_are_same(const Fold *fold, Snapshot snapshot, Snapshot latest)
 	return same;
 }
 
-/* Returns true if the fold began with no saved state, or that is still there. */
-static bool
-base_is_there(const Fold *fold, Snapshot latest)
-{
-	StreamState found;
-
-	return fold->base.version == 0 ||
-		(snapshot_find(&fold->source, fold->base.version, DT_NOEND, latest, &found) &&
-		 found.snapshot == fold->base.snapshot);
-}
-
 /*
  * Compares under the lock, which is kept.
  */
@@ -128,7 +117,8 @@ snapshot_check_events(const Fold *fold, Snapshot snapshot)
 	if (!snapshot_lock_to_save(fold->source.stream))
 		return false;
 	latest = RegisterSnapshot(GetLatestSnapshot());
-	same = base_is_there(fold, latest) && events_are_same(fold, snapshot, latest);
+	same = (fold->base.version == 0 || snapshot_is_saved_now(&fold->source, &fold->base)) &&
+		events_are_same(fold, snapshot, latest);
 	UnregisterSnapshot(latest);
 	return same;
 }

@@ -296,7 +296,7 @@ seal_rewritten(Rewrite *rewrite)
 		.has_id = true
 	};
 
-	if (!open_is_needed(rewrite->log))
+	if (!event_type_has_personal(rewrite->log))
 		return;
 	check_sees_rewritten(rewrite);
 	check_version_of_personal(rewrite, event.metadata);

@@ -43,6 +43,7 @@
 #include "log/removed.h"
 #include "log/tags.h"
 #include "personal/personal.h"
+#include "type/type.h"
 #include "append/append.h"
 
 /* The first row with an id. */
@@ -250,7 +251,7 @@ open_stored(Log *log, const NewEvent *event, StoredContent *stored)
 		.metadata = stored->metadata
 	};
 
-	if (stored->metadata == (Datum) 0 || !open_is_needed(RelationGetRelid(log->rel)))
+	if (stored->metadata == (Datum) 0 || !event_type_has_personal(RelationGetRelid(log->rel)))
 		return true;
 	open_refuse(open_event(RelationGetRelid(log->rel), &sealed, true),
 				"compare the event with the one that is stored");

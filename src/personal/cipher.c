@@ -78,16 +78,16 @@ void
 cipher_seal(const uint8 *key, CipherText known, CipherText plain, uint8 *sealed)
 {
 	EVP_CIPHER_CTX *c = get_cipher();
-	uint8	   *text = sealed + CIPHER_NONCE_BYTES;
+	uint8	   *body = sealed + CIPHER_NONCE_BYTES;
 	int			length;
 	int			rest;
 
 	cipher_random(sealed, CIPHER_NONCE_BYTES);
 	if (EVP_EncryptInit_ex(c, NULL, NULL, key, sealed) != 1 ||
 		EVP_EncryptUpdate(c, NULL, &length, known.bytes, known.length) != 1 ||
-		EVP_EncryptUpdate(c, text, &length, plain.bytes, plain.length) != 1 ||
-		EVP_EncryptFinal_ex(c, text +length, &rest) != 1 ||
-		EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_GCM_GET_TAG, CIPHER_TAG_BYTES, text +plain.length) != 1)
+		EVP_EncryptUpdate(c, body, &length, plain.bytes, plain.length) != 1 ||
+		EVP_EncryptFinal_ex(c, body + length, &rest) != 1 ||
+		EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_GCM_GET_TAG, CIPHER_TAG_BYTES, body + plain.length) != 1)
 		fail_cipher("encrypt");
 	wipe_key(c);
 }
@@ -97,7 +97,7 @@ cipher_open(const uint8 *key, CipherText known, CipherText sealed, uint8 *plain)
 {
 	EVP_CIPHER_CTX *c = get_cipher();
 	int			length = sealed.length - CIPHER_MORE_BYTES;
-	const uint8 *text = sealed.bytes + CIPHER_NONCE_BYTES;
+	const uint8 *body = sealed.bytes + CIPHER_NONCE_BYTES;
 	int			done = 0;
 	int			rest = 0;
 	bool		opened;
@@ -106,9 +106,9 @@ cipher_open(const uint8 *key, CipherText known, CipherText sealed, uint8 *plain)
 		return false;
 	if (EVP_DecryptInit_ex(c, NULL, NULL, key, sealed.bytes) != 1 ||
 		EVP_DecryptUpdate(c, NULL, &done, known.bytes, known.length) != 1 ||
-		EVP_DecryptUpdate(c, plain, &done, text, length) != 1 ||
+		EVP_DecryptUpdate(c, plain, &done, body, length) != 1 ||
 		EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_GCM_SET_TAG, CIPHER_TAG_BYTES,
-							unconstify(uint8 *, text +length)) != 1)
+							unconstify(uint8 *, body + length)) != 1)
 		fail_cipher("decrypt");
 	opened = EVP_DecryptFinal_ex(c, plain + done, &rest) == 1;
 	wipe_key(c);

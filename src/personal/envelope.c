@@ -89,7 +89,7 @@ decode_base64(const char *text, int length, int *decoded)
 bool
 envelope_open(const uint8 *key, CipherText known, const JsonbValue *sealed, Datum *object)
 {
-	CipherText text;
+	CipherText	box;
 	uint8	   *bytes;
 	uint8	   *plain;
 	char	   *json;
@@ -100,12 +100,11 @@ envelope_open(const uint8 *key, CipherText known, const JsonbValue *sealed, Datu
 	bytes = decode_base64(sealed->val.string.val, sealed->val.string.len, &length);
 	if (bytes == NULL || length < 1 + CIPHER_MORE_BYTES || bytes[0] != ENVELOPE_FORMAT)
 		return false;
-	text.		bytes = bytes + 1;
-	text.		length = length - 1;
-	length = text.length - CIPHER_MORE_BYTES;
-
+	box.bytes = bytes + 1;
+	box.length = length - 1;
+	length = box.length - CIPHER_MORE_BYTES;
 	plain = palloc(length + 1);
-	if (!cipher_open(key, known, text, plain))
+	if (!cipher_open(key, known, box, plain))
 		return false;
 	plain[length] = '\0';
 	json = pg_any_to_server((char *) plain, length, PG_UTF8);

@@ -8,8 +8,8 @@
  * has these, and only its owner may read it, as the server wants it of a key for TLS.
  *
  * A session reads a file when it first needs it, and again when the setting has changed, or the
- * file's inode, size or time of its last change, of its permissions, too.  Whoever reads with a key gets none from a file that cannot be used,
- * and goes on without; a writer gets the error.  Errors name the file, and never what is in it.
+ * file's inode, size or time of its last change, of its permissions, too.  Whoever reads with a key
+ * gets none from a file that cannot be used, and goes on without; a writer gets the error.  Errors name the file, and never what is in it.
  *
  *-------------------------------------------------------------------------
  */
@@ -244,9 +244,9 @@ set_fingerprint(FileKey *key)
 {
 	const char *words = "eventstore key-encryption key";
 	uint8		hash[CIPHER_KEY_BYTES];
-	CipherText text = {(const uint8 *) words, strlen(words)};
+	CipherText	known = {(const uint8 *) words, strlen(words)};
 
-	cipher_hash(key->key, text, hash);
+	cipher_hash(key->key, known, hash);
 	(void) hex_encode((char *) hash, KEY_FINGERPRINT_LENGTH / 2, key->fingerprint);
 	key->fingerprint[KEY_FINGERPRINT_LENGTH] = '\0';
 }

@@ -62,12 +62,6 @@ typedef struct Opening
 	OpenedState state;
 } Opening;
 
-bool
-open_is_needed(Oid log)
-{
-	return event_type_has_personal(log);
-}
-
 /* The function whose privilege counts, and of which log. */
 static Oid	privilege_function = InvalidOid;
 static Oid	privilege_log = InvalidOid;

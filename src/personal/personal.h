@@ -134,9 +134,6 @@ extern void seal_check_metadata(Datum metadata);
 
 /* open.c */
 
-/* Whether attributes of any event may be encrypted. */
-extern bool open_is_needed(Oid log);
-
 /* Returns true if the role may see personal attributes. */
 extern bool open_may_see(Oid log, Oid role);
 

@@ -35,7 +35,6 @@
 #include "eventstore.h"
 #include "log/tags.h"
 #include "personal/envelope.h"
-#include "type/personal_define.h"
 #include "type/type.h"
 
 /* What is encrypted in an event about one subject. */

@@ -337,12 +337,11 @@ Datum
 es_subject_keys_changed(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = own_trigger_data(fcinfo, KEYS_TABLE);
-
 	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
 
 	if (!TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
 		CacheInvalidateRelcache(trigger->tg_relation);
-	else if (!open_is_needed(log))
+	else if (!event_type_has_personal(log))
 		event_type_note_personal(log);
 	return PointerGetDatum(NULL);
 }

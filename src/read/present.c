@@ -136,7 +136,7 @@ presentation_begin(Oid log)
 	Presentation how = {.log = log};
 
 	how.upcasting = upcast_begin(log);
-	how.opens = open_is_needed(log);
+	how.opens = event_type_has_personal(log);
 	how.sees = how.opens && open_may_see(log, GetUserId());
 	return how;
 }
@@ -704,7 +704,7 @@ es_upcast_support(PG_FUNCTION_ARGS)
 	log = log_relid(simplify->fcall->funcid);
 	AcceptInvalidationMessages();
 	(void) event_type_upcasters(log, &count);
-	if (count > 0 || open_is_needed(log))
+	if (count > 0 || event_type_has_personal(log))
 		PG_RETURN_POINTER(NULL);
 	if (simplify->root != NULL)
 		simplify->root->glob->relationOids =

@@ -35,7 +35,8 @@
 #include "base/role.h"
 #include "log/log.h"
 #include "log/tags.h"
-#include "personal/personal.h"
+#include "personal/envelope.h"
+#include "type/type.h"
 #include "read/read.h"
 #include "aggregate/aggregate.h"
 #include "aggregate/fold_notice.h"
@@ -147,7 +148,7 @@ check_upto_version(Compaction *compaction)
 
 /* $1 the stream, $2 the version. */
 static const char *const find_personal =
-"SELECT FROM @extschema@.es_events WHERE stream = $1 AND version <= $2 AND metadata ? '$personal' LIMIT 1";
+"SELECT FROM @extschema@.es_events WHERE stream = $1 AND version <= $2 AND metadata ? '" ENVELOPE_KEY "' LIMIT 1";
 
 /* Refuses to store what was encrypted as a part of a state. */
 static void
@@ -157,7 +158,7 @@ refuse_personal_events(const Compaction *compaction)
 	Oid			types[2] = {TEXTOID, INT8OID};
 	Datum		values[2] = {PointerGetDatum(removal->stream), Int64GetDatum(compaction->upto)};
 
-	if (open_is_needed(removal->log) &&
+	if (event_type_has_personal(removal->log) &&
 		own_sql_run_on_all_rows(removal->log, find_personal, 2, types, values, NULL, true) > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
