@@ -14,6 +14,8 @@ CREATE TABLE es_snapshots (
     of_tag      boolean     NOT NULL DEFAULT false,
     personal    boolean     NOT NULL DEFAULT false
 );
+-- Statistics would keep values that an erasure deletes.
+ALTER TABLE es_snapshots ALTER state SET STATISTICS 0;
 -- States have personal attributes in plaintext.
 ALTER TABLE es_snapshots ENABLE ROW LEVEL SECURITY;
 CREATE POLICY es_personal ON es_snapshots FOR SELECT

@@ -8,19 +8,19 @@ CREATE VIEW es_erasure_places AS
            'its projection may have read personal attributes; rows about the person are the program''s to delete' AS detail
       FROM es_projections p
      UNION ALL
-    SELECT 'message', 'es_failures, es_inbox', 'payloads of messages that failed, or whose events were removed'
+    SELECT 'message', 'es_failures', 'payloads of messages that failed'
      UNION ALL
     SELECT 'server log', 'log_destination', 'what handlers and reducers have raised, and statements, as far as they are logged'
      UNION ALL
-    SELECT 'statistics', t.relid::text, 'ANALYZE takes what is deleted out of them'
+    SELECT 'statistics', t.relid::text, 'samples of values until ANALYZE, and in free space until VACUUM FULL pg_statistic'
       FROM (SELECT DISTINCT u.relid FROM es_projections p CROSS JOIN LATERAL pg_catalog.unnest(p.tables) u (relid)) t
      UNION ALL
     SELECT 'wrapped key', 'es_subject_keys', 'the old row, in the free space of its page until VACUUM FULL es_subject_keys; who has it and the key file can open what was stored before'
      UNION ALL
-    SELECT 'deleted rows', 'es_snapshots, es_failures, es_inbox',
-           'states, failures and messages that were deleted, in the free space of pages until VACUUM FULL'
+    SELECT 'deleted rows', 'es_snapshots, es_failures, es_projections',
+           'states and errors that were deleted, in the free space of pages until VACUUM FULL'
      UNION ALL
-    SELECT 'WAL', 'pg_wal', 'the wrapped key, and states, failures and messages with plaintext, until the segments are recycled'
+    SELECT 'WAL', 'pg_wal', 'the wrapped key, and states and errors with plaintext, until the segments are recycled'
      UNION ALL
     SELECT 'replication slot', s.slot_name::text, 'keeps WAL from ' || coalesce(s.restart_lsn::text, 'nowhere')
       FROM pg_catalog.pg_replication_slots s

@@ -46,6 +46,8 @@ CREATE INDEX es_failures_retry_idx ON es_failures (subscription, partition, retr
 CREATE INDEX es_failures_parked_idx ON es_failures (projection, subscription, topic, group_id, id)
     WHERE retry_at IS NULL AND message IS NOT NULL;
 
+-- Statistics would keep values that an erasure deletes.
+ALTER TABLE es_failures ALTER payload SET STATISTICS 0, ALTER message SET STATISTICS 0, ALTER detail SET STATISTICS 0, ALTER context SET STATISTICS 0;
 SELECT pg_catalog.pg_extension_config_dump('es_failures', '');
 SELECT pg_catalog.pg_extension_config_dump('es_failures_id_seq', '');
 

@@ -21,6 +21,8 @@ CREATE TABLE es_inbox (
     UNIQUE (topic, group_id, checksum)
 ) WITH (fillfactor = 95);
 
+-- Statistics would keep values that an erasure deletes.
+ALTER TABLE es_inbox ALTER payload SET STATISTICS 0;
 SELECT pg_catalog.pg_extension_config_dump('es_inbox', '');
 SELECT pg_catalog.pg_extension_config_dump('es_inbox_id_seq', '');
 
@@ -70,7 +72,7 @@ COMMENT ON COLUMN es_inbox.event_type IS 'what happened, as its handler returned
 COMMENT ON COLUMN es_inbox.event_version IS 'version of the message''s format, as its handler returned';
 COMMENT ON COLUMN es_inbox.message_id IS 'its id, if it was received with one, of at most 1024 bytes';
 COMMENT ON COLUMN es_inbox.checksum IS 'what it is known by: es_checksum of the payload, or a checksum of the message_id';
-COMMENT ON COLUMN es_inbox.payload IS 'the message as it was received; null: it had none';
+COMMENT ON COLUMN es_inbox.payload IS 'the message as it was received; null: it had none, or its event has it encrypted';
 COMMENT ON COLUMN es_inbox.metadata IS 'what is known about it, an object';
 COMMENT ON COLUMN es_inbox.position IS 'position of the event that was appended for it; null: none was';
 COMMENT ON COLUMN es_inbox.received_at IS 'when it was received, or retried with success';

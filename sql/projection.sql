@@ -43,6 +43,8 @@ CREATE TABLE es_projections (
     CHECK (pg_catalog.num_nonnulls(handler, query, handler_schema, refresh) = 1)
 ) WITH (fillfactor = 50);
 
+-- Statistics would keep values that an erasure deletes.
+ALTER TABLE es_projections ALTER message SET STATISTICS 0, ALTER detail SET STATISTICS 0, ALTER context SET STATISTICS 0;
 SELECT pg_catalog.pg_extension_config_dump('es_projections', '');
 
 CREATE FUNCTION es_create_projection(

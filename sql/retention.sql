@@ -32,6 +32,8 @@ CREATE TABLE es_archived_events (
     UNIQUE (stream, version)
 ) WITH (autovacuum_freeze_min_age = 0, autovacuum_vacuum_insert_scale_factor = 0,
         autovacuum_vacuum_insert_threshold = 50000);
+-- es_erase_subject finds the events of a person by it.
+CREATE INDEX es_archived_events_tags_idx ON es_archived_events USING gin (tags) WHERE tags IS NOT NULL;
 SELECT pg_catalog.pg_extension_config_dump('es_archived_events', '');
 
 CREATE FUNCTION es_archive_stream(

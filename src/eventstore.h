@@ -36,8 +36,8 @@
 #define ES_MAX_TAG_LENGTH		255
 
 /* The tag of a subject's events begins so; bytes of the subject's name. */
-#define ES_SUBJECT_TAG			"subject:"
-#define ES_MAX_SUBJECT_LENGTH	(ES_MAX_TAG_LENGTH - 8)
+#define ES_SUBJECT_TAG			"es_subject:"
+#define ES_MAX_SUBJECT_LENGTH	(ES_MAX_TAG_LENGTH - 11)
 
 /* Events of a conditional append. */
 #define ES_MAX_CONDITIONAL		1000

@@ -15,12 +15,14 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
 #include "utils/jsonb.h"
 
 #include "eventstore.h"
 #include "base/base.h"
 #include "log/log.h"
 #include "append/append.h"
+#include "personal/personal.h"
 #include "tag/tag.h"
 
 PG_FUNCTION_INFO_V1(es_append_if);
@@ -41,6 +43,31 @@ check_some(int count)
 				 errmsg("there is no event to append"),
 				 errdetail("The array of events is empty."),
 				 errhint("Pass at least one event.")));
+}
+
+/* Refuses a condition whose evidence a rule of retention may remove without a notice. */
+static void
+check_no_subject(const EventQuery *query)
+{
+	int			i;
+	int			j;
+
+	for (i = 0; i < query->count; i++)
+	{
+		const TextSet *tags = &query->items[i].tags;
+
+		for (j = 0; j < tags->count; j++)
+		{
+			text	   *tag = DatumGetTextPP(tags->values[j]);
+
+			if (subject_is_tag(tag))
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						 errmsg("a condition must not have the tag \"%s\"", text_to_cstring(tag)),
+						 errdetail("Events that have no tags but those of subjects can be truncated, and leave no trace for a condition."),
+						 errhint("Give the events a tag of your own.")));
+		}
+	}
 }
 
 /* The row (first_position, position). */
@@ -72,6 +99,7 @@ es_append_if(PG_FUNCTION_ARGS)
 	condition.log = write.log = log_relid(fcinfo->flinfo->fn_oid);
 	query_check_reader(write.log, "append by a condition");
 	condition.query = query_read(PG_GETARG_JSONB_P(ARG_QUERY));
+	check_no_subject(condition.query);
 	condition.after = PG_GETARG_INT64(ARG_AFTER);
 	log_sequence_check(write.log, "after_position", condition.after);
 	write.condition = &condition;

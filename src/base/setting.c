@@ -313,6 +313,18 @@ settings_end(int level)
 		AtEOXact_GUC(false, level);
 }
 
+int
+settings_begin_by_index(void)
+{
+	int			level = NewGUCNestLevel();
+
+	(void) set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("jit", "off", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	return level;
+}
+
 /* Makes the fixed values, in memory that is never freed. */
 static Settings *
 make_fixed_settings(void)

@@ -29,6 +29,12 @@ extern void settings_apply(const Settings *settings);
 extern int	settings_begin(const Settings *settings);
 extern void settings_end(int level);
 
+/*
+ * Lets statements be planned by indexes, whatever is known of the tables, until settings_end:
+ * they are planned once, and tables grow.
+ */
+extern int	settings_begin_by_index(void);
+
 /* Adds the values to a hash. */
 extern uint64 settings_hash(const Settings *settings, uint64 hash);
 

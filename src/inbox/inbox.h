@@ -21,6 +21,8 @@ typedef struct Message
 	text	   *message_id;		/* NULL: it has none */
 	text	   *checksum;		/* by which it is known */
 	int64		id;				/* in es_inbox */
+	bool		bare;			/* its row was made without the payload */
+	bool		sealed;			/* its event is encrypted */
 
 	Oid			handler;		/* 0: it is found by its signature */
 	char	   *signature;

@@ -21,6 +21,9 @@
  * before that subtransaction: a row that is deleted also makes others wait until
  * this transaction ends, so that none of them misses the failure.
  *
+ * Where an event may be encrypted (personal/seal.c), the row of step 2 has no payload.  Step 4
+ * stores it unless the event is.  So the inbox never has what the log does not show.
+ *
  * A message is always claimed before its row in es_failures is locked, also by
  * es_retry (inbox_retry.c).
  *
@@ -48,6 +51,8 @@
 #include "append/append.h"
 #include "failure/failure.h"
 #include "inbox/inbox.h"
+#include "personal/personal.h"
+#include "type/type.h"
 
 PG_FUNCTION_INFO_V1(es_checksum);
 PG_FUNCTION_INFO_V1(es_receive);
@@ -183,7 +188,7 @@ write_as_receiver(const Message *message, Write *write)
  * position of the event.
  */
 static int64
-append_message(const Message *message, const AckEvent *ack)
+append_message(Message *message, const AckEvent *ack)
 {
 	NewEvent	event = {0};
 	Write		write = {
@@ -214,6 +219,7 @@ append_message(const Message *message, const AckEvent *ack)
 	event_check_new(&event);
 	write.stream = event.stream;
 	write_as_receiver(message, &write);
+	message->sealed = event.metadata != (Datum) 0 && open_is_sealed(event.metadata);
 	return write.position;
 }
 
@@ -239,6 +245,9 @@ inbox_claim(Message *message)
 	WaitContext context;
 	uint64		stored;
 
+	message->bare = event_type_has_personal(message->log);
+	if (message->bare)
+		nulls[3] = 'n';
 	wait_context_begin(&context, "a message of topic",
 					   text_to_cstring(message->topic), -1);
 	stored = own_sql_run(message->log,
@@ -269,16 +278,28 @@ inbox_unclaim(const Message *message)
 }
 
 /*
+ * $1 to $4: what the handler has returned, $5: the event's position, $6: the row, $7: the payload,
+ * if the row has another one.
+ */
+#define COMPLETE_ROW \
+	"UPDATE @extschema@.es_inbox SET entity_id = $1, event_time = $2, event_type = $3," \
+	" event_version = $4, position = $5"
+
+static const char *const complete_row = COMPLETE_ROW " WHERE id = $6";
+static const char *const complete_row_with_payload = COMPLETE_ROW ", payload = $7 WHERE id = $6";
+
+/*
  * Completes the row with what the handler has returned.  position: of the event
  * that was appended; 0: none was.
  */
 static void
 acknowledge_message(const Message *message, const AckEvent *ack, int64 position)
 {
-	Oid			types[6] = {TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, INT8OID,
-	INT8OID};
-	Datum		values[6];
-	char		nulls[6];
+	Oid			types[7] = {TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, INT8OID,
+	INT8OID, TEXTOID};
+	Datum		values[7];
+	char		nulls[7];
+	const char *sql;
 	int			i;
 
 	for (i = 0; i < ACK_STREAM; i++)
@@ -290,11 +311,10 @@ acknowledge_message(const Message *message, const AckEvent *ack, int64 position)
 	nulls[4] = position == 0 ? 'n' : ' ';
 	values[5] = Int64GetDatum(message->id);
 	nulls[5] = ' ';
-	if (own_sql_run(message->log,
-					"UPDATE @extschema@.es_inbox SET entity_id = $1,"
-					" event_time = $2, event_type = $3, event_version = $4,"
-					" position = $5 WHERE id = $6", 6, types, values,
-					nulls) == 0)
+	values[6] = PointerGetDatum(message->payload);
+	nulls[6] = message->sealed ? 'n' : null_flag(message->payload);
+	sql = message->bare == message->sealed ? complete_row : complete_row_with_payload;
+	if (own_sql_run(message->log, sql, sql == complete_row ? 6 : 7, types, values, nulls) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the message is not in the inbox any more"),

@@ -154,14 +154,6 @@ projection_select(Oid log, const char *rest, int nargs, Oid *types,
 	return projection;
 }
 
-/* Sets what a planner setting is until the level ends that the caller has made. */
-static void
-set_for_plan(const char *setting, const char *value)
-{
-	(void) set_config_option(setting, value, PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-}
-
 /*
  * Lets the statements that look for events be planned once, as that takes longer than
  * to run them, and by the indexes of the log alone, as the plan lasts while it grows.
@@ -170,11 +162,10 @@ set_for_plan(const char *setting, const char *value)
 int
 projection_begin_lasting_plan(void)
 {
-	int			level = NewGUCNestLevel();
+	int			level = settings_begin_by_index();
 
-	set_for_plan("plan_cache_mode", "force_generic_plan");
-	set_for_plan("enable_seqscan", "off");
-	set_for_plan("jit", "off");
+	(void) set_config_option("plan_cache_mode", "force_generic_plan", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
 	return level;
 }
 

@@ -10,8 +10,8 @@
  *	   events.  What came in between is locked late.
  *	3. Erase the key.  The row stays, so that there is never another one.  Its commit tells all
  *	   sessions to forget the key before the call returns (personal/subject_key.c).
- *	4. Delete the states that were folded from its events, and what failures and the inbox
- *	   have of them.
+ *	4. Delete the states that were folded from its events, and what failures and projections
+ *	   say of them.
  *	5. Record it in es_erasures, and append es_subject_erased.
  *
  * A subject that is erased already is erased again but for step 5: after a restore of an older
@@ -37,6 +37,7 @@
 #include "append/append.h"
 #include "base/base.h"
 #include "base/role.h"
+#include "base/setting.h"
 #include "eventstore.h"
 #include "identity/identity.h"
 #include "log/replica.h"
@@ -66,8 +67,9 @@ typedef struct Erasure
 
 /* $1: the subject's tag. */
 static const char *const find_places =
-"WITH e AS MATERIALIZED (SELECT e.stream, e.tags FROM @extschema@.es_tags t"
-" JOIN @extschema@.es_events e ON e.position = t.position WHERE t.tag = $1"
+"WITH e AS MATERIALIZED (SELECT e.stream, e.tags FROM @extschema@.es_tags t CROSS JOIN LATERAL"
+" (SELECT e.stream, e.tags FROM @extschema@.es_events e WHERE e.position = t.position OFFSET 0) e"
+" WHERE t.tag = $1"
 " UNION ALL SELECT a.stream, a.tags FROM @extschema@.es_archived_events a"
 " WHERE a.tags @> ARRAY[$1])"
 " SELECT (SELECT coalesce(pg_catalog.array_agg(DISTINCT e.stream), '{}') FROM e),"
@@ -87,17 +89,20 @@ static const char *const erase_key =
 static const char *const delete_states =
 "DELETE FROM @extschema@.es_snapshots WHERE stream = ANY ($1)";
 
-/* $1: the subject's tag.  Tags of events that are archived are in no other table. */
-#define ERASED_POSITIONS \
-"(SELECT t.position FROM @extschema@.es_tags t WHERE t.tag = $1" \
-" UNION ALL SELECT a.position FROM @extschema@.es_archived_events a WHERE a.tags @> ARRAY[$1])"
+/* Is it an event of the subject, whose tag is $1?  Tags of archived events are in no other table. */
+#define IS_ERASED(position) \
+"(EXISTS (SELECT FROM @extschema@.es_tags t WHERE t.tag = $1 AND t.position = " position ")" \
+" OR EXISTS (SELECT FROM @extschema@.es_archived_events a" \
+" WHERE a.position = " position " AND a.tags @> ARRAY[$1]))"
 
+/* $2: streams. */
 static const char *const clear_failures =
 "UPDATE @extschema@.es_failures f SET message = '(erased)', detail = NULL, context = NULL"
-" WHERE f.message IS NOT NULL AND f.position IN " ERASED_POSITIONS;
+" WHERE f.message IS NOT NULL AND f.stream = ANY ($2) AND " IS_ERASED("f.position");
 
-static const char *const clear_inbox =
-"UPDATE @extschema@.es_inbox i SET payload = NULL WHERE i.position IN " ERASED_POSITIONS;
+static const char *const clear_projections =
+"UPDATE @extschema@.es_projections p SET message = '(erased)', detail = NULL, context = NULL"
+" WHERE p.message IS NOT NULL AND p.failed_position IS NOT NULL AND " IS_ERASED("p.failed_position");
 
 /* $1: the subject, $2: when, $3: why, $4: by whom. */
 static const char *const record_erasure =
@@ -135,7 +140,10 @@ find_erased_places(Erasure *erasure)
 	Oid			type = TEXTOID;
 	Datum		value = PointerGetDatum(erasure->tag);
 
+	int			level = settings_begin_by_index();
+
 	(void) own_sql_run_on_all_rows(erasure->log, find_places, 1, &type, &value, NULL, true);
+	settings_end(level);
 	erasure->streams = PointerGetDatum(DatumGetArrayTypePCopy(own_sql_value(1)));
 	erasure->tags = PointerGetDatum(DatumGetArrayTypePCopy(own_sql_value(2)));
 }
@@ -182,15 +190,17 @@ static void
 delete_plaintext(const Erasure *erasure)
 {
 	Oid			array = TEXTARRAYOID;
-	Oid			type = TEXTOID;
-	Datum		value = PointerGetDatum(erasure->tag);
+	Oid			types[] = {TEXTOID, TEXTARRAYOID};
+	Datum		values[] = {PointerGetDatum(erasure->tag), erasure->streams};
 	Datum		places[] = {erasure->streams, erasure->tags};
+	int			level = settings_begin_by_index();
 	int			i;
 
 	for (i = 0; i < (int) lengthof(places); i++)
 		(void) own_sql_run_on_all_rows(erasure->log, delete_states, 1, &array, &places[i], NULL, true);
-	(void) own_sql_run_on_all_rows(erasure->log, clear_failures, 1, &type, &value, NULL, true);
-	(void) own_sql_run_on_all_rows(erasure->log, clear_inbox, 1, &type, &value, NULL, true);
+	(void) own_sql_run_on_all_rows(erasure->log, clear_failures, 2, types, values, NULL, true);
+	(void) own_sql_run_on_all_rows(erasure->log, clear_projections, 1, types, values, NULL, true);
+	settings_end(level);
 }
 
 /* The data of the event. */

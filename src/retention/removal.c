@@ -50,11 +50,11 @@
 #include "log/tags.h"
 #include "retention/retention.h"
 
-/* All tags of the stream's events. */
+/* All tags of the stream's events up to a version. */
 static const char *const find_tags =
 "SELECT pg_catalog.array_agg(DISTINCT t.tag ORDER BY t.tag)"
 " FROM @extschema@.es_events e CROSS JOIN LATERAL pg_catalog.unnest(e.tags) t (tag)"
-" WHERE e.stream = $1";
+" WHERE e.stream = $1 AND e.version <= $2";
 
 /* What is to be removed: $1 the stream, $2 up to which version, $3 also from the archive. */
 static const char *const describe_events =
@@ -101,10 +101,10 @@ static const char *const delete_events =
 
 /* Runs a query on all events that are committed now, and those of this transaction. */
 static void
-select_latest(const Removal *removal, const char *sql, int nargs, Oid *types, Datum *values)
+select_latest(Oid log, const char *sql, int nargs, Oid *types, Datum *values)
 {
 	PushActiveSnapshot(GetLatestSnapshot());
-	(void) own_sql_run_on_all_rows(removal->log, sql, nargs, types, values, NULL, false);
+	(void) own_sql_run_on_all_rows(log, sql, nargs, types, values, NULL, false);
 	PopActiveSnapshot();
 }
 
@@ -117,14 +117,16 @@ copied_array(int column)
 	return value ? PointerGetDatum(DatumGetArrayTypePCopy(value)) : value;
 }
 
-/* Step 1: the tags that the stream has now. */
-static Datum
-find_stream_tags(const Removal *removal)
+/*
+ * Step 1.
+ */
+Datum
+removal_tags(Oid log, text *stream, int64 upto)
 {
-	Oid			types[1] = {TEXTOID};
-	Datum		values[1] = {PointerGetDatum(removal->stream)};
+	Oid			types[2] = {TEXTOID, INT8OID};
+	Datum		values[2] = {PointerGetDatum(stream), Int64GetDatum(upto)};
 
-	select_latest(removal, find_tags, 1, types, values);
+	select_latest(log, find_tags, 2, types, values);
 	return copied_array(1);
 }
 
@@ -191,8 +193,8 @@ removal_begin(Removal *removal)
 	if (removal->metadata)
 		event_check_metadata(removal->metadata);
 	snapshot_lock_to_change(removal->stream);
-	if (!removal->untagged)
-		removal->locked = find_stream_tags(removal);
+	removal->locked = removal_tags(removal->log, removal->stream,
+								   removal->upto > 0 ? removal->upto : PG_INT64_MAX);
 	lock_stream_and_tags(removal);
 	read_last_event(removal);
 }
@@ -223,7 +225,7 @@ removal_describe(Removal *removal, int64 upto)
 	};
 	int64		last_position;
 
-	select_latest(removal, describe_events, 3, types, values);
+	select_latest(removal->log, describe_events, 3, types, values);
 	removal->first_version = DatumGetInt64(own_sql_value(1));
 	removal->last_version = DatumGetInt64(own_sql_value(2));
 	removal->count = DatumGetInt64(own_sql_value(3));

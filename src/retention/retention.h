@@ -22,9 +22,8 @@ typedef struct Removal
 	const char *action;			/* as in es_removals */
 	Datum		metadata;		/* jsonb, why; 0: none */
 	bool		with_archive;	/* also its events in the archive */
-	bool		untagged;		/* events with tags are refused, so that those
-								 * of the stream need not be looked for */
-
+	int64		upto;			/* about the last version that is removed,
+								 * whose tags are looked for; 0: all */
 	bool		of_any_store;	/* also if the stream is of another one */
 
 	/* by removal_begin */
@@ -54,6 +53,9 @@ typedef struct Removal
  * its last event.  Errors: a trigger of es_events could keep a row.
  */
 extern void removal_begin(Removal *removal);
+
+/* Returns the tags that events of a stream up to a version have; 0: none.  SPI is connected. */
+extern Datum removal_tags(Oid log, text *stream, int64 upto);
 
 /*
  * Looks at the events up to a version, whose tags it locks.  It may wait for others that

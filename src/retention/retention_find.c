@@ -26,10 +26,12 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 
 #include "base/base.h"
+#include "base/setting.h"
+#include "eventstore.h"
 #include "log/log.h"
+#include "retention/retention.h"
 #include "retention/rule.h"
 
 /* Events that a walk looks at in one statement. */
@@ -79,6 +81,11 @@ enum
 	" AND e.position > $2 AND e.position <= $3 AND e.recorded_at <= $5 AND $4 IS NOT NULL" \
 	" ORDER BY e.position LIMIT 1"
 
+/* Has the event e a tag that a condition can ask for?  Those of subjects are none. */
+#define HAS_TAGS \
+	"e.tags IS NOT NULL AND EXISTS (SELECT FROM pg_catalog.unnest(e.tags) t (tag)" \
+	" WHERE NOT pg_catalog.starts_with(t.tag, '" ES_SUBJECT_TAG "'))"
+
 /*
  * $1: the stream, $2: events up to here are too old, $3: the limit, $4: max_count or null,
  * $5: at most so many, $6: what was parked before that is not kept, or null, $7: forced.
@@ -92,8 +99,9 @@ enum
 	" CASE WHEN NOT $7 THEN (SELECT min(f.version) FROM @extschema@.es_failures f" \
 	"   WHERE f.stream = $1 AND ($6 IS NULL OR f.first_failed_at >= $6)) END AS parked)" \
 	" SELECT count(h.version)::int, max(h.version) + 1, coalesce(bool_or(h.tagged), false)," \
-	" bool_or(edge.parked IS NOT NULL)" \
-	" FROM edge LEFT JOIN LATERAL (SELECT e.version, e.position, e.tags IS NOT NULL AS tagged" \
+	" coalesce(bool_or(h.has_tags), false), bool_or(edge.parked IS NOT NULL)" \
+	" FROM edge LEFT JOIN LATERAL (SELECT e.version, e.position, e.tags IS NOT NULL AS has_tags," \
+	"   " HAS_TAGS " AS tagged" \
 	"   FROM @extschema@.es_events e WHERE e.stream = $1" \
 	"   AND @extschema@.es_by_index(e.stream, $1)" \
 	"   AND e.version < CASE WHEN edge.first_position <= $2 THEN edge.last" \
@@ -124,25 +132,18 @@ enum
 	"   AND (e.position <= a.position OR e.version <= s.last - $4)" \
 	"   AND ($7 OR e.version < ALL (SELECT f.version FROM @extschema@.es_failures f" \
 	"     WHERE f.stream = s.stream AND ($6 IS NULL OR f.first_failed_at >= $6)))" \
-	"   GROUP BY s.stream HAVING NOT bool_or(e.tags IS NOT NULL))" \
+	"   GROUP BY s.stream HAVING NOT bool_or(" HAS_TAGS "))" \
 	" SELECT count(*), coalesce(sum(f.events), 0)::pg_catalog.int8 FROM found f"
 
-/*
- * Runs a statement that must use the indexes of the log, whatever is known of it: it is
- * planned once, and the log grows.
- */
+/* Runs a statement that must use the indexes of the log. */
 static void
 run_by_index(Oid log, const char *sql, int nargs, Oid *types, Datum *values,
 			 const char *nulls)
 {
-	int			level = NewGUCNestLevel();
+	int			level = settings_begin_by_index();
 
-	(void) set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("jit", "off", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
 	(void) own_sql_run(log, sql, nargs, types, values, nulls);
-	AtEOXact_GUC(true, level);
+	settings_end(level);
 }
 
 /* Reads what the batch is from the rows of its statement. */
@@ -233,6 +234,7 @@ target_find(const RetentionRule *rule, const RetentionHold *hold, text *stream,
 		TimestampTzGetDatum(rule_time_before(rule, rule->max_lag)), BoolGetDatum(hold->forced)
 	};
 	char		nulls[] = "       ";
+	bool		has_tags;
 
 	if (rule->max_count == 0)
 		nulls[3] = 'n';
@@ -242,8 +244,11 @@ target_find(const RetentionRule *rule, const RetentionHold *hold, text *stream,
 	target->count = DatumGetInt32(own_sql_value(1));
 	target->before = DatumGetInt64(own_sql_value(2));
 	target->tagged = DatumGetBool(own_sql_value(3));
-	target->parked = DatumGetBool(own_sql_value(4));
+	has_tags = DatumGetBool(own_sql_value(4));
+	target->parked = DatumGetBool(own_sql_value(5));
 	SPI_freetuptable(SPI_tuptable);
+	target->tags = !has_tags || target->tagged ? (Datum) 0 :
+		removal_tags(rule->log, stream, target->before - 1);
 }
 
 void

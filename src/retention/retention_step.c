@@ -16,6 +16,7 @@
  * for another stream's; and not longer than appenders wait for before they look for a
  * deadlock.  The lock of a busy stream is got that way, as waiters are served in
  * turn.  A stream that is locked for longer is left for later.
+ * The same is done with the locks of the subjects that its events are about.
  *
  *-------------------------------------------------------------------------
  */
@@ -47,11 +48,12 @@ typedef enum StreamResult
 	STREAM_AGAIN				/* the next step begins with it */
 } StreamResult;
 
-/* A stream whose lock is waited for. */
+/* Locks that are waited for: of a stream, and of the subjects of its events. */
 typedef struct StreamWait
 {
 	Oid			log;
-	text	   *stream;
+	LogLock    *locks;
+	int			count;
 } StreamWait;
 
 /* Returns true if the step is to end before the next stream. */
@@ -69,7 +71,7 @@ step_is_full(const RetentionStep *step)
 	return INSTR_TIME_GET_MILLISEC(now) >= step->max_time;
 }
 
-/* Waits for the lock of a stream, as work for a subtransaction. */
+/* Waits for the locks of a stream, as work for a subtransaction. */
 static bool
 wait_for_stream(void *arg)
 {
@@ -78,25 +80,37 @@ wait_for_stream(void *arg)
 
 	(void) set_config_option("lock_timeout", LOCK_WAIT, PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
-	log_lock_stream(wait->log, wait->stream);
+	log_lock_all(wait->log, wait->locks, wait->count);
 	AtEOXact_GUC(true, level);
 	return true;
 }
 
+/* The locks of the stream, and of tags of its events. */
+static StreamWait
+stream_locks(Oid log, text *stream, Datum tags)
+{
+	StreamWait	wait = {.log = log,.count = 1};
+
+	wait.locks = palloc(sizeof(LogLock) * (1 + (tags ? tags_count(tags) : 0)));
+	wait.locks[0] = log_lock_of_stream(stream);
+	if (tags)
+		wait.count += tags_add_locks(tags, wait.locks + 1);
+	return wait;
+}
+
 /*
- * Locks the stream to the end of the transaction.
+ * Locks the stream, and tags of its events, to the end of the transaction.
  */
 static StreamResult
-step_lock_stream(RetentionStep *step, text *stream)
+step_lock_stream(RetentionStep *step, text *stream, Datum tags)
 {
-	LogLock		lock = log_lock_of_stream(stream);
-	StreamWait	wait = {step->rule->log, stream};
+	StreamWait	wait = stream_locks(step->rule->log, stream, tags);
 	int			count = log_lock_count();
 	ErrorData  *error;
 
 	if (count >= ES_MAX_LOG_LOCKS)
 		return STREAM_AGAIN;
-	if (log_lock_try_all(step->rule->log, &lock, 1))
+	if (log_lock_try_all(wait.log, wait.locks, wait.count))
 	{
 		step->locked++;
 		return STREAM_DONE;
@@ -154,7 +168,7 @@ shorten_stream(RetentionStep *step, text *stream, int64 aged_position)
 	}
 	if (target.count > 0)
 	{
-		locked = step_lock_stream(step, stream);
+		locked = step_lock_stream(step, stream, target.tags);
 		if (locked != STREAM_DONE)
 			return locked;
 		step->events += removal_truncate(step->rule->log, stream, target.before,

@@ -130,7 +130,8 @@ typedef struct RetentionTarget
 {
 	int			count;
 	int64		before;			/* they are those before this version */
-	bool		tagged;			/* one of them has tags */
+	bool		tagged;			/* one of them has a tag that is no subject's */
+	Datum		tags;			/* those of subjects, unless it is; 0: none */
 	bool		parked;			/* the stream has a parked event, which is
 								 * kept */
 } RetentionTarget;

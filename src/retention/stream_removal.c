@@ -19,6 +19,7 @@
 #include "base/base.h"
 #include "eventstore.h"
 #include "log/tags.h"
+#include "personal/personal.h"
 #include "read/read.h"
 #include "retention/retention.h"
 
@@ -107,20 +108,47 @@ es_delete_stream(PG_FUNCTION_ARGS)
 	return removal_row(fcinfo, &removal);
 }
 
-/* Refuses to remove events that no notice would speak for. */
+/* Counts tags that are not those of subjects. */
+static int
+count_other_tags(Datum tags)
+{
+	Datum	   *values;
+	int			count = tags_values(tags, &values);
+	int			others = 0;
+	int			i;
+
+	for (i = 0; i < count; i++)
+		others += subject_is_tag(DatumGetTextPP(values[i])) ? 0 : 1;
+	return others;
+}
+
+/*
+ * Refuses to remove events that no notice would speak for.  A condition cannot ask for the
+ * tags of subjects.
+ */
 static void
 check_untagged(const Removal *removal)
 {
-	if (removal->tags == (Datum) 0)
+	int			count = removal->tags == (Datum) 0 ? 0 : count_other_tags(removal->tags);
+
+	if (count == 0)
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 			 errmsg("cannot truncate stream \"%s\", whose events have tags",
 					text_to_cstring(removal->stream)),
 			 errdetail("Its events from version " INT64_FORMAT " to " INT64_FORMAT " have %d tags. A condition on one of them would hold because its evidence is gone.",
-					   removal->first_version, removal->last_version,
-					   tags_count(removal->tags)),
+					   removal->first_version, removal->last_version, count),
 			 errhint("Use es_compact_stream(), es_archive_stream() or es_delete_stream(), which leave an event with these tags.")));
+}
+
+/* The last version that a truncation removes, as far as max_events go. */
+static int64
+truncated_upto(int64 before_version, int64 first, int64 max_events)
+{
+	int64		upto = before_version - 1;
+
+	return upto - first >= max_events ? first - 1 + max_events : upto;
 }
 
 /*
@@ -132,17 +160,16 @@ removal_truncate(Oid log, text *stream, int64 before_version, Datum metadata,
 {
 	Removal		removal = {
 		.log = log,.stream = stream,.action = "truncate",.metadata = metadata,
-		.untagged = true,.of_any_store = of_any_store
+		.of_any_store = of_any_store
 	};
 	int64		upto;
 	int64		first;
 
 	SPI_connect();
+	removal.upto = truncated_upto(before_version, kept_first_version_now(log, stream), max_events);
 	removal_begin(&removal);
-	upto = Min(before_version, removal.last) - 1;
 	first = kept_first_version_now(log, stream);
-	if (upto - first >= max_events)
-		upto = first - 1 + max_events;
+	upto = truncated_upto(Min(before_version, removal.last), first, max_events);
 	if (removal.last > 0 && upto >= first)
 	{
 		removal_describe(&removal, upto);

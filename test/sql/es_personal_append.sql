@@ -30,18 +30,18 @@ SELECT es_define_personal_attributes('sent', '{about}');
 SELECT es_append('person-1', 'none', 'registered', '{"name": "Ann", "born": "2000-01-01", "plan": "gold"}');
 SELECT es_append_batch('person-2', 'none', '[{"type": "registered", "data": {"name": "Bob", "plan": "gold"}, "metadata": {"user": 1}, "tags": ["x"]}, {"type": "moved", "data": {"name": "Bonn"}}]');
 SELECT es_append_batch('person-2', 2, '{registered,moved}', '{"{\"name\": \"Bea\"}","{\"name\": 1}"}', tags => '{null,null}');
-SELECT es_append_if('[{"stream": "person-3", "type": "registered", "data": {"name": "Cid"}, "tags": ["subject:3"]}, {"stream": "person-4", "type": "registered", "data": {"name": "Dan"}}]', '[{"types": ["none"]}]');
+SELECT es_append_if('[{"stream": "person-3", "type": "registered", "data": {"name": "Cid"}, "tags": ["es_subject:3"]}, {"stream": "person-4", "type": "registered", "data": {"name": "Dan"}}]', '[{"types": ["none"]}]');
 INSERT INTO es_import (stream, type, data) VALUES ('person-5', 'registered', '{"name": "Eve"}'), ('person-6', 'registered', '{"name": "Fay"}'), ('person-5', 'registered', '{"born": "1999-12-31"}');
 COPY es_import (stream, type, data) FROM stdin;
 person-7	registered	{"name": "Gus"}
 \.
 INSERT INTO es_import_log (position, version, recorded_at, stream, type, data, metadata, id, tags)
 VALUES (20, 1, '2026-01-01', 'person-8', 'registered', '{"name": "Hal"}', NULL, '00000000-0000-7000-8000-000000000008', NULL),
-       (22, 1, '2026-01-01', 'person-9', 'registered', '{"name": "Ida"}', '{"user": 2}', '00000000-0000-7000-8000-000000000009', '{subject:9,x}');
+       (22, 1, '2026-01-01', 'person-9', 'registered', '{"name": "Ida"}', '{"user": 2}', '00000000-0000-7000-8000-000000000009', '{es_subject:9,x}');
 CREATE FUNCTION decide(state jsonb, command jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT jsonb_build_array(command || jsonb_build_object('data', command->'data' || jsonb_build_object('after', state))) $$;
 SELECT version, state, events FROM es_execute('person-10', 'decide', '{"type": "registered", "data": {"name": "Jon"}}', 'es_merge');
 SELECT version, state, events FROM es_execute('person-10', 'decide', '{"type": "registered", "data": {"name": "Joe"}}', 'es_merge');
-SELECT state, events FROM es_decide('[{"tags": ["subject:10"]}]', 'decide', '{"stream": "person-11", "type": "registered", "data": {"name": "Kim"}}', 'es_merge');
+SELECT state, events FROM es_decide('[{"tags": ["es_subject:10"]}]', 'decide', '{"stream": "person-11", "type": "registered", "data": {"name": "Kim"}}', 'es_merge');
 CREATE FUNCTION on_message(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql AS
     $$ SELECT ('12', now(), 'registered', '1', 'person-12', 'any', NULL)::es_ack_event $$;
 SELECT es_receive('topic', 'group', '{"name": "Lea"}', 'on_message');
@@ -59,7 +59,7 @@ CREATE FUNCTION reads(stream text) RETURNS SETOF text LANGUAGE sql AS $$
     SELECT format('es_event %s', data) FROM es_event((SELECT e.id FROM es_events e WHERE e.stream = reads.stream LIMIT 1)) UNION ALL
     SELECT format('es_read %s', e.data) FROM es_read() e WHERE e.stream = reads.stream UNION ALL
     SELECT format('es_read_category %s', e.data) FROM es_read_category('person') e WHERE e.stream = reads.stream UNION ALL
-    SELECT format('es_query %s', data) FROM es_query(jsonb_build_array(jsonb_build_object('tags', ARRAY['subject:1']))) UNION ALL
+    SELECT format('es_query %s', data) FROM es_query(jsonb_build_array(jsonb_build_object('tags', ARRAY['es_subject:1']))) UNION ALL
     SELECT format('es_upcast %s', (es_upcast(e)).data) FROM es_load(stream) e UNION ALL
     SELECT format('es_state %s', state) FROM es_state(stream, 'es_merge') UNION ALL
     SELECT format('es_history %s', state) FROM es_history(stream, 'es_merge')
@@ -84,12 +84,12 @@ SELECT code_of($$SELECT es_append('letter-7', 'any', 'sent', '{"sender": true, "
 SELECT code_of($$SELECT es_append('letter-7', 'any', 'sent', '{"sender": ["secret"], "from": "secret"}')$$);
 SELECT code_of($$SELECT es_append('letter-7', 'any', 'sent', '{"sender": {"x": 1}, "from": "secret"}')$$);
 SELECT code_of($$SELECT es_append('letter-7', 'any', 'sent', '{"sender": "", "from": "secret"}')$$);
-SELECT code_of($$SELECT es_append('letter-7', 'any', 'sent', jsonb_build_object('sender', repeat('x', 248), 'from', 'secret'))$$);
+SELECT code_of($$SELECT es_append('letter-7', 'any', 'sent', jsonb_build_object('sender', repeat('x', 245), 'from', 'secret'))$$);
 SELECT code_of($$SELECT es_append('letter', 'any', 'sent', '{"about": "secret"}')$$);
 SELECT code_of($$SELECT es_append('letter-', 'any', 'sent', '{"about": "secret"}')$$);
 SELECT code_of($$INSERT INTO es_import (stream, type, data) VALUES ('letter-7', 'other', '{}'), ('letter-7', 'sent', '{"from": "secret"}')$$);
 SELECT code_of($$SELECT es_append('person-1', 'any', 'registered', '{"name": "secret"}', tags => ARRAY(SELECT 't' || i FROM generate_series(1, 64) i))$$);
-SELECT es_append('letter-8', 'any', 'sent', jsonb_build_object('sender', repeat('x', 247), 'from', 'Ann')) IS NOT NULL AS longest,
+SELECT es_append('letter-8', 'any', 'sent', jsonb_build_object('sender', repeat('x', 244), 'from', 'Ann')) IS NOT NULL AS longest,
        es_append('letter-a-b-c', 'any', 'sent', '{"about": "Bob"}') IS NOT NULL AS dashes;
 SELECT data->>'from' AS "from", data->>'about' AS about, length(tags[1]) AS length, right(tags[1], 6) FROM es_read() ORDER BY position DESC LIMIT 2;
 -- Types are checked, and errors do not show what is personal. What is not is shown.
@@ -173,7 +173,7 @@ SELECT code_of($$SELECT es_personal_hash('30', 'secret')$$);
 -- What is not personal of it can be.
 SELECT es_append('person-30', 1, 'registered', '{"plan": "tin"}') IS NOT NULL AS appended;
 SELECT version, data, metadata, tags FROM es_load('person-30');
-SELECT type, data, tags FROM es_query('[{"tags": ["subject:30"], "types": ["es_subject_erased"]}]');
+SELECT type, data, tags FROM es_query('[{"tags": ["es_subject:30"], "types": ["es_subject_erased"]}]');
 
 --
 -- es_personal_hash

@@ -17,7 +17,7 @@ END $$;
 CREATE FUNCTION merged(state jsonb, event es_recorded_event) RETURNS jsonb LANGUAGE sql IMMUTABLE
     RETURN state || event.data || CASE WHEN event.metadata ? '$personal' THEN jsonb_build_object('lacks', event.metadata->'$personal') ELSE '{}' END;
 CREATE FUNCTION decide(state jsonb, command jsonb) RETURNS jsonb LANGUAGE sql AS
-    $$ SELECT jsonb_build_array(jsonb_build_object('type', 'noted', 'tags', ARRAY['subject:1'], 'data', jsonb_build_object('saw', state->'name'))) $$;
+    $$ SELECT jsonb_build_array(jsonb_build_object('type', 'noted', 'tags', ARRAY['es_subject:1'], 'data', jsonb_build_object('saw', state->'name'))) $$;
 CREATE FUNCTION decide_nothing(state jsonb, command jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT '[]'::jsonb $$;
 SELECT es_define_event_type('registered', attributes => '{"name": "string"}', personal => '{name,mail}');
 SELECT es_append('person-1', 'none', 'registered', '{"name": "Ann", "mail": "a@x", "plan": "gold"}', '{"user": 1}', '00000000-0000-7000-8000-000000000001');
@@ -38,7 +38,7 @@ SET ROLE regress_es_hidden;
 SELECT es_sees_personal_data();
 SELECT stream, data, metadata FROM es_read();
 SELECT state FROM es_state('person-1', 'merged');
-SELECT data, metadata FROM es_query('[{"tags": ["subject:2"]}]');
+SELECT data, metadata FROM es_query('[{"tags": ["es_subject:2"]}]');
 SELECT data, metadata FROM es_event('00000000-0000-7000-8000-000000000001');
 -- An operator has the wrapped key, as a dump has, and a call of what reads opens nothing.
 SELECT count(*) FROM es_subject_keys;
@@ -97,12 +97,12 @@ RESET ROLE;
 SET ROLE regress_es_hidden;
 SELECT code_of($$SELECT es_execute('person-1', 'decide', '{}', 'merged')$$);
 SELECT code_of($$SELECT es_execute('person-1', 'decide_nothing', '{}', 'merged')$$);
-SELECT code_of($$SELECT es_decide('[{"tags": ["subject:1"]}]', 'decide', '{}', 'merged')$$);
+SELECT code_of($$SELECT es_decide('[{"tags": ["es_subject:1"]}]', 'decide', '{}', 'merged')$$);
 SELECT events FROM es_execute('account-1', 'decide', '{}', 'merged');
 SELECT events FROM es_decide('[{"types": ["opened"]}]', 'decide', '{}', 'merged');
 SET ROLE regress_es_sees;
 SELECT events, state FROM es_execute('person-1', 'decide', '{}', 'merged');
-SELECT events, state FROM es_decide('[{"tags": ["subject:1"]}]', 'decide', '{}', 'merged');
+SELECT events, state FROM es_decide('[{"tags": ["es_subject:1"]}]', 'decide', '{}', 'merged');
 RESET ROLE;
 
 --

@@ -44,9 +44,9 @@ sub append_marks
 		$marks{$mark} = $n;
 		if ($n % 6 == 0) { $copy .= "person-$n\tregistered\t$data\n" }
 		elsif ($n % 6 == 1) { $sql .= qq{SELECT es_append_batch('person-$n', 'any', '[{"type": "registered", "data": $data}, {"type": "other"}]');\n} }
-		elsif ($n % 6 == 2) { $sql .= qq{SELECT es_append_if('[{"stream": "person-$n", "type": "registered", "data": $data}]', '[{"tags": ["subject:$n"]}]');\n} }
+		elsif ($n % 6 == 2) { $sql .= qq{SELECT es_append_if('[{"stream": "person-$n", "type": "registered", "data": $data}]', '[{"tags": ["of:$n"]}]');\n} }
 		elsif ($n % 6 == 3) { $sql .= qq{SELECT version FROM es_execute('person-$n', 'decide', '$data', 'es_merge');\n} }
-		elsif ($n % 6 == 4) { $sql .= qq{SELECT position FROM es_decide('[{"tags": ["subject:$n"]}]', 'decide_any', '$data', 'es_merge');\n} }
+		elsif ($n % 6 == 4) { $sql .= qq{SELECT position FROM es_decide('[{"tags": ["es_subject:$n"]}]', 'decide_any', '$data', 'es_merge');\n} }
 		else { $sql .= qq{SELECT es_append('person-$n', 'any', 'registered', '$data');\n} }
 	}
 	append_to_file("$folder/$database.sql", qq{
@@ -123,7 +123,7 @@ cmp_ok($places->{pg_wal}, '>=', 0.95 * $count, 'control: and all in WAL');
 sql($node, q{CREATE TABLE names (name text)},
 	q{SELECT es_create_projection('names', types => '{registered}', query => $$ INSERT INTO names SELECT data->>'name' FROM new_events $$)},
 	q{CREATE FUNCTION fails(event es_recorded_event) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE 'cannot take %', event.data->>'name'; END $$},
-	q{SELECT es_create_projection('fails', 'fails', query => NULL, event_query => '[{"tags": ["subject:5"]}, {"tags": ["subject:7"]}, {"tags": ["subject:11"]}]', on_failure => 'park', max_attempts => 1)},
+	q{SELECT es_create_projection('fails', 'fails', query => NULL, event_query => '[{"tags": ["es_subject:5"]}, {"tags": ["es_subject:7"]}, {"tags": ["es_subject:11"]}]', on_failure => 'park', max_attempts => 1)},
 	q{SET client_min_messages = error}, q{SET log_min_messages = error}, q{CALL es_work()},
 	q{SELECT es_snapshot('person-' || n, 'es_merge') FROM generate_series(1, 20) n WHERE n <> 3},
 	q{SELECT es_discard(id) FROM es_failures WHERE stream = 'person-7'},
@@ -134,11 +134,14 @@ my @message_marks = (new_mark(), new_mark());
 $marks->{ $message_marks[0] } = 5;
 $marks->{ $message_marks[1] } = 11;
 sql($node, map { qq{SELECT es_receive('topic', 'group', '{"name": "$message_marks[$_]", "n": @{[ (5, 11)[$_] ]}}', 'on_message')} } 0, 1);
+$node->safe_psql('postgres', 'ANALYZE');
 $places = mark_places($node, 'postgres', found_in_server($marks));
 is($places->{names} + ($places->{'names.toast'} // 0), $count - 1, 'control: a read model has those that were delivered');
 cmp_ok($places->{es_snapshots} + ($places->{'es_snapshots.toast'} // 0), '>=', 15, 'control: states have those that they were folded from');
 cmp_ok($places->{es_failures}, '>=', 2, 'control: so have failures');
-is($places->{es_inbox}, 2, 'control: and the inbox has what it got');
+is($places->{es_inbox}, undef, 'the inbox does not have what an event has encrypted');
+is(read_count({ map { $_ => 1 } @message_marks }, q{SELECT * FROM es_read()}), 2, 'control: it is read from the events');
+cmp_ok($places->{pg_statistic} + ($places->{'pg_statistic.toast'} // 0), '>', 0, 'control: statistics have some of the read model');
 ok(!$places->{es_events} && !$places->{'es_events.toast'}, 'the log has none');
 
 #
@@ -186,9 +189,9 @@ $node->safe_psql('postgres', 'VACUUM FULL es_subject_keys');
 is(keys_in_table(), 0, 'after VACUUM FULL no wrapped key of theirs is in the file of the table');
 
 sql($node, q{CREATE ROLE regress_es_all}, q{SELECT es_grant('regress_es_all', k) FROM unnest('{reader,writer,operator,retention,personal}'::text[]) k},
-	q{GRANT SELECT ON names TO regress_es_all}, q{VACUUM}, q{VACUUM FULL es_snapshots}, q{VACUUM FULL es_failures}, q{VACUUM FULL es_inbox});
+	q{GRANT SELECT ON names TO regress_es_all}, q{VACUUM}, q{VACUUM FULL es_snapshots}, q{VACUUM FULL es_failures}, q{VACUUM FULL es_projections});
 cmp_ok(read_count(\%erased, 'TABLE names'), '>=', int($count / 2) - 1, 'control: the read model has them still');
-sql($node, q{SELECT es_drop_projection(name) FROM es_projections}, q{DROP TABLE names});
+sql($node, q{SELECT es_drop_projection(name) FROM es_projections}, q{DROP TABLE names}, q{VACUUM FULL pg_statistic});
 foreach my $role (undef, 'regress_es_all')
 {
 	my $all = all_that_is_read($role);

@@ -258,7 +258,7 @@ foreach my $round (1 .. $rounds)
 	ok(crash($node, $victim), "round $round: kill -9 of $victim");
 	end_psql(@clients, $eraser);
 	is_query($node, q{SELECT DISTINCT s.word FROM es_read() e, jsonb_each_text(e.metadata->'$personal') s (subject, word)}, 'erased', "round $round: events are opened or erased");
-	is_query($node, q{SELECT count(*) FROM es_read() e JOIN es_erasures x ON e.tags @> ARRAY['subject:' || x.subject]
+	is_query($node, q{SELECT count(*) FROM es_read() e JOIN es_erasures x ON e.tags @> ARRAY['es_subject:' || x.subject]
 		WHERE e.type = 'registered' AND e.data->>'name' IS NOT NULL}, '0', "round $round: none of an erased person is opened");
 	is_query($node, q{SELECT count(*) FROM es_subject_keys k FULL JOIN es_erasures x USING (subject)
 		FULL JOIN (SELECT data->>'subject' AS subject, count(*) AS n FROM es_query('[{"types": ["es_subject_erased"]}]') GROUP BY 1) e USING (subject)

@@ -79,7 +79,7 @@ BEGIN
             WHEN 1 THEN SELECT min(e.data->>'person') INTO found FROM es_load(stream) e
                 WHERE e.data->>'person' = ANY (gone) AND e.data->>'words' IS NOT NULL;
             WHEN 2 THEN SELECT min(e.data->>'person') INTO found
-                FROM es_query(jsonb_build_array(jsonb_build_object('tags', jsonb_build_array('subject:' || coalesce(gone[1 + floor(random() * cardinality(gone))::int], 'none'))))) e
+                FROM es_query(jsonb_build_array(jsonb_build_object('tags', jsonb_build_array('es_subject:' || coalesce(gone[1 + floor(random() * cardinality(gone))::int], 'none'))))) e
                 WHERE e.data->>'words' IS NOT NULL;
             WHEN 3 THEN SELECT s.state->>'person' INTO found FROM es_state(stream, 'es_last') s
                 WHERE s.state->>'person' = ANY (gone) AND s.state->>'words' IS NOT NULL;
