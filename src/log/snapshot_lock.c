@@ -34,28 +34,57 @@
 #define SNAPSHOT_LOCK_CLASS 9
 #define SNAPSHOT_LOCKS		64
 
+/* Which of the locks is the stream's. */
+static int
+lock_number(text *stream)
+{
+	return (int) (stream_hash(stream) % SNAPSHOT_LOCKS);
+}
+
 static LOCKTAG
-snapshot_lock_tag(text *stream)
+snapshot_lock_tag(int number)
 {
 	LOCKTAG		tag;
 
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, (uint32) (stream_hash(stream) % SNAPSHOT_LOCKS),
-						 SNAPSHOT_LOCK_CLASS);
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, (uint32) number, SNAPSHOT_LOCK_CLASS);
 	return tag;
 }
 
 /*
- * Waits for transactions that have saved states.
+ * Waits for transactions that have saved states.  The locks are taken in their order, whatever
+ * that of the streams is.
  */
+void
+snapshot_lock_all_to_change(const Datum *streams, int count)
+{
+	text	   *first[SNAPSHOT_LOCKS] = {NULL};
+	WaitContext context;
+	int			i;
+
+	for (i = 0; i < count; i++)
+	{
+		text	   *stream = DatumGetTextPP(streams[i]);
+
+		first[lock_number(stream)] = stream;
+	}
+	for (i = 0; i < SNAPSHOT_LOCKS; i++)
+	{
+		LOCKTAG		tag = snapshot_lock_tag(i);
+
+		if (first[i] == NULL)
+			continue;
+		wait_context_begin(&context, "snapshots of stream", text_to_cstring(first[i]), -1);
+		(void) LockAcquire(&tag, ExclusiveLock, false, false);
+		wait_context_end(&context);
+	}
+}
+
 void
 snapshot_lock_to_change(text *stream)
 {
-	LOCKTAG		tag = snapshot_lock_tag(stream);
-	WaitContext context;
+	Datum		value = PointerGetDatum(stream);
 
-	wait_context_begin(&context, "snapshots of stream", text_to_cstring(stream), -1);
-	(void) LockAcquire(&tag, ExclusiveLock, false, false);
-	wait_context_end(&context);
+	snapshot_lock_all_to_change(&value, 1);
 }
 
 /*
@@ -64,7 +93,7 @@ snapshot_lock_to_change(text *stream)
 bool
 snapshot_lock_to_save(text *stream)
 {
-	LOCKTAG		tag = snapshot_lock_tag(stream);
+	LOCKTAG		tag = snapshot_lock_tag(lock_number(stream));
 
 	return LockAcquire(&tag, ShareLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
 }

@@ -16,6 +16,7 @@
  * removes events of it.  It waits, and is taken before the stream is locked.
  */
 extern void snapshot_lock_to_change(text *stream);
+extern void snapshot_lock_all_to_change(const Datum *streams, int count);
 
 /* The same of nobody changing events.  Returns false, without waiting, if somebody does. */
 extern bool snapshot_lock_to_save(text *stream);

@@ -15,10 +15,24 @@
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 
+#include "access/xact.h"
+
 #include "personal/personal.h"
 
-/* Kept for the session, without a key in it: making one costs more than what it does. */
+/* What the cipher was set up for last. */
+typedef struct CipherUse
+{
+	bool		set;
+	bool		seals;
+	uint8		key[CIPHER_KEY_BYTES];
+} CipherUse;
+
+/*
+ * Kept for the session: making one costs more than what it does.  It has its key until another
+ * one is used, or to the end of the transaction, as events of one person often come in a row.
+ */
 static EVP_CIPHER_CTX *cipher = NULL;
+static CipherUse *use = NULL;	/* in memory for keys */
 
 /* Wipes the key. */
 static void
@@ -26,6 +40,8 @@ forget_cipher(void)
 {
 	EVP_CIPHER_CTX_free(cipher);
 	cipher = NULL;
+	if (use != NULL)
+		OPENSSL_cleanse(use, sizeof(CipherUse));
 }
 
 /* Raises that OpenSSL has failed.  Its reason tells nothing of keys and texts. */
@@ -42,26 +58,46 @@ fail_cipher(const char *what)
 					   code == 0 ? "no reason" : ERR_reason_error_string(code))));
 }
 
-static EVP_CIPHER_CTX *
-get_cipher(void)
-{
-	if (cipher != NULL)
-		return cipher;
-	cipher = EVP_CIPHER_CTX_new();
-	if (cipher == NULL ||
-		EVP_CipherInit_ex(cipher, EVP_aes_256_gcm(), NULL, NULL, NULL, 1) != 1)
-		fail_cipher("make a cipher");
-	return cipher;
-}
-
-/* Puts another key in the place of the one that was used. */
+/* Puts another key in the place of the one that was used, at the end of a transaction. */
 static void
-wipe_key(EVP_CIPHER_CTX *used)
+wipe_key(XactEvent event, void *arg)
 {
 	static const uint8 none[CIPHER_KEY_BYTES] = {0};
 
-	if (EVP_CipherInit_ex(used, NULL, NULL, none, NULL, -1) != 1)
+	if (use == NULL || !use->set)
+		return;
+	OPENSSL_cleanse(use, sizeof(CipherUse));
+	if (EVP_CipherInit_ex(cipher, NULL, NULL, none, NULL, -1) != 1)
 		forget_cipher();
+}
+
+/* Returns the cipher, set up for the key and the nonce. */
+static EVP_CIPHER_CTX *
+begin_cipher(const uint8 *key, const uint8 *nonce, bool seals)
+{
+	const char *what = seals ? "encrypt" : "decrypt";
+	bool		again;
+
+	if (use == NULL)
+	{
+		use = key_memory_alloc(sizeof(CipherUse));
+		RegisterXactCallback(wipe_key, NULL);
+	}
+	if (cipher == NULL)
+	{
+		cipher = EVP_CIPHER_CTX_new();
+		if (cipher == NULL ||
+			EVP_CipherInit_ex(cipher, EVP_aes_256_gcm(), NULL, NULL, NULL, 1) != 1)
+			fail_cipher("make a cipher");
+	}
+	again = use->set && use->seals == seals && memcmp(use->key, key, CIPHER_KEY_BYTES) == 0;
+	use->set = false;
+	if (EVP_CipherInit_ex(cipher, NULL, NULL, again ? NULL : key, nonce, seals ? 1 : 0) != 1)
+		fail_cipher(what);
+	use->set = true;
+	use->seals = seals;
+	memcpy(use->key, key, CIPHER_KEY_BYTES);
+	return cipher;
 }
 
 void
@@ -77,25 +113,24 @@ cipher_random(uint8 *bytes, int length)
 void
 cipher_seal(const uint8 *key, CipherText known, CipherText plain, uint8 *sealed)
 {
-	EVP_CIPHER_CTX *c = get_cipher();
 	uint8	   *body = sealed + CIPHER_NONCE_BYTES;
+	EVP_CIPHER_CTX *c;
 	int			length;
 	int			rest;
 
 	cipher_random(sealed, CIPHER_NONCE_BYTES);
-	if (EVP_EncryptInit_ex(c, NULL, NULL, key, sealed) != 1 ||
-		EVP_EncryptUpdate(c, NULL, &length, known.bytes, known.length) != 1 ||
+	c = begin_cipher(key, sealed, true);
+	if (EVP_EncryptUpdate(c, NULL, &length, known.bytes, known.length) != 1 ||
 		EVP_EncryptUpdate(c, body, &length, plain.bytes, plain.length) != 1 ||
 		EVP_EncryptFinal_ex(c, body + length, &rest) != 1 ||
 		EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_GCM_GET_TAG, CIPHER_TAG_BYTES, body + plain.length) != 1)
 		fail_cipher("encrypt");
-	wipe_key(c);
 }
 
 bool
 cipher_open(const uint8 *key, CipherText known, CipherText sealed, uint8 *plain)
 {
-	EVP_CIPHER_CTX *c = get_cipher();
+	EVP_CIPHER_CTX *c;
 	int			length = sealed.length - CIPHER_MORE_BYTES;
 	const uint8 *body = sealed.bytes + CIPHER_NONCE_BYTES;
 	int			done = 0;
@@ -104,14 +139,13 @@ cipher_open(const uint8 *key, CipherText known, CipherText sealed, uint8 *plain)
 
 	if (length < 0)
 		return false;
-	if (EVP_DecryptInit_ex(c, NULL, NULL, key, sealed.bytes) != 1 ||
-		EVP_DecryptUpdate(c, NULL, &done, known.bytes, known.length) != 1 ||
+	c = begin_cipher(key, sealed.bytes, false);
+	if (EVP_DecryptUpdate(c, NULL, &done, known.bytes, known.length) != 1 ||
 		EVP_DecryptUpdate(c, plain, &done, body, length) != 1 ||
 		EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_GCM_SET_TAG, CIPHER_TAG_BYTES,
 							unconstify(uint8 *, body + length)) != 1)
 		fail_cipher("decrypt");
 	opened = EVP_DecryptFinal_ex(c, plain + done, &rest) == 1;
-	wipe_key(c);
 	if (!opened)
 	{
 		ERR_clear_error();

@@ -86,9 +86,94 @@ decode_base64(const char *text, int length, int *decoded)
 	return bytes;
 }
 
-bool
-envelope_open(const uint8 *key, CipherText known, const JsonbValue *sealed, Datum *object)
+static void
+add_opened(OpenedAttributes *opened, const JsonbValue *name, const JsonbValue *value)
 {
+	if (opened->count == opened->room)
+	{
+		opened->room = opened->room == 0 ? 8 : opened->room * 2;
+		opened->values = opened->values == NULL ?
+			palloc(sizeof(OpenedAttribute) * opened->room) :
+			repalloc(opened->values, sizeof(OpenedAttribute) * opened->room);
+	}
+	opened->values[opened->count].name = *name;
+	opened->values[opened->count++].value = *value;
+}
+
+/* Takes a string without escapes from the text.  Returns false if there is none. */
+static bool
+take_string(char **text, JsonbValue *string)
+{
+	char	   *begin = *text +1;
+	int			length;
+
+	if (**text !='"')
+		return false;
+	length = strcspn(begin, "\"\\");
+	if (begin[length] != '"')
+		return false;
+	string->type = jbvString;
+	string->val.string.val = begin;
+	string->val.string.len = length;
+	*text = begin + length + 1;
+	return true;
+}
+
+/*
+ * Takes the attributes of an object that has nothing but such strings, as most have: it is
+ * several times faster than reading JSON.  It is as jsonb has printed it.  Returns false if
+ * it is another one.
+ */
+static bool
+take_strings(char *text, OpenedAttributes *opened)
+{
+	if (*text !='{')
+		return false;
+	do
+	{
+		JsonbValue	name;
+		JsonbValue	value;
+
+		text	  +=*text == '{' ? 1 : 2;
+
+		if (!take_string(&text, &name) || strncmp(text, ": ", 2) != 0)
+			return false;
+		text	  +=2;
+
+		if (!take_string(&text, &value))
+			return false;
+		add_opened(opened, &name, &value);
+	}
+	while (strncmp(text, ", ", 2) == 0);
+	return strcmp(text, "}") == 0;
+}
+
+/* Takes the attributes of any object.  Returns false if the JSON is none. */
+static bool
+take_json(char *text, OpenedAttributes *opened)
+{
+	Jsonb	   *object = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
+	JsonbIterator *iterator;
+	JsonbValue	name;
+	JsonbValue	value;
+
+	if (!JB_ROOT_IS_OBJECT(object))
+		return false;
+	iterator = JsonbIteratorInit(&object->root);
+	(void) JsonbIteratorNext(&iterator, &name, true);
+	while (JsonbIteratorNext(&iterator, &name, true) == WJB_KEY)
+	{
+		(void) JsonbIteratorNext(&iterator, &value, true);
+		add_opened(opened, &name, &value);
+	}
+	return true;
+}
+
+bool
+envelope_open(const uint8 *key, CipherText known, const JsonbValue *sealed,
+			  OpenedAttributes *opened)
+{
+	int			before = opened->count;
 	CipherText	box;
 	uint8	   *bytes;
 	uint8	   *plain;
@@ -108,9 +193,10 @@ envelope_open(const uint8 *key, CipherText known, const JsonbValue *sealed, Datu
 		return false;
 	plain[length] = '\0';
 	json = pg_any_to_server((char *) plain, length, PG_UTF8);
-	*object = DirectFunctionCall1(jsonb_in, CStringGetDatum(json));
-	OPENSSL_cleanse(plain, length);
-	return JB_ROOT_IS_OBJECT(DatumGetJsonbP(*object));
+	if (take_strings(json, opened))
+		return true;
+	opened->count = before;
+	return take_json(json, opened);
 }
 
 /* Pushes a text, as a key or as a value. */

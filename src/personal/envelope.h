@@ -29,9 +29,24 @@ extern CipherText envelope_known(text *subject, const pg_uuid_t *id, text *strea
 /* Seals an object of JSON.  Returns base64. */
 extern char *envelope_seal(const uint8 *key, CipherText known, Datum object);
 
-/* Opens what was sealed.  Returns false if it is anything else. */
+/* An attribute that was opened. */
+typedef struct OpenedAttribute
+{
+	JsonbValue	name;
+	JsonbValue	value;
+} OpenedAttribute;
+
+/* All of an event, in the current memory context. */
+typedef struct OpenedAttributes
+{
+	OpenedAttribute *values;
+	int			count;
+	int			room;
+} OpenedAttributes;
+
+/* Opens what was sealed, and adds it to what was opened.  Returns false if it is anything else. */
 extern bool envelope_open(const uint8 *key, CipherText known, const JsonbValue *sealed,
-						  Datum *object);
+						  OpenedAttributes *opened);
 
 /* Makes the metadata that has subjects, and for each a value. */
 extern Datum envelope_metadata(List *subjects, List *values);

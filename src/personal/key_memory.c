@@ -4,8 +4,8 @@
  *		Memory for keys: it is in no core file of a backend that crashed, and the system does not
  *		write it to its swap, as far as it lets the process say so.
  *
- * Keys are on the stack, too, while they are used, and in the state of the cipher.  Both are wiped
- * behind each use.
+ * Keys are on the stack, too, while they are used, which is wiped behind each use, and in the state
+ * of the cipher, to the end of the transaction (cipher.c).
  *
  *-------------------------------------------------------------------------
  */

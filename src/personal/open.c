@@ -56,7 +56,7 @@ typedef struct Opening
 	SealedEvent *event;
 	bool		sees;
 	int			version;
-	List	   *objects;		/* that were opened */
+	OpenedAttributes opened;
 	List	   *subjects;		/* that were not */
 	List	   *words;			/* why */
 	OpenedState state;
@@ -150,7 +150,6 @@ open_subject(Opening *opening, text *subject, const JsonbValue *sealed, const ch
 	uint8		key[CIPHER_KEY_BYTES];
 	SubjectKeyState state;
 	CipherText	known;
-	Datum		object;
 
 	*word = HIDDEN;
 	if (!opening->sees)
@@ -162,13 +161,11 @@ open_subject(Opening *opening, text *subject, const JsonbValue *sealed, const ch
 	if (state == SUBJECT_KEY_THERE)
 	{
 		known = envelope_known(subject, event->id, event->stream, event->type, opening->version);
-		if (!envelope_open(key, known, sealed, &object))
+		if (!envelope_open(key, known, sealed, &opening->opened))
 			state = SUBJECT_KEY_DAMAGED;
 		OPENSSL_cleanse(key, sizeof(key));
 	}
-	if (state == SUBJECT_KEY_THERE)
-		opening->objects = lappend(opening->objects, DatumGetJsonbP(object));
-	else
+	if (state != SUBJECT_KEY_THERE)
 		*word = words[state];
 	if (state != SUBJECT_KEY_THERE && state != SUBJECT_KEY_ERASED)
 		opening->state = OPENED_LOCKED;
@@ -198,41 +195,39 @@ open_subjects(Opening *opening, JsonbContainer *envelope)
 
 /* The value of a key in what was opened; NULL: it is not there. */
 static JsonbValue *
-find_opened(const Opening *opening, const JsonbValue *key, JsonbValue *buffer)
+find_opened(const OpenedAttributes *opened, const JsonbValue *key)
 {
-	ListCell   *cell;
+	int			i;
 
-	foreach(cell, opening->objects)
+	for (i = 0; i < opened->count; i++)
 	{
-		JsonbValue *value = getKeyJsonValueFromContainer(&((Jsonb *) lfirst(cell))->root,
-														 key->val.string.val,
-														 key->val.string.len, buffer);
+		JsonbValue *name = &opened->values[i].name;
 
-		if (value != NULL)
-			return value;
+		if (name->val.string.len == key->val.string.len &&
+			memcmp(name->val.string.val, key->val.string.val, key->val.string.len) == 0)
+			return &opened->values[i].value;
 	}
 	return NULL;
 }
 
 /* Puts what was opened in the place of the nulls in data. */
 static Datum
-fill_data(const Opening *opening, Jsonb *data)
+fill_data(const OpenedAttributes *opened, Jsonb *data)
 {
 	JsonbIterator *iterator = JsonbIteratorInit(&data->root);
 	JsonbParseState *state = NULL;
 	JsonbValue	key;
 	JsonbValue	own;
-	JsonbValue	buffer;
 
 	(void) JsonbIteratorNext(&iterator, &key, true);
 	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	while (JsonbIteratorNext(&iterator, &key, true) == WJB_KEY)
 	{
-		JsonbValue *opened = find_opened(opening, &key, &buffer);
+		JsonbValue *found = find_opened(opened, &key);
 
 		(void) JsonbIteratorNext(&iterator, &own, true);
 		(void) pushJsonbValue(&state, WJB_KEY, &key);
-		(void) pushJsonbValue(&state, WJB_VALUE, opened != NULL ? opened : &own);
+		(void) pushJsonbValue(&state, WJB_VALUE, found != NULL ? found : &own);
 	}
 	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
 }
@@ -243,8 +238,8 @@ take_opened(Opening *opening)
 {
 	SealedEvent *event = opening->event;
 
-	if (opening->objects != NIL && JB_ROOT_IS_OBJECT(DatumGetJsonbP(event->data)))
-		event->data = fill_data(opening, DatumGetJsonbP(event->data));
+	if (opening->opened.count > 0 && JB_ROOT_IS_OBJECT(DatumGetJsonbP(event->data)))
+		event->data = fill_data(&opening->opened, DatumGetJsonbP(event->data));
 	event->metadata = open_strip_metadata(event->metadata);
 	if (opening->subjects != NIL)
 	{

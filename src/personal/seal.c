@@ -37,6 +37,9 @@
 #include "personal/envelope.h"
 #include "type/type.h"
 
+/* Levels that a personal attribute may have. */
+#define MAX_DEPTH	1000
+
 /* What is encrypted in an event about one subject. */
 typedef struct SubjectPart
 {
@@ -63,13 +66,36 @@ fail_subject(const NewEvent *event, const char *detail)
 			   "An event with personal attributes needs the name of the person that they are about, a pseudonym.");
 }
 
+/* Refuses a value whose text a reader could not parse, as that takes more of the stack than here. */
+static void
+check_depth(const NewEvent *event, const char *name, const JsonbValue *value)
+{
+	JsonbIterator *iterator = JsonbIteratorInit(value->val.binary.data);
+	JsonbIteratorToken token;
+	JsonbValue	part;
+	int			depth = 0;
+
+	while ((token = JsonbIteratorNext(&iterator, &part, false)) != WJB_DONE)
+	{
+		if (token == WJB_BEGIN_ARRAY || token == WJB_BEGIN_OBJECT)
+			depth++;
+		else if (token == WJB_END_ARRAY || token == WJB_END_OBJECT)
+			depth--;
+		if (depth > MAX_DEPTH)
+			fail_event(event, psprintf("Attribute \"%s\", which is personal, is nested more than %d levels deep.",
+									   name, MAX_DEPTH), "Store it flatter, or as a string.");
+	}
+}
+
 /* Returns true if the data has the attribute, and it is not null. */
 static bool
-has_value(Jsonb *data, const char *name)
+has_value(const NewEvent *event, Jsonb *data, const char *name)
 {
 	JsonbValue	buffer;
 	JsonbValue *value = event_attribute_value(data, name, &buffer);
 
+	if (value != NULL && value->type == jbvBinary)
+		check_depth(event, name, value);
 	return value != NULL && value->type != jbvNull;
 }
 
@@ -79,6 +105,7 @@ subject_of_attribute(const NewEvent *event, Jsonb *data, const char *name)
 {
 	JsonbValue	buffer;
 	JsonbValue *value = event_attribute_value(data, name, &buffer);
+	Datum		number;
 
 	if (value == NULL || value->type == jbvNull)
 		fail_subject(event, psprintf("Attribute \"%s\", which is the subject, is %s.", name,
@@ -87,8 +114,9 @@ subject_of_attribute(const NewEvent *event, Jsonb *data, const char *name)
 		return cstring_to_text_with_len(value->val.string.val, value->val.string.len);
 	if (value->type != jbvNumeric)
 		fail_subject(event, psprintf("Attribute \"%s\", which is the subject, is neither a string nor a number.", name));
-	return cstring_to_text(DatumGetCString(DirectFunctionCall1(numeric_out,
-															   NumericGetDatum(value->val.numeric))));
+	/* 17 and 17.0 are the same number to jsonb, and the same person */
+	number = DirectFunctionCall1(numeric_trim_scale, NumericGetDatum(value->val.numeric));
+	return cstring_to_text(DatumGetCString(DirectFunctionCall1(numeric_out, number)));
 }
 
 /* Whom a part of the event is about. */
@@ -150,7 +178,7 @@ find_parts(const NewEvent *event, const EventType *type)
 
 		foreach(name, part->attributes)
 		{
-			if (has_value(data, lfirst(name)))
+			if (has_value(event, data, lfirst(name)))
 				found = lappend(found, pstrdup(lfirst(name)));
 		}
 		if (found != NIL)

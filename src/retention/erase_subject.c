@@ -159,11 +159,9 @@ lock_places(const Erasure *erasure)
 	LogLock    *locks = palloc(sizeof(LogLock) * (stream_count + tag_count + 1));
 	int			i;
 
+	snapshot_lock_all_to_change(streams, stream_count);
 	for (i = 0; i < stream_count; i++)
-	{
-		snapshot_lock_to_change(DatumGetTextPP(streams[i]));
 		locks[i] = log_lock_of_stream(DatumGetTextPP(streams[i]));
-	}
 	for (i = 0; i < tag_count; i++)
 		locks[stream_count + i] = log_lock_of_tag(DatumGetTextPP(tags[i]), ExclusiveLock);
 	locks[stream_count + tag_count] = log_lock_of_tag(erasure->tag, ExclusiveLock);

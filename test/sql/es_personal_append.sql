@@ -89,6 +89,14 @@ SELECT code_of($$SELECT es_append('letter', 'any', 'sent', '{"about": "secret"}'
 SELECT code_of($$SELECT es_append('letter-', 'any', 'sent', '{"about": "secret"}')$$);
 SELECT code_of($$INSERT INTO es_import (stream, type, data) VALUES ('letter-7', 'other', '{}'), ('letter-7', 'sent', '{"from": "secret"}')$$);
 SELECT code_of($$SELECT es_append('person-1', 'any', 'registered', '{"name": "secret"}', tags => ARRAY(SELECT 't' || i FROM generate_series(1, 64) i))$$);
+-- Numbers that are equal are one person; so deep that reading it would take too much of the stack.
+SELECT es_append('letter-6', 'any', 'sent', '{"sender": 17, "from": "Ann"}') IS NOT NULL AS a,
+       es_append('letter-6', 'any', 'sent', '{"sender": 17.00, "from": "Ann"}') IS NOT NULL AS b,
+       es_append('letter-6', 'any', 'sent', '{"sender": 1.7e1, "from": "Ann"}') IS NOT NULL AS c;
+SELECT DISTINCT tags FROM es_load('letter-6');
+SELECT code_of(format($$SELECT es_append('letter-7', 'any', 'sent', '{"sender": 1, "from": %s1%s}')$$, repeat('[', 1001), repeat(']', 1001)));
+SELECT es_append('letter-6', 'any', 'sent', format('{"sender": 1, "from": %s1%s}', repeat('[{"a": ', 500), repeat('}]', 500))::jsonb) IS NOT NULL AS deep;
+SELECT md5((data->'from')::text) = md5(repeat('[{"a": ', 500) || '1' || repeat('}]', 500)) AS same FROM es_last_event('letter-6');
 SELECT es_append('letter-8', 'any', 'sent', jsonb_build_object('sender', repeat('x', 244), 'from', 'Ann')) IS NOT NULL AS longest,
        es_append('letter-a-b-c', 'any', 'sent', '{"about": "Bob"}') IS NOT NULL AS dashes;
 SELECT data->>'from' AS "from", data->>'about' AS about, length(tags[1]) AS length, right(tags[1], 6) FROM es_read() ORDER BY position DESC LIMIT 2;

@@ -152,5 +152,16 @@ is($node->safe_psql('postgres', q{SELECT count(*) FROM es_snapshots s JOIN noted
 $node->safe_psql('postgres', q{SELECT es_run_projections()});
 cmp_ok($node->safe_psql('postgres', q{SELECT count(*) FROM copied c JOIN noted n USING (person) WHERE c.words IS NOT NULL}),
 	'>', 0, 'control: the copies that a projection keeps have it');
+
+#
+# Persons with many streams, erased at once: they wait for one another, and do not deadlock
+#
+my $together = 6;
+
+$node->safe_psql('postgres', "SELECT count(es_append('many-' || (n + 1000 * p), 'none', 'said', jsonb_build_object('person', 'p' || p, 'words', 'w')))
+	FROM generate_series(1, 40) n, generate_series(1, $together) p");
+append_to_file("$folder/together$_.sql", "SELECT es_erase_subject('p$_');\n") foreach 1 .. $together;
+@sessions = map { start_psql($node, "$folder/together$_.sql", "$folder/together$_") } 1 .. $together;
+ok(finish_psql($sessions[ $_ - 1 ]), "person $_ of $together is erased beside the others") || diag(slurp_file("$folder/together$_.err")) foreach 1 .. $together;
 $node->stop;
 done_testing();
