@@ -123,6 +123,7 @@ prepare_handler_calls(HandlerCalls *calls, const Projection *projection)
 
 	calls->by_type = NULL;
 	calls->presenter = present_begin(projection->log);
+	present_require_keys(calls->presenter, "project an event");
 	if (projection->kind == PROJECTION_HANDLER)
 		fmgr_info(projection_find_handler(projection->log, projection->target),
 				  &calls->handler);

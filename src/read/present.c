@@ -84,6 +84,7 @@ typedef struct Presentation
 	bool		opens;			/* attributes may be encrypted */
 	bool		sees;			/* the reader may see them */
 	OpenedState opened;			/* what events have lacked so far */
+	const char *purpose;		/* for which no key may be missing; NULL: none */
 	Upcasting  *upcasting;		/* NULL: there are no upcasters */
 } Presentation;
 
@@ -109,6 +110,7 @@ struct Presenter
 typedef struct CallCache
 {
 	uint64		generation;		/* of what is defined */
+	Oid			user;			/* who may see what how says */
 	Presentation how;
 } CallCache;
 
@@ -173,6 +175,12 @@ present_is_plain(const Presenter *presenter)
 	return is_plain(&presenter->how);
 }
 
+void
+present_require_keys(Presenter *presenter, const char *purpose)
+{
+	presenter->how.purpose = purpose;
+}
+
 bool
 present_hides(const Presenter *presenter)
 {
@@ -220,6 +228,8 @@ present_event(Presentation *how, PresentedEvent *event)
 		OpenedState opened = open_event(how->log, sealed, how->sees);
 
 		how->opened = Max(how->opened, opened);
+		if (opened == OPENED_LOCKED && how->purpose != NULL)
+			open_refuse(opened, how->purpose);
 	}
 	if (upcast_version(how->upcasting, sealed->stream, sealed->type, sealed->metadata) == 0)
 		return;
@@ -434,6 +444,7 @@ present_batch(Oid relid, Tuplestorestate *events, TupleDesc *desc)
 	Relation	log = table_open(relid, AccessShareLock);
 	Presenter  *presenter = present_begin(relid);
 
+	present_require_keys(presenter, "project an event");
 	*desc = visible_columns(log);
 	if (!is_plain(&presenter->how))
 		events = present_into_store(presenter, log, *desc, events);
@@ -445,7 +456,8 @@ present_batch(Oid relid, Tuplestorestate *events, TupleDesc *desc)
 /*
  * What a call in a statement does to events, which is looked up once and again when
  * something else is defined.  Upcasters that were known before may be running, and are left to the
- * statement's end.  The user may be another one at each call.
+ * statement's end.  The user may be another one at each call.  What a user may see is
+ * looked up once, as the rights on tables are.
  */
 static Presentation *
 cached_presentation(FunctionCallInfo fcinfo)
@@ -467,9 +479,14 @@ cached_presentation(FunctionCallInfo fcinfo)
 		oldcontext = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
 		cache->how = presentation_begin(cache->how.log);
 		cache->generation = generation;
+		cache->user = GetUserId();
 		MemoryContextSwitchTo(oldcontext);
 	}
-	cache->how.sees = cache->how.opens && open_may_see(cache->how.log, GetUserId());
+	if (cache->user != GetUserId())
+	{
+		cache->how.sees = cache->how.opens && open_may_see(cache->how.log, GetUserId());
+		cache->user = GetUserId();
+	}
 	return &cache->how;
 }
 

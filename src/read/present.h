@@ -24,6 +24,12 @@ extern void present_end(Presenter *presenter);
 /* Returns true if all events are presented as they are stored. */
 extern bool present_is_plain(const Presenter *presenter);
 
+/*
+ * Raises an error for an event that no key opens here, rather than to present what it lacks as
+ * null, to a user who may see it.  purpose: "project an event", after "cannot".
+ */
+extern void present_require_keys(Presenter *presenter, const char *purpose);
+
 /* Returns true if the current user, who made it, may not see personal attributes. */
 extern bool present_hides(const Presenter *presenter);
 

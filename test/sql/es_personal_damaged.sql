@@ -92,8 +92,24 @@ SELECT code_of($$SELECT es_rotate_keys()$$);
 SELECT state FROM es_state('a-2', 'es_merge');
 ROLLBACK;
 SELECT es_rotate_keys();
+-- It stops a projection whose owner would see it, by a handler and by a query: a null would stay in what it has made.
+CREATE TABLE names (name text);
+CREATE FUNCTION keep(e es_recorded_event) RETURNS void LANGUAGE sql AS $$ INSERT INTO names VALUES (e.data->>'name') $$;
+SELECT es_create_projection('by_handler', 'keep', on_failure => 'stop', max_attempts => 1),
+       es_create_projection('by_query', query => $$INSERT INTO names SELECT data->>'name' FROM new_events$$, on_failure => 'stop', max_attempts => 1);
+UPDATE es_subject_keys SET key = (SELECT key FROM kept WHERE subject = '2') WHERE subject = '1';
+SET client_min_messages = error;
+CALL es_work();
+RESET client_min_messages;
+SELECT name, state, position, last_error, error_detail, failed_position FROM es_projection_status ORDER BY name;
+SELECT * FROM names;
+UPDATE es_subject_keys k SET key = kept.key, key_encryption_key = kept.key_encryption_key FROM kept WHERE k.subject = '1' AND kept.subject = '1';
+SELECT es_resume_projection(name) FROM es_projection_status;
+CALL es_work();
+SELECT count(*), count(name) FROM names;
 
-DROP TABLE kept;
+SELECT es_drop_projection(name) FROM es_projection_status;
+DROP TABLE kept, names;
 DROP VIEW sealed;
-DROP FUNCTION code_of, decide, opened, with_text, with_key;
+DROP FUNCTION code_of, decide, keep, opened, with_text, with_key;
 DROP EXTENSION eventstore;
