@@ -202,7 +202,7 @@ SELECT bag_eq(
     ('es_drop_event_type', 'type text, category text DEFAULT NULL::text', 'void'),
     ('es_describe_event_type',
      'INOUT type text, INOUT category text DEFAULT NULL::text, OUT required text[], OUT composite_key text[], OUT attributes jsonb, OUT schema_version integer,'
-     ' OUT description text, OUT upcasters jsonb', 'record'),
+     ' OUT description text, OUT upcasters jsonb, OUT personal jsonb', 'record'),
     ('es_define_upcaster', 'type text, from_version bigint, upcaster es_function, category text DEFAULT NULL::text', 'void'),
     ('es_upcast', 'event es_recorded_event', 'es_recorded_event'),
     ('es_grant', 'role regrole, kind text', 'void'),
