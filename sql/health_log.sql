@@ -19,7 +19,8 @@ BEGIN ATOMIC
                ('es_events'::regclass::oid, 'es_events_refuse', 'BEFORE UPDATE OR DELETE OR TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION %I.es_events_refuse()'),
                ('es_events'::regclass::oid, 'es_events_refuse_row', 'BEFORE UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION %I.es_events_refuse()'),
                ('es_events'::regclass::oid, 'es_events_tag', 'AFTER INSERT ON %s FOR EACH ROW WHEN (new.tags IS NOT NULL) EXECUTE FUNCTION %I.es_events_tag()'),
-               ('es_projections'::regclass::oid, 'es_projection_restore', 'AFTER INSERT ON %s FOR EACH ROW EXECUTE FUNCTION %I.es_projection_restore()')),
+               ('es_projections'::regclass::oid, 'es_projection_restore', 'AFTER INSERT ON %s FOR EACH ROW EXECUTE FUNCTION %I.es_projection_restore()'),
+               ('es_subject_keys'::regclass::oid, 'es_subject_keys_changed', 'AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION %I.es_subject_keys_changed()')),
     last AS MATERIALIZED (
         SELECT s.last_value - CASE WHEN s.is_called THEN 0 ELSE 1 END AS drawn,
                coalesce((SELECT max(e.position) FROM es_events e), 0) AS stored
@@ -115,6 +116,7 @@ BEGIN ATOMIC
                 ELSE pg_catalog.format('The trigger of %s does not fire in every session.', g.tab::regclass) END
            || CASE g.name WHEN 'es_events_complete' THEN ' Rows that come by INSERT and COPY are not made safe for readers.'
                           WHEN 'es_events_tag' THEN ' Events that come by INSERT and COPY are not found by their tags; es_reindex_tags() remedies that.'
+                          WHEN 'es_subject_keys_changed' THEN ' Sessions could go on to read what was encrypted with a key that was destroyed.'
                           WHEN 'es_projection_restore' THEN ' A restore would leave sync projections without their triggers.'
                           ELSE ' Events could be changed and removed.' END,
            CASE WHEN t.oid IS NULL THEN
@@ -131,8 +133,8 @@ BEGIN ATOMIC
            pg_catalog.format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', t.tgrelid::regclass, t.tgname), log.owner, NULL
       FROM log
      CROSS JOIN pg_trigger t
-     WHERE t.tgrelid IN ('es_event_types'::regclass::oid, 'es_upcasters'::regclass::oid)
-       AND t.tgname = 'es_event_types_changed' AND t.tgenabled <> 'A'
+     WHERE t.tgrelid IN ('es_event_types'::regclass::oid, 'es_upcasters'::regclass::oid, 'es_personal_attributes'::regclass::oid)
+       AND t.tgname IN ('es_event_types_changed', 'es_event_types_changed_row') AND t.tgenabled <> 'A'
     UNION ALL
     SELECT 1, 'append_refused', pg_catalog.format('sequence %s', q.name), NULL,
            pg_catalog.format('Appends are refused: INCREMENT %s CACHE %s %s does not produce positions in ascending order.',
@@ -163,7 +165,8 @@ BEGIN ATOMIC
       JOIN pg_class c ON c.relnamespace = log.relnamespace
      WHERE c.relpersistence = 'u'
        AND c.oid IN ('es_events'::regclass::oid, 'es_projections'::regclass::oid, 'es_failures'::regclass::oid, 'es_subscriptions'::regclass::oid,
-                     'es_partitions'::regclass::oid, 'es_inbox'::regclass::oid)
+                     'es_partitions'::regclass::oid, 'es_inbox'::regclass::oid, 'es_personal_attributes'::regclass::oid, 'es_subject_keys'::regclass::oid,
+                     'es_erasures'::regclass::oid)
     UNION ALL
     SELECT 3, 'replica_identity', pg_catalog.format('table %s', log.name), NULL,
            pg_catalog.format('Publication "%s" publishes updates, and the table has no replica identity. es_rewrite() fails.', min(b.pubname::text)),

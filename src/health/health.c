@@ -59,6 +59,7 @@ static const HealthPart parts[] = {
 	{"the log", "es_health_log()"},
 	{"the horizon", "es_health_horizon($1)"},
 	{"types", "es_health_types()"},
+	{"personal data", "es_health_personal($1)"},
 	{"projections", "es_health_projections($1)"},
 	{"subscriptions", "es_health_subscriptions($1)"},
 	{"the inbox", "es_health_inbox()"},
