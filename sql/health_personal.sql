@@ -1,9 +1,12 @@
 -- What needs a human, for the view es_health: key files, and keys of persons that none of them opens.
 
 -- In C, as the files are read there: the fingerprint of the key that wraps new keys, or why there is
--- none, and whether a file has the key with a fingerprint.  None of them returns a key.
+-- none, what is wrong with other files, and whether a file has the key with a fingerprint.  None of
+-- them returns a key.
 CREATE FUNCTION es_health_key_file(OUT fingerprint text, OUT problem text)
     AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+CREATE FUNCTION es_health_other_key_files(OUT path text, OUT problem text) RETURNS SETOF record
+    AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 1;
 CREATE FUNCTION es_health_has_key(fingerprint text) RETURNS boolean
     AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 
@@ -52,6 +55,12 @@ BEGIN ATOMIC
       FROM first f
      WHERE f.problem IS NOT NULL
     UNION ALL
+    SELECT 7, 'key_file_unusable', pg_catalog.format('key file "%s"', o.path), NULL,
+           pg_catalog.format('eventstore.key_file names it behind another one, and it cannot be used. %s What its key wraps is not opened.', o.problem),
+           NULL, NULL, NULL
+      FROM first f
+     CROSS JOIN es_health_other_key_files() o
+    UNION ALL
     SELECT 3, 'key_missing', pg_catalog.format('key-encryption key %s', w.fingerprint), NULL,
            pg_catalog.format('%s wrapped by it, and no key file has it that can be used. What is personal is null for readers, and appends and decisions fail. Name its file in eventstore.key_file, too.',
                              w.keys),
@@ -70,8 +79,9 @@ BEGIN ATOMIC
        AND pg_catalog.pg_conf_load_time() < pg_catalog.clock_timestamp() - delay * 60::double precision;
 END;
 
-REVOKE EXECUTE ON FUNCTION es_health_key_file(), es_health_has_key(text), es_health_personal(interval) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION es_health_key_file(), es_health_other_key_files(), es_health_has_key(text), es_health_personal(interval) FROM PUBLIC;
 
 COMMENT ON FUNCTION es_health_key_file() IS 'part of es_health: the fingerprint of the first key file, or why it cannot be used';
+COMMENT ON FUNCTION es_health_other_key_files() IS 'part of es_health: other key files that cannot be used, and why';
 COMMENT ON FUNCTION es_health_has_key(text) IS 'part of es_health: whether a key file has the key with a fingerprint';
 COMMENT ON FUNCTION es_health_personal(interval) IS 'part of es_health: key files and keys of persons';

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * key_health.c
- *		What es_health asks of key files: es_health_key_file(), es_health_has_key().
+ *		What es_health asks of key files: es_health_key_file(), es_health_other_key_files(),
+ *		es_health_has_key().
  *
  * They tell why a file cannot be used, as the error of an append does, and by which fingerprint
  * its key is known.  They never tell a key.
@@ -19,6 +20,7 @@
 #include "personal/personal.h"
 
 PG_FUNCTION_INFO_V1(es_health_key_file);
+PG_FUNCTION_INFO_V1(es_health_other_key_files);
 PG_FUNCTION_INFO_V1(es_health_has_key);
 
 #define KEY_FILE_COLUMNS	2
@@ -53,6 +55,34 @@ es_health_key_file(PG_FUNCTION_ARGS)
 		values[1] = CStringGetTextDatum(psprintf("%s. %s", error->message,
 												 error->detail ? error->detail : ""));
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+}
+
+/*
+ * es_health_other_key_files(): the path of each file behind the first one that cannot be used, and why.
+ */
+Datum
+es_health_other_key_files(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	const char *path;
+	int			number = 1;
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (;;)
+	{
+		const char *problem = key_file_problem(number++, &path);
+		Datum		values[KEY_FILE_COLUMNS];
+		bool		nulls[KEY_FILE_COLUMNS] = {false, false};
+
+		if (path == NULL)
+			break;
+		if (problem == NULL)
+			continue;
+		values[0] = CStringGetTextDatum(path);
+		values[1] = CStringGetTextDatum(problem);
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	}
+	PG_RETURN_NULL();
 }
 
 /*

@@ -62,6 +62,10 @@ set_key_files($node);
 like(health(), qr/^1 key_file_unusable .*: there is no key to encrypt personal attributes with. eventstore.key_file is not set\.$/, 'none');
 set_key_files($node, $open, $first);
 like(health(), qr/^1 key_file_unusable .*"\Q$open\E" cannot be used. Others than its owner may read/, 'the first may not be used, and another one may');
+set_key_files($node, $first, $second, $open, "$first.not");
+like(health(),
+	qr/\A7 key_file_unusable key file "\Q$first\E.not": .*, and it cannot be used. It cannot be opened: No such file or directory. What its key wraps is not opened\.\n7 key_file_unusable key file "\Q$open\E": .* Others than its owner .*\z/,
+	'two of the others may not be used');
 set_key_files($node, $first);
 is(health(), '', 'the file is there');
 sql($node, append(1), append(2));
