@@ -34,7 +34,8 @@ MODULE_big = eventstore
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
 
 # The install script is these files, in this order.
-SQL_FILES = base stats log identity drop_guard notify type personal read append failure aggregate retention projection subscription inbox retention_rule operate restore reset privilege worker health erase cluster restore_end
+SQL_FILES = base stats log identity drop_guard notify type personal read append failure aggregate retention projection subscription inbox retention_rule operate restore reset privilege worker \
+	health_remedy health_log health_type health_personal health_projection health_subscription health_inbox health_retention health erase cluster restore_end
 SQL = $(SQL_FILES:%=sql/%.sql)
 INSTALL_SCRIPT_SQL = $(EXTENSION)--$(EXTVERSION).sql
 DATA_built = $(INSTALL_SCRIPT_SQL)

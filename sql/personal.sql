@@ -27,6 +27,8 @@ CREATE TABLE es_subject_keys (
     CHECK ((key IS NULL) = (erased_at IS NOT NULL)),
     CHECK ((key IS NULL) = (key_encryption_key IS NULL))
 );
+-- es_health looks which key-encryption keys are needed.
+CREATE INDEX es_subject_keys_key_encryption_key_idx ON es_subject_keys (key_encryption_key) WHERE key_encryption_key IS NOT NULL;
 -- Sessions cache keys; a change of a row makes them forget all. On a logical replica the first key says that
 -- events are encrypted.
 CREATE FUNCTION es_subject_keys_changed() RETURNS trigger

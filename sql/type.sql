@@ -57,7 +57,7 @@ CREATE FUNCTION es_drop_event_type(type text, category text DEFAULT NULL)
     RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 CREATE FUNCTION es_describe_event_type(
     INOUT type text, INOUT category text DEFAULT NULL, OUT required text[], OUT composite_key text[], OUT attributes jsonb,
-    OUT schema_version int, OUT description text, OUT upcasters jsonb)
+    OUT schema_version int, OUT description text, OUT upcasters jsonb, OUT personal jsonb)
     AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL UNSAFE;
 CREATE FUNCTION es_define_upcaster(type text, from_version bigint, upcaster es_function, category text DEFAULT NULL)
     RETURNS void AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
@@ -93,7 +93,7 @@ COMMENT ON FUNCTION es_define_event_type(text, text[], text[], jsonb, bigint, te
     'defines what events of a type must be like, in all categories or in one, or replaces this definition';
 COMMENT ON FUNCTION es_drop_event_type(text, text) IS 'removes the definition of a type for all categories, or for one, and its upcasters';
 COMMENT ON FUNCTION es_describe_event_type(text, text) IS
-    'returns the definition of a type that holds for a category, and its upcasters by from_version';
+    'returns the definition of a type that holds for a category, its upcasters by from_version, and its personal attributes';
 COMMENT ON FUNCTION es_define_upcaster(text, bigint, es_function, text) IS
     'defines the function that turns data of a schema version of a type into the next; null removes it';
 CREATE FUNCTION es_attribute(data jsonb, attribute text) RETURNS jsonb

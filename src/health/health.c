@@ -3,7 +3,7 @@
  * health.c
  *		es_health(): what needs a human, a row each, the most urgent first.
  *
- * The functions of sql/health.sql find the problems, each those of one subject.  They
+ * The functions of sql/health_*.sql find the problems, each those of one subject.  They
  * look at the catalogs, at other sessions and at rows of every role.  So they run as
  * the owner of the log, by fixed statements, and only the owner may execute them.
  *
@@ -59,6 +59,7 @@ static const HealthPart parts[] = {
 	{"the log", "es_health_log()"},
 	{"the horizon", "es_health_horizon($1)"},
 	{"types", "es_health_types()"},
+	{"personal data", "es_health_personal($1)"},
 	{"projections", "es_health_projections($1)"},
 	{"subscriptions", "es_health_subscriptions($1)"},
 	{"the inbox", "es_health_inbox()"},

@@ -373,3 +373,11 @@ key_file_find(const char *fingerprint)
 	}
 	return NULL;
 }
+
+const char *
+key_file_problem(int number, const char **path)
+{
+	look_at_files();
+	*path = number < file_count ? files[number].path : NULL;
+	return number < file_count ? files[number].problem : NULL;
+}

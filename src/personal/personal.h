@@ -73,6 +73,9 @@ extern const FileKey *key_file_first(void);
 /* The key of the fingerprint; NULL if no file has it, or if its file cannot be used. */
 extern const FileKey *key_file_find(const char *fingerprint);
 
+/* Why the file of this number, from 0, cannot be used; NULL: it can.  The path is NULL if there is none. */
+extern const char *key_file_problem(int number, const char **path);
+
 /* How often what the files have may have changed. */
 extern uint64 key_file_changes(void);
 

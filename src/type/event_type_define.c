@@ -53,7 +53,7 @@ enum
 #define ARG_OF_CATEGORY		1
 
 /* Columns of es_describe_event_type. */
-#define DESCRIPTION_COLUMNS	8
+#define DESCRIPTION_COLUMNS	9
 
 /* Upcasters lead to versions of at most PG_INT32_MAX. */
 #define MAX_FROM_VERSION	(PG_INT32_MAX - 1)
@@ -386,24 +386,29 @@ es_drop_event_type(PG_FUNCTION_ARGS)
 }
 
 /*
- * The definition that holds for the type in the category, and its upcasters: those
- * of the category if the type is defined for it, else those of all categories.
+ * The definition that holds for the type in the category, with its personal attributes,
+ * and its upcasters: those of the category if the type is defined for it, else those of
+ * all categories.
  */
 static const char *const describe_sql =
 "SELECT $1, s.category, t.required, t.composite_key, t.attributes,"
-" t.schema_version, t.description, u.upcasters"
+" t.schema_version, t.description, u.upcasters, p.personal"
 " FROM (SELECT (SELECT c.category FROM @extschema@.es_event_types c"
 " WHERE c.type = $1 AND c.category = $2)) AS s (category)"
 " CROSS JOIN LATERAL (SELECT pg_catalog.jsonb_object_agg(v.from_version,"
 " v.upcaster) FROM @extschema@.es_upcasters v"
 " WHERE v.type = $1 AND v.category IS NOT DISTINCT FROM s.category) AS u (upcasters)"
+" CROSS JOIN LATERAL (SELECT pg_catalog.jsonb_object_agg(a.attribute, d.subject)"
+" FROM @extschema@.es_personal_attributes d"
+" CROSS JOIN LATERAL pg_catalog.unnest(d.attributes) AS a (attribute)"
+" WHERE d.type = $1 AND d.category IS NOT DISTINCT FROM s.category) AS p (personal)"
 " LEFT JOIN @extschema@.es_event_types t"
 " ON t.type = $1 AND t.category IS NOT DISTINCT FROM s.category"
 " WHERE t.type IS NOT NULL OR u.upcasters IS NOT NULL";
 
 /*
- * es_describe_event_type(type, category): one row, with the definition and the
- * upcasters.
+ * es_describe_event_type(type, category): one row, with the definition, its personal
+ * attributes and the upcasters.
  */
 Datum
 es_describe_event_type(PG_FUNCTION_ARGS)

@@ -51,6 +51,7 @@ SELECT bag_eq(
               ('es_health_reach(oid,text,oid)'),
               ('es_health_types()'),
               ('es_health_log()'),
+              ('es_health_personal(interval)'), ('es_health_key_file()'), ('es_health_other_key_files()'), ('es_health_has_key(text)'),
               ('es_health_horizon(interval)'),
               ('es_health_projections(interval)'),
               ('es_health_subscriptions(interval)'),

@@ -263,7 +263,7 @@ SELECT is_empty(
               -- for operators and owners: names the events that their projections and subscriptions wait at; its parts are for nobody
               'es_projection_lag', 'es_subscription_lag', 'es_source_positions',
               'es_health', 'es_health_external', 'es_health_path', 'es_health_grant', 'es_health_settings', 'es_health_reach', 'es_health_types', 'es_health_log', 'es_health_horizon', 'es_health_projections',
-              'es_health_subscriptions', 'es_health_inbox', 'es_health_retention', 'es_health_replica',
+              'es_health_subscriptions', 'es_health_inbox', 'es_health_retention', 'es_health_replica', 'es_health_personal', 'es_health_key_file', 'es_health_other_key_files', 'es_health_has_key',
               -- of what they are given
               'es_category', 'es_append_support', 'es_by_index', 'es_by_index_support', 'es_by_query', 'es_by_query_support', 'es_kept_after', 'es_kept_after_support', 'es_by_version', 'es_partition', 'es_recorded_event', 'es_channel', 'es_checksum', 'es_attribute', 'es_merge', 'es_last', 'es_reducer', 'es_replaying', 'es_uuid5', 'es_uuid7',
               'es_digest', 'es_digest_string', 'es_start_worker', 'es_upcast_data', 'es_upcast_metadata', 'es_upcast_support')

@@ -1,7 +1,7 @@
 -- The log: its table, sequence and import view, column by column. Whoever
 -- changes one of them changes what users' queries, dumps and tools rely on.
 BEGIN;
-SELECT plan(65);
+SELECT plan(66);
 
 --
 -- Columns
@@ -193,6 +193,12 @@ SELECT bag_eq(
               ('es_personal_attributes', 'attributes'), ('es_subject_keys', 'subject'), ('es_subject_keys', 'key_encryption_key'),
               ('es_erasures', 'subject'), ('es_erasures', 'erased_by') $$,
     'names of types, attributes and persons are compared by their bytes');
+SELECT bag_eq(
+    $$ SELECT i.indexrelid::regclass::text, i.indisunique, substring(pg_get_indexdef(i.indexrelid) FROM 'USING .*')
+         FROM pg_index i WHERE i.indrelid = 'es_subject_keys'::regclass $$,
+    $$ VALUES ('es_subject_keys_pkey', true, 'USING btree (subject)'),
+              ('es_subject_keys_key_encryption_key_idx', false, 'USING btree (key_encryption_key) WHERE (key_encryption_key IS NOT NULL)') $$,
+    'keys are found by their subject and by what wraps them');
 SELECT throws_ok($$ INSERT INTO es_subject_keys (subject) VALUES ('s') $$, '23514', NULL, 'a key is there or was erased');
 SELECT throws_ok($$ INSERT INTO es_subject_keys (subject, key, key_encryption_key, erased_at) VALUES ('s', '', '', now()) $$, '23514', NULL,
     'and not both');

@@ -44,6 +44,10 @@ SELECT es_define_personal_attributes('sent', '{name}', category => 'a');
 SELECT es_define_event_type('sent', category => 'a', personal => '{name}');
 SELECT es_define_personal_attributes('sent', '{mail}', 'who', 'a');
 SELECT * FROM defined;
+-- What holds for a category is described: its own definition, or that for all.
+SELECT category, personal FROM es_describe_event_type('sent');
+SELECT category, personal FROM es_describe_event_type('sent', 'a');
+SELECT category, personal FROM es_describe_event_type('sent', 'b');
 -- As an old program does, which would store plaintext.
 SELECT es_define_event_type('sent');
 SELECT es_define_event_type('sent', category => 'b');
@@ -54,10 +58,13 @@ SELECT es_define_event_type('sent', personal => '{from,address}', subject => 'se
 SELECT * FROM defined WHERE category IS NULL;
 -- One subject's are given up, then all.
 SELECT es_define_personal_attributes('sent', '{}', 'recipient');
+SELECT personal FROM es_describe_event_type('sent');
 SELECT es_define_event_type('sent', personal => '{}', subject => 'sender');
 SELECT * FROM defined WHERE category IS NULL;
 SELECT es_define_event_type('sent');
 SELECT es_define_event_type('sent', personal => '{}');
+SELECT personal IS NULL AS none FROM es_describe_event_type('sent');
+SELECT personal FROM es_describe_event_type('sent', 'a');
 SELECT es_define_event_type('sent');
 SELECT es_drop_event_type('sent');
 SELECT es_define_event_type('sent', category => 'a', personal => '{}');

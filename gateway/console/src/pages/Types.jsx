@@ -42,6 +42,7 @@ function Definition({ one }) {
 				<Fact label="Schema version">{integer(one.schema_version)}</Fact>
 				<Fact label="Required attributes">{(one.required ?? []).join(', ') || 'none'}</Fact>
 				<Fact label="Composite key">{(one.composite_key ?? []).join(', ') || 'none'}</Fact>
+				<Fact label="Personal attributes">{Object.keys(one.personal ?? {}).join(', ') || 'none'}</Fact>
 			</Facts>
 			{one.attributes && <Json value={one.attributes} label="Kinds of attributes" />}
 			{one.upcasters && Object.keys(one.upcasters).length > 0 && (
