@@ -1,18 +1,15 @@
 /*-------------------------------------------------------------------------
  *
  * rotate.c
- *		es_rotate_keys(): wraps the keys of subjects by the first key-encryption key, and
- *		es_personal_hash(), which hashes by the key of a subject.
+ *		es_rotate_keys(): wraps the keys of subjects by the first key-encryption key.
  *
- * A call wraps so many keys, in the order of their subjects, and holds the locks of their rows.  Until
- * the last key is wrapped anew the old file must be there.  Appends and reads go on meanwhile, as
- * they can unwrap by both.
+ * A call wraps so many keys that another one wraps, and holds the locks of their rows.  Until the
+ * last key is wrapped anew the old file must be there.  Appends and reads go on meanwhile, as they
+ * can unwrap by both.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
-
-#include <openssl/crypto.h>
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -22,17 +19,29 @@
 #include "utils/builtins.h"
 
 #include "base/base.h"
+#include "base/setting.h"
 #include "log/replica.h"
 #include "log/tags.h"
 #include "personal/personal.h"
 
 PG_FUNCTION_INFO_V1(es_rotate_keys);
-PG_FUNCTION_INFO_V1(es_personal_hash);
 
+/*
+ * $1: the fingerprint of the first file's key, $2: at most so many.  By the index of
+ * fingerprints, so that a call does not look at keys that were wrapped before.
+ */
 static const char *const find_old_keys =
+"SELECT pg_catalog.array_agg(k.subject) FROM ("
+"(SELECT subject FROM @extschema@.es_subject_keys WHERE key_encryption_key < $1 AND key IS NOT NULL"
+" ORDER BY key_encryption_key LIMIT $2) UNION ALL"
+" (SELECT subject FROM @extschema@.es_subject_keys WHERE key_encryption_key > $1 AND key IS NOT NULL"
+" ORDER BY key_encryption_key LIMIT $2) LIMIT $2) k";
+
+/* $2: subjects. */
+static const char *const lock_old_keys =
 "SELECT subject, key, key_encryption_key FROM @extschema@.es_subject_keys"
-" WHERE key IS NOT NULL AND key_encryption_key IS DISTINCT FROM $1"
-" ORDER BY subject LIMIT $2 FOR UPDATE";
+" WHERE subject = ANY ($2) AND key IS NOT NULL AND key_encryption_key <> $1"
+" ORDER BY subject FOR UPDATE";
 
 static const char *const store_key =
 "UPDATE @extschema@.es_subject_keys SET key = $2, key_encryption_key = $3 WHERE subject = $1";
@@ -50,14 +59,39 @@ rotate_key(Oid log, const FileKey *wrapper, Datum subject, Datum wrapped, const 
 }
 
 /*
+ * Finds keys that the first file's does not wrap, and locks their rows.  Others that rotate may
+ * have wrapped all that it has found.  Returns how many SPI has.
+ */
+static uint64
+lock_keys(Oid log, const FileKey *wrapper, int64 max_keys)
+{
+	Oid			types[2] = {TEXTOID, INT8OID};
+	Oid			array_types[2] = {TEXTOID, TEXTARRAYOID};
+	Datum		values[2] = {CStringGetTextDatum(wrapper->fingerprint), Int64GetDatum(max_keys)};
+	Datum		found[2] = {values[0]};
+	int			level = settings_begin_by_index();
+	uint64		count = 0;
+
+	while (count == 0)
+	{
+		CHECK_FOR_INTERRUPTS();
+		(void) own_sql_run(log, find_old_keys, 2, types, values, NULL);
+		found[1] = own_sql_value(1);
+		if (found[1] == (Datum) 0)
+			break;
+		count = own_sql_run(log, lock_old_keys, 2, array_types, found, NULL);
+	}
+	settings_end(level);
+	return count;
+}
+
+/*
  * es_rotate_keys(max_keys) returns bigint: how many were wrapped anew.
  */
 Datum
 es_rotate_keys(PG_FUNCTION_ARGS)
 {
 	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
-	Oid			types[2] = {TEXTOID, INT8OID};
-	Datum		values[2];
 	const FileKey *wrapper;
 	SPITupleTable *rows;
 	uint64		count;
@@ -69,10 +103,8 @@ es_rotate_keys(PG_FUNCTION_ARGS)
 	argument_not_null(fcinfo, 0, "max_keys");
 	argument_range("max_keys", PG_GETARG_INT64(0), 1, PG_INT64_MAX);
 	wrapper = key_file_first();
-	values[0] = CStringGetTextDatum(wrapper->fingerprint);
-	values[1] = PG_GETARG_DATUM(0);
 	SPI_connect();
-	count = own_sql_run(log, find_old_keys, 2, types, values, NULL);
+	count = lock_keys(log, wrapper, PG_GETARG_INT64(0));
 	rows = SPI_tuptable;
 	for (i = 0; i < count; i++)
 	{
@@ -85,43 +117,4 @@ es_rotate_keys(PG_FUNCTION_ARGS)
 	}
 	SPI_finish();
 	PG_RETURN_INT64((int64) count);
-}
-
-/*
- * es_personal_hash(subject, value) returns text: hexadecimal digits of HMAC-SHA-256, by a key that
- * comes of the subject's.
- */
-Datum
-es_personal_hash(PG_FUNCTION_ARGS)
-{
-	Oid			log = log_relid(fcinfo->flinfo->fn_oid);
-	text	   *subject;
-	text	   *value;
-	const char *purpose = "eventstore hash of a value";
-	LogLock		lock;
-	uint8		key[CIPHER_KEY_BYTES];
-	uint8		own[CIPHER_KEY_BYTES];
-	uint8		hash[CIPHER_KEY_BYTES];
-	char		digits[2 * CIPHER_KEY_BYTES + 1];
-	CipherText	words = {(const uint8 *) purpose, strlen(purpose)};
-	CipherText	given;
-
-	PreventCommandIfReadOnly("es_personal_hash()");
-	argument_not_null(fcinfo, 0, "subject");
-	argument_not_null(fcinfo, 1, "value");
-	subject = PG_GETARG_TEXT_PP(0);
-	subject_check(subject);
-	replica_refuse(log, "make keys");
-	lock = log_lock_of_tag(subject_tag(subject), ExclusiveLock);
-	log_lock_all(log, &lock, 1);
-	subject_key_get(log, subject, key);
-	cipher_hash(key, words, own);
-	value = PG_GETARG_TEXT_PP(1);
-	given.bytes = (const uint8 *) VARDATA_ANY(value);
-	given.length = VARSIZE_ANY_EXHDR(value);
-	cipher_hash(own, given, hash);
-	OPENSSL_cleanse(key, sizeof(key));
-	OPENSSL_cleanse(own, sizeof(own));
-	digits[hex_encode((char *) hash, CIPHER_KEY_BYTES, digits)] = '\0';
-	PG_RETURN_TEXT_P(cstring_to_text(digits));
 }
