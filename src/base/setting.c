@@ -360,8 +360,10 @@ read_stored_value(Settings *settings, const char *assignment)
 	{
 		int			length = strlen(meaning_settings[i].name);
 
-		if (!meaning_settings[i].kept || assignment[length] != '=' ||
-			strncmp(assignment, meaning_settings[i].name, length) != 0)
+		/* in this order: what was stored may be shorter than the name */
+		if (!meaning_settings[i].kept ||
+			strncmp(assignment, meaning_settings[i].name, length) != 0 ||
+			assignment[length] != '=')
 			continue;
 		settings->values[i] = MemoryContextStrdup(TopMemoryContext,
 												  assignment + length + 1);

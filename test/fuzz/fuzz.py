@@ -149,7 +149,7 @@ class Values:
         if deep < 3 and r < 0.25:
             return "jsonb_build_object(%s)" % ", ".join(
                 "%s, %s" % (literal(self.one("a", "k", "u", "t", "type", "data", "id", "metadata", "expected",
-                                             "schema_version", "events", "stream", "command_id", "correlation_id")),
+                                             "schema_version", "events", "stream", "command_id", "correlation_id", "$personal")),
                             self.jsonb(deep=deep + 1))
                 for _ in range(self.rng.randrange(4)))
         if deep < 3 and r < 0.45:
@@ -171,6 +171,7 @@ class Values:
             "(repeat('[', %(n)s) || repeat(']', %(n)s))::jsonb" % {"n": self.one(100, 1000, 5000, 20000)},
             "(repeat('{\"a\":', %(n)s) || '1' || repeat('}', %(n)s))::jsonb" % {"n": self.one(100, 3000)},
             "to_jsonb(repeat('x', 1000000))",
+            "(SELECT metadata FROM es_events WHERE metadata ? '$personal' ORDER BY position LIMIT 1 OFFSET %d)" % self.rng.randrange(20),
             "(SELECT jsonb_object_agg('a' || i, i) FROM generate_series(1, 2000) i)",
             "(SELECT jsonb_agg(jsonb_build_object('type', 'a')) FROM generate_series(1, 300))")
 
