@@ -100,7 +100,8 @@ WITH found AS (
                                + coalesce(pg_column_size(p.body), 0)) >= 8388608 AS is_full,
                     min(p.position) AS first, max(p.position) AS last FROM page p)
 SELECT (SELECT coalesce(json_agg(p), '[]') FROM page p) AS body,
-       'private, no-cache' AS "Cache-Control",
+       CASE WHEN EXISTS (SELECT FROM es_personal_attributes) THEN 'private, no-store'
+            ELSE 'private, no-cache' END AS "Cache-Control",
        CASE WHEN :backward AND e.is_full THEN e.first END AS "next:before_position",
        CASE WHEN NOT :backward AND e.is_full THEN e.last END AS "next:after_position",
        CASE WHEN :backward AND e.last IS NOT NULL THEN e.last END AS "prev:after_position",
@@ -156,7 +157,8 @@ SELECT u.position, NULL FROM upto u WHERE (SELECT count(*) FROM page) < :batch;
 -- id path text
 SELECT f.body,
        '"' || md5(f.body) || '"' AS "ETag",
-       'private, max-age=300' AS "Cache-Control",
+       CASE WHEN EXISTS (SELECT FROM es_personal_attributes) THEN 'private, no-store'
+            ELSE 'private, max-age=300' END AS "Cache-Control",
        'Authorization' AS "Vary"
   FROM (SELECT row_to_json(e)::text AS body
           FROM (SELECT e.position, e.version, e.recorded_at, e.occurred_at, e.id, e.stream, e.type, e.data, e.metadata,

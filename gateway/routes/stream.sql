@@ -2,6 +2,8 @@
 --
 -- The version of a stream is its entity tag: GET has ETag: "5", and If-Match: "5" expects the version 5.
 -- A rewritten event does not change the version, so a client that must see rewrites asks without If-None-Match.
+-- Nor does an erasure. So where attributes are personal, no cache stores events, and none is told that they are
+-- unchanged.
 --
 -- A limit outside 1 to 1,000 counts as the nearer of both.  A page ends with the event that makes its data, metadata
 -- and bodies larger than 8 MiB, as they are stored, whatever its limit.
@@ -67,7 +69,9 @@ SELECT CASE WHEN s.closed THEN 410 ELSE 200 END AS status,
            ELSE page.body END AS body,
        CASE WHEN s.closed THEN 'application/problem+json' END AS "Content-Type",
        CASE WHEN NOT s.closed THEN '"' || s.version || '"' END AS "ETag",
-       'private, no-cache' AS "Cache-Control",
+       CASE WHEN EXISTS (SELECT FROM es_personal_attributes) THEN 'private, no-store'
+            ELSE 'private, no-cache' END AS "Cache-Control",
+       'Authorization' AS "Vary",
        CASE WHEN NOT s.closed AND :backward AND page.first > 1 THEN page.first END AS "next:before_version",
        CASE WHEN NOT s.closed AND NOT :backward AND page.last < s.version THEN page.last END AS "next:after_version",
        CASE WHEN NOT s.closed AND :backward AND page.last < s.version THEN page.last END AS "prev:after_version",
@@ -129,7 +133,8 @@ WITH found AS MATERIALIZED (
                  WHERE e.version = :version) e)
 SELECT 200 AS status, f.body, NULL AS "Content-Type",
        '"' || md5(f.body) || '"' AS "ETag",
-       'private, max-age=300' AS "Cache-Control",
+       CASE WHEN EXISTS (SELECT FROM es_personal_attributes) THEN 'private, no-store'
+            ELSE 'private, max-age=300' END AS "Cache-Control",
        'Authorization' AS "Vary"
   FROM found f
 UNION ALL
@@ -150,7 +155,8 @@ SELECT 410,
 -- by_time query text 'recorded'
 -- initial query jsonb '{}'
 SELECT json_build_object('state', s.state, 'version', s.version) AS body,
-       'private, no-cache' AS "Cache-Control"
+       CASE WHEN EXISTS (SELECT FROM es_personal_attributes) THEN 'private, no-store'
+            ELSE 'private, no-cache' END AS "Cache-Control"
   FROM es_state(:stream, :reducer::es_function, :initial, :version, :at_time, :by_time) s
  WHERE s.version > 0
     OR EXISTS (SELECT FROM es_last_event(:stream));
@@ -176,7 +182,8 @@ WITH found AS (
     page AS MATERIALIZED (
         SELECT s.version, s.recorded_at, s.type, s.state FROM sized s WHERE coalesce(s.bytes_before, 0) < 8388608)
 SELECT (SELECT coalesce(json_agg(p), '[]') FROM page p) AS body,
-       'private, no-cache' AS "Cache-Control",
+       CASE WHEN EXISTS (SELECT FROM es_personal_attributes) THEN 'private, no-store'
+            ELSE 'private, no-cache' END AS "Cache-Control",
        CASE WHEN e.last < l.version THEN e.last END AS "next:after_version"
   FROM es_last_event(:stream) l, (SELECT max(p.version) AS last FROM page p) e;
 

@@ -291,13 +291,23 @@ status_of_row(const PGresult *result)
 	return status >= 200 && status <= 599 ? (unsigned) status : 500;
 }
 
+/* Returns true if no cache may have the response, which may have what is erased a moment later. */
+static bool
+is_not_to_be_stored(const PGresult *result)
+{
+	int			column = PQfnumber(result, "\"Cache-Control\"");
+
+	return column >= 0 && strstr(PQgetvalue(result, 0, column), "no-store") != NULL;
+}
+
 static bool
 is_not_modified(const Request *request, const PGresult *result, unsigned status)
 {
 	int			column = PQfnumber(result, "\"ETag\"");
 
 	return status == 200 && strcmp(request->method, "GET") == 0 && column >= 0 &&
-		!PQgetisnull(result, 0, column) && response_is_known(request, PQgetvalue(result, 0, column));
+		!PQgetisnull(result, 0, column) && !is_not_to_be_stored(result) &&
+		response_is_known(request, PQgetvalue(result, 0, column));
 }
 
 void

@@ -138,6 +138,7 @@ typedef struct Fold
 	ReducerCall *call;			/* of it; NULL: not needed so far */
 	NullableDatum initial;		/* the state before the first event */
 	Presenter  *presenter;
+	uint64		definitions;	/* their generation, of which that is */
 	bool		reads_all;		/* may the caller read all events? */
 	uint64		keys;			/* changes of subjects' keys before; 0: there
 								 * are none */
@@ -161,6 +162,7 @@ typedef struct Fold
 	void	   *each_data;		/* each is called after each event, if not
 								 * NULL */
 
+	MemoryContext memory;		/* of the call */
 	MemoryContext context;		/* of the state */
 	MemoryContext next;			/* of the next one */
 } Fold;
@@ -219,6 +221,12 @@ extern void fold_check_whole(const Fold *fold, const char *what);
 
 /* Begins again, with the initial state. */
 extern void fold_restart(Fold *fold);
+
+/*
+ * Goes back to the initial state if types are defined otherwise than at the beginning.  Returns true if
+ * they are.  To be called after a wait.
+ */
+extern bool fold_renew(Fold *fold);
 
 /* Goes on from another state, which is in fold->next or is not in a context of the fold. */
 extern void fold_replace_state(Fold *fold, NullableDatum state);

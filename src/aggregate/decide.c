@@ -191,6 +191,8 @@ fold_upto(Decision *decision, int64 upto)
 	MatchRange	range;
 	MatchRows  *rows;
 
+	if (fold_renew(fold))
+		condition->after = 0;
 	if (condition->after == 0)
 		fold_from_snapshot(fold, GetActiveSnapshot(), upto, DT_NOEND);
 	range = (MatchRange)
@@ -384,7 +386,7 @@ take_first_result(Decision *decision)
 static void
 append_and_fold(Decision *decision)
 {
-	bool		is_new = append_decided(decision);
+	bool		is_new = append_decided(decision) && !fold_renew(&decision->fold);
 
 	PushActiveSnapshot(GetLatestSnapshot());
 	if (is_new)

@@ -133,6 +133,7 @@ fold_upto_version(Execution *execution, int64 version)
 {
 	Fold	   *fold = &execution->fold;
 
+	(void) fold_renew(fold);
 	if (fold->state.version == 0)
 		fold_from_snapshot(fold, GetActiveSnapshot(), version, DT_NOEND);
 	fold_stream(fold, GetActiveSnapshot(), version, DT_NOEND);

@@ -30,6 +30,7 @@
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/guc.h"
+#include "utils/inval.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -81,6 +82,22 @@ hash_initial(NullableDatum initial)
 		hash_bytes_extended((unsigned char *) state, VARSIZE(state), 0);
 }
 
+/* Learns what is defined for the events, and what the reducer is made of. */
+static void
+learn_definitions(Fold *fold, Oid reducer)
+{
+	Oid			log = fold->source.log;
+	MemoryContext oldcontext = MemoryContextSwitchTo(fold->memory);
+
+	fold->definitions = event_type_generation(log);
+	fold->source.reducer = fingerprint_reducer(log, reducer);
+	fold->presenter = present_begin(log);
+	fold->keys = event_type_has_personal(log) ? subject_key_changes(log) : 0;
+	if (present_hides(fold->presenter))
+		fold->source.reducer.fingerprint = hash_combine64(fold->source.reducer.fingerprint, 1);
+	MemoryContextSwitchTo(oldcontext);
+}
+
 /*
  * Finds the reducer and starts with the initial state.
  */
@@ -95,13 +112,10 @@ fold_begin(Fold *fold, Oid log, text *stream, text *reducer, Datum initial,
 	fold->initial.isnull = isnull;
 	fold->source.log = log;
 	fold->source.stream = stream;
-	fold->source.reducer = fingerprint_reducer(log, function);
 	fold->source.initial = hash_initial(fold->initial);
-	fold->presenter = present_begin(log);
+	fold->memory = CurrentMemoryContext;
+	learn_definitions(fold, function);
 	fold->reads_all = role_may_read_all(log, GetUserId());
-	fold->keys = event_type_has_personal(log) ? subject_key_changes(log) : 0;
-	if (present_hides(fold->presenter))
-		fold->source.reducer.fingerprint = hash_combine64(fold->source.reducer.fingerprint, 1);
 	fmgr_info(function, &fold->function);
 	fold_restart(fold);
 	fold->context = AllocSetContextCreate(CurrentMemoryContext,
@@ -125,6 +139,22 @@ fold_restart(Fold *fold)
 	fold->first = 0;
 	memset(&fold->base, 0, sizeof(StreamState));
 	fold->deleted = false;
+}
+
+/*
+ * What is presented depends on the definitions of types.  A transaction that was waited for may have
+ * made the first one, and appended events that need it.
+ */
+bool
+fold_renew(Fold *fold)
+{
+	AcceptInvalidationMessages();
+	if (fold->definitions == event_type_generation(fold->source.log))
+		return false;
+	present_end(fold->presenter);
+	learn_definitions(fold, fold->function.fn_oid);
+	fold_restart(fold);
+	return true;
 }
 
 /*
@@ -380,7 +410,7 @@ fold_stream(Fold *fold, Snapshot snapshot, int64 upto, TimestampTz until)
 static bool
 keeps_secrets(const Fold *fold)
 {
-	return fold->keys == 0 ||
+	return fold->keys == 0 ? !event_type_has_personal(fold->source.log) :
 		(present_opened(fold->presenter) <= OPENED_WHOLE &&
 		 subject_key_changes(fold->source.log) == fold->keys);
 }

@@ -12,7 +12,8 @@
  *	3. find out of which schema version the new data are, and say it in the metadata:
  *	   data that a reader got upcast must not be stored as data of the old version;
  *	4. encrypt what is personal in the new data (personal/seal.c).  The persons that the event is
- *	   about stay, since its tags do;
+ *	   about stay, since its tags do.  Nulls that the caller got for what is encrypted are not
+ *	   stored in its place;
  *	5. run one UPDATE by the event's id, as the owner of the log.  It alone is
  *	   allowed (log_guard.c): the trigger that lets it pass ends the permission before
  *	   a row changes, and an UPDATE that another trigger runs is not allowed by it.  If
@@ -55,7 +56,7 @@
 #include "log/tags.h"
 #include "type/type.h"
 #include "type/upcast.h"
-#include "personal/personal.h"
+#include "personal/envelope.h"
 #include "append/append.h"
 
 PG_FUNCTION_INFO_V1(es_rewrite);
@@ -226,6 +227,14 @@ check_version_known(const Rewrite *rewrite)
 						 current, stored)));
 }
 
+/* The stored metadata without what is encrypted, which is that of the old data. */
+static Datum
+own_metadata(const Rewrite *rewrite)
+{
+	return event_type_has_personal(rewrite->log) ? open_strip_metadata(rewrite->stored) :
+		rewrite->stored;
+}
+
 /*
  * Sets the schema version of the new data in the metadata.  It is that of the argument,
  * that of the new metadata, or that of the stored data if readers get these as they are.
@@ -243,7 +252,7 @@ set_rewritten_version(Rewrite *rewrite, int64 given)
 	{
 		check_rewritten_version(rewrite, given, said);
 		rewrite->metadata = schema_version_add(replaced ? rewrite->metadata :
-											   rewrite->stored,
+											   own_metadata(rewrite),
 											   schema_version_metadata((int) given));
 	}
 	else if (said == SCHEMA_VERSION_NONE)
@@ -273,13 +282,71 @@ check_version_of_personal(const Rewrite *rewrite, Datum metadata)
 					 type->schema_version)));
 }
 
-/* Refuses a role that got the event with nulls, and would store these. */
-static void
-check_sees_rewritten(const Rewrite *rewrite)
+/* Opens what is stored, as the caller got it. */
+static OpenedState
+open_rewritten(const Rewrite *rewrite, Datum *metadata)
 {
-	if (rewrite->stored != (Datum) 0 && open_is_sealed(rewrite->stored) &&
-		!open_may_see(rewrite->log, GetUserId()))
-		open_refuse(OPENED_HIDDEN, "rewrite the event");
+	SealedEvent sealed = {
+		.id = DatumGetUUIDP(rewrite->id),
+		.stream = rewrite->stream,
+		.type = rewrite->type,
+		.metadata = rewrite->stored
+	};
+	OpenedState state;
+
+	if (rewrite->stored == (Datum) 0 || !open_is_sealed(rewrite->stored))
+		return OPENED_NOTHING;
+	read_event_columns(rewrite, "SELECT data FROM @extschema@.es_events WHERE id = $1");
+	sealed.data = own_sql_value(1);
+	state = open_event(rewrite->log, &sealed, open_may_see(rewrite->log, GetUserId()));
+	*metadata = sealed.metadata;
+	return state;
+}
+
+/* What is encrypted, or why it was not opened, by subject; NULL: nothing. */
+static JsonbContainer *
+envelope_of(Datum metadata, JsonbValue *buffer)
+{
+	JsonbValue *value = metadata == (Datum) 0 ? NULL :
+	event_attribute_value(DatumGetJsonbP(metadata), ENVELOPE_KEY, buffer);
+
+	return value == NULL || value->type != jbvBinary ? NULL : value->val.binary.data;
+}
+
+/* Returns true if it says that the person was erased. */
+static bool
+is_erased(const JsonbValue *word)
+{
+	static const char erased[] = "erased";
+
+	return word->type == jbvString && word->val.string.len == (int) strlen(erased) &&
+		memcmp(word->val.string.val, erased, strlen(erased)) == 0;
+}
+
+/*
+ * Refuses to lose what no key opens now, and perhaps does again later: the caller got nulls.  It is
+ * replaced only by new values of the same person.  opened: metadata as the caller got it.
+ */
+static void
+check_nothing_is_lost(Datum opened, Datum replaced)
+{
+	JsonbValue	buffer;
+	JsonbContainer *words = envelope_of(opened, &buffer);
+	JsonbContainer *sealed = envelope_of(replaced, &buffer);
+	JsonbIterator *iterator = JsonbIteratorInit(words);
+	JsonbValue	subject;
+	JsonbValue	word;
+
+	(void) JsonbIteratorNext(&iterator, &subject, true);
+	while (JsonbIteratorNext(&iterator, &subject, true) == WJB_KEY)
+	{
+		(void) JsonbIteratorNext(&iterator, &word, true);
+		if (is_erased(&word) ||
+			(sealed != NULL && getKeyJsonValueFromContainer(sealed, subject.val.string.val,
+															subject.val.string.len, NULL) != NULL))
+			continue;
+		open_refuse(OPENED_LOCKED, "rewrite the event");
+	}
 }
 
 /* Step 4. */
@@ -295,10 +362,14 @@ seal_rewritten(Rewrite *rewrite)
 		.id = *DatumGetUUIDP(rewrite->id),
 		.has_id = true
 	};
+	OpenedState state;
+	Datum		opened;
 
 	if (!event_type_has_personal(rewrite->log))
 		return;
-	check_sees_rewritten(rewrite);
+	state = open_rewritten(rewrite, &opened);
+	if (state == OPENED_HIDDEN)
+		open_refuse(state, "rewrite the event");
 	check_version_of_personal(rewrite, event.metadata);
 	seal_identify(rewrite->log, &event, 1);
 	if (!tags_equal(event.tags, rewrite->tags))
@@ -308,6 +379,8 @@ seal_rewritten(Rewrite *rewrite)
 				 errdetail("It would get tags that it does not have."),
 				 errhint("Append another event instead.")));
 	seal_events(rewrite->log, &event, 1);
+	if (state == OPENED_LOCKED)
+		check_nothing_is_lost(opened, event.metadata);
 	rewrite->data = event.data;
 	if (event.metadata != (Datum) 0 || rewrite->stored == (Datum) 0)
 		rewrite->metadata = event.metadata;

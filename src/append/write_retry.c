@@ -206,25 +206,31 @@ different_keys(Datum given, Datum stored)
 	return names.data;
 }
 
-/* Returns true if the caller may know what the other event says. */
+/*
+ * Returns true if the caller may know what the stored event says.  The names of attributes that differ
+ * would tell which guess of a personal one is right.
+ */
 static bool
-may_know_other(Log *log)
+may_know_stored(Log *log, const StoredContent *stored)
 {
-	return log == NULL || role_may_read_all(RelationGetRelid(log->rel), GetUserId());
+	Oid			relid = RelationGetRelid(log->rel);
+
+	return role_may_read_all(relid, GetUserId()) &&
+		(stored->metadata == (Datum) 0 || !open_is_sealed(stored->metadata) ||
+		 open_may_see(relid, GetUserId()));
 }
 
 /*
  * Says how an event differs from another one; NULL if it is the same, or if its
- * composite key decides.  log: where the other one is stored, of which the caller may
- * not know; NULL: the caller has given it.
+ * composite key decides.  knows: the caller may know what the other one says.
  */
 static const char *
-event_difference(const NewEvent *event, const StoredContent *other, Log *log)
+event_difference(const NewEvent *event, const StoredContent *other, bool knows)
 {
 	if (!DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID,
 											  PointerGetDatum(event->type),
 											  PointerGetDatum(other->type))))
-		return may_know_other(log) ?
+		return knows ?
 			psprintf("is of type \"%s\", not \"%s\"", text_to_cstring(other->type),
 					 text_to_cstring(event->type)) :
 			"is of another type";
@@ -232,7 +238,7 @@ event_difference(const NewEvent *event, const StoredContent *other, Log *log)
 		return NULL;
 	if (!same_json(event->data, other->data) &&
 		(event->upcast == (Datum) 0 || !same_json(event->upcast, other->data)))
-		return psprintf("has other data%s", may_know_other(log) ?
+		return psprintf("has other data%s", knows ?
 						different_keys(event->data, other->data) : "");
 	if (!tag_metadata_same_tags(event, other))
 		return "has other tags";
@@ -271,12 +277,16 @@ check_same_event(Log *log, const NewEvent *event, int64 version,
 {
 	StoredContent stored;
 	const char *difference;
+	bool		knows;
 
 	if (!log_read_event(log, event->stream, version, &stored))
 		return removed_position(log, event->stream, version);
-	if (notice_kind(stored.type) == NOTICE_COMPACTED || !open_stored(log, event, &stored))
+	if (notice_kind(stored.type) == NOTICE_COMPACTED)
 		return stored.position;
-	difference = event_difference(event, &stored, log);
+	knows = may_know_stored(log, &stored);
+	if (!open_stored(log, event, &stored))
+		return stored.position;
+	difference = event_difference(event, &stored, knows);
 	if (difference != NULL && !rewrite_is_recorded(log, stored.position))
 		log_fail_duplicate(id,
 						   psprintf("The event that is stored in this stream at version " INT64_FORMAT " %s.",
@@ -409,7 +419,7 @@ check_same_row(const NewEvent *row, const NewEvent *first)
 	content.metadata = first->metadata;
 	content.tags = first->tags;
 	content.body = first->body;
-	difference = event_difference(row, &content, NULL);
+	difference = event_difference(row, &content, true);
 	if (difference != NULL)
 		log_fail_duplicate(&row->id,
 						   psprintf("The event that row " INT64_FORMAT " gives this id %s.",

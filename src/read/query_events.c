@@ -34,6 +34,7 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -184,10 +185,12 @@ es_query(PG_FUNCTION_ARGS)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, get_rel_name(call.log));
 	InitMaterializedSRF(fcinfo, 0);
 	call.result = (ReturnSetInfo *) fcinfo->resultinfo;
-	call.presenter = present_begin(call.log);
 	call.context = AllocSetContextCreate(CurrentMemoryContext, "eventstore event",
 										 ALLOCSET_DEFAULT_SIZES);
 	take_snapshot(&call);
+	/* what the awaited transactions have defined counts for their events */
+	AcceptInvalidationMessages();
+	call.presenter = present_begin(call.log);
 	if (role_may_read_all(call.log, GetUserId()))
 		read_all(&call);
 	else

@@ -501,6 +501,33 @@ def test_erased_person(world):
     assert answer.json()["sqlstate"] == "ES008"
 
 
+def test_no_cache_of_personal_data(world):
+    """No cache has what may be erased, and a client is not told that it still has the same."""
+    stream, reader = f"/v1/streams/member-cached-{next(world.numbers)}", world.client["reader"]
+    world.database.query("SELECT es_define_event_type('member_joined', personal => '{name}')")
+    world.client["writer"].post(stream, {"type": "member_joined", "data": {"name": "Ann"}}, expect=201)
+    event = reader.get(f"{stream}/events/1").json()
+    paths = [stream, f"{stream}/events/1", f"/v1/events/{event['id']}", f"/v1/events/{event['position']}",
+             f"{stream}/state?reducer=es_merge", f"{stream}/history?reducer=es_merge"]
+    world.database.query("SELECT es_grant('reader', 'personal')")
+    try:
+        seen = [reader.get(path) for path in paths]
+    finally:
+        world.database.query("SELECT es_revoke('reader', 'personal')")
+    for path, answer in zip(paths, seen):
+        assert '"Ann"' in answer.text and answer.headers["Cache-Control"] == "private, no-store", path
+        again = reader.get(path, headers={"If-None-Match": answer.headers.get("ETag", "*")})
+        assert '"Ann"' not in again.text, path
+    world.database.query("SELECT es_grant('reader', 'personal')")
+    try:
+        world.database.query("SELECT count(*) FROM es_erase_subject(%s)", (stream.split("-", 1)[1],))
+        for path, answer in zip(paths, seen):
+            again = reader.get(path, headers={"If-None-Match": answer.headers.get("ETag", "*")})
+            assert '"Ann"' not in again.text, path
+    finally:
+        world.database.query("SELECT es_revoke('reader', 'personal')")
+
+
 def test_stream_of_another_store(world):
     """Every write to a stream that is not in the slots is misdirected."""
     made, writer = world.account(), world.client["writer"]

@@ -158,6 +158,14 @@ SELECT again('{"name": "Ann", "plan": "gold"}');
 SELECT again('{"name": "secret", "plan": "gold"}');
 SELECT again('{"name": "Ann", "plan": "tin"}');
 SELECT again('{"plan": "gold"}'), again('{"name": null, "plan": "gold"}');
+-- A writer that does not see personal attributes is not told in which attributes a guess differs.
+CREATE ROLE regress_es_guesses;
+SELECT es_grant('regress_es_guesses', 'reader'), es_grant('regress_es_guesses', 'writer');
+SET ROLE regress_es_guesses;
+SELECT again('{"name": "guess", "plan": "gold"}'), again('{"name": "Ann", "plan": "tin"}'), again('{"name": "Ann", "plan": "gold"}');
+RESET ROLE;
+SELECT es_revoke('regress_es_guesses', 'reader'), es_revoke('regress_es_guesses', 'writer');
+DROP ROLE regress_es_guesses;
 SELECT again('{"name": "Ann", "plan": "gold"}', 'person-31');
 SELECT version FROM es_append_batch('person-30', 'none', '[{"type": "registered", "data": {"name": "Ann", "plan": "gold"}, "id": "00000000-0000-7000-8000-000000000030"}]');
 SELECT count(*) FROM es_load('person-30');
