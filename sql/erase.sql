@@ -8,6 +8,8 @@ CREATE VIEW es_erasure_places AS
            'its projection may have read personal attributes; rows about the person are the program''s to delete' AS detail
       FROM es_projections p
      UNION ALL
+    SELECT 'log', 'es_events', 'attributes that were stored before their type was defined as personal, until es_rewrite encrypts them'
+     UNION ALL
     SELECT 'message', 'es_failures', 'payloads of messages that failed'
      UNION ALL
     SELECT 'server log', 'log_destination', 'what handlers and reducers have raised, and statements, as far as they are logged'

@@ -11,9 +11,10 @@
  *	   old data while it changes;
  *	3. find out of which schema version the new data are, and say it in the metadata:
  *	   data that a reader got upcast must not be stored as data of the old version;
- *	4. encrypt what is personal in the new data (personal/seal.c).  The persons that the event is
- *	   about stay, since its tags do.  Nulls that the caller got for what is encrypted are not
- *	   stored in its place;
+ *	4. encrypt what is personal in the new data (personal/seal.c).  The tags of the event stay, and it
+ *	   gets those of further persons, as one has that was stored before its type was defined
+ *	   so.  No condition asks for these.  Nulls that the caller got for what is encrypted are
+ *	   not stored in its place;
  *	5. run one UPDATE by the event's id, as the owner of the log.  It alone is
  *	   allowed (log_guard.c): the trigger that lets it pass ends the permission before
  *	   a row changes, and an UPDATE that another trigger runs is not allowed by it.  If
@@ -92,6 +93,7 @@ typedef struct Rewrite
 	Datum		stored;			/* metadata; 0: none */
 	Datum		data;			/* that is new */
 	Datum		metadata;		/* the same; 0: none is given */
+	bool		retagged;		/* tags has more than the event */
 } Rewrite;
 
 /* Reads columns of the event; an error if there is none. */
@@ -349,6 +351,23 @@ check_nothing_is_lost(Datum opened, Datum replaced)
 	}
 }
 
+/* Locks the tags of persons that the event is about as well, and notes them. */
+static void
+add_subjects(Rewrite *rewrite, Datum tags)
+{
+	Datum	   *added;
+	int			count = tags_missing(tags, rewrite->tags, &added);
+	LogLock    *locks = palloc(sizeof(LogLock) * count);
+	int			i;
+
+	for (i = 0; i < count; i++)
+		locks[i] = log_lock_of_tag(DatumGetTextPP(added[i]), ExclusiveLock);
+	log_lock_all(rewrite->log, locks, count);
+	pfree(locks);
+	rewrite->tags = tags;
+	rewrite->retagged = true;
+}
+
 /* Step 4. */
 static void
 seal_rewritten(Rewrite *rewrite)
@@ -373,11 +392,7 @@ seal_rewritten(Rewrite *rewrite)
 	check_version_of_personal(rewrite, event.metadata);
 	seal_identify(rewrite->log, &event, 1);
 	if (!tags_equal(event.tags, rewrite->tags))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("a rewritten event must be about the same persons"),
-				 errdetail("It would get tags that it does not have."),
-				 errhint("Append another event instead.")));
+		add_subjects(rewrite, event.tags);
 	seal_events(rewrite->log, &event, 1);
 	if (state == OPENED_LOCKED)
 		check_nothing_is_lost(opened, event.metadata);
@@ -392,17 +407,18 @@ seal_rewritten(Rewrite *rewrite)
 static int64
 rewrite_event(const Rewrite *rewrite)
 {
-	Oid			types[3] = {UUIDOID, JSONBOID, JSONBOID};
-	Datum		values[3] = {rewrite->id, rewrite->data, rewrite->metadata};
+	Oid			types[4] = {UUIDOID, JSONBOID, JSONBOID, TEXTARRAYOID};
+	Datum		values[4] = {rewrite->id, rewrite->data, rewrite->metadata, rewrite->tags};
+	char		nulls[] = {' ', ' ', rewrite->metadata ? ' ' : 'n', rewrite->retagged ? ' ' : 'n', '\0'};
 
 	log_guard_allow_rewrite(true);
 	PG_TRY();
 	{
 		(void) own_sql_run(rewrite->log,
 						   "UPDATE @extschema@.es_events"
-						   " SET data = $2, metadata = coalesce($3, metadata)"
+						   " SET data = $2, metadata = coalesce($3, metadata), tags = coalesce($4, tags)"
 						   " WHERE id = $1 RETURNING position",
-						   3, types, values, rewrite->metadata ? NULL : "  n");
+						   4, types, values, nulls);
 	}
 	PG_FINALLY();
 	{
@@ -412,6 +428,21 @@ rewrite_event(const Rewrite *rewrite)
 	if (SPI_processed != 1)
 		fail_missing_event(DatumGetUUIDP(rewrite->id));
 	return DatumGetInt64(own_sql_value(1));
+}
+
+/* Lets the event be found by tags that it has got. */
+static void
+store_added_tags(const Rewrite *rewrite, int64 position)
+{
+	Oid			types[3] = {TEXTARRAYOID, INT8OID, TEXTOID};
+	Datum		values[3] = {rewrite->tags, Int64GetDatum(position), PointerGetDatum(rewrite->type)};
+
+	if (rewrite->retagged)
+		(void) own_sql_run(rewrite->log,
+						   "INSERT INTO @extschema@.es_tags (tag, position, type)"
+						   " SELECT t.tag, $2, $3 FROM pg_catalog.unnest($1) t (tag)"
+						   " ON CONFLICT (tag, position) DO NOTHING",
+						   3, types, values, NULL);
 }
 
 /* Records that the event was rewritten, by whom and when last. */
@@ -489,6 +520,7 @@ es_rewrite(PG_FUNCTION_ARGS)
 	set_rewritten_version(&rewrite, version);
 	seal_rewritten(&rewrite);
 	position = rewrite_event(&rewrite);
+	store_added_tags(&rewrite, position);
 	record_rewrite(rewrite.log, position);
 	snapshot_lock_forget(rewrite.log, rewrite.stream, rewrite.tags);
 	SPI_finish();

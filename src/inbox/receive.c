@@ -22,7 +22,7 @@
  * this transaction ends, so that none of them misses the failure.
  *
  * Where an event may be encrypted (personal/seal.c), the row of step 2 has no payload.  Step 4
- * stores it unless the event is.  So the inbox never has what the log does not show.
+ * stores it unless the event is, now or by an earlier message.  So the inbox never has what the log does not show.
  *
  * A message is always claimed before its row in es_failures is locked, also by
  * es_retry (inbox_retry.c).
@@ -51,7 +51,6 @@
 #include "append/append.h"
 #include "failure/failure.h"
 #include "inbox/inbox.h"
-#include "personal/personal.h"
 #include "type/type.h"
 
 PG_FUNCTION_INFO_V1(es_checksum);
@@ -219,7 +218,7 @@ append_message(Message *message, const AckEvent *ack)
 	event_check_new(&event);
 	write.stream = event.stream;
 	write_as_receiver(message, &write);
-	message->sealed = event.metadata != (Datum) 0 && open_is_sealed(event.metadata);
+	message->sealed = event.is_personal;
 	return write.position;
 }
 

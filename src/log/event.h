@@ -101,6 +101,7 @@ typedef struct NewEvent
 	/* by event_identify */
 	Datum		upcast;			/* data as of its type's schema version; 0:
 								 * data is */
+	bool		is_personal;	/* it has personal attributes */
 
 	int64		position;		/* by log_insert; not 0: it has it */
 } NewEvent;

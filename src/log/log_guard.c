@@ -219,7 +219,8 @@ is_for_rewritten_columns(const Trigger *trigger)
 	for (i = 0; i < trigger->tgnattr; i++)
 	{
 		if (trigger->tgattr[i] == Anum_es_events_data ||
-			trigger->tgattr[i] == Anum_es_events_metadata)
+			trigger->tgattr[i] == Anum_es_events_metadata ||
+			trigger->tgattr[i] == Anum_es_events_tags)
 			return true;
 	}
 	return trigger->tgnattr == 0;

@@ -244,6 +244,7 @@ seal_identify(Oid log, NewEvent *events, int count)
 		{
 			Datum		tag = PointerGetDatum(subject_tag(((SubjectPart *) lfirst(cell))->subject));
 
+			events[i].is_personal = true;
 			events[i].tags = tags_add(events[i].tags, &tag, 1);
 		}
 	}

@@ -81,6 +81,11 @@ CREATE OR REPLACE FUNCTION on_failure(payload text, metadata jsonb) RETURNS es_a
     $$ SELECT ('1', now(), 'registered', '1', 'person-' || (payload::jsonb->>'id'), 'any', NULL)::es_ack_event $$;
 SELECT es_retry(id) FROM es_failures WHERE topic IS NOT NULL;
 SELECT count(*) FROM es_failures WHERE topic IS NOT NULL;
+-- An event that is stored already is encrypted all the same.
+SELECT es_define_event_type('keyed', composite_key => '{k}', personal => '{name}');
+CREATE FUNCTION on_keyed(payload text, metadata jsonb) RETURNS es_ack_event LANGUAGE sql AS
+    $$ SELECT ('1', now(), 'keyed', '1', 'person-2', NULL, NULL)::es_ack_event $$;
+SELECT es_receive('topic', 'group', '{"k": 1, "name": "Bob"}', 'on_keyed', message_id => m) FROM unnest('{m1,m2}'::text[]) m;
 SELECT payload, position IS NOT NULL AS appended FROM es_inbox ORDER BY id;
 -- A projection that stopped says why.
 SELECT es_create_projection('stops', 'fails(es_recorded_event)', event_query => '[{"types": ["sent"], "tags": ["es_subject:1"]}]', on_failure => 'stop', max_attempts => 1);
@@ -155,6 +160,6 @@ RESET ROLE;
 
 SELECT es_drop_projection(p) FROM unnest('{fails,stops}'::text[]) p;
 SELECT es_revoke(r, k) FROM unnest('{regress_es_reader,regress_es_retention}'::regrole[]) r, unnest('{reader,writer,operator,retention,personal}'::text[]) k;
-DROP FUNCTION code_of, decide, fails, on_failure, on_message, on_note;
+DROP FUNCTION code_of, decide, fails, on_failure, on_keyed, on_message, on_note;
 DROP EXTENSION eventstore;
 DROP ROLE regress_es_reader, regress_es_retention;

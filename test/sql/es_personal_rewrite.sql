@@ -58,6 +58,29 @@ SELECT count(*) > 0 AS erased FROM es_erase_subject('3');
 SELECT rewrite(3, '{"from": 3, "sender": null, "to": 4, "recipient": "Dana"}');
 SELECT data, metadata FROM seen WHERE stream = 'person-3';
 
+-- An event that was stored before its type was defined so, and one that is about another person now.
+SELECT es_append('person-5', 'none', 'called', '{"name": "Eve", "plan": "gold"}', tags => '{vip}') IS NOT NULL AS appended,
+       es_append('person-6', 'none', 'called', '{"name": "Fay"}') IS NOT NULL AS another;
+SELECT es_define_event_type('called', personal => '{name}', subject => 'who');
+SELECT es_define_event_type('called', personal => '{}', subject => 'who'), es_define_event_type('called', personal => '{name}');
+SELECT data, metadata, tags FROM es_events WHERE stream = 'person-5';
+SELECT rewrite(5, data) FROM es_load('person-5');
+SELECT data, metadata ? '$personal' AS sealed, tags FROM es_events WHERE stream = 'person-5';
+SELECT stream, data FROM es_query('[{"tags": ["es_subject:5"]}]');
+SELECT stream, data FROM es_query('[{"tags": ["vip"], "types": ["called"]}]');
+SELECT added, removed FROM es_reindex_tags();
+SELECT rewrite(5, '{"name": "Eva"}');
+SELECT data, metadata, tags FROM es_load('person-5');
+SELECT count(*) > 0 AS erased FROM es_erase_subject('5');
+SELECT data, metadata FROM es_load('person-5');
+SELECT rewrite(3, '{"from": 7, "sender": "Gus", "to": 4, "recipient": "Dana"}');
+SELECT data, tags FROM es_load('person-3');
+SELECT rewrite(6, '{"name": "Fay"}');
+SELECT count(*) > 0 AS erased FROM es_erase_subject('8');
+SELECT rewrite(3, '{"from": 8, "sender": "Hal"}');
+SELECT tags FROM es_load('person-3');
+SELECT count(*) FROM es_tags WHERE tag = 'es_subject:8' AND type <> 'es_subject_erased';
+
 DROP VIEW seen;
 DROP FUNCTION code_of, rewrite, mail_of;
 DROP EXTENSION eventstore;
