@@ -229,8 +229,9 @@ read_key(const char *text, int length, uint8 *key)
 
 	if (length == KEY_DIGITS)
 		return read_hex(text, key);
-	done = length == (CIPHER_KEY_BYTES + 2) / 3 * 4 && text[length - 1] == '=' &&
-	EVP_DecodeBlock(decoded, (const uint8 *) text, length) == CIPHER_KEY_BYTES + 1;
+	/* one "=" at the end: it is 32 bytes, and not 31 */
+	done = length == (CIPHER_KEY_BYTES + 2) / 3 * 4 && memchr(text, '=', length) == text +length - 1 &&
+				EVP_DecodeBlock(decoded, (const uint8 *) text, length) == CIPHER_KEY_BYTES + 1;
 
 	if (done)
 		memcpy(key, decoded, CIPHER_KEY_BYTES);
@@ -301,7 +302,7 @@ read_file(KeyFile *file)
 		pfree(file->problem);
 	file->problem = NULL;
 	fault = read_bytes(file, bytes, &length);
-	while (fault == NULL && length > 0 && strchr(" \t\r\n", bytes[length - 1]) != NULL)
+	while (fault == NULL && length > 0 && memchr(" \t\r\n", bytes[length - 1], 4) != NULL)
 		length--;
 	if (fault == NULL && !read_key(bytes, length, file->key->key))
 		fault = psprintf("It must have " KEY_FORMS ". It has %d%s characters.", length,

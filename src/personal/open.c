@@ -3,7 +3,7 @@
  * open.c
  *		Opens the personal attributes of stored events, for who may see them.
  *
- * read/present.c calls it for every event that anybody gets.  Data has nulls where attributes were
+ * Presenting (read/present.c) calls it for every event that anybody gets.  Data has nulls where attributes were
  * encrypted, so that it needs no change for who does not get them.  Metadata says why, for each
  * subject:
  *

@@ -10,11 +10,7 @@
  * version of the event's type, and with the personal attributes that its reader may see.
  *
  * Code in C makes a Presenter for a statement or a batch, and presents one event
- * after the other.  The read functions are plain SQL: they list the columns
- * themselves, and call es_upcast_data and es_upcast_metadata for every row.
- * While no upcaster is defined, and no attribute is personal, the planner puts their argument in
- * their place (es_upcast_support), so that plans are what they would be without.  They are
- * made again when that changes, see event_type.c.
+ * after the other.  What SQL calls is in present_call.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -23,15 +19,10 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/pg_type.h"
-#include "executor/executor.h"
 #include "fmgr.h"
-#include "funcapi.h"
 #include "miscadmin.h"
-#include "nodes/pathnodes.h"
-#include "nodes/supportnodes.h"
 #include "utils/builtins.h"
 #include "utils/expandedrecord.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -46,18 +37,12 @@
 #include "type/type.h"
 #include "type/upcast.h"
 #include "read/present.h"
+#include "read/presentation.h"
 #include "read/read.h"
-
-PG_FUNCTION_INFO_V1(es_recorded_event);
-PG_FUNCTION_INFO_V1(es_upcast);
-PG_FUNCTION_INFO_V1(es_upcast_data);
-PG_FUNCTION_INFO_V1(es_upcast_metadata);
-PG_FUNCTION_INFO_V1(es_upcast_support);
 
 #define RECORDED_EVENT "es_recorded_event"
 
-/* Where es_events has the columns of es_recorded_event. */
-static const AttrNumber stored_columns[Natts_es_recorded_event] = {
+const AttrNumber present_stored_columns[Natts_es_recorded_event] = {
 	Anum_es_events_position,
 	Anum_es_events_version,
 	Anum_es_events_recorded_at,
@@ -71,30 +56,6 @@ static const AttrNumber stored_columns[Natts_es_recorded_event] = {
 	Anum_es_events_body
 };
 
-/* Arguments of es_upcast_data and es_upcast_metadata, in their order. */
-enum
-{
-	ARG_POSITION, ARG_ID, ARG_STREAM, ARG_TYPE, ARG_DATA, ARG_METADATA
-};
-
-/* What is done to stored events. */
-typedef struct Presentation
-{
-	Oid			log;
-	bool		opens;			/* attributes may be encrypted */
-	bool		sees;			/* the reader may see them */
-	OpenedState opened;			/* what events have lacked so far */
-	const char *purpose;		/* for which no key may be missing; NULL: none */
-	Upcasting  *upcasting;		/* NULL: there are no upcasters */
-} Presentation;
-
-/* An event, and where it is. */
-typedef struct PresentedEvent
-{
-	SealedEvent sealed;
-	int64		position;		/* 0: not known */
-} PresentedEvent;
-
 struct Presenter
 {
 	Oid			type;			/* es_recorded_event */
@@ -102,17 +63,6 @@ struct Presenter
 	MemoryContext context;		/* of this */
 	ExpandedRecordHeader *record;	/* an empty one; NULL: not needed so far */
 };
-
-/* Metadata of more bytes is not kept from one call to the next. */
-#define MAX_KEPT_METADATA	65536
-
-/* What a call in a statement caches from one row to the next. */
-typedef struct CallCache
-{
-	uint64		generation;		/* of what is defined */
-	Oid			user;			/* who may see what how says */
-	Presentation how;
-} CallCache;
 
 Oid
 present_type(Oid log)
@@ -131,8 +81,7 @@ present_type(Oid log)
 	return type;
 }
 
-/* Learns what is to be done to events, for the current user. */
-static Presentation
+Presentation
 presentation_begin(Oid log)
 {
 	Presentation how = {.log = log};
@@ -143,8 +92,8 @@ presentation_begin(Oid log)
 	return how;
 }
 
-static bool
-is_plain(const Presentation *how)
+bool
+presentation_is_plain(const Presentation *how)
 {
 	return how->upcasting == NULL && !how->opens;
 }
@@ -172,7 +121,7 @@ present_end(Presenter *presenter)
 bool
 present_is_plain(const Presenter *presenter)
 {
-	return is_plain(&presenter->how);
+	return presentation_is_plain(&presenter->how);
 }
 
 void
@@ -243,11 +192,7 @@ present_event(Presentation *how, PresentedEvent *event)
 #define RECORDED(column) \
 	(nulls[Anum_es_recorded_event_##column - 1] ? (Datum) 0 : values[Anum_es_recorded_event_##column - 1])
 
-/*
- * Presents data and metadata in the columns of an es_recorded_event.  Returns
- * false if there is nothing to do.
- */
-static bool
+bool
 present_values(Presentation *how, Datum *values, bool *nulls)
 {
 	PresentedEvent event;
@@ -291,7 +236,7 @@ present_columns(Presenter *presenter, TupleTableSlot *event, Datum *values,
 	memcpy(nulls, event->tts_isnull, sizeof(bool) * before);
 	memcpy(nulls + before, event->tts_isnull + Anum_es_events_next_xid,
 		   sizeof(bool) * after);
-	if (!is_plain(&presenter->how))
+	if (!presentation_is_plain(&presenter->how))
 		(void) present_values(&presenter->how, values, nulls);
 }
 
@@ -329,7 +274,7 @@ present_record(Presenter *presenter, TupleTableSlot *event)
 	Datum		values[Natts_es_recorded_event];
 	bool		nulls[Natts_es_recorded_event];
 
-	if (row != NULL && !HeapTupleHasExternal(row) && is_plain(&presenter->how))
+	if (row != NULL && !HeapTupleHasExternal(row) && presentation_is_plain(&presenter->how))
 		lend_row(presenter, event, row, record);
 	else
 	{
@@ -356,7 +301,7 @@ present_data(Presenter *presenter, TupleTableSlot *slot)
 	PresentedEvent event;
 	Datum		data = slot_column(slot, Anum_es_events_data);
 
-	if (is_plain(&presenter->how))
+	if (presentation_is_plain(&presenter->how))
 		return data;
 	event.position = DatumGetInt64(slot_column(slot, Anum_es_events_position));
 	event.sealed.id = DatumGetUUIDP(slot_column(slot, Anum_es_events_id));
@@ -377,7 +322,7 @@ visible_columns(Relation log)
 	int			i;
 
 	for (i = 0; i < Natts_es_recorded_event; i++)
-		visible[stored_columns[i] - 1] = true;
+		visible[present_stored_columns[i] - 1] = true;
 	for (i = 0; i < desc->natts; i++)
 	{
 		if (visible[i])
@@ -404,8 +349,8 @@ put_presented(Presenter *presenter, TupleTableSlot *event, TupleDesc desc,
 	memset(row_nulls, true, sizeof(bool) * desc->natts);
 	for (i = 0; i < Natts_es_recorded_event; i++)
 	{
-		row_values[stored_columns[i] - 1] = values[i];
-		row_nulls[stored_columns[i] - 1] = nulls[i];
+		row_values[present_stored_columns[i] - 1] = values[i];
+		row_nulls[present_stored_columns[i] - 1] = nulls[i];
 	}
 	tuplestore_putvalues(store, desc, row_values, row_nulls);
 }
@@ -446,285 +391,9 @@ present_batch(Oid relid, Tuplestorestate *events, TupleDesc *desc)
 
 	present_require_keys(presenter, "project an event");
 	*desc = visible_columns(log);
-	if (!is_plain(&presenter->how))
+	if (!presentation_is_plain(&presenter->how))
 		events = present_into_store(presenter, log, *desc, events);
 	present_end(presenter);
 	table_close(log, NoLock);
 	return events;
-}
-
-/*
- * What a call in a statement does to events, which is looked up once and again when
- * something else is defined.  Upcasters that were known before may be running, and are left to the
- * statement's end.  The user may be another one at each call.  What a user may see is
- * looked up once, as the rights on tables are.
- */
-static Presentation *
-cached_presentation(FunctionCallInfo fcinfo)
-{
-	CallCache  *cache = fcinfo->flinfo->fn_extra;
-	MemoryContext oldcontext;
-	uint64		generation;
-
-	if (cache == NULL)
-	{
-		cache = MemoryContextAllocZero(fcinfo->flinfo->fn_mcxt,
-									   sizeof(CallCache));
-		cache->how.log = log_relid(fcinfo->flinfo->fn_oid);
-		fcinfo->flinfo->fn_extra = cache;
-	}
-	generation = event_type_generation(cache->how.log);
-	if (cache->generation != generation)
-	{
-		oldcontext = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
-		cache->how = presentation_begin(cache->how.log);
-		cache->generation = generation;
-		cache->user = GetUserId();
-		MemoryContextSwitchTo(oldcontext);
-	}
-	if (cache->user != GetUserId())
-	{
-		cache->how.sees = cache->how.opens && open_may_see(cache->how.log, GetUserId());
-		cache->user = GetUserId();
-	}
-	return &cache->how;
-}
-
-/*
- * Metadata that es_upcast_data has found for an event, for es_upcast_metadata, which comes next in a
- * row.  It has nothing of what was encrypted.
- */
-static struct
-{
-	pg_uuid_t	id;
-	bool		sees;
-	uint64		changes;		/* of keys; 0: nothing was found */
-	uint64		file_changes;	/* of key files */
-	StringInfoData stored;		/* the event's metadata, in the session's
-								 * memory */
-	StringInfoData opened;		/* what became of it; empty: null */
-}			found_metadata;
-
-/* Copies a value; 0 is empty. */
-static void
-copy_found(StringInfo copy, Datum value)
-{
-	if (copy->data == NULL)
-	{
-		MemoryContext oldcontext = MemoryContextSwitchTo(TopMemoryContext);
-
-		initStringInfo(copy);
-		MemoryContextSwitchTo(oldcontext);
-	}
-	resetStringInfo(copy);
-	if (value != (Datum) 0)
-		appendBinaryStringInfo(copy, DatumGetPointer(value), VARSIZE_ANY(DatumGetPointer(value)));
-}
-
-/* Opens the event, and keeps what becomes of its metadata. */
-static void
-open_and_keep(Presentation *how, PresentedEvent *event)
-{
-	SealedEvent *sealed = &event->sealed;
-	Datum		stored;
-
-	if (!how->opens || sealed->metadata == (Datum) 0 || sealed->id == NULL)
-		return;
-	found_metadata.changes = 0;
-	sealed->metadata = PointerGetDatum(PG_DETOAST_DATUM(sealed->metadata));
-	stored = sealed->metadata;
-	/* what no key opens is looked at again, as a key file may have come */
-	if (open_event(how->log, sealed, how->sees) == OPENED_LOCKED)
-		return;
-	if (sealed->metadata == stored || VARSIZE_ANY(DatumGetPointer(stored)) > MAX_KEPT_METADATA)
-		return;
-	copy_found(&found_metadata.stored, stored);
-	copy_found(&found_metadata.opened, sealed->metadata);
-	found_metadata.id = *sealed->id;
-	found_metadata.sees = how->sees;
-	found_metadata.changes = subject_key_changes(how->log);
-	found_metadata.file_changes = key_file_changes();
-}
-
-/* Takes what was kept.  Returns false if that is of another event. */
-static bool
-take_kept_metadata(Presentation *how, SealedEvent *sealed)
-{
-	struct varlena *stored = PG_DETOAST_DATUM(sealed->metadata);
-
-	if (found_metadata.changes == 0 || found_metadata.sees != how->sees ||
-		memcmp(&found_metadata.id, sealed->id, sizeof(pg_uuid_t)) != 0 ||
-		found_metadata.stored.len != (int) VARSIZE_ANY(stored) ||
-		memcmp(found_metadata.stored.data, stored, found_metadata.stored.len) != 0 ||
-		found_metadata.changes != subject_key_changes(how->log) ||
-		found_metadata.file_changes != key_file_changes())
-		return false;
-	sealed->metadata = found_metadata.opened.len == 0 ? (Datum) 0 :
-		PointerGetDatum(memcpy(palloc(found_metadata.opened.len), found_metadata.opened.data,
-							   found_metadata.opened.len));
-	return true;
-}
-
-/* An argument; 0 for null. */
-static Datum
-argument_or_zero(FunctionCallInfo fcinfo, int number)
-{
-	return PG_ARGISNULL(number) ? (Datum) 0 : PG_GETARG_DATUM(number);
-}
-
-/* The event that the arguments are; one without a stream is not opened. */
-static PresentedEvent
-presented_arguments(FunctionCallInfo fcinfo)
-{
-	PresentedEvent event = {.position = DatumGetInt64(argument_or_zero(fcinfo, ARG_POSITION))};
-
-	if (!PG_ARGISNULL(ARG_STREAM))
-		event.sealed.stream = PG_GETARG_TEXT_PP(ARG_STREAM);
-	if (!PG_ARGISNULL(ARG_ID) && event.sealed.stream != NULL)
-		event.sealed.id = PG_GETARG_UUID_P(ARG_ID);
-	event.sealed.type = PG_GETARG_TEXT_PP(ARG_TYPE);
-	event.sealed.data = PG_GETARG_DATUM(ARG_DATA);
-	event.sealed.metadata = argument_or_zero(fcinfo, ARG_METADATA);
-	return event;
-}
-
-/*
- * es_upcast_data(position, id, stream, type, data, metadata): data as of the current schema
- * version, with what the user may see.
- */
-Datum
-es_upcast_data(PG_FUNCTION_ARGS)
-{
-	Presentation *how = cached_presentation(fcinfo);
-	PresentedEvent event;
-
-	if (PG_ARGISNULL(ARG_DATA))
-		PG_RETURN_NULL();
-	if (is_plain(how) || PG_ARGISNULL(ARG_TYPE))
-		PG_RETURN_DATUM(PG_GETARG_DATUM(ARG_DATA));
-	event = presented_arguments(fcinfo);
-	open_and_keep(how, &event);
-	PG_RETURN_DATUM(upcast_data(how->upcasting, event.position, event.sealed.stream,
-								event.sealed.type, event.sealed.data, event.sealed.metadata,
-								PG_INT32_MAX));
-}
-
-/*
- * es_upcast_metadata(position, id, stream, type, data, metadata): metadata that says of
- * which version es_upcast_data is, and what it lacks.
- */
-Datum
-es_upcast_metadata(PG_FUNCTION_ARGS)
-{
-	Presentation *how = cached_presentation(fcinfo);
-	Datum		metadata = argument_or_zero(fcinfo, ARG_METADATA);
-
-	if (!is_plain(how) && !PG_ARGISNULL(ARG_TYPE) && !PG_ARGISNULL(ARG_DATA))
-	{
-		PresentedEvent event = presented_arguments(fcinfo);
-
-		if (how->opens && event.sealed.id != NULL && event.sealed.metadata != (Datum) 0 &&
-			!take_kept_metadata(how, &event.sealed))
-			(void) open_event(how->log, &event.sealed, how->sees);
-		metadata = upcast_metadata(how->upcasting, event.sealed.stream, event.sealed.type,
-								   event.sealed.metadata);
-	}
-	if (metadata == (Datum) 0)
-		PG_RETURN_NULL();
-	PG_RETURN_DATUM(metadata);
-}
-
-/* The row of es_recorded_event, presented; NULL if there is nothing to do. */
-static HeapTuple
-present_row(Presentation *how, HeapTupleHeader event)
-{
-	TupleDesc	desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(event),
-											  HeapTupleHeaderGetTypMod(event));
-	Datum	   *values = palloc(sizeof(Datum) * desc->natts);
-	bool	   *nulls = palloc(sizeof(bool) * desc->natts);
-	HeapTupleData row = {
-		.t_len = HeapTupleHeaderGetDatumLength(event),
-		.t_data = event
-	};
-	HeapTuple	presented = NULL;
-
-	heap_deform_tuple(&row, desc, values, nulls);
-	if (present_values(how, values, nulls))
-		presented = heap_form_tuple(desc, values, nulls);
-	ReleaseTupleDesc(desc);
-	return presented;
-}
-
-/*
- * es_upcast(event es_recorded_event) returns es_recorded_event: the event as of
- * the current schema version.
- */
-Datum
-es_upcast(PG_FUNCTION_ARGS)
-{
-	Presentation *how = cached_presentation(fcinfo);
-	HeapTuple	presented = is_plain(how) ? NULL : present_row(how, PG_GETARG_HEAPTUPLEHEADER(0));
-
-	PG_RETURN_DATUM(presented == NULL ? PG_GETARG_DATUM(0) :
-					HeapTupleGetDatum(presented));
-}
-
-/*
- * es_recorded_event(event es_events) returns es_recorded_event: the row as an
- * event, with data and metadata as they are stored.
- */
-Datum
-es_recorded_event(PG_FUNCTION_ARGS)
-{
-	HeapTupleHeader row = PG_GETARG_HEAPTUPLEHEADER(0);
-	Datum		values[Natts_es_recorded_event];
-	bool		nulls[Natts_es_recorded_event];
-	TupleDesc	desc;
-	int			i;
-
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "the function returns no row");
-	for (i = 0; i < Natts_es_recorded_event; i++)
-		values[i] = GetAttributeByNum(row, stored_columns[i], &nulls[i]);
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
-}
-
-/* The argument that a call returns while there is nothing to do to events. */
-static Node *
-returned_argument(FuncExpr *call)
-{
-	const char *name = get_func_name(call->funcid);
-
-	if (list_length(call->args) == 1)
-		return linitial(call->args);
-	if (list_length(call->args) != ARG_METADATA + 1)
-		return NULL;
-	return list_nth(call->args, strcmp(name, "es_upcast_data") == 0 ?
-					ARG_DATA : ARG_METADATA);
-}
-
-/*
- * Lets the planner drop calls while no upcaster is defined and no attribute is personal.  The plan
- * is made again with es_events when that changes.
- */
-Datum
-es_upcast_support(PG_FUNCTION_ARGS)
-{
-	Node	   *request = (Node *) PG_GETARG_POINTER(0);
-	SupportRequestSimplify *simplify;
-	Oid			log;
-	int			count;
-
-	if (!IsA(request, SupportRequestSimplify))
-		PG_RETURN_POINTER(NULL);
-	simplify = (SupportRequestSimplify *) request;
-	log = log_relid(simplify->fcall->funcid);
-	AcceptInvalidationMessages();
-	(void) event_type_upcasters(log, &count);
-	if (count > 0 || event_type_has_personal(log))
-		PG_RETURN_POINTER(NULL);
-	if (simplify->root != NULL)
-		simplify->root->glob->relationOids =
-			list_append_unique_oid(simplify->root->glob->relationOids, log);
-	PG_RETURN_POINTER(returned_argument(simplify->fcall));
 }

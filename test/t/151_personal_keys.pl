@@ -95,6 +95,9 @@ foreach my $case (
 	[ 'a file that is too short', new_key_file('short', 'ab' x 31), 'It has 62 characters' ],
 	[ 'a file that is too long', new_key_file('long', 'ab' x 33), 'It has 66 characters' ],
 	[ 'a file with another letter', new_key_file('letter', 'ab' x 31 . 'ag'), 'It has 64 characters' ],
+	[ 'base64 of 31 bytes', new_key_file('less', encode_base64('x' x 31)), 'It has 44 characters' ],
+	[ 'base64 of nothing', new_key_file('nothing', '=' x 44), 'It has 44 characters' ],
+	[ 'a file with NUL behind', new_key_file('nul', 'ab' x 32 . "\0\0"), 'It has 66 characters' ],
 	[ 'a large file', new_key_file('large', 'ab' x 10000), 'It has 128 or more characters' ],
 	[ 'a wrong file', new_key_file('wrong'), undef ])
 {
