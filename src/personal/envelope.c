@@ -10,8 +10,8 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 
-#include "libpq/pqformat.h"
 #include "mb/pg_wchar.h"
+#include "port/pg_bswap.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
@@ -21,34 +21,47 @@
 
 #define ENVELOPE_FORMAT	1
 
-/* Adds a text, in UTF-8, with its length before it. */
-static void
-add_known_text(StringInfo known, text *value)
+/* A text in UTF-8. */
+static CipherText
+text_in_utf8(text *value)
 {
 	int			length = VARSIZE_ANY_EXHDR(value);
 	char	   *bytes = pg_server_to_any(VARDATA_ANY(value), length, PG_UTF8);
+	CipherText	result = {(const uint8 *) bytes, bytes == VARDATA_ANY(value) ? length : (int) strlen(bytes)};
 
-	if (bytes != VARDATA_ANY(value))
-		length = strlen(bytes);
-	pq_sendint32(known, length);
-	pq_sendbytes(known, bytes, length);
+	return result;
+}
+
+/* Writes a number, the most significant byte first.  Returns what is behind it. */
+static uint8 *
+put_number(uint8 *at, int number)
+{
+	uint32		bytes = pg_hton32((uint32) number);
+
+	memcpy(at, &bytes, sizeof(bytes));
+	return at + sizeof(bytes);
 }
 
 CipherText
 envelope_known(text *subject, const pg_uuid_t *id, text *stream, text *type, int version)
 {
-	StringInfoData known;
-	CipherText	result;
+	CipherText	texts[] = {text_in_utf8(subject), text_in_utf8(stream), text_in_utf8(type)};
+	CipherText	result = {.length = 1 + UUID_LEN + sizeof(uint32)};
+	uint8	   *at;
+	int			i;
 
-	initStringInfo(&known);
-	pq_sendbyte(&known, ENVELOPE_FORMAT);
-	pq_sendbytes(&known, (const char *) id->data, UUID_LEN);
-	pq_sendint32(&known, version);
-	add_known_text(&known, subject);
-	add_known_text(&known, stream);
-	add_known_text(&known, type);
-	result.bytes = (const uint8 *) known.data;
-	result.length = known.len;
+	for (i = 0; i < (int) lengthof(texts); i++)
+		result.length += sizeof(uint32) + texts[i].length;
+	result.bytes = at = palloc(result.length);
+	*at++ = ENVELOPE_FORMAT;
+	memcpy(at, id->data, UUID_LEN);
+	at = put_number(at + UUID_LEN, version);
+	for (i = 0; i < (int) lengthof(texts); i++)
+	{
+		at = put_number(at, texts[i].length);
+		memcpy(at, texts[i].bytes, texts[i].length);
+		at += texts[i].length;
+	}
 	return result;
 }
 

@@ -132,14 +132,19 @@ open_is_sealed(Datum metadata)
 	return find_envelope(metadata, &buffer) != NULL;
 }
 
-Datum
-open_strip_metadata(Datum metadata)
+/* Metadata without the envelope that it has; 0: nothing is left. */
+static Datum
+strip_envelope(Datum metadata)
 {
-	if (metadata == (Datum) 0 || !open_is_sealed(metadata))
-		return metadata;
 	if (JB_ROOT_COUNT(DatumGetJsonbP(metadata)) == 1)
 		return (Datum) 0;
 	return DirectFunctionCall2(jsonb_delete, metadata, CStringGetTextDatum(ENVELOPE_KEY));
+}
+
+Datum
+open_strip_metadata(Datum metadata)
+{
+	return metadata == (Datum) 0 || !open_is_sealed(metadata) ? metadata : strip_envelope(metadata);
 }
 
 /* Opens what is about one subject.  Returns false, and a word, if that is not possible. */
@@ -240,7 +245,7 @@ take_opened(Opening *opening)
 
 	if (opening->opened.count > 0 && JB_ROOT_IS_OBJECT(DatumGetJsonbP(event->data)))
 		event->data = fill_data(&opening->opened, DatumGetJsonbP(event->data));
-	event->metadata = open_strip_metadata(event->metadata);
+	event->metadata = strip_envelope(event->metadata);
 	if (opening->subjects != NIL)
 	{
 		Datum		said = envelope_metadata(opening->subjects, opening->words);
@@ -263,7 +268,9 @@ open_event(Oid log, SealedEvent *event, bool sees)
 	if (envelope == NULL || envelope->type != jbvBinary ||
 		!JsonContainerIsObject(envelope->val.binary.data))
 		return OPENED_NOTHING;
-	opening.version = schema_version_read(event->metadata);
+	/* mostly there is nothing else in it */
+	if (JB_ROOT_COUNT(DatumGetJsonbP(event->metadata)) > 1)
+		opening.version = schema_version_read(event->metadata);
 	open_subjects(&opening, envelope->val.binary.data);
 	take_opened(&opening);
 	return opening.state;
