@@ -104,8 +104,8 @@ foreach my $form ([ 'less', '-Fc' ], [ 'less_plain', '-Fp' ])
 #
 $node->safe_psql('source', 'SET allow_in_place_tablespaces = on; CREATE TABLESPACE cold LOCATION \'\'');
 $node->safe_psql('source', "ALTER $_ SET TABLESPACE cold")
-  foreach 'TABLE es_archived_events', 'INDEX es_archived_events_pkey', 'INDEX es_archived_events_stream_version_key';
-is(of_source(q{SELECT count(*) FROM pg_class WHERE relname ~ '^es_archived_events' AND reltablespace <> 0}), '3', 'the archive has its own tablespace');
+  foreach 'TABLE es_archived_events', 'INDEX es_archived_events_pkey', 'INDEX es_archived_events_stream_version_key', 'INDEX es_archived_events_tags_idx';
+is(of_source(q{SELECT count(*) FROM pg_class WHERE relname ~ '^es_archived_events' AND reltablespace <> 0}), '4', 'the archive has its own tablespace');
 is(of_source(q{SELECT archived FROM es_archive_stream('order-3')}), '10', 'a stream is archived there');
 is(of_source(q{SELECT es_unarchive_stream('order-3')}), '10', 'and comes back');
 is(of_source(q{SELECT version FROM es_load_archived('order-1', 10, 1)}), '11', 'the archive is read there');
