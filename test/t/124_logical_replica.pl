@@ -6,6 +6,7 @@ use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
 
+use EventStorePersonal;
 use EventStoreTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -161,6 +162,23 @@ $publisher->wait_for_catchup('s');
 is($idle->query_safe($persons), '{"$personal": {"1": "erased"}}, Ann', 'and not once the person is erased');
 is(on_replica('SELECT subject FROM es_erasures'), '1', 'which is known there');
 $idle->quit;
+
+# Without its key file what is applied goes on. A projection stops.
+my $key_file = on_replica(q{SELECT current_setting('eventstore.key_file')});
+set_key_files($replica, '');
+on_replica(q{CREATE TABLE names (name text)});
+on_replica(q{SELECT es_create_projection('names', tables => '{names}', on_failure => 'stop', max_attempts => 1, types => '{joined}', start_position => es_horizon(),
+	query => $$INSERT INTO names SELECT data->>'name' FROM new_events$$)});
+on_publisher(q{SELECT es_append('person-3', 'none', 'joined', '{"name": "Cid"}')});
+on_publisher(q{SELECT es_append('after-1', 'none', 'happened')});
+becomes(q{SELECT count(*) FROM es_load('after-1')}, '1', 'a replica without the key file goes on');
+is(on_replica(q{SELECT metadata FROM es_load('person-3')}), '{"$personal": {"3": "no key"}}', 'and says what it lacks');
+on_replica('SELECT es_run_projections()');
+is(on_replica(q{SELECT last_error FROM es_projection_status WHERE name = 'names'}), 'cannot project an event', 'a projection stops at the event');
+set_key_files($replica, $key_file);
+on_replica(q{SELECT es_resume_projection('names')});
+on_replica('SELECT es_run_projections()');
+is(on_replica('SELECT * FROM names'), 'Cid', 'and goes on with the file');
 
 #
 # Two subscriptions
