@@ -17,7 +17,7 @@ CREATE VIEW es_erasure_places AS
     SELECT 'statistics', t.relid::text, 'samples of values until ANALYZE, and in free space until VACUUM FULL pg_statistic'
       FROM (SELECT DISTINCT u.relid FROM es_projections p CROSS JOIN LATERAL pg_catalog.unnest(p.tables) u (relid)) t
      UNION ALL
-    SELECT 'wrapped key', 'es_subject_keys', 'the old row, in the free space of its page until VACUUM FULL es_subject_keys; who has it and the key file can open what was stored before'
+    SELECT 'wrapped key', 'es_subject_keys', 'the old row, in the free space of its page until VACUUM FULL es_subject_keys; with it and the key file, what was stored before can be opened'
      UNION ALL
     SELECT 'deleted rows', 'es_snapshots, es_failures, es_projections',
            'states and errors that were deleted, in the free space of pages until VACUUM FULL'

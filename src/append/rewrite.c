@@ -351,23 +351,6 @@ check_nothing_is_lost(Datum opened, Datum replaced)
 	}
 }
 
-/* Locks the tags of persons that the event is about as well, and notes them. */
-static void
-add_subjects(Rewrite *rewrite, Datum tags)
-{
-	Datum	   *added;
-	int			count = tags_missing(tags, rewrite->tags, &added);
-	LogLock    *locks = palloc(sizeof(LogLock) * count);
-	int			i;
-
-	for (i = 0; i < count; i++)
-		locks[i] = log_lock_of_tag(DatumGetTextPP(added[i]), ExclusiveLock);
-	log_lock_all(rewrite->log, locks, count);
-	pfree(locks);
-	rewrite->tags = tags;
-	rewrite->retagged = true;
-}
-
 /* Step 4. */
 static void
 seal_rewritten(Rewrite *rewrite)
@@ -392,7 +375,11 @@ seal_rewritten(Rewrite *rewrite)
 	check_version_of_personal(rewrite, event.metadata);
 	seal_identify(rewrite->log, &event, 1);
 	if (!tags_equal(event.tags, rewrite->tags))
-		add_subjects(rewrite, event.tags);
+	{
+		tags_lock_missing(rewrite->log, event.tags, rewrite->tags);
+		rewrite->tags = event.tags;
+		rewrite->retagged = true;
+	}
 	seal_events(rewrite->log, &event, 1);
 	if (state == OPENED_LOCKED)
 		check_nothing_is_lost(opened, event.metadata);

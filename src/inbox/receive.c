@@ -22,7 +22,8 @@
  * this transaction ends, so that none of them misses the failure.
  *
  * Where an event may be encrypted (personal/seal.c), the row of step 2 has no payload.  Step 4
- * stores it unless the event is, now or by an earlier message.  So the inbox never has what the log does not show.
+ * stores it unless the event is, now or by an earlier message.  So the inbox never has what the
+ * log does not show.
  *
  * A message is always claimed before its row in es_failures is locked, also by
  * es_retry (inbox_retry.c).

@@ -178,3 +178,18 @@ tags_add_locks(Datum tags, LogLock *locks)
 		locks[i] = log_lock_of_tag(DatumGetTextPP(values[i]), ExclusiveLock);
 	return count;
 }
+
+void
+tags_lock_missing(Oid log, Datum tags, Datum locked)
+{
+	Datum	   *missing;
+	int			count = tags_missing(tags, locked, &missing);
+	LogLock    *locks = palloc(sizeof(LogLock) * Max(count, 1));
+	int			i;
+
+	for (i = 0; i < count; i++)
+		locks[i] = log_lock_of_tag(DatumGetTextPP(missing[i]), ExclusiveLock);
+	if (count > 0)
+		log_lock_all(log, locks, count);
+	pfree(locks);
+}

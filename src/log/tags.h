@@ -33,6 +33,9 @@ extern int	tags_values(Datum tags, Datum **values);
 extern int	tags_count(Datum tags);
 extern int	tags_add_locks(Datum tags, LogLock *locks);
 
+/* Takes the locks of those that are not among other ones, whose locks the transaction has. */
+extern void tags_lock_missing(Oid log, Datum tags, Datum locked);
+
 /* Returns true if both arrays have the same tags; 0: none. */
 extern bool tags_equal(Datum one, Datum other);
 

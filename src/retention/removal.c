@@ -144,23 +144,6 @@ lock_stream_and_tags(const Removal *removal)
 	pfree(locks);
 }
 
-/* Locks tags that the stream has got since step 1. */
-static void
-lock_more_tags(const Removal *removal)
-{
-	Datum	   *missing = NULL;
-	int			count = removal->tags ?
-	tags_missing(removal->tags, removal->locked, &missing) : 0;
-	LogLock    *locks = palloc(sizeof(LogLock) * Max(count, 1));
-	int			i;
-
-	for (i = 0; i < count; i++)
-		locks[i] = log_lock_of_tag(DatumGetTextPP(missing[i]), ExclusiveLock);
-	if (count > 0)
-		log_lock_all(removal->log, locks, count);
-	pfree(locks);
-}
-
 /* Looks at the stream's last event. */
 static void
 read_last_event(Removal *removal)
@@ -232,7 +215,9 @@ removal_describe(Removal *removal, int64 upto)
 	last_position = DatumGetInt64(own_sql_value(4));
 	removal->tags = copied_array(5);
 	removal->data = PointerGetDatum(DatumGetJsonbPCopy(own_sql_value(6)));
-	lock_more_tags(removal);
+	/* those that the stream has got since step 1 */
+	if (removal->tags)
+		tags_lock_missing(removal->log, removal->tags, removal->locked);
 	find_floor(removal, last_position);
 }
 
